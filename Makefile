@@ -1,0 +1,58 @@
+# `make demo` and `make test` install what they need; nothing else has to be run before them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := torch==2.13.0
+# Unset: pip's configured index. Set it to choose a CPU or a CUDA build: TORCH_INDEX=https://.../whl/cpu
+TORCH_INDEX ?=
+
+.PHONY: help install demo test test-slow soak check wheel clean
+
+help:
+	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves, in a few minutes on two cores"
+	@echo "make install    the environment in $(VENV)"
+	@echo "make test       unit and integration tests, under 10 minutes"
+	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
+	@echo "make soak       the long counts in full"
+	@echo "make check      ruff, pyright, import rules"
+	@echo "make wheel      the package musicvae as a wheel in dist/"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed, found: $$($(PYTHON) --version 2>&1)"; \
+	  echo "  do        install one and name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "error: Python's venv module is missing"; \
+	  echo "  do        apt-get install python3-venv (Debian, Ubuntu), then again: make $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[jobs,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/python -m jobs.demo
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m "slow"
+
+soak: install
+	SOAK=1 $(BIN)/python -m pytest -m "slow"
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/unit/test_import_rules.py
+
+wheel: install
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist demo .pytest_cache .ruff_cache

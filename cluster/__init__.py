@@ -1,0 +1,1 @@
+"""Runs a command line somewhere: on this machine, on SLURM, on Ray. Knows nothing of music or torch."""

@@ -1,0 +1,16 @@
+"""What a person runs: `python -m jobs.<name>`. The only package that sees all the others."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+# `cluster` and `preprocess` are names that other distributions own: an installed one would be imported in silence.
+for _name in ("musicvae", "preprocess", "cluster"):
+    _spec = find_spec(_name)
+    _origin = Path(_spec.origin).resolve() if _spec and _spec.origin else None
+    if _origin is None or _CHECKOUT not in _origin.parents:
+        raise ImportError(
+            f"package {_name!r} resolves to {_origin or 'nothing'}, expected it under {_CHECKOUT}; "
+            f"uninstall the distribution that owns it, or run from the checkout after `make install`"
+        )

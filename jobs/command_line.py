@@ -1,0 +1,100 @@
+"""What every command shares: exit codes, error messages, settings from file and command line."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import typer
+import yaml
+from rich.console import Console
+
+from cluster.exit_codes import ExitCode
+from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, UserError
+from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
+
+PRESETS = Path(__file__).with_name("presets")
+S = TypeVar("S", bound=Settings)
+
+console = Console(highlight=False)
+
+
+def run_command(main: Callable[..., Any]) -> NoReturn:
+    """Runs a typer function as a command and ends the process with the status that `ExitCode` promises."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(main)
+    code = _exit_code(app)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _exit_code(app: typer.Typer) -> ExitCode:
+    try:
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except StoppedError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.INTERRUPTED if error.by_user else ExitCode.PREEMPTED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _code_of(error)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has seen enough; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.SUCCESS
+    except Exception:
+        traceback.print_exc()
+        return ExitCode.UNEXPECTED
+    return ExitCode.SUCCESS
+
+
+def _code_of(error: UserError) -> ExitCode:
+    match error:
+        case ConfigError():
+            return ExitCode.USAGE
+        case DataError():
+            return ExitCode.DATA
+        case DivergedError():
+            return ExitCode.DIVERGED
+        case _:
+            return ExitCode.UNEXPECTED
+
+
+def compose_settings(
+    kind: type[S], *, preset: str | None = None, config: Path | None = None, overrides: Sequence[str] = ()
+) -> S:
+    """Settings from a shipped preset or a YAML file, then the overrides of the command line.
+
+    Raises:
+        ConfigError: both or no such preset, an unreadable file, an unknown key or a value out of range.
+    """
+    if preset and config:
+        raise ConfigError("--preset and --config exclude each other", do="give one of them")
+    values = read_yaml(config) if config else read_preset(preset) if preset else {}
+    return parse_settings(kind, apply_overrides(values, overrides))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The settings of a shipped preset.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = PRESETS / f"{name}.yaml"
+    if not path.exists():
+        shipped = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+        raise ConfigError(f"there is no preset {name!r}", expected=shipped, do="name one, or pass --config FILE")
+    return read_yaml(path)
+
+
+def settings_text(settings: Settings) -> str:
+    """Settings as the YAML that would give them again."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,91 @@
+"""Which drum class each MIDI pitch belongs to, and which pitch a class is written as."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from musicvae.errors import ConfigError
+
+SHIPPED_MAPS = Path(__file__).with_name("drum_maps.yaml")
+NO_CLASS = -1
+"""What `DrumMap.class_of_pitch` holds for a pitch that the map does not know."""
+
+
+@dataclass(frozen=True)
+class DrumMap:
+    """Drum classes in bit order, each with its MIDI pitches; the first pitch of a class is the one that is written.
+
+    Raises:
+        ValueError: a class without pitches, a pitch outside 0..127, or a pitch in two classes.
+    """
+
+    name: str
+    pitches: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        owner: dict[int, str] = {}
+        if not self.pitches:
+            raise ValueError(f"drum map {self.name!r} has no classes")
+        for drum, pitches in self.pitches.items():
+            if not pitches:
+                raise ValueError(f"drum map {self.name!r}: class {drum!r} has no pitch")
+            for pitch in pitches:
+                if not 0 <= pitch <= 127:
+                    raise ValueError(f"drum map {self.name!r}: pitch {pitch} of {drum!r} is outside 0..127")
+                if pitch in owner:
+                    raise ValueError(f"drum map {self.name!r}: pitch {pitch} is in {owner[pitch]!r} and {drum!r}")
+                owner[pitch] = drum
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.pitches)
+
+    @property
+    def num_drums(self) -> int:
+        return len(self.pitches)
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens: one for each subset of the classes, 512 for nine."""
+        return 1 << self.num_drums
+
+    @cached_property
+    def class_of_pitch(self) -> np.ndarray:
+        """int8, shape (128,): the class of every MIDI pitch, `NO_CLASS` where there is none."""
+        table = np.full(128, NO_CLASS, dtype=np.int8)
+        for drum, pitches in enumerate(self.pitches.values()):
+            table[list(pitches)] = drum
+        return table
+
+    @cached_property
+    def written_pitch(self) -> np.ndarray:
+        """uint8, shape (drum,): the pitch that each class is written as."""
+        return np.array([pitches[0] for pitches in self.pitches.values()], dtype=np.uint8)
+
+    @classmethod
+    def load(cls, name: str) -> "DrumMap":
+        """A shipped map by name, or one of your own from a YAML file that holds `class: [pitches]`.
+
+        Raises:
+            ConfigError: no such map or file, or the file holds no valid map.
+        """
+        shipped = yaml.safe_load(SHIPPED_MAPS.read_text())
+        if name in shipped:
+            return cls(name, {drum: tuple(pitches) for drum, pitches in shipped[name].items()})
+        try:
+            own = yaml.safe_load(Path(name).read_text())
+            return cls(Path(name).stem, {str(drum): tuple(map(int, pitches)) for drum, pitches in own.items()})
+        except OSError:
+            found = f"{name!r}, which is neither a shipped map nor a readable file"
+        except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+            found = f"{name}: {error}"
+        raise ConfigError(
+            "the drum map cannot be used",
+            expected=f"one of {', '.join(sorted(shipped))}, or a YAML file with one `class: [pitches]` line a class",
+            found=found,
+            do=f"name a shipped map, or write a file like {SHIPPED_MAPS.name}'s entries",
+        )

@@ -1,0 +1,98 @@
+"""Reads drum performances from MIDI and writes grooves as MIDI, both through symusic."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import symusic
+from jaxtyping import Int64, UInt8
+
+from musicvae.drum_map import DrumMap
+from musicvae.groove import DrumGroove
+
+TICKS_PER_QUARTER = 480
+DEFAULT_TEMPO = 120.0
+"""What the MIDI standard assumes of a file without a tempo."""
+HIT_QUARTERS = 1 / 8
+"""Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
+
+
+class MidiError(ValueError):
+    """The bytes are no MIDI file that can be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Performance:
+    """The drum hits of one MIDI file in file order, in ticks, before any grid.
+
+    Attributes:
+        tick: onset of each hit, counted from the start of the file.
+        pitch: MIDI pitch 0..127.
+        velocity: MIDI velocity 1..127.
+        ticks_per_quarter: the file's division.
+        tempo: quarter notes per minute at the start of the file.
+        metres: (tick, numerator, denominator) of each time signature; a file without one is in 4/4.
+    """
+
+    tick: Int64[np.ndarray, " hit"]
+    pitch: UInt8[np.ndarray, " hit"]
+    velocity: UInt8[np.ndarray, " hit"]
+    ticks_per_quarter: int
+    tempo: float
+    metres: tuple[tuple[int, int, int], ...]
+
+
+def read_performance(data: bytes) -> Performance:
+    """The hits on the drum channel (10) of a MIDI file, ordered by time, then pitch.
+
+    Raises:
+        MidiError: the bytes are not MIDI, or damaged.
+    """
+    if data[:4] != b"MThd":
+        raise MidiError(f"no MIDI header, the file begins with {data[:4]!r}")
+    try:
+        score = symusic.Score.from_midi(data)
+    except Exception as error:  # symusic raises several unrelated types, all of which mean a damaged file
+        raise MidiError(f"{type(error).__name__}: {error}") from error
+    notes = [track.notes.numpy() for track in score.tracks if track.is_drum]
+    tick = np.concatenate([n["time"] for n in notes] or [np.zeros(0)]).astype(np.int64)
+    pitch = np.concatenate([n["pitch"] for n in notes] or [np.zeros(0)]).astype(np.uint8)
+    velocity = np.concatenate([n["velocity"] for n in notes] or [np.zeros(0)]).astype(np.uint8)
+    order = np.lexsort((velocity, pitch, tick))
+    tempos = sorted((tempo.time, tempo.qpm) for tempo in score.tempos)
+    metres = sorted((metre.time, metre.numerator, metre.denominator) for metre in score.time_signatures)
+    return Performance(
+        tick=tick[order],
+        pitch=pitch[order],
+        velocity=velocity[order],
+        ticks_per_quarter=score.ticks_per_quarter,
+        tempo=float(tempos[0][1]) if tempos else DEFAULT_TEMPO,
+        metres=tuple(metres) or ((0, 4, 4),),
+    )
+
+
+def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
+    """A groove as the bytes of a one-track MIDI file on the drum channel.
+
+    A hit that lies before the first tick (an early hit on step 0) is written at tick 0.
+    """
+    step, drum = np.nonzero(groove.hits)
+    ticks_per_step = TICKS_PER_QUARTER / groove.grid.steps_per_beat
+    tick = np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(min=0).astype(np.int32)
+    velocity = np.rint(groove.velocity[step, drum] * 127).clip(1, 127).astype(np.int8)
+    duration = np.full(len(tick), round(TICKS_PER_QUARTER * HIT_QUARTERS), dtype=np.int32)
+    pitch = drum_map.written_pitch[drum].astype(np.int8)
+    order = np.lexsort((pitch, tick))
+
+    score = symusic.Score(TICKS_PER_QUARTER)
+    score.tempos.append(symusic.Tempo(0, groove.tempo))
+    score.time_signatures.append(symusic.TimeSignature(0, groove.grid.beats_per_bar, 4))
+    track = symusic.Track("drums", 0, True)
+    track.notes = symusic.Note.from_numpy(tick[order], duration[order], pitch[order], velocity[order])
+    score.tracks.append(track)
+    return score.dumps_midi()
+
+
+def write_groove(groove: DrumGroove, path: Path, drum_map: DrumMap) -> None:
+    """Writes `groove_to_midi` to a file."""
+    path.write_bytes(groove_to_midi(groove, drum_map))

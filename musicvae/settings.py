@@ -1,0 +1,108 @@
+"""Settings: YAML and `key.sub=value` in, frozen and validated models out."""
+
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from musicvae.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every settings model: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Validates a nested mapping.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest legal one), or values out of range; all of them at once.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(kind, item) for item in error.errors()]
+        raise ConfigError(
+            "the configuration cannot be used",
+            expected="known settings with values in range",
+            found="; ".join(problems),
+            do="correct the setting; `--print-config` shows them all with their values",
+        ) from None
+
+
+def _explain(kind: type[Settings], error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    name = ".".join(path)
+    if error["type"] != "extra_forbidden":
+        return f"{name or 'settings'} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    legal = _dotted_names(kind)
+    near = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
+    siblings = [key for key in legal if key.rpartition(".")[0] == ".".join(path[:-1])]
+    hint = f"did you mean {near[0]}?" if near else f"legal here: {', '.join(siblings)}"
+    return f"unknown setting {name} ({hint})"
+
+
+def _dotted_names(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for key, field in kind.model_fields.items():
+        names.append(prefix + key)
+        for part in (field.annotation, *typing.get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                names += _dotted_names(part, f"{prefix}{key}.")
+    return names
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: no such file, no YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}", found=str(error), do="check the path and the file") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"cannot use {path}", expected="`key: value` lines", found=type(values).__name__)
+    return values
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of nested settings with `key.sub=value` overrides applied in order; values are read as YAML.
+
+    Raises:
+        ConfigError: an override without '=', one that YAML cannot read, or one that goes through a plain value.
+    """
+    result = _copy(values)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        *parents, last = path.split(".")
+        if not equals or not all([*parents, last]):
+            raise ConfigError(
+                f"cannot read {override!r}",
+                expected="key.sub=value",
+                likely="an option without its two dashes, or spaces around '='",
+            )
+        level = result
+        for part in parents:
+            level = level.setdefault(part, {})
+            if not isinstance(level, dict):
+                raise ConfigError(f"cannot set {path}", found=f"{part} is a plain value, not a group of settings")
+        try:
+            level[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"cannot read the value of {path}", found=f"{text!r}: {error}") from None
+    return result
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}

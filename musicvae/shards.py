@@ -1,0 +1,172 @@
+"""Blocks of windows and the WebDataset tars that hold them.
+
+A shard is a tar of blocks of up to 1,024 windows. A block has four members: `<block>.tokens.npy` int16
+(window, step), `<block>.velocity.npy` uint8 (window, step, drum; MIDI 1-127, 0 is no hit), `<block>.offset.npy` int16
+(window, step, drum; 1/65536 of a step) and `<block>.meta.json` (a list with source, bar, tempo, style per window).
+Members are decoded here and never by webdataset's default decoder, which unpickles.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+from musicvae.durable import write_whole
+from musicvae.errors import DataError
+from musicvae.grid import GridSpec
+from musicvae.groove import DrumGroove, hits_from_tokens
+from musicvae.manifest import ShardEntry
+
+BLOCK_WINDOWS = 1024
+OFFSET_UNITS = 65536
+"""Offsets are stored in 1/65536 of a step: int16 spans [-0.5, 0.5) exactly."""
+MAX_VELOCITY = 127
+MEMBERS = ("tokens.npy", "velocity.npy", "offset.npy", "meta.json")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowMeta:
+    """Where a window came from: source file, first bar in it, quarter notes per minute, style (empty: unknown)."""
+
+    source: str
+    bar: int
+    tempo: float
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowBlock:
+    """Windows as they are stored.
+
+    Raises:
+        ValueError: lengths that differ.
+    """
+
+    tokens: Int16[np.ndarray, "window step"]
+    velocity: UInt8[np.ndarray, "window step drum"]
+    offset: Int16[np.ndarray, "window step drum"]
+    meta: Sequence[WindowMeta]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.tokens), len(self.velocity), len(self.offset), len(self.meta)}
+        if len(lengths) != 1:
+            raise ValueError(f"tokens, velocity, offset and meta differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: slice) -> "WindowBlock":
+        return WindowBlock(self.tokens[rows], self.velocity[rows], self.offset[rows], self.meta[rows])
+
+    def take(self, rows: np.ndarray) -> "WindowBlock":
+        """The windows at some places, in that order."""
+        return WindowBlock(self.tokens[rows], self.velocity[rows], self.offset[rows], [self.meta[row] for row in rows])
+
+    def groove(self, window: int, grid: GridSpec) -> DrumGroove:
+        """One window as a groove."""
+        return DrumGroove(
+            grid=grid,
+            hits=hits_from_tokens(self.tokens[window], self.velocity.shape[-1]),
+            velocity=self.velocity[window].astype(np.float32) / MAX_VELOCITY,
+            offset=self.offset[window].astype(np.float32) / OFFSET_UNITS,
+            tempo=self.meta[window].tempo,
+            source=self.meta[window].source,
+        )
+
+    @classmethod
+    def joined(cls, blocks: Sequence["WindowBlock"]) -> "WindowBlock":
+        """Several blocks, at least one, as one."""
+        return cls(
+            np.concatenate([block.tokens for block in blocks]),
+            np.concatenate([block.velocity for block in blocks]),
+            np.concatenate([block.offset for block in blocks]),
+            [meta for block in blocks for meta in block.meta],
+        )
+
+
+def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
+    """Writes windows as one tar. The same windows give the same bytes everywhere."""
+    import webdataset as wds
+
+    buffer = io.BytesIO()
+    with wds.TarWriter(buffer, encoder=False, mtime=0, user="root", group="root") as tar:
+        for number, start in enumerate(range(0, len(windows), BLOCK_WINDOWS)):
+            tar.write({"__key__": f"{number:06d}", **_encode(windows[start : start + BLOCK_WINDOWS])})
+    data = buffer.getvalue()
+    write_whole(path, data)
+    return ShardEntry(path.name, len(windows), len(data), hashlib.sha256(data).hexdigest())
+
+
+def read_shard(folder: Path, shard: ShardEntry, *, grid: GridSpec, num_drums: int) -> WindowBlock:
+    """All windows of a shard, with its hash checked first.
+
+    Raises:
+        DataError: the file is missing, not the one that the manifest describes, or holds anything unexpected.
+    """
+    path = folder / shard.name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"{error.strerror or error}") from None
+    if len(data) != shard.bytes:
+        raise _damaged(path, f"{len(data)} bytes, the manifest says {shard.bytes}")
+    if (found := hashlib.sha256(data).hexdigest()) != shard.sha256:
+        raise _damaged(path, f"sha256 {found[:12]}..., the manifest says {shard.sha256[:12]}...")
+    try:
+        windows = WindowBlock.joined([_decode(sample) for sample in _samples(path.name, data)])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, str(error)) from None
+    expected = (shard.windows, grid.num_steps, num_drums)
+    if windows.velocity.shape != expected:
+        raise _damaged(path, f"windows of shape {windows.velocity.shape}, the manifest says {expected}")
+    return windows
+
+
+def _samples(name: str, data: bytes) -> Iterator[dict[str, Any]]:
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    return group_by_keys(tar_file_expander([{"url": name, "stream": io.BytesIO(data)}]))
+
+
+def _encode(block: WindowBlock) -> dict[str, bytes]:
+    meta = [{"source": m.source, "bar": m.bar, "tempo": m.tempo, "style": m.style} for m in block.meta]
+    return {
+        "tokens.npy": _npy(block.tokens),
+        "velocity.npy": _npy(block.velocity),
+        "offset.npy": _npy(block.offset),
+        "meta.json": json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode(),
+    }
+
+
+def _decode(sample: dict[str, Any]) -> WindowBlock:
+    members = {name: value for name, value in sample.items() if not name.startswith("__")}
+    if set(members) != set(MEMBERS):
+        raise ValueError(f"block {sample['__key__']} has members {sorted(members)}, expected {sorted(MEMBERS)}")
+    return WindowBlock(
+        np.load(io.BytesIO(members["tokens.npy"]), allow_pickle=False),
+        np.load(io.BytesIO(members["velocity.npy"]), allow_pickle=False),
+        np.load(io.BytesIO(members["offset.npy"]), allow_pickle=False),
+        [WindowMeta(**meta) for meta in json.loads(members["meta.json"])],
+    )
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _damaged(path: Path, found: str) -> DataError:
+    return DataError(
+        f"shard {path} cannot be used",
+        expected="the file that the manifest describes",
+        found=found,
+        likely="a copy that broke off, or a shard of another build in the same folder",
+        do="copy the shards again, or build them anew with --overwrite",
+    )
