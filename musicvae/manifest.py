@@ -134,7 +134,10 @@ class ShardManifest:
         return {
             "schema": self.schema,
             "grid": asdict(self.grid),
-            "drum_map": {"name": self.drum_map.name, "pitches": [[d, list(p)] for d, p in self.drum_map.pitches.items()]},
+            "drum_map": {
+                "name": self.drum_map.name,
+                "pitches": [[d, list(p)] for d, p in self.drum_map.pitches.items()],
+            },
             "splits": {name: asdict(split) for name, split in self.splits.items()},
         }
 
