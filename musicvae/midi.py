@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import symusic
@@ -51,7 +52,7 @@ def read_performance(data: bytes) -> Performance:
     if data[:4] != b"MThd":
         raise MidiError(f"no MIDI header, the file begins with {data[:4]!r}")
     try:
-        score = symusic.Score.from_midi(data)
+        score: Any = symusic.Score.from_midi(data)  # symusic's stubs hide the attributes of its scores and tracks
     except Exception as error:  # symusic raises several unrelated types, all of which mean a damaged file
         raise MidiError(f"{type(error).__name__}: {error}") from error
     notes = [track.notes.numpy() for track in score.tracks if track.is_drum]
@@ -84,10 +85,10 @@ def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
     pitch = drum_map.written_pitch[drum].astype(np.int8)
     order = np.lexsort((pitch, tick))
 
-    score = symusic.Score(TICKS_PER_QUARTER)
+    score: Any = symusic.Score(TICKS_PER_QUARTER)
     score.tempos.append(symusic.Tempo(0, groove.tempo))
     score.time_signatures.append(symusic.TimeSignature(0, groove.grid.beats_per_bar, 4))
-    track = symusic.Track("drums", 0, True)
+    track: Any = symusic.Track("drums", 0, True)
     track.notes = symusic.Note.from_numpy(tick[order], duration[order], pitch[order], velocity[order])
     score.tracks.append(track)
     return score.dumps_midi()

@@ -1,9 +1,9 @@
 """Which windows make up global batch k: a pure function of (shard sizes, seed, lanes, batch, k).
 
 The order of epoch e permutes the shards by (seed, e) and the windows within each shard by (seed, e, shard). It is cut
-into L consecutive *lanes* whose lengths differ by at most one over the whole training. A lane's stream is its pieces of epochs
-0, 1, 2, ... joined; global batch k takes b = B / L windows from every lane, lanes in order. Ranks own whole lanes,
-so the batch is the same whatever the world size. Nothing is listed, dropped, padded or repeated: positions are
+into L consecutive *lanes*, whose lengths over the whole training differ by at most one. A lane's stream is its pieces
+of epochs 0, 1, 2, ... joined; global batch k takes b = B / L windows from every lane, lanes in order. Ranks own whole
+lanes, so the batch is the same whatever the world size. Nothing is listed, dropped, padded or repeated: positions are
 computed, and memory is one permutation a lane.
 """
 

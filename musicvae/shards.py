@@ -92,10 +92,10 @@ class WindowBlock:
 
 def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
     """Writes windows as one tar. The same windows give the same bytes everywhere."""
-    import webdataset as wds
+    from webdataset.writer import TarWriter  # loads torch, so only where tars are written
 
     buffer = io.BytesIO()
-    with wds.TarWriter(buffer, encoder=False, mtime=0, user="root", group="root") as tar:
+    with TarWriter(buffer, encoder=False, mtime=0, user="root", group="root") as tar:
         for number, start in enumerate(range(0, len(windows), BLOCK_WINDOWS)):
             tar.write({"__key__": f"{number:06d}", **_encode(windows[start : start + BLOCK_WINDOWS])})
     data = buffer.getvalue()
