@@ -1,0 +1,149 @@
+"""The MusicVAE: encoder, latent space, decoder."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from musicvae.decoder import Conductor, SegmentDecoder, WholeWindow
+from musicvae.encoder import LSTMEncoder, Posterior
+from musicvae.grid import GridSpec
+from musicvae.settings import Settings
+
+
+class ModelSettings(Settings):
+    """Sizes of the network; every length follows from the grid and every vocabulary from the drum map."""
+
+    latent: PositiveInt = 256
+    """Dimensions of z."""
+    token_features: Literal["own", "bits"] = "bits"
+    """`own`: each token stands alone, as in the paper; `bits`: tokens share the parts of their drums."""
+    encoder_embedding: PositiveInt = 128
+    encoder_hidden: PositiveInt = 256
+    """Per direction."""
+    encoder_layers: PositiveInt = 2
+    decoder: Literal["hierarchical", "flat"] = "hierarchical"
+    conductor_hidden: PositiveInt = 256
+    conductor_layers: PositiveInt = 2
+    conductor_embedding: PositiveInt = 256
+    """Size of the embedding of a bar."""
+    decoder_embedding: PositiveInt = 128
+    decoder_hidden: PositiveInt = 256
+    decoder_layers: PositiveInt = 2
+
+
+class MusicVAE(nn.Module):
+    """Roberts et al. 2018, arXiv 1803.05428: windows of tokens <-> points of a latent space with prior N(0, I)."""
+
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
+        super().__init__()
+        self.latent = settings.latent
+        self.num_steps = grid.num_steps
+        bits = settings.token_features == "bits"
+        self.encoder = LSTMEncoder(
+            num_drums,
+            embedding=settings.encoder_embedding,
+            hidden=settings.encoder_hidden,
+            layers=settings.encoder_layers,
+            latent=settings.latent,
+            bits=bits,
+        )
+        match settings.decoder:
+            case "hierarchical":
+                condition = settings.conductor_embedding
+                self.segments = Conductor(
+                    latent=settings.latent,
+                    hidden=settings.conductor_hidden,
+                    layers=settings.conductor_layers,
+                    embedding=condition,
+                    bars=grid.bars,
+                )
+            case "flat":
+                condition = settings.latent
+                self.segments = WholeWindow()
+        self.decoder = SegmentDecoder(
+            num_drums,
+            num_steps=grid.num_steps,
+            condition=condition,
+            embedding=settings.decoder_embedding,
+            hidden=settings.decoder_hidden,
+            layers=settings.decoder_layers,
+            bits=bits,
+        )
+
+    def encode(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
+        """q(z | x). For a single code take `mu`: it is the same at every call."""
+        return self.encoder(tokens)
+
+    def logits(
+        self, z: Float[Tensor, "batch latent"], tokens: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """log p(x_t | x_<t, z) up to a constant, teacher-forced: step t is shown the targets before it."""
+        return self.logits_when_shown(z, self.decoder.shown_under_teacher_forcing(tokens))
+
+    def logits_when_shown(
+        self, z: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """As `logits`, with the token that each step is shown given outright (word dropout changes some)."""
+        return self.decoder.teacher_forced(self.segments(z), shown)
+
+    def scheduled_logits(
+        self,
+        z: Float[Tensor, "batch latent"],
+        tokens: Int64[Tensor, "batch step"],
+        *,
+        sampling_probability: float,
+        coins: Float[Tensor, "batch step"],
+        uniforms: Float[Tensor, "batch step"],
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Scheduled sampling (Bengio et al. 2015): each step is shown the model's own sample with a probability.
+
+        Args:
+            coins: in [0, 1), decide between target and sample.
+            uniforms: in [0, 1), choose the sample by the inverse CDF.
+        """
+
+        def next_token(step: int, step_logits: Tensor) -> Tensor:
+            own = sample_tokens(step_logits.detach(), uniforms[:, step])
+            return torch.where(coins[:, step] < sampling_probability, own, tokens[:, step])
+
+        return self.decoder.stepwise(self.segments(z), next_token)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        z: Float[Tensor, "batch latent"],
+        uniforms: Float[Tensor, "batch step"] | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Int64[Tensor, "batch step"]:
+        """Decodes free-running: each step is shown what was chosen at the step before.
+
+        Args:
+            uniforms: in [0, 1), one a step, choose by the inverse CDF; None takes the likeliest token.
+            temperature: divides the logits; below 1 makes likely tokens likelier.
+        """
+        chosen = []
+
+        def next_token(step: int, step_logits: Tensor) -> Tensor:
+            if uniforms is None:
+                chosen.append(step_logits.argmax(dim=-1))
+            else:
+                chosen.append(sample_tokens(step_logits / temperature, uniforms[:, step]))
+            return chosen[-1]
+
+        self.decoder.stepwise(self.segments(z), next_token)
+        return torch.stack(chosen, dim=1)
+
+
+def sample_tokens(logits: Float[Tensor, "batch vocab"], uniforms: Float[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+    """One token a row by the inverse CDF: the number of tokens whose cumulative probability is at most u.
+
+    A uniform decides the token alone, so the choice does not depend on other rows or on a generator's state.
+    """
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    # Rounding may leave the last sum below 1; scaled by it, no u in [0, 1) falls off the end.
+    threshold = uniforms.double()[:, None] * cumulative[:, -1:]
+    return (cumulative <= threshold).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
