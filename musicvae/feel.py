@@ -82,7 +82,7 @@ class GrooveFeel:
             "grid": np.array(astuple(self.grid), dtype=np.int64),
             "velocity": self.velocity,
             "offset": self.offset,
-            "tempo": np.array(self.tempo, dtype=np.float64),
+            "tempo": np.array([self.tempo], dtype=np.float64),
             "counts": np.array([counts.windows, counts.empty, counts.bars], dtype=np.int64),
             "hits": counts.hits,
         }
@@ -102,7 +102,7 @@ class GrooveFeel:
                 grid=GridSpec(*tensors["grid"].tolist()),
                 velocity=tensors["velocity"],
                 offset=tensors["offset"],
-                tempo=float(tensors["tempo"]),
+                tempo=tensors["tempo"].item(),
                 statistics=GrooveStatistics(windows, empty, bars, tensors["hits"]),
             )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -135,7 +135,7 @@ def measure_feel(blocks: Iterable[WindowBlock], grid: GridSpec) -> GrooveFeel:
     return GrooveFeel(
         grid=grid,
         velocity=_mean(sums.velocity, sums.hits, when_silent=PLAIN_VELOCITY * MAX_VELOCITY, unit=MAX_VELOCITY),
-        offset=_mean(sums.offset, sums.hits, when_silent=0, unit=OFFSET_UNITS),
+        offset=_mean(sums.offset, sums.hits, when_silent=0.0, unit=OFFSET_UNITS),
         tempo=_median(tempos),
         statistics=statistics,
     )
