@@ -21,7 +21,7 @@ from musicvae.durable import write_whole
 from musicvae.errors import DataError
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.manifest import ShardEntry
+from musicvae.manifest import ShardEntry, ShardManifest
 
 BLOCK_WINDOWS = 1024
 OFFSET_UNITS = 65536
@@ -126,6 +126,18 @@ def read_shard(folder: Path, shard: ShardEntry, *, grid: GridSpec, num_drums: in
     if windows.velocity.shape != expected:
         raise _damaged(path, f"windows of shape {windows.velocity.shape}, the manifest says {expected}")
     return windows
+
+
+def read_tokens(folder: Path, manifest: ShardManifest, split: str) -> Int16[np.ndarray, "window step"]:
+    """The tokens of a whole split; row i is the window of id i.
+
+    Raises:
+        ConfigError: no such split.
+        DataError: a damaged shard.
+    """
+    num_drums = manifest.drum_map.num_drums
+    shards = manifest.split(split).shards
+    return np.concatenate([read_shard(folder, s, grid=manifest.grid, num_drums=num_drums).tokens for s in shards])
 
 
 def _samples(name: str, data: bytes) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,270 @@
+"""What a model is worth on a split: sums that ranks can add, and the figures that follow from them.
+
+Conventions:
+    All nats are per window: log-likelihood summed over steps, KL over latent dimensions, then the mean over windows.
+    -ELBO = reconstruction + KL, from one draw of z per window whose noise is keyed by (seed, window id); it bounds
+    -log p(x) from above, so lower is better, and it never holds beta or free bits, which belong to training.
+    Accuracies and F1 decode greedily from mu. *Teacher-forced*: step t is shown the reference before it.
+    *Free-running*: it is shown what was decoded before it, so that only z can carry the groove.
+    Every figure is a ratio of sums, so no batch size and no world size changes more than its rounding.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int16, Int64
+from torch import Tensor
+
+from musicvae.manifest import ShardManifest
+from musicvae.model import MusicVAE
+from musicvae.objective import NATS_PER_BIT, reconstruction_nats
+from musicvae.randomness import Purpose, normals
+from musicvae.scores import MatchCounts, active_units
+from musicvae.shards import read_tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationSums:
+    """Sums over windows of all that an evaluation measures. Additive over disjoint sets of windows.
+
+    Attributes:
+        windows: how many windows.
+        reconstruction: -log p(x | z) in nats.
+        kl: KL(q(z | x) || N(0, I)) of each dimension in nats.
+        mu: posterior means.
+        mu_squared: squares of the posterior means.
+        teacher_forced: tokens and hits right when shown the reference.
+        free_running: the same when shown the model's own choices; empty where this was left out.
+    """
+
+    windows: float
+    reconstruction: float
+    kl: Float64[np.ndarray, " latent"]
+    mu: Float64[np.ndarray, " latent"]
+    mu_squared: Float64[np.ndarray, " latent"]
+    teacher_forced: MatchCounts
+    free_running: MatchCounts
+
+    @classmethod
+    def empty(cls, latent: int, num_drums: int) -> "EvaluationSums":
+        """The sums over no windows."""
+        zeros, nothing = np.zeros(latent), MatchCounts.empty(num_drums)
+        return cls(0.0, 0.0, zeros, zeros, zeros, nothing, nothing)
+
+    def __add__(self, other: "EvaluationSums") -> "EvaluationSums":
+        return EvaluationSums(
+            self.windows + other.windows,
+            self.reconstruction + other.reconstruction,
+            self.kl + other.kl,
+            self.mu + other.mu,
+            self.mu_squared + other.mu_squared,
+            self.teacher_forced + other.teacher_forced,
+            self.free_running + other.free_running,
+        )
+
+    def to_vector(self) -> Float64[np.ndarray, " sums"]:
+        """All sums in a row: ranks add these with one all-reduce."""
+        counts = [
+            np.concatenate([[m.steps, m.correct], m.true_positives, m.false_positives, m.false_negatives])
+            for m in (self.teacher_forced, self.free_running)
+        ]
+        return np.concatenate([[self.windows, self.reconstruction], self.kl, self.mu, self.mu_squared, *counts])
+
+    @classmethod
+    def from_vector(cls, vector: Float64[np.ndarray, " sums"], *, latent: int, num_drums: int) -> "EvaluationSums":
+        """Exact inverse of `to_vector`."""
+        head, kl, mu, mu_squared, forced, free = np.split(
+            vector, np.cumsum([2, latent, latent, latent, 2 + 3 * num_drums])
+        )
+        return cls(float(head[0]), float(head[1]), kl, mu, mu_squared, _match_counts(forced), _match_counts(free))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationReport:
+    """The figures of an evaluation. A figure that was not measured is NaN.
+
+    Attributes:
+        negative_elbo: reconstruction + KL, nats per window; lower is better.
+        reconstruction: -E_q[log p(x | z)], nats per window.
+        kl: KL(q(z | x) || N(0, I)), nats per window.
+        active_units: dimensions of z whose mu has a variance over windows above .01 (Burda et al. 2016).
+    """
+
+    windows: int
+    negative_elbo: float
+    reconstruction: float
+    kl: float
+    active_units: int
+    teacher_forced: MatchCounts
+    free_running: MatchCounts
+
+    @property
+    def elbo(self) -> float:
+        """The lower bound itself: log p(x) >= elbo, nats per window; higher is better."""
+        return -self.negative_elbo
+
+    @property
+    def kl_bits(self) -> float:
+        return self.kl / NATS_PER_BIT
+
+    @classmethod
+    def from_sums(cls, sums: EvaluationSums) -> "EvaluationReport":
+        windows = sums.windows or math.nan
+        reconstruction, kl = sums.reconstruction / windows, float(sums.kl.sum()) / windows
+        mean = sums.mu / windows
+        return cls(
+            windows=int(sums.windows),
+            negative_elbo=reconstruction + kl,
+            reconstruction=reconstruction,
+            kl=kl,
+            active_units=active_units(sums.mu_squared / windows - mean**2),
+            teacher_forced=sums.teacher_forced,
+            free_running=sums.free_running,
+        )
+
+
+def evaluate_split(
+    model: MusicVAE,
+    shards: Path,
+    manifest: ShardManifest,
+    split: str,
+    *,
+    seed: int,
+    batch: int,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+    free_running: bool = True,
+    limit: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> EvaluationSums:
+    """This rank's share of a split; the sums of all ranks, added, are the split's. No rank waits for another here.
+
+    Args:
+        seed: of the latent noise, the same on all ranks.
+        batch: windows at once; a resource, it changes no figure.
+        autocast_dtype: low precision for matrix products; None computes in the weights' precision.
+        free_running: also decode free-running, which takes one decoder call per step.
+        limit: take this many windows, evenly spaced over the split; None takes all.
+
+    Raises:
+        ConfigError: no such split.
+        DataError: a damaged shard.
+    """
+    num_drums = manifest.drum_map.num_drums
+    sums = EvaluationSums.empty(model.latent, num_drums)
+    for window_ids, tokens in evaluation_batches(
+        shards, manifest, split, batch=batch, limit=limit, rank=rank, world_size=world_size
+    ):
+        sums += evaluate_batch(
+            model,
+            tokens,
+            window_ids,
+            num_drums=num_drums,
+            seed=seed,
+            device=device,
+            autocast_dtype=autocast_dtype,
+            free_running=free_running,
+        )
+    return sums
+
+
+def evaluation_batches(
+    shards: Path,
+    manifest: ShardManifest,
+    split: str,
+    *,
+    batch: int,
+    limit: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[tuple[Int64[np.ndarray, " batch"], Int16[np.ndarray, "batch step"]]]:
+    """(window ids, tokens) of every `world_size`-th batch of a split, so that each window comes exactly once.
+
+    All ranks get the same number of batches, so that a trainer may meet the others between them; the last may be empty.
+    """
+    tokens = read_tokens(shards, manifest, split)
+    window_ids = spaced_windows(len(tokens), limit)
+    for first in range(0, len(window_ids), batch * world_size):
+        chosen = window_ids[first + rank * batch :][:batch]
+        yield chosen, tokens[chosen]
+
+
+def spaced_windows(windows: int, limit: int | None) -> Int64[np.ndarray, " window"]:
+    """Ids of at most `limit` windows, evenly spaced; the first ones, which overlap, would be a few files only."""
+    count = windows if limit is None else min(windows, limit)
+    return np.arange(count, dtype=np.int64) * windows // count
+
+
+@torch.no_grad()
+def evaluate_batch(
+    model: MusicVAE,
+    tokens: Int16[np.ndarray, "batch step"],
+    window_ids: Int64[np.ndarray, " batch"],
+    *,
+    num_drums: int,
+    seed: int,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+    free_running: bool = True,
+) -> EvaluationSums:
+    """The sums over some windows of a split, possibly none; the model's training mode is left as it was."""
+    if not len(tokens):
+        return EvaluationSums.empty(model.latent, num_drums)
+    reference = torch.from_numpy(tokens).to(device, torch.int64)
+    noise = torch.from_numpy(latent_noise(seed, window_ids, model.latent)).to(device)
+    with _evaluating(model), torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+        posterior = model.encode(reference)
+        z = posterior.sample(noise)
+        reconstruction = reconstruction_nats(model.logits(z, reference), reference)
+        forced = MatchCounts.compare(tokens, _on_host(model.logits(posterior.mu, reference).argmax(dim=-1)), num_drums)
+        free = (
+            MatchCounts.compare(tokens, _on_host(model.generate(posterior.mu)), num_drums)
+            if free_running
+            else MatchCounts.empty(num_drums)
+        )
+    return EvaluationSums(
+        windows=float(len(tokens)),
+        reconstruction=float(reconstruction.double().sum()),
+        kl=_sum_over_windows(posterior.kl()),
+        mu=_sum_over_windows(posterior.mu),
+        mu_squared=_sum_over_windows(posterior.mu.double().square()),
+        teacher_forced=forced,
+        free_running=free,
+    )
+
+
+def latent_noise(
+    seed: int, window_ids: Int64[np.ndarray, " batch"], latent: int
+) -> Float64[np.ndarray, "batch latent"]:
+    """Standard normal noise of each window, a function of (seed, window id) alone."""
+    rows = [normals(seed, Purpose.EVALUATION_LATENT, 0, int(window), 1, latent) for window in window_ids]
+    return np.concatenate(rows)
+
+
+def _match_counts(vector: Float64[np.ndarray, " sums"]) -> MatchCounts:
+    steps, correct = vector[:2]
+    return MatchCounts(float(steps), float(correct), *np.split(vector[2:], 3))
+
+
+@contextmanager
+def _evaluating(model: MusicVAE) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _on_host(tokens: Int64[Tensor, "batch step"]) -> Int16[np.ndarray, "batch step"]:
+    return tokens.to("cpu", torch.int16).numpy()
+
+
+def _sum_over_windows(values: Float[Tensor, "batch latent"]) -> Float64[np.ndarray, " latent"]:
+    return values.double().sum(dim=0).cpu().numpy()
