@@ -44,7 +44,8 @@ def _exit_code(app: typer.Typer) -> ExitCode:
         print(error, file=sys.stderr)
         return ExitCode.INTERRUPTED if error.by_user else ExitCode.PREEMPTED
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not error.shown_elsewhere:
+            print(f"error: {error}", file=sys.stderr)
         return _code_of(error)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has seen enough; what is still buffered must not raise again at exit.

@@ -12,6 +12,9 @@ class UserError(ValueError):
         do: what cures it.
     """
 
+    shown_elsewhere = False
+    """Set on the ranks that only repeat what rank 0 says, so that a user reads it once."""
+
     def __init__(self, problem: str, *, expected: str = "", found: str = "", likely: str = "", do: str = "") -> None:
         self.problem = problem
         self.details = {"expected": expected, "found": found, "likely": likely, "do": do}

@@ -56,9 +56,9 @@ class DataOrder:
         """How many epochs lie before global batch k: kB / N. A batch may straddle two epochs."""
         return batch * self.global_batch / self.num_windows
 
-    def windows(self, batch: int, lanes: Sequence[int]) -> Int64[np.ndarray, " window"]:
-        """Window ids that global batch k takes from some lanes, lane by lane."""
-        first = batch * self.windows_per_lane
+    def windows(self, batch: int, lanes: Sequence[int], *, ahead: int = 0) -> Int64[np.ndarray, " window"]:
+        """Window ids that global batch k takes from some lanes, lane by lane; or those `ahead` places later in each."""
+        first = batch * self.windows_per_lane + ahead
         positions = range(first, first + self.windows_per_lane)
         return np.array([self.window_at(lane, position) for lane in lanes for position in positions], dtype=np.int64)
 

@@ -26,6 +26,8 @@ class Purpose(IntEnum):
     PRIOR = 7
     DECODING = 8
     VARIATION = 9
+    WORD_DROPOUT = 10
+    DEMO_CORPUS = 11
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -1,0 +1,38 @@
+"""Which code, with which packages, was run by which command line."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "numpy", "symusic", "webdataset", "pydantic", "ray", "wandb")
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, whether the tree was changed since, versions and command line, as config.yaml keeps them."""
+    status = _git("status", "--porcelain")
+    return {
+        "command": " ".join(sys.argv),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

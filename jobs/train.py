@@ -1,0 +1,120 @@
+"""Trains a MusicVAE on shards, alone or under torchrun.
+
+    python -m jobs.train --preset small --shards SHARDS --run RUN [key.sub=value ...]
+    torchrun --standalone --nproc-per-node 2 -m jobs.train --preset small --shards SHARDS --run RUN
+
+RUN absent: start. RUN present with the same settings and data: go on from its newest checkpoint.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.command_line import compose_settings, console, run_command, settings_text
+from jobs.launch import join_world, listen_for_signals, only_main_speaks
+from jobs.provenance import provenance
+from jobs.terminal_tracker import TerminalTracker
+from jobs.train_config import TrainConfig
+from jobs.wandb_tracker import WandbTracker
+from musicvae.errors import ConfigError, DivergedError, StoppedError
+from musicvae.fit import data_order, fit
+from musicvae.manifest import ShardManifest
+from musicvae.order import DataOrder
+from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.tracker import Trackers
+from musicvae.trained import TrainedModel, load_run
+from musicvae.world import World
+
+
+def main(
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...", show_default=False)] = None,
+    shards: Annotated[Path | None, typer.Option(help="Folder that jobs.build_shards made.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder: made, or continued.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A shipped preset: demo, small, paper.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
+    init_from: Annotated[Path | None, typer.Option(help="Run whose best weights a new run starts from.")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show the resolved settings and end.")] = False,
+) -> None:
+    """Trains a MusicVAE, alone or under torchrun, on any number of ranks."""
+    with only_main_speaks():
+        settings = compose_settings(TrainConfig, preset=preset, config=config, overrides=overrides or ())
+        if print_config:
+            print(settings_text(settings), end="")
+            return
+        if shards is None or run is None:
+            raise ConfigError("--shards and --run are needed", do="python -m jobs.train --help shows an example")
+        manifest = ShardManifest.read(shards)
+        order = data_order(settings, manifest)
+        manifest.split("validation")
+        initial = load_run(init_from) if init_from else None
+    wish = listen_for_signals()
+    world = join_world(settings.resources)
+    folder = RunFolder(run)
+    identity = run_identity(settings, manifest, initial)
+    resumed = world.on_main(lambda: folder.open(identity, settings.model_dump(mode="json"), provenance()))
+
+    tracker = Trackers([])
+    if world.is_main:
+        console.print(describe(settings, order, identity, world, folder, resumed=resumed), soft_wrap=True)
+        terminal = TerminalTracker(console, total=settings.train.steps, global_batch=settings.train.global_batch)
+        tracker = Trackers([terminal])
+        if settings.tracking.wandb != "off":
+            config_values = folder.read_config()
+            wandb = WandbTracker(settings.tracking, run, identity.run_id, config_values, warn=terminal.say)
+            tracker = Trackers([terminal, wandb])
+    state = "failed"
+    try:
+        fit(
+            settings,
+            shards,
+            folder,
+            world,
+            tracker,
+            initial_weights=(lambda model: model.load_state_dict(initial.model.state_dict())) if initial else None,
+            wish=wish,
+        )
+        state = "finished"
+    except StoppedError as stopped:
+        state = "interrupted" if stopped.by_user else "preempted"
+        raise
+    except DivergedError as diverged:
+        state = "diverged"
+        diverged.shown_elsewhere = not world.is_main
+        raise
+    finally:
+        if world.is_main:
+            folder.finish_status(state)
+        tracker.close(state)
+        world.leave()
+    if world.is_main:
+        console.print(f"best weights: {folder.best}", soft_wrap=True)
+
+
+def run_identity(settings: TrainConfig, manifest: ShardManifest, initial: TrainedModel | None) -> RunIdentity:
+    """What makes this run this run: settings that change the result, the data, and the weights it starts from."""
+    result_settings = settings.result_settings()
+    if initial:
+        result_settings["init_from"] = initial.weights_hash
+    return RunIdentity.of(result_settings, manifest)
+
+
+def describe(
+    settings: TrainConfig, order: DataOrder, identity: RunIdentity, world: World, run: RunFolder, *, resumed: bool
+) -> str:
+    """What is about to happen, with the numbers that follow from the settings and how."""
+    batch, lanes = settings.train.global_batch, settings.data.lanes
+    rows = [
+        f"run {identity.run_id} in {run.path}: {'continued' if resumed else 'new'}",
+        f"{world.size} rank(s) on {world.device}, {settings.train.precision}",
+        f"{order.num_windows} training windows, {order.num_windows / batch:.1f} steps per epoch = windows / "
+        f"train.global_batch ({batch})",
+        f"{batch / world.size:g} windows per rank and step = train.global_batch / ranks, from {lanes} data.lanes",
+    ]
+    if lanes % world.size:
+        rows.append(f"warning: {world.size} ranks share {lanes} lanes unequally; the smaller shares will wait")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,49 @@
+"""The weights with the lowest validation -ELBO, in one file that carries its own figures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from musicvae.durable import write_whole
+from musicvae.errors import ConfigError, DataError
+
+
+def save_best(path: Path, model: nn.Module, step: int, figures: Mapping[str, float]) -> None:
+    """Writes weights with their step and figures as safetensors."""
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    # One key: safetensors writes several in no fixed order, and equal weights shall give equal bytes.
+    metadata = {"best": json.dumps({"step": step, "figures": dict(figures)}, sort_keys=True)}
+    write_whole(path, safetensors.torch.save(weights, metadata))
+
+
+def load_best(path: Path, model: nn.Module) -> int:
+    """Fills a model and gives the step that the weights are from.
+
+    Raises:
+        ConfigError: there are no best weights yet.
+        DataError: the file is damaged, or its weights are for another model.
+    """
+    if not path.exists():
+        raise ConfigError(
+            f"no trained weights in {path.parent}",
+            expected=path.name,
+            likely="the run has not reached its first evaluation yet",
+            do="train on with the same command: python -m jobs.train ...",
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            step = json.loads(file.metadata()["best"])["step"]
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be used",
+            expected="weights of the model that config.yaml describes",
+            found=str(error).splitlines()[0],
+            likely="a copy that broke off, or a config.yaml that was edited",
+            do="copy the run again, or train on with the same command",
+        ) from None
+    return step

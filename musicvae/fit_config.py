@@ -1,0 +1,56 @@
+"""All settings of one training run, and which of them make it the run that it is."""
+
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from musicvae.loader import DataSettings
+from musicvae.model import ModelSettings
+from musicvae.objective import ObjectiveSettings
+from musicvae.schedule import OptimizerSettings
+from musicvae.settings import Settings
+from musicvae.train_step import Precision
+
+
+class TrainSettings(Settings):
+    """How long and how to train."""
+
+    steps: PositiveInt = 3000
+    """Optimizer steps; no part of the run's identity, so a finished run may be extended."""
+    global_batch: PositiveInt = 64
+    """Windows per optimizer step over all ranks; a multiple of data.lanes."""
+    accumulation: PositiveInt = 1
+    """Pieces that each rank cuts its share of a batch into, where memory is short."""
+    seed: NonNegativeInt = 0
+    precision: Precision = "float32"
+    """`bfloat16` computes matrix products in bfloat16 (autocast) and keeps weights in float32."""
+    clip: PositiveFloat = 1.0
+    """Largest norm of the gradient of the mean loss in nats per window."""
+    log_every: PositiveInt = 10
+    evaluate_every: PositiveInt = 250
+    evaluation_batch: PositiveInt = 256
+    checkpoint_every: PositiveInt = 250
+    keep_checkpoints: PositiveInt = 2
+
+
+class FitConfig(Settings):
+    """Everything that `fit` is told, apart from where things lie."""
+
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    objective: ObjectiveSettings = Field(default_factory=ObjectiveSettings)
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that change the result; resources such as accumulation and caches are left out."""
+        return self.model_dump(
+            mode="json",
+            include={
+                "model": True,
+                "objective": True,
+                "optimizer": True,
+                "data": {"lanes", "mix_drums", "mix_bars"},
+                "train": {"global_batch", "seed", "precision", "clip"},
+            },
+        )

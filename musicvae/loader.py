@@ -1,0 +1,250 @@
+"""Shards -> training batches, in the order of `DataOrder`, with every random number of the step drawn alongside.
+
+The stages form a webdataset pipeline: batch numbers -> windows in our order -> `Batch`. Batch k is a function of
+(manifest, settings, k); there is no state to save, so a resume simply starts at another k.
+"""
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int16, Int64
+from pydantic import Field, PositiveInt
+from torch import Tensor
+from webdataset.pipeline import DataPipeline
+
+from musicvae.manifest import ShardManifest
+from musicvae.order import DataOrder, lanes_of_rank
+from musicvae.randomness import Purpose, normals, uniforms
+from musicvae.recombination import draws_per_window, recombine
+from musicvae.settings import Settings
+from musicvae.shards import read_shard
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+PREFETCHED_BATCHES = 4
+
+
+class DataSettings(Settings):
+    """How windows are ordered and varied."""
+
+    lanes: PositiveInt = 64
+    """Parallel streams that the order of an epoch is cut into; the largest world size."""
+    mix_drums: Probability = 0.0
+    """Probability that a training window gets half its drums from another."""
+    mix_bars: Probability = 0.0
+    """Probability that a training window gets half its bars from another."""
+    cached_shards: PositiveInt = 256
+    """Decoded shards that each rank keeps in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one rank needs for global batch `number`: its windows and its random numbers.
+
+    Attributes:
+        first_place: place of the first window in the global batch.
+        latent_noise: N(0, I) noise of the reparametrisation.
+        coins, choices: uniform numbers of scheduled sampling, None where it is off.
+        blanked: steps whose shown token is blanked by word dropout, None where it is off.
+    """
+
+    number: int
+    first_place: int
+    window_ids: Int64[np.ndarray, " batch"]
+    tokens: Int64[Tensor, "batch step"]
+    latent_noise: Float32[Tensor, "batch latent"]
+    coins: Float32[Tensor, "batch step"] | None = None
+    choices: Float32[Tensor, "batch step"] | None = None
+    blanked: Bool[Tensor, "batch step"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pieces(self, count: int) -> list["Batch"]:
+        """The batch cut in at most `count` consecutive, nearly equal, non-empty pieces."""
+        bounds = [len(self) * i // count for i in range(count + 1)]
+        return [self._rows(slice(a, b)) for a, b in pairwise(bounds) if b > a]
+
+    def _rows(self, rows: slice) -> "Batch":
+        piece = self._changed(lambda tensor: tensor[rows])
+        return replace(piece, first_place=self.first_place + rows.start, window_ids=self.window_ids[rows])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+
+
+@dataclass(frozen=True, slots=True)
+class RandomDraws:
+    """Which random numbers a batch carries.
+
+    Attributes:
+        seed: the run's seed.
+        latent: dimensions of z.
+        scheduled_sampling: whether `coins` and `choices` are wanted.
+        word_dropout: share of shown tokens that are blanked.
+    """
+
+    seed: int
+    latent: int
+    scheduled_sampling: bool = False
+    word_dropout: float = 0.0
+
+
+class WindowStore:
+    """The token windows of one split by id, with a bounded number of decoded shards in memory."""
+
+    def __init__(self, folder: Path, manifest: ShardManifest, split: str, *, cached_shards: int) -> None:
+        self.folder = folder
+        self.grid = manifest.grid
+        self.num_drums = manifest.drum_map.num_drums
+        self.shards = manifest.split(split).shards
+        self.starts = np.concatenate([[0], np.cumsum([shard.windows for shard in self.shards])])
+        self.cached_shards = cached_shards
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def tokens(self, window_ids: Int64[np.ndarray, " window"]) -> Int16[np.ndarray, "window step"]:
+        """The windows with these ids.
+
+        Raises:
+            DataError: a shard is missing or damaged.
+        """
+        result = np.empty((len(window_ids), self.grid.num_steps), dtype=np.int16)
+        shard_of = np.searchsorted(self.starts, window_ids, side="right") - 1
+        for shard in np.unique(shard_of):
+            rows = shard_of == shard
+            result[rows] = self._shard(int(shard))[window_ids[rows] - self.starts[shard]]
+        return result
+
+    def _shard(self, shard: int) -> np.ndarray:
+        if shard not in self._cache:
+            windows = read_shard(self.folder, self.shards[shard], grid=self.grid, num_drums=self.num_drums)
+            self._cache[shard] = windows.tokens
+            if len(self._cache) > self.cached_shards:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(shard)
+        return self._cache[shard]
+
+
+def training_batches(
+    store: WindowStore,
+    order: DataOrder,
+    settings: DataSettings,
+    draws: RandomDraws,
+    *,
+    rank: int,
+    world_size: int,
+    first: int,
+    last: int,
+) -> DataPipeline:
+    """A rank's share of the global batches first .. last - 1, as a webdataset pipeline."""
+    lanes = lanes_of_rank(rank, world_size, order.lanes)
+    return DataPipeline(
+        partial(iter, range(first, last)),
+        partial(_in_order, store=store, order=order, settings=settings, seed=draws.seed, lanes=lanes),
+        partial(_with_draws, draws=draws, first_place=lanes.start * order.windows_per_lane),
+    )
+
+
+Windows = tuple[int, np.ndarray, np.ndarray]
+"""(batch number, window ids, tokens)."""
+
+
+def _in_order(
+    numbers: Iterable[int],
+    *,
+    store: WindowStore,
+    order: DataOrder,
+    settings: DataSettings,
+    seed: int,
+    lanes: Sequence[int],
+) -> Iterator[Windows]:
+    first_place = lanes[0] * order.windows_per_lane
+    mixes = settings.mix_drums > 0 or settings.mix_bars > 0
+    draws = draws_per_window(store.grid, store.num_drums)
+    for number in numbers:
+        ids = order.windows(number, lanes)
+        tokens = store.tokens(ids)
+        if mixes:
+            # The partner is the window that the lane shows next: random as the order is, in the same shard as a
+            # rule, and the same for every topology.
+            tokens = recombine(
+                tokens,
+                store.tokens(order.windows(number, lanes, ahead=1)),
+                uniforms(seed, Purpose.RECOMBINATION, number, first_place, len(ids), draws),
+                mix_drums=settings.mix_drums,
+                mix_bars=settings.mix_bars,
+                grid=store.grid,
+                num_drums=store.num_drums,
+            )
+        yield number, ids, tokens
+
+
+def _with_draws(windows: Iterable[Windows], *, draws: RandomDraws, first_place: int) -> Iterator[Batch]:
+    for number, ids, tokens in windows:
+        count, steps = tokens.shape
+        noise = normals(draws.seed, Purpose.LATENT, number, first_place, count, draws.latent)
+        coins = choices = blanked = None
+        if draws.scheduled_sampling:
+            both = uniforms(draws.seed, Purpose.SCHEDULED_SAMPLING, number, first_place, count, 2 * steps)
+            coins, choices = torch.from_numpy(both.astype(np.float32)).split(steps, dim=1)
+        if draws.word_dropout:
+            chance = uniforms(draws.seed, Purpose.WORD_DROPOUT, number, first_place, count, steps)
+            blanked = torch.from_numpy(chance < draws.word_dropout)
+        yield Batch(
+            number=number,
+            first_place=first_place,
+            window_ids=ids,
+            tokens=torch.from_numpy(tokens.astype(np.int64)),
+            latent_noise=torch.from_numpy(noise.astype(np.float32)),
+            coins=coins,
+            choices=choices,
+            blanked=blanked,
+        )
+
+
+def in_background(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+    """The same batches, made ahead by a thread while the step runs; an error in it is raised here."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
+    closed = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not closed.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as error:  # carried over to the consumer, whatever it is
+            put(error)
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        thread.join()

@@ -1,0 +1,199 @@
+"""The run folder: the whole truth about a run. W&B, Ray and SLURM are only views of it.
+
+config.yaml       what was asked for, on what data, with which versions; written once
+status.json       state, step, total, rate, ETA, restarts, heartbeat
+metrics.jsonl     one line a logged step; evaluations stand in the same lines
+checkpoints/      the newest few, one folder a step
+best.safetensors  the weights with the lowest validation -ELBO, with their figures
+feel.safetensors  mean velocity and timing of the training data
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from musicvae.drum_map import DrumMap
+from musicvae.durable import append_line, read_lines, whole_folder, write_json, write_whole
+from musicvae.errors import ConfigError, DataError
+from musicvae.grid import GridSpec
+from musicvae.manifest import ShardManifest
+from musicvae.settings import read_yaml
+
+State = Literal["starting", "running", "finished", "preempted", "interrupted", "diverged", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What makes a run this run and no other.
+
+    Attributes:
+        result_settings: every setting that changes the result; world size, paths and hosts are not among them.
+        fingerprint: of the shard manifest.
+        grid, drum_map: of the shards, kept so that the run can be sampled without them.
+    """
+
+    result_settings: Mapping[str, Any]
+    fingerprint: str
+    grid: GridSpec
+    drum_map: DrumMap
+
+    @property
+    def run_id(self) -> str:
+        """A short hash of what changes the result."""
+        content = json.dumps([self.result_settings, self.fingerprint], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @classmethod
+    def of(cls, result_settings: Mapping[str, Any], manifest: ShardManifest) -> "RunIdentity":
+        """The identity of a run with these settings on these shards."""
+        return cls(result_settings, manifest.fingerprint, manifest.grid, manifest.drum_map)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def feel(self) -> Path:
+        return self.path / "feel.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    def open(self, identity: RunIdentity, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
+        """Starts the run, or finds that it was started before; gives whether it was.
+
+        Raises:
+            ConfigError: the folder holds another run (the differing settings are named) or something else.
+        """
+        if self.config.exists():
+            self._check_same(identity)
+            return True
+        if self.path.exists() and any(self.path.iterdir()):
+            raise ConfigError(
+                f"{self.path} is no run folder",
+                expected="a new path, or a folder that jobs.train made",
+                found=f"{len(list(self.path.iterdir()))} entries and no config.yaml",
+                do="name another --run",
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self.path.rmdir()
+        content = {
+            "run_id": identity.run_id,
+            "settings": dict(settings),
+            "identity": dict(identity.result_settings),
+            "shards": {
+                "fingerprint": identity.fingerprint,
+                "grid": asdict(identity.grid),
+                "drum_map": {
+                    "name": identity.drum_map.name,
+                    "pitches": {drum: list(pitches) for drum, pitches in identity.drum_map.pitches.items()},
+                },
+            },
+            "provenance": dict(provenance),
+        }
+        with whole_folder(self.path) as aside:
+            write_whole(aside / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        return False
+
+    def read_config(self) -> dict[str, Any]:
+        """What `open` wrote.
+
+        Raises:
+            ConfigError: the folder is no run.
+            DataError: its config.yaml is damaged.
+        """
+        if not self.config.exists():
+            raise ConfigError(
+                f"no run in {self.path}",
+                expected="a folder that jobs.train made",
+                found="no such folder" if not self.path.exists() else "no config.yaml in it",
+                do="check --run, or train one: python -m jobs.train --preset demo --shards SHARDS --run RUN",
+            )
+        config = read_yaml(self.config)
+        if missing := {"run_id", "settings", "identity", "shards"} - set(config):
+            raise DataError(f"{self.config} is damaged", found=f"{', '.join(sorted(missing))} missing")
+        return config
+
+    def shard_format(self) -> tuple[GridSpec, DrumMap, str]:
+        """Grid, drum map and fingerprint of the shards that the run was trained on."""
+        shards = self.read_config()["shards"]
+        pitches = {drum: tuple(pitches) for drum, pitches in shards["drum_map"]["pitches"].items()}
+        return GridSpec(**shards["grid"]), DrumMap(shards["drum_map"]["name"], pitches), shards["fingerprint"]
+
+    def write_status(self, state: State, step: int, total: int, **more: Any) -> None:
+        """Replaces status.json; `more` holds rate, ETA, restarts or the reason of a failure."""
+        write_json(self.status, {"state": state, "step": step, "total": total, "heartbeat": time.time(), **more})
+
+    def finish_status(self, state: State) -> None:
+        """Sets the state of the last status, for a run that ends in any way."""
+        write_json(self.status, {**self.read_status(), "state": state, "heartbeat": time.time()})
+
+    def read_status(self) -> dict[str, Any]:
+        """The last status, empty where there is none yet."""
+        return json.loads(self.status.read_text()) if self.status.exists() else {}
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Appends a line to metrics.jsonl."""
+        append_line(self.metrics, record)
+
+    def cut_metrics(self, step: int) -> None:
+        """Drops what was logged after a step, so that after a resume every step stands once."""
+        kept = [json.dumps(record) + "\n" for record in read_lines(self.metrics) if record["step"] <= step]
+        write_whole(self.metrics, "".join(kept))
+
+    def _check_same(self, identity: RunIdentity) -> None:
+        config = self.read_config()
+        if config["run_id"] == identity.run_id:
+            return
+        before, now = _flat(config["identity"]), _flat(identity.result_settings)
+        differing = [
+            f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}"
+            for key in sorted(before | now)
+            if before.get(key) != now.get(key)
+        ]
+        if config["shards"]["fingerprint"] != identity.fingerprint:
+            differing.append(f"shards were {config['shards']['fingerprint']}, are {identity.fingerprint}")
+        raise ConfigError(
+            f"{self.path} holds another run",
+            expected=f"run {config['run_id']}, as its config.yaml says",
+            found="; ".join(differing) or f"run {identity.run_id}",
+            likely="settings that change the result were changed; a run cannot be continued with others",
+            do="name another --run, or give the settings that it was started with",
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

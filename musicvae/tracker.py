@@ -1,0 +1,39 @@
+"""What `fit` tells the outside while it runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class Tracker(Protocol):
+    """Receives figures by step. A tracker never raises: losing a view must not lose a run."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Figures of a step."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A sentence for a person: a warning, or what was decided."""
+        ...
+
+    def close(self, state: str) -> None:
+        """The run ends in a state of `run_folder.State`."""
+        ...
+
+
+class Trackers:
+    """Several trackers as one; none at all is the silent tracker of the other ranks."""
+
+    def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
+        self.trackers = trackers
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(step, values)
+
+    def say(self, text: str) -> None:
+        for tracker in self.trackers:
+            tracker.say(text)
+
+    def close(self, state: str) -> None:
+        for tracker in self.trackers:
+            tracker.close(state)

@@ -1,0 +1,115 @@
+"""The processes of one run: the only file that knows torch.distributed."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float64
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from musicvae.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Who this process is among the processes of a run, and what they can do together.
+
+    Every collective of the loop that is not DDP's own runs over gloo on the CPU, so that it never waits for a device.
+
+    Attributes:
+        rank: this process, 0 is the main one.
+        size: how many there are.
+        device: where this process computes.
+        host_group: gloo group over all ranks; None in a world of one.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    host_group: Any = None
+
+    @classmethod
+    def single(cls, device: torch.device | str = "cpu") -> "World":
+        """A world of one process, without a process group."""
+        return cls(0, 1, torch.device(device))
+
+    @classmethod
+    def join(cls, *, device: torch.device, timeout: timedelta = timedelta(minutes=10)) -> "World":
+        """Joins the processes that torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) describe."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            dist.init_process_group("nccl", timeout=timeout, device_id=device)
+        else:
+            dist.init_process_group("gloo", timeout=timeout)
+        # A group of its own: the stop flag is in flight while DDP reduces gradients on the default group.
+        return cls(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo", timeout=timeout))
+
+    def leave(self) -> None:
+        """Leaves the process group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over all ranks in backward."""
+        if self.size == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+    def without_sync(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A context in which backward adds gradients up without exchanging them, for accumulation."""
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+    def sum(self, vector: Float64[np.ndarray, " value"]) -> Float64[np.ndarray, " value"]:
+        """The sum over all ranks, the same on each."""
+        if self.size == 1:
+            return vector
+        total = torch.from_numpy(vector.copy())
+        dist.all_reduce(total, group=self.host_group)
+        return total.numpy()
+
+    def start_agreement(self, wish: int) -> Callable[[], int]:
+        """Begins to find the largest wish over all ranks; the returned function waits for it and gives it."""
+        if self.size == 1:
+            return lambda: wish
+        wishes = torch.tensor([wish])
+        work = dist.all_reduce(wishes, op=dist.ReduceOp.MAX, group=self.host_group, async_op=True)
+        assert work is not None
+
+        def result() -> int:
+            work.wait()
+            return int(wishes.item())
+
+        return result
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """Does something on rank 0 alone and gives its result to every rank.
+
+        Raises:
+            UserError: what the action raised, on every rank; only rank 0's is to be shown.
+        """
+        if self.size == 1:
+            return action()
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = action()
+            except UserError as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0, group=self.host_group)
+        if outcome[1] is not None:
+            outcome[1].shown_elsewhere = not self.is_main
+            raise outcome[1]
+        return outcome[0]
