@@ -1,5 +1,6 @@
 """What every command shares: exit codes, error messages, settings from file and command line."""
 
+import functools
 import os
 import sys
 import traceback
@@ -7,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import click
 import typer
 import yaml
 from rich.console import Console
@@ -24,20 +24,24 @@ console = Console(highlight=False)
 
 def run_command(main: Callable[..., Any]) -> NoReturn:
     """Runs a typer function as a command and ends the process with the status that `ExitCode` promises."""
+
+    # Typer's versions differ in what they make of an error or a Ctrl-C, so none gets out to it.
+    @functools.wraps(main)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        code = _exit_code(functools.partial(main, *args, **kwargs))
+        sys.stdout.flush()
+        sys.exit(code)
+
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(main)
-    code = _exit_code(app)
-    sys.stdout.flush()
-    sys.exit(code)
+    app.command()(guarded)
+    app()
+    raise AssertionError("typer ends the process itself after a wrong command line or --help")
 
 
-def _exit_code(app: typer.Typer) -> ExitCode:
+def _exit_code(command: Callable[[], Any]) -> ExitCode:
     try:
-        app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
+        command()
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except StoppedError as error:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,42 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its final name only when the block ends without an error."""
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, which takes its final name only when the block ends without an error.
+
+    Args:
+        path: the final name; missing parents are made, and removed again after an error.
+        replace: whether a folder that stands there gives way; it does so at the very end.
+
+    Raises:
+        OSError: the folder cannot be made, or `path` exists and is not to be replaced.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    before = path.with_name(f".{path.name}.{os.getpid()}.old")
+    new_parents = [parent for parent in path.absolute().parents if not parent.exists()]
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-        aside.replace(path)
-    finally:
+        if replace and path.exists():
+            path.replace(before)
+        try:
+            aside.replace(path)
+        except OSError:
+            if before.exists():
+                before.replace(path)
+            raise
+    except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        for parent in new_parents:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+    shutil.rmtree(before, ignore_errors=True)
     sync_folder(path.parent)
 
 

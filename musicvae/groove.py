@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float32, Int16
 
 from musicvae.grid import GridSpec
 
+MAX_VELOCITY = 127
+"""The loudest MIDI velocity; 0 means no hit."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrumGroove:

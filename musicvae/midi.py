@@ -9,7 +9,7 @@ import symusic
 from jaxtyping import Int64, UInt8
 
 from musicvae.drum_map import DrumMap
-from musicvae.groove import DrumGroove
+from musicvae.groove import MAX_VELOCITY, DrumGroove
 
 TICKS_PER_QUARTER = 480
 DEFAULT_TEMPO = 120.0
@@ -72,6 +72,25 @@ def read_performance(data: bytes) -> Performance:
     )
 
 
+def performance_to_midi(performance: Performance) -> bytes:
+    """A performance as the bytes of a one-track MIDI file on the drum channel, each hit a 32nd note long."""
+    duration = round(performance.ticks_per_quarter * HIT_QUARTERS)
+    order = np.lexsort((performance.velocity, performance.pitch, performance.tick))
+    score: Any = symusic.Score(performance.ticks_per_quarter)
+    score.tempos.append(symusic.Tempo(0, performance.tempo))
+    for tick, numerator, denominator in performance.metres:
+        score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
+    track: Any = symusic.Track("drums", 0, True)
+    track.notes = symusic.Note.from_numpy(
+        performance.tick[order].astype(np.int32),
+        np.full(len(order), duration, dtype=np.int32),
+        performance.pitch[order].astype(np.int8),
+        performance.velocity[order].astype(np.int8),
+    )
+    score.tracks.append(track)
+    return score.dumps_midi()
+
+
 def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
     """A groove as the bytes of a one-track MIDI file on the drum channel.
 
@@ -79,19 +98,16 @@ def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
     """
     step, drum = np.nonzero(groove.hits)
     ticks_per_step = TICKS_PER_QUARTER / groove.grid.steps_per_beat
-    tick = np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(min=0).astype(np.int32)
-    velocity = np.rint(groove.velocity[step, drum] * 127).clip(1, 127).astype(np.int8)
-    duration = np.full(len(tick), round(TICKS_PER_QUARTER * HIT_QUARTERS), dtype=np.int32)
-    pitch = drum_map.written_pitch[drum].astype(np.int8)
-    order = np.lexsort((pitch, tick))
-
-    score: Any = symusic.Score(TICKS_PER_QUARTER)
-    score.tempos.append(symusic.Tempo(0, groove.tempo))
-    score.time_signatures.append(symusic.TimeSignature(0, groove.grid.beats_per_bar, 4))
-    track: Any = symusic.Track("drums", 0, True)
-    track.notes = symusic.Note.from_numpy(tick[order], duration[order], pitch[order], velocity[order])
-    score.tracks.append(track)
-    return score.dumps_midi()
+    return performance_to_midi(
+        Performance(
+            tick=np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(min=0).astype(np.int64),
+            pitch=drum_map.written_pitch[drum],
+            velocity=np.rint(groove.velocity[step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY).astype(np.uint8),
+            ticks_per_quarter=TICKS_PER_QUARTER,
+            tempo=groove.tempo,
+            metres=((0, groove.grid.beats_per_bar, 4),),
+        )
+    )
 
 
 def write_groove(groove: DrumGroove, path: Path, drum_map: DrumMap) -> None:

@@ -20,13 +20,12 @@ from jaxtyping import Int16, UInt8
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
 from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens
+from musicvae.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.manifest import ShardEntry, ShardManifest
 
 BLOCK_WINDOWS = 1024
 OFFSET_UNITS = 65536
 """Offsets are stored in 1/65536 of a step: int16 spans [-0.5, 0.5) exactly."""
-MAX_VELOCITY = 127
 MEMBERS = ("tokens.npy", "velocity.npy", "offset.npy", "meta.json")
 
 

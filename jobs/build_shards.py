@@ -1,0 +1,55 @@
+"""MIDI files -> shards of 4-bar windows: python -m jobs.build_shards --source groove --out shards/groove"""
+
+import time
+from pathlib import Path
+
+import typer
+
+from jobs.build_output import progress_line, table_of
+from jobs.command_line import compose_settings, console, run_command, settings_text
+from musicvae.errors import ConfigError
+from preprocess.build import DEMO_FOLDER, build, find_finished_build
+from preprocess.on_ray import task_runner
+from preprocess.report import REPORT_NAME
+from preprocess.settings import BuildSettings
+
+
+def main(
+    source: str = typer.Option(..., help="A folder of MIDI files, `groove` (the Groove MIDI Dataset) or `demo`."),
+    out: Path = typer.Option(..., help="The folder of shards to make."),
+    workers: int | None = typer.Option(None, min=0, help="Ray processes (all CPUs); 0: in this process, without Ray."),
+    ray_address: str = typer.Option("", metavar="HOST:PORT", help="A running Ray cluster that sees the same files."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT, once its successor is whole."),
+    seed: int | None = typer.Option(None, min=0, help="Which demo corpus; the same as demo.seed=S."),
+    config: Path | None = typer.Option(None, help="Settings from a YAML file."),
+    print_config: bool = typer.Option(False, "--print-config", help="Show what this command line resolves to."),
+    overrides: list[str] = typer.Argument(None, metavar="[key.sub=value]...", help="Settings, over the file's."),
+) -> None:
+    """Convert a collection of MIDI files to shards, with every file accounted for."""
+    seeded = [*(overrides or []), *([] if seed is None else [f"demo.seed={seed}"])]
+    settings = compose_settings(BuildSettings, config=config, overrides=seeded)
+    if print_config:
+        print(settings_text(settings), end="")
+        return
+
+    if not overwrite and (finished := find_finished_build(source, out, settings)):
+        console.print(table_of(finished))
+        console.print(f"{out} holds these shards already, from the same files and settings: nothing to do")
+        return
+
+    started = time.monotonic()
+    try:
+        with task_runner(workers, ray_address) as run, progress_line() as on_progress:
+            report = build(source, out, settings, run, overwrite=overwrite, on_progress=on_progress)
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}", found=str(error), do="name a folder that can be made") from None
+
+    console.print(table_of(report))
+    console.print(f"{out}: {sum(report.windows.values())} windows in {time.monotonic() - started:.1f} s")
+    console.print(f"every file and its outcome: {out / REPORT_NAME}")
+    if source == "demo":
+        console.print(f"the performances, to be listened to: {out / DEMO_FOLDER}")
+
+
+if __name__ == "__main__":
+    run_command(main)

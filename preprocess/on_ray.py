@@ -1,0 +1,107 @@
+"""Runs many small tasks with a bounded number in flight: on Ray, or in this process. Only this file knows Ray."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from musicvae.errors import ConfigError, UserError
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+TASKS_PER_SLOT = 2
+"""One runs and one waits, so that a worker never idles while its answer travels; more would only cost memory."""
+OBJECT_STORE_BYTES = 100_000_000
+"""Tasks exchange names and counts through Ray, so the smallest comfortable store will do."""
+
+
+class TaskRunner(Protocol):
+    """Runs a function over tasks; answers come with the number of their task, in any order."""
+
+    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]: ...
+
+
+@contextmanager
+def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator[TaskRunner]:
+    """A runner in this process (no workers and no address), on an embedded Ray, or on the cluster at an address.
+
+    Args:
+        workers: processes of an embedded Ray; on a cluster, the most tasks at a time.
+        ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
+    if workers == 0 and not ray_address:
+        yield _run_here
+        return
+    # An embedded Ray must neither report home nor listen, and a stray RAY_ADDRESS must not attach it to a cluster.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if ray_address:
+            ray.init(address=ray_address, **options)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **options,
+            )
+    except ConnectionError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {ray_address}",
+            expected="HOST:PORT of a running head node, as `ray start --head` prints it",
+            found=str(error).splitlines()[0],
+            likely="another port, a cluster that has ended, or RAY_AUTH_MODE and its token not set here",
+            do="start the cluster, or leave --ray-address out to work on this machine",
+        ) from None
+    try:
+        slots = min(workers or 1_000_000, int(ray.cluster_resources().get("CPU", 1)))
+        yield _RayRunner(TASKS_PER_SLOT * slots)
+    finally:
+        ray.shutdown()
+
+
+def _run_here(function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+    for number, task in enumerate(tasks):
+        yield number, function(task)
+
+
+class _RayRunner:
+    def __init__(self, in_flight: int) -> None:
+        self.in_flight = in_flight
+
+    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        @ray.remote
+        def run(task: Task) -> Answer:
+            return function(task)
+
+        waiting = enumerate(tasks)
+        running = {}
+        while True:
+            while len(running) < self.in_flight and (following := next(waiting, None)) is not None:
+                running[run.remote(following[1])] = following[0]
+            if not running:
+                return
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            number = running.pop(done)
+            try:
+                yield number, ray.get(done)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError as error:
+                raise UserError(
+                    f"Ray lost task {number} for good",
+                    found=f"{type(error).__name__}: {error}",
+                    likely="a worker out of memory, or a file that kills the process that reads it",
+                    do="run with --workers 0 to see which",
+                ) from None
