@@ -188,7 +188,7 @@ def evaluation_batches(
 
     All ranks get the same number of batches, so that a trainer may meet the others between them; the last may be empty.
     """
-    tokens = read_tokens(shards, manifest, split)
+    tokens = read_tokens(shards, manifest, split).tokens
     window_ids = spaced_windows(len(tokens), limit)
     for first in range(0, len(window_ids), batch * world_size):
         chosen = window_ids[first + rank * batch :][:batch]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int16, UInt8
+from jaxtyping import Int16, Int64, UInt8
 
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
@@ -89,6 +89,18 @@ class WindowBlock:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitTokens:
+    """The tokens of a split; row i is the window of id i.
+
+    Attributes:
+        performance: number of the source file, in 0..files-1. Windows of one performance overlap.
+    """
+
+    tokens: Int16[np.ndarray, "window step"]
+    performance: Int64[np.ndarray, " window"]
+
+
 def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
     """Writes windows as one tar. The same windows give the same bytes everywhere."""
     from webdataset.writer import TarWriter  # loads torch, so only where tars are written
@@ -127,16 +139,20 @@ def read_shard(folder: Path, shard: ShardEntry, *, grid: GridSpec, num_drums: in
     return windows
 
 
-def read_tokens(folder: Path, manifest: ShardManifest, split: str) -> Int16[np.ndarray, "window step"]:
-    """The tokens of a whole split; row i is the window of id i.
+def read_tokens(folder: Path, manifest: ShardManifest, split: str) -> SplitTokens:
+    """The tokens of a whole split, in the order of the window ids.
 
     Raises:
         ConfigError: no such split.
         DataError: a damaged shard.
     """
-    num_drums = manifest.drum_map.num_drums
-    shards = manifest.split(split).shards
-    return np.concatenate([read_shard(folder, s, grid=manifest.grid, num_drums=num_drums).tokens for s in shards])
+    tokens, sources = [], []
+    for shard in manifest.split(split).shards:
+        block = read_shard(folder, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        tokens.append(block.tokens)
+        sources += [meta.source for meta in block.meta]
+    _, performance = np.unique(sources, return_inverse=True)
+    return SplitTokens(np.concatenate(tokens), performance.astype(np.int64))
 
 
 def _samples(name: str, data: bytes) -> Iterator[dict[str, Any]]:
