@@ -1,0 +1,73 @@
+"""Ways through the latent space: interpolation between two codes, and variations at a distance from one.
+
+The prior is N(0, I). In many dimensions nearly all of its mass lies close to a sphere around the origin, so both ways
+stay near that sphere; a straight line would cut through the middle, where the decoder has hardly ever been.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+STRAIGHT_BELOW = 1e-6
+"""Sine of the angle between two codes below which the arc between them is no longer defined by its ends."""
+
+
+def slerp(
+    start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], fractions: Float[Tensor, " point"]
+) -> Float[Tensor, "point latent"]:
+    """Spherical interpolation (Shoemake 1985); fractions 0 and 1 give `start` and `end` to the last bit.
+
+    Where no arc is defined, that is for parallel, opposite or zero vectors, the way is the straight line.
+    """
+    a, b, t = start.double(), end.double(), fractions.double()[:, None]
+    angle = _angle(a, b)
+    if math.sin(angle) < STRAIGHT_BELOW:
+        from_start, from_end = 1 - t, t
+    else:
+        from_start = torch.sin((1 - t) * angle) / math.sin(angle)
+        from_end = torch.sin(t * angle) / math.sin(angle)
+    return (from_start * a + from_end * b).to(start.dtype)
+
+
+def interpolation(
+    start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], points: int
+) -> Float[Tensor, "point latent"]:
+    """Codes at equal fractions of the way from `start` to `end`, both included.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    if points < 2:
+        raise ValueError(f"an interpolation needs its two ends, found {points} points")
+    # Not torch.linspace: its last point need not be exactly 1.
+    fractions = torch.arange(points, dtype=torch.float64) / (points - 1)
+    return slerp(start, end, fractions)
+
+
+def variations(
+    mu: Float[Tensor, "batch latent"], noise: Float[Tensor, "batch latent"], distance: float
+) -> Float[Tensor, "batch latent"]:
+    """sqrt(1 - d^2) mu + d noise, with noise from the prior N(0, I).
+
+    Distance d moves a code by d times the prior's scale in every dimension. At 0 the code is mu itself to the last bit,
+    at 1 it is a draw from the prior that knows nothing of mu; in between mu shrinks by as much as keeps codes that are
+    distributed as the prior distributed as the prior, so that no distance leaves the region the decoder was trained on.
+
+    Raises:
+        ValueError: a distance outside 0..1.
+    """
+    if not 0 <= distance <= 1:
+        raise ValueError(f"a distance lies in 0..1, found {distance}")
+    return math.sqrt(1 - distance**2) * mu + distance * noise
+
+
+def _angle(a: Float[Tensor, " latent"], b: Float[Tensor, " latent"]) -> float:
+    """Angle between two vectors in radians, 0 if either is zero; exact also near 0 and pi, where acos is not."""
+    norm_a, norm_b = a.norm(), b.norm()
+    if norm_a == 0 or norm_b == 0:
+        return 0.0
+    # Kahan 2006, "How futile are mindless assessments of roundoff in floating-point computation?"
+    u, v = a / norm_a, b / norm_b
+    return 2 * math.atan2(float((u - v).norm()), float((u + v).norm()))
