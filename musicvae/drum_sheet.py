@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 Colour = tuple[int, int, int]
+Pixels = int | float
+"""Of the finished picture."""
 
 PAPER: Colour = (255, 255, 255)
 PANEL: Colour = (249, 249, 247)
@@ -43,7 +45,7 @@ DRUM_COLOURS: tuple[Colour, ...] = (
 SOFTEST = 0.22
 """Opacity of a hit of velocity 0: still to be seen."""
 
-# In pixels of the finished picture.
+# In `Pixels`.
 STEP_WIDTH, ROW_HEIGHT = 11, 15
 MARK_WIDTH, MARK_HEIGHT, MARK_RADIUS = 8.5, 12, 2
 MARGIN, GUTTER, LINE_GAP, TITLE_HEIGHT = 28, 32, 26, 28
@@ -123,13 +125,13 @@ class _Pen:
     def __init__(self, draw: "ImageDraw") -> None:
         self._draw = draw
 
-    def box(self, left: float, top: float, width: float, height: float, fill: Colour, radius: float = 0) -> None:
+    def box(self, left: Pixels, top: Pixels, width: Pixels, height: Pixels, fill: Colour, radius: Pixels = 0) -> None:
         corners = (left, top, left + width, top + height)
         # Pillow counts the last pixel in.
         x0, y0, x1, y1 = (round(value * OVERSAMPLING) for value in corners)
         self._draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius * OVERSAMPLING, fill=fill)
 
-    def text(self, x: float, y: float, text: str, size: int, fill: Colour, anchor: str) -> None:
+    def text(self, x: Pixels, y: Pixels, text: str, size: int, fill: Colour, anchor: str) -> None:
         self._draw.text((x * OVERSAMPLING, y * OVERSAMPLING), text, fill, _font(size), anchor=anchor)
 
 
@@ -162,7 +164,7 @@ def _draw_groove(pen: _Pen, sheet: _Sheet, groove: DrumGroove, left: int, top: i
         x = left + bar * grid.steps_per_bar * STEP_WIDTH
         pen.box(x - 0.5, top - 3, 1.5, sheet.panel_height + 6, BAR_LINE)
 
-    for step, drum in zip(*np.nonzero(groove.hits), strict=True):
+    for step, drum in np.argwhere(groove.hits).tolist():
         x = left + (step + float(groove.offset[step, drum])) * STEP_WIDTH
         y = top + sheet.row_top(drum) + (ROW_HEIGHT - MARK_HEIGHT) / 2
         fill = _blend(PANEL, _colour(drum), SOFTEST + (1 - SOFTEST) * float(groove.velocity[step, drum]))
