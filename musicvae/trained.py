@@ -8,9 +8,8 @@ from musicvae.best_weights import load_best
 from musicvae.drum_map import DrumMap
 from musicvae.errors import DataError
 from musicvae.feel import GrooveFeel
-from musicvae.fit_config import FitConfig
 from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
+from musicvae.model import ModelSettings, MusicVAE
 from musicvae.run_folder import RunFolder
 from musicvae.settings import parse_settings
 
@@ -45,8 +44,9 @@ def load_run(run: Path) -> TrainedModel:
     """
     folder = RunFolder(run)
     grid, drum_map, fingerprint = folder.shard_format()
-    settings = parse_settings(FitConfig, folder.read_config()["settings"])
-    model = MusicVAE(settings.model, grid, drum_map.num_drums)
+    # The job that made the run adds settings of its own (resources, tracking); the model needs only its own.
+    settings = parse_settings(ModelSettings, folder.read_config()["settings"]["model"])
+    model = MusicVAE(settings, grid, drum_map.num_drums)
     step = load_best(folder.best, model)
     feel = GrooveFeel.load(folder.feel)
     if feel.grid != grid:
