@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -78,12 +78,13 @@ class Batch:
         return [self._rows(slice(a, b)) for a, b in pairwise(bounds) if b > a]
 
     def _rows(self, rows: slice) -> "Batch":
-        piece = self._changed(lambda tensor: tensor[rows])
-        return replace(piece, first_place=self.first_place + rows.start, window_ids=self.window_ids[rows])
+        place = self.first_place + rows.start
+        return self._changed(lambda tensor: tensor[rows], first_place=place, window_ids=self.window_ids[rows])
 
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+    def _changed(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Batch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, **others)
 
 
 @dataclass(frozen=True, slots=True)

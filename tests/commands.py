@@ -1,0 +1,38 @@
+"""Runs whole commands as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
+
+
+def job_command(name: str, *arguments: object, ranks: int = 0) -> list[str]:
+    """The argv of `python -m jobs.<name>`, under torchrun when ranks are asked for."""
+    launcher = [sys.executable]
+    if ranks:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
+    return [*launcher, "-m", f"jobs.{name}", *map(str, arguments)]
+
+
+def run_job(
+    name: str, *arguments: object, ranks: int = 0, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a job to its end; the caller looks at exit code and output."""
+    return subprocess.run(
+        job_command(name, *arguments, ranks=ranks),
+        cwd=CHECKOUT,
+        env={**os.environ, **QUIET, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def ok(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """The result, which must be a success; its output is shown where it is not."""
+    assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-5000:]}"
+    return result

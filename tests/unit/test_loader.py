@@ -1,0 +1,111 @@
+"""Batches: every topology sees the same windows and the same noise."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from musicvae.drum_map import DrumMap
+from musicvae.errors import DataError
+from musicvae.grid import GridSpec
+from musicvae.loader import Batch, DataSettings, RandomDraws, WindowStore, in_background, training_batches
+from musicvae.manifest import ShardManifest, SplitEntry
+from musicvae.order import DataOrder
+from musicvae.shards import WindowBlock, WindowMeta, write_shard
+
+GRID = GridSpec()
+DRUM_MAP = DrumMap.load("general_midi")
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Three shards whose windows are told apart by their tokens; returns folder, manifest and all tokens."""
+    tokens = np.random.default_rng(0).integers(0, 512, (100, GRID.num_steps)).astype(np.int16)
+    entries = []
+    for number, (first, last) in enumerate([(0, 34), (34, 67), (67, 100)]):
+        count = last - first
+        zeros = np.zeros((count, GRID.num_steps, 9))
+        block = WindowBlock(
+            tokens[first:last], zeros.astype(np.uint8), zeros.astype(np.int16), [WindowMeta("a.mid", 0, 120.0)] * count
+        )
+        entries.append(write_shard(tmp_path / f"train-{number:06d}.tar", block))
+    manifest = ShardManifest(GRID, DRUM_MAP, {"train": SplitEntry(100, 3, tuple(entries))})
+    return tmp_path, manifest, tokens
+
+
+def batches(shards, *, rank=0, world_size=1, first=0, last=8, data=None, draws=None) -> list[Batch]:
+    folder, manifest, _ = shards
+    data = data or DataSettings(lanes=8)
+    store = WindowStore(folder, manifest, "train", cached_shards=2)
+    order = DataOrder([34, 33, 33], seed=5, lanes=8, global_batch=16)
+    draws = draws or RandomDraws(seed=5, latent=6, scheduled_sampling=True, word_dropout=0.3)
+    return list(training_batches(store, order, data, draws, rank=rank, world_size=world_size, first=first, last=last))
+
+
+def test_tokens_are_those_of_the_window_ids(shards):
+    for batch in batches(shards):
+        np.testing.assert_array_equal(batch.tokens.numpy(), shards[2][batch.window_ids])
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+@pytest.mark.parametrize("data", [DataSettings(lanes=8), DataSettings(lanes=8, mix_drums=0.5, mix_bars=0.5)])
+def test_ranks_together_see_what_one_rank_sees(shards, world_size, data):
+    alone = batches(shards, data=data)
+    shares = [batches(shards, rank=rank, world_size=world_size, data=data) for rank in range(world_size)]
+    for number, whole in enumerate(alone):
+        for name in ("tokens", "latent_noise", "coins", "choices", "blanked"):
+            joined = torch.cat([getattr(share[number], name) for share in shares])
+            assert torch.equal(joined, getattr(whole, name)), name
+
+
+def test_a_later_start_gives_the_same_batches(shards):
+    whole, resumed = batches(shards, last=8), batches(shards, first=5, last=8)
+    for expected, found in zip(whole[5:], resumed, strict=True):
+        assert torch.equal(expected.tokens, found.tokens)
+        assert torch.equal(expected.latent_noise, found.latent_noise)
+
+
+def test_pieces_join_to_the_batch(shards):
+    batch = batches(shards, last=1)[0]
+    for count in (1, 3, 5, 100):
+        pieces = batch.pieces(count)
+        assert len(pieces) == min(count, 16)
+        assert torch.equal(torch.cat([piece.tokens for piece in pieces]), batch.tokens)
+        assert [piece.first_place for piece in pieces] == np.cumsum([0, *map(len, pieces)])[:-1].tolist()
+        assert np.concatenate([piece.window_ids for piece in pieces]).tolist() == batch.window_ids.tolist()
+
+
+def test_word_dropout_blanks_the_asked_share(shards):
+    blanked = torch.cat([batch.blanked for batch in batches(shards, last=40)])  # type: ignore[misc]
+    assert blanked.float().mean().item() == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_damaged_shard_is_named(shards):
+    path = shards[0] / "train-000001.tar"
+    data = bytearray(path.read_bytes())
+    data[2000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"train-000001\.tar"):
+        batches(shards)
+
+
+def test_the_background_thread_hands_over_batches_and_errors(shards):
+    assert [b.number for b in in_background(batches(shards))] == list(range(8))
+
+    def failing():
+        yield from batches(shards, last=2)
+        raise DataError("gone")
+
+    seen = []
+    with pytest.raises(DataError, match="gone"):
+        for batch in in_background(failing()):
+            seen.append(batch.number)
+    assert seen == [0, 1]
+
+
+def test_a_consumer_that_leaves_early_ends_the_thread(shards):
+    stream = in_background(batches(shards))
+    next(stream)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
