@@ -70,7 +70,7 @@ def copy_bar(reference: SplitTokens, grid: GridSpec, num_drums: int) -> Baseline
     """The reference's bar before; the first bar, which has none, is not scored."""
     per_bar = grid.steps_per_bar
     counts = MatchCounts.compare(reference.tokens[:, per_bar:], reference.tokens[:, :-per_bar], num_drums)
-    return BaselineReport("copy the bar before", math.nan, counts, MatchCounts.empty(num_drums))
+    return BaselineReport("copy the bar", math.nan, counts, MatchCounts.empty(num_drums))
 
 
 def bigram(train: SplitTokens, reference: SplitTokens, grid: GridSpec, num_drums: int) -> BaselineReport:
