@@ -22,15 +22,15 @@ def main(
     run: Path | None = typer.Option(None, help="A trained run; without one, the baselines alone."),
     split: str = typer.Option("validation", help="train, validation or test."),
     json: Path | None = typer.Option(None, metavar="FILE", help="Write all figures to this file."),
-    seed: int = typer.Option(0, min=0, help="Of the noise that z is drawn with."),
+    seed: int = typer.Option(0, min=0, max=2**64 - 1, help="Of the noise that z is drawn with."),
     batch: int = typer.Option(256, min=1, help="Windows at once; changes no figure."),
     baselines: bool = typer.Option(True, "--baselines/--no-baselines", help="Count the training windows for them."),
 ) -> None:
     """Measure a model on windows that it was not trained on, beside what it must beat."""
     if run is None and not baselines:
         raise ConfigError("there is nothing to evaluate", expected="--run RUN, baselines, or both", do="add --run RUN")
-    if json is not None and not json.resolve().parent.is_dir():
-        raise ConfigError(f"cannot write {json}", found="no such folder", do="make the folder, or name another file")
+    if json is not None and (json.is_dir() or not json.resolve().parent.is_dir()):
+        raise ConfigError(f"cannot write {json}", expected="a file in a folder that exists", do="name another file")
     manifest = ShardManifest.read(shards)
     windows = manifest.split(split).windows
 

@@ -27,8 +27,8 @@ POSITION: Final = 0
 DENSE_ROWS = 4096
 """Predictions that are held in memory at once with all their tokens' probabilities."""
 
-Steps = Int64[np.ndarray, " step"]
-"""One number for each step of each window, in one row."""
+Rows = Int64[np.ndarray, " row"]
+"""One number for each step of each window, windows one after the other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +58,8 @@ class _Level:
 class _Found:
     """The context of each step at one depth; meaningless where it is not `known`."""
 
-    known: Bool[np.ndarray, " step"]
-    context: Steps
+    known: Bool[np.ndarray, " row"]
+    context: Rows
 
 
 class ContextModel:
@@ -134,7 +134,7 @@ class ContextModel:
 
     def _distributions(
         self, found: Sequence[tuple[_Level, _Found]], rows: slice, strength: float
-    ) -> Float64[np.ndarray, "step vocab"]:
+    ) -> Float64[np.ndarray, "row vocab"]:
         """The probability of every token at some steps."""
         num_rows = len(found[0][1].context[rows])
         probability = np.full((num_rows, self.vocab), 1 / self.vocab)
@@ -161,7 +161,7 @@ class ContextModel:
             known = known & (level.keys[context] == keys)
             yield level, _Found(known, context)
 
-    def _keys(self, tokens: Int16[np.ndarray, "window step"], context: Steps, features: Sequence[int]) -> Steps:
+    def _keys(self, tokens: Int16[np.ndarray, "window step"], context: Rows, features: Sequence[int]) -> Rows:
         for feature in features:
             context = context * self.radix + self._feature(tokens, feature).ravel()
         return context
