@@ -1,1 +1,64 @@
-"""MusicVAE for 4-bar drum grooves (Roberts et al. 2018, arXiv 1803.05428). Public names load on first use."""
+"""MusicVAE for 4-bar drum grooves (Roberts et al. 2018, arXiv 1803.05428).
+
+Public names load on first use, so that `import musicvae` costs nothing: no torch, no symusic.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from musicvae.drum_map import DrumMap as DrumMap
+    from musicvae.fit import fit as fit
+    from musicvae.fit_config import FitConfig as FitConfig
+    from musicvae.grid import GridSpec as GridSpec
+    from musicvae.groove import DrumGroove as DrumGroove
+    from musicvae.manifest import ShardManifest as ShardManifest
+    from musicvae.midi import read_performance as read_performance
+    from musicvae.midi import write_groove as write_groove
+    from musicvae.model import ModelSettings as ModelSettings
+    from musicvae.model import MusicVAE as MusicVAE
+    from musicvae.trained import TrainedModel as TrainedModel
+    from musicvae.trained import load_run as load_run
+    from musicvae.world import World as World
+
+_HOME = {
+    "DrumGroove": "groove",
+    "DrumMap": "drum_map",
+    "FitConfig": "fit_config",
+    "GridSpec": "grid",
+    "ModelSettings": "model",
+    "MusicVAE": "model",
+    "ShardManifest": "manifest",
+    "TrainedModel": "trained",
+    "World": "world",
+    "fit": "fit",
+    "load_run": "trained",
+    "read_performance": "midi",
+    "write_groove": "midi",
+}
+
+__all__ = [
+    "DrumGroove",
+    "DrumMap",
+    "FitConfig",
+    "GridSpec",
+    "ModelSettings",
+    "MusicVAE",
+    "ShardManifest",
+    "TrainedModel",
+    "World",
+    "fit",
+    "load_run",
+    "read_performance",
+    "write_groove",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'musicvae' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"musicvae.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

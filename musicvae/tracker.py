@@ -1,9 +1,10 @@
 """What `fit` tells the outside while it runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Receives figures by step. A tracker never raises: losing a view must not lose a run."""
 

@@ -97,11 +97,10 @@ def test_the_background_thread_hands_over_batches_and_errors(shards):
         yield from batches(shards, last=2)
         raise DataError("gone")
 
-    seen = []
+    stream = in_background(failing())
+    assert [next(stream).number, next(stream).number] == [0, 1]
     with pytest.raises(DataError, match="gone"):
-        for batch in in_background(failing()):
-            seen.append(batch.number)
-    assert seen == [0, 1]
+        next(stream)
 
 
 def test_a_consumer_that_leaves_early_ends_the_thread(shards):

@@ -1,0 +1,26 @@
+"""What all layers share: the Groove MIDI Dataset where it is at hand, and what a skip means."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skips where a newcomer lacks something; fails where REQUIRE_ALL says that everything must be there."""
+    if os.environ.get("REQUIRE_ALL"):
+        pytest.fail(f"REQUIRE_ALL is set: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def groove_dir() -> Path:
+    """The Groove MIDI Dataset's folder, named by GROOVE_DIR."""
+    folder = Path(os.environ.get("GROOVE_DIR", ""))
+    if not (folder / "info.csv").is_file():
+        skip_or_fail("GROOVE_DIR names no folder with GMD's info.csv")
+    return folder.resolve()

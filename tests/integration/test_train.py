@@ -1,0 +1,185 @@
+"""`jobs.train` as users launch it: the same losses for every topology, and a resume that cannot be told apart."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from musicvae.durable import read_lines
+from tests.commands import CHECKOUT, job_command, ok, run_job
+
+TINY = [
+    "model.latent=8",
+    "model.encoder_embedding=8",
+    "model.encoder_hidden=16",
+    "model.encoder_layers=1",
+    "model.conductor_hidden=16",
+    "model.conductor_layers=1",
+    "model.conductor_embedding=16",
+    "model.decoder_embedding=8",
+    "model.decoder_hidden=16",
+    "model.decoder_layers=1",
+    "data.lanes=8",
+    "data.mix_drums=0.3",
+    "data.mix_bars=0.3",
+    "objective.word_dropout=0.1",
+    "train.global_batch=16",
+    "train.log_every=1",
+    "train.evaluate_every=1000",
+    "train.checkpoint_every=10",
+    "resources.threads=1",
+]
+
+
+def train(shards: Path, run: Path, *settings: object, ranks: int = 0) -> list[float]:
+    """Trains a tiny model and gives the loss of every step."""
+    ok(run_job("train", "--shards", shards, "--run", run, *TINY, *settings, ranks=ranks))
+    records = read_lines(run / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1)), "every step stands once"
+    return [record["loss"] for record in records]
+
+
+def final_state(run: Path, step: int) -> tuple[dict[str, torch.Tensor], dict]:
+    checkpoint = run / "checkpoints" / f"step-{step:08d}"
+    weights = safetensors.torch.load_file(checkpoint / "model.safetensors")
+    return weights, torch.load(checkpoint / "optimizer.pt", weights_only=True)
+
+
+def assert_same_state(expected: Path, found: Path, step: int) -> None:
+    """Weights and optimizer moments, bit for bit."""
+    (weights, optimizer), (other_weights, other_optimizer) = final_state(expected, step), final_state(found, step)
+    assert weights.keys() == other_weights.keys()
+    for name in weights:
+        assert torch.equal(weights[name], other_weights[name]), name
+    for key, moments in optimizer["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, other_optimizer["state"][key][name]), (key, name)
+
+
+@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), (3, 1)])
+def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
+    alone = train(small_shards, tmp_path / "alone", "train.steps=25")
+    other = train(small_shards, tmp_path / "other", "train.steps=25", f"train.accumulation={accumulation}", ranks=ranks)
+    assert len(alone) == 25
+    assert other == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), (3, 1), (3, 2)])
+def test_float64_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
+    wide = ["train.steps=50", "train.precision=float64"]
+    alone = train(small_shards, tmp_path / "alone", *wide)
+    other = train(small_shards, tmp_path / "other", *wide, f"train.accumulation={accumulation}", ranks=ranks)
+    assert len(alone) == 50
+    assert other == pytest.approx(alone, rel=1e-9)
+
+
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_stopped_at_step_30_and_resumed_equals_the_unstopped_one(small_shards, tmp_path, ranks):
+    whole = train(small_shards, tmp_path / "whole", "train.steps=50", ranks=ranks)
+    train(small_shards, tmp_path / "stopped", "train.steps=30", ranks=ranks)
+    resumed = train(small_shards, tmp_path / "stopped", "train.steps=50", ranks=ranks)
+    assert resumed == whole
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 50)
+
+
+def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path):
+    sampling = ["objective.scheduled_sampling=constant", "objective.sampling_rate=0.5"]
+    whole = train(small_shards, tmp_path / "whole", "train.steps=8", *sampling)
+    train(small_shards, tmp_path / "stopped", "train.steps=5", *sampling)
+    assert train(small_shards, tmp_path / "stopped", "train.steps=8", *sampling) == whole
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 8)
+
+
+@pytest.mark.parametrize(
+    ("number", "ranks", "state", "code"),
+    [
+        (signal.SIGTERM, 0, "preempted", 75),
+        (signal.SIGUSR2, 0, "preempted", 75),
+        (signal.SIGINT, 0, "interrupted", 130),
+        pytest.param(signal.SIGUSR2, 2, "preempted", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_and_the_same_command_goes_on(small_shards, tmp_path, number, ranks, state, code):
+    run = tmp_path / "run"
+    arguments = ["--shards", small_shards, "--run", run, *TINY]
+    process = subprocess.Popen(
+        job_command("train", *arguments, "train.steps=100000", ranks=ranks),
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, process)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code  # torchrun's own is 1 whatever its ranks' was; status.json tells
+    status = json.loads((run / "status.json").read_text())
+    assert status["state"] == state
+    stopped_at = len(read_lines(run / "metrics.jsonl"))
+    assert (run / "checkpoints" / f"step-{stopped_at:08d}").is_dir(), "the checkpoint is of the very step it stopped at"
+
+    total = stopped_at + 3
+    resumed = train(small_shards, run, f"train.steps={total}", ranks=ranks)
+    assert resumed == train(small_shards, tmp_path / "whole", f"train.steps={total}", ranks=ranks)
+    assert_same_state(tmp_path / "whole", run, total)
+    assert json.loads((run / "status.json").read_text())["restarts"] == 1
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    """Waits until a condition holds while a process lives."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_print_config_shows_what_a_command_line_resolves_to():
+    shown = ok(run_job("train", "--preset", "demo", "--print-config", "train.seed=7")).stdout
+    assert "  seed: 7\n" in shown
+    assert "  latent: 64\n" in shown
+
+
+@pytest.mark.parametrize("preset", ["demo", "small", "paper"])
+def test_every_preset_is_complete(preset):
+    ok(run_job("train", "--preset", preset, "--print-config"))
+
+
+def test_wandb_offline_holds_the_run_and_changes_nothing(small_shards, tmp_path):
+    plain = train(small_shards, tmp_path / "plain", "train.steps=3")
+    tracked = train(small_shards, tmp_path / "tracked", "train.steps=3", "tracking.wandb=offline")
+    assert tracked == plain
+    files = list((tmp_path / "tracked" / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(files) == 1
+    assert files[0].stat().st_size > 0
+
+
+def test_wandb_without_a_server_is_left_out_with_a_word(small_shards, tmp_path):
+    arguments = ["--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=2"]
+    result = ok(
+        run_job(
+            "train",
+            *arguments,
+            "tracking.wandb=online",
+            "tracking.init_timeout=2",
+            WANDB_BASE_URL="http://127.0.0.1:9",
+            WANDB_API_KEY="0" * 40,
+        )
+    )
+    assert "W&B is left out from here on" in result.stdout
+    assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == 2
+
+
+def test_init_from_starts_a_new_run_from_weights(small_shards, tmp_path):
+    train(small_shards, tmp_path / "first", "train.steps=5")
+    arguments = ["--init-from", tmp_path / "first", "--shards", small_shards, "--run", tmp_path / "second", *TINY]
+    ok(run_job("train", *arguments, "train.steps=1", "optimizer.learning_rate=1e-12", "optimizer.weight_decay=0"))
+    before = safetensors.torch.load_file(tmp_path / "first" / "best.safetensors")
+    after = safetensors.torch.load_file(tmp_path / "second" / "best.safetensors")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)

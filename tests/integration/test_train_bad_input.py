@@ -1,0 +1,116 @@
+"""What `jobs.train` says to what cannot work: exit code, message, nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ok, run_job
+
+SMALL = ["data.lanes=8", "train.global_batch=8", "train.steps=1", "resources.threads=1", "--preset", "demo"]
+
+
+def refused(*arguments: object, code: int, ranks: int = 0) -> str:
+    """Runs `jobs.train`, which must end with a code and without a traceback; gives what it said."""
+    result = run_job("train", *arguments, ranks=ranks)
+    assert result.returncode == code, result.stdout + result.stderr
+    if not ranks:  # torchrun adds its own summary
+        assert "Traceback" not in result.stderr
+    assert result.stderr.count("error: ") >= 1
+    return result.stderr
+
+
+def test_an_unknown_setting_names_the_nearest(small_shards, tmp_path):
+    said = refused("--shards", small_shards, "--run", tmp_path / "run", "train.global_bach=8", code=2)
+    assert "unknown setting train.global_bach (did you mean train.global_batch?)" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_value_out_of_range(small_shards, tmp_path):
+    said = refused("--shards", small_shards, "--run", tmp_path / "run", "train.steps=0", code=2)
+    assert "train.steps = 0" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_preset_lists_the_shipped_ones(small_shards, tmp_path):
+    said = refused("--preset", "smal", "--shards", small_shards, "--run", tmp_path / "run", code=2)
+    assert "demo, paper, small" in said
+
+
+def test_fewer_windows_than_the_batch_names_both_and_a_batch_that_fits(small_shards, tmp_path):
+    said = refused("--shards", small_shards, "--run", tmp_path / "run", "train.global_batch=64000", code=2)
+    assert "train.global_batch=64000" in said
+    assert "training windows" in said
+    assert "set train.global_batch=" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_that_are_not_there(tmp_path):
+    said = refused("--shards", tmp_path / "nowhere", "--run", tmp_path / "run", code=2)
+    assert "no shards in" in said
+    assert "python -m jobs.build_shards" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_of_another_run_names_the_differing_settings(small_shards, tmp_path):
+    run = tmp_path / "run"
+    ok(run_job("train", "--shards", small_shards, "--run", run, *SMALL))
+    before = snapshot(run)
+    said = refused("--shards", small_shards, "--run", run, *SMALL, "train.seed=1", "objective.beta=0.5", code=2)
+    assert "holds another run" in said
+    assert "objective.beta was 0.2, is 0.5" in said
+    assert "train.seed was 0, is 1" in said
+    assert snapshot(run) == before
+
+
+def test_a_folder_that_is_no_run(small_shards, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("precious")
+    said = refused("--shards", small_shards, "--run", tmp_path / "run", *SMALL, code=2)
+    assert "is no run folder" in said
+    assert snapshot(tmp_path / "run") == {"thesis.txt": b"precious"}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_shard_is_named(small_shards_copy, tmp_path, damage):
+    path = sorted(small_shards_copy.glob("train-*.tar"))[0]
+    data = bytearray(path.read_bytes())
+    match damage:
+        case "flipped":
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+        case "cut":
+            path.write_bytes(data[: len(data) // 2])
+        case "missing":
+            path.unlink()
+    said = refused("--shards", small_shards_copy, "--run", tmp_path / "run", *SMALL, code=3)
+    assert path.name in said
+    assert "copy the shards again" in said
+
+
+def test_an_edited_manifest_is_noticed(small_shards_copy, tmp_path):
+    path = small_shards_copy / "manifest.json"
+    path.write_text(path.read_text().replace('"bars": 4', '"bars": 2'))
+    said = refused("--shards", small_shards_copy, "--run", tmp_path / "run", *SMALL, code=3)
+    assert "fingerprint" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gradient_that_is_not_finite_ends_with_4(small_shards, tmp_path):
+    said = refused(
+        *("--shards", small_shards, "--run", tmp_path / "run", *SMALL),
+        *("optimizer.learning_rate=1e30", "train.clip=1e30", "train.steps=50"),
+        code=4,
+    )
+    assert "not finite at step" in said
+    assert "optimizer.learning_rate" in said
+
+
+@pytest.mark.slow
+def test_under_torchrun_one_rank_speaks(small_shards, tmp_path):
+    said = refused("--shards", small_shards, "--run", tmp_path / "run", "train.global_bach=8", ranks=3, code=1)
+    assert said.count("unknown setting train.global_bach") == 1
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """All files below a folder with their content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

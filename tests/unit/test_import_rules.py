@@ -1,0 +1,107 @@
+"""The layers: jobs -> preprocess, cluster, musicvae; preprocess -> musicvae; musicvae and cluster -> nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import CHECKOUT
+
+PACKAGES = ("jobs", "preprocess", "cluster", "musicvae")
+MAY_IMPORT = {
+    "jobs": {"preprocess", "cluster", "musicvae"},
+    "preprocess": {"musicvae"},
+    "cluster": set(),
+    "musicvae": set(),
+}
+ONE_FILE_KNOWS = {
+    "torch.distributed": {"musicvae/world.py"},
+    "torch.nn.parallel": {"musicvae/world.py"},
+    "wandb": {"jobs/wandb_tracker.py"},
+    "ray": {"preprocess/on_ray.py"},
+}
+HEAVY = ("torch", "ray", "wandb")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import in a file, wherever it stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def violations(root: Path) -> list[str]:
+    """Every import under a checkout that breaks a rule, as `file:line: rule`."""
+    found = []
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            for line, module in imports(path):
+                top = module.split(".")[0]
+                if top in PACKAGES and top != package and top not in MAY_IMPORT[package]:
+                    found.append(f"{name}:{line}: {package} may not import {top}")
+                for library, knowing in ONE_FILE_KNOWS.items():
+                    if (module + ".").startswith(library + ".") and name not in knowing:
+                        found.append(f"{name}:{line}: only {', '.join(knowing)} may import {library}")
+    return found
+
+
+def test_imports_point_down_and_one_file_knows_each_library():
+    assert violations(CHECKOUT) == []
+
+
+def test_a_violation_is_seen_with_file_line_and_rule(tmp_path):
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+    (tmp_path / "musicvae" / "a.py").write_text("import os\n\ndef f():\n    from jobs.train import main\n")
+    (tmp_path / "preprocess" / "b.py").write_text("import torch.distributed as dist\n")
+    assert violations(tmp_path) == [
+        "preprocess/b.py:1: only musicvae/world.py may import torch.distributed",
+        "musicvae/a.py:4: musicvae may not import jobs",
+    ]
+
+
+def test_no_module_of_jobs_hides_a_package_or_a_library():
+    names = {path.stem for path in (CHECKOUT / "jobs").glob("*.py")} - {"__init__", "__main__"}
+    assert not names & ({*PACKAGES, "torch", "ray", "wandb", "webdataset", "numpy"} | sys.stdlib_module_names)
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Which of the heavy libraries are loaded once a fresh interpreter has run a statement."""
+    code = f"import sys\n{statement}\nprint(*(set(sys.modules) & {set(HEAVY)!r}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("package", ["musicvae", "preprocess", "cluster"])
+def test_importing_a_package_loads_nothing_heavy(package):
+    assert loaded_after(f"import {package}") == set()
+
+
+def test_public_names_load_on_first_use():
+    assert "torch" in loaded_after("import musicvae; musicvae.MusicVAE")
+    assert loaded_after("import musicvae; musicvae.GridSpec") == set()
+
+
+def test_every_public_name_is_there():
+    import musicvae
+
+    for name in musicvae.__all__:
+        assert getattr(musicvae, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'MusicVEA'"):
+        _ = musicvae.MusicVEA  # type: ignore[attr-defined]
+
+
+def test_a_package_of_the_same_name_from_elsewhere_is_named(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "__init__.py").write_text("")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import jobs"
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "package 'cluster' resolves to" in result.stderr
+    assert str(tmp_path) in result.stderr
