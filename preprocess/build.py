@@ -66,7 +66,7 @@ def build(
         DataError: no MIDI files, or none of them gave a window.
         OSError: `out` exists, or cannot be made.
     """
-    with whole_folder(out, replace=overwrite) as folder:
+    with whole_folder(out.absolute(), replace=overwrite) as folder:
         source = open_source(source_name, demo=settings.demo, demo_folder=folder / DEMO_FOLDER)
         drum_map = _drum_map(settings, source)
         parts = folder / "parts"

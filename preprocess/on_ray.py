@@ -1,10 +1,15 @@
 """Runs many small tasks with a bounded number in flight: on Ray, or in this process. Only this file knows Ray."""
 
+import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+import musicvae
+import preprocess
 from musicvae.errors import ConfigError, UserError
 
 Task = TypeVar("Task")
@@ -15,6 +20,11 @@ TASKS_PER_SLOT = 2
 OBJECT_STORE_BYTES = 100_000_000
 """Tasks exchange names and counts through Ray, so the smallest comfortable store will do."""
 
+OUR_PACKAGES = [str(Path(package).parent) for package in (musicvae.__file__, preprocess.__file__)]
+"""Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
+CONNECT_SECONDS = 10.0
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
 
 class TaskRunner(Protocol):
     """Runs a function over tasks; answers come with the number of their task, in any order."""
@@ -24,10 +34,10 @@ class TaskRunner(Protocol):
 
 @contextmanager
 def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator[TaskRunner]:
-    """A runner in this process (no workers and no address), on an embedded Ray, or on the cluster at an address.
+    """A runner in this process (no workers, no address), on an embedded Ray, or on the cluster at an address.
 
     Args:
-        workers: processes of an embedded Ray; on a cluster, the most tasks at a time.
+        workers: most tasks at a time; all CPUs of this machine or of the cluster if not given.
         ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths.
 
     Raises:
@@ -36,36 +46,51 @@ def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator
     if workers == 0 and not ray_address:
         yield _run_here
         return
-    # An embedded Ray must neither report home nor listen, and a stray RAY_ADDRESS must not attach it to a cluster.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     import ray
 
-    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    if ray_address:
+        _attach(ray_address)
+    else:
+        # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     try:
-        if ray_address:
-            ray.init(address=ray_address, **options)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **options,
-            )
-    except ConnectionError as error:
+        slots = int(ray.cluster_resources().get("CPU", 1))
+        yield _RayRunner(TASKS_PER_SLOT * min(workers or slots, slots))
+    finally:
+        ray.shutdown()
+
+
+def _attach(address: str) -> None:
+    import ray
+
+    # Ray waits many minutes for a port where nobody listens, so that is found out first.
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        ray.init(
+            address=address,
+            runtime_env={"py_modules": OUR_PACKAGES},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(
-            f"no Ray cluster answers at {ray_address}",
+            f"no Ray cluster answers at {address}",
             expected="HOST:PORT of a running head node, as `ray start --head` prints it",
-            found=str(error).splitlines()[0],
+            found=str(error).partition("\n")[0],
             likely="another port, a cluster that has ended, or RAY_AUTH_MODE and its token not set here",
             do="start the cluster, or leave --ray-address out to work on this machine",
         ) from None
-    try:
-        slots = min(workers or 1_000_000, int(ray.cluster_resources().get("CPU", 1)))
-        yield _RayRunner(TASKS_PER_SLOT * slots)
-    finally:
-        ray.shutdown()
 
 
 def _run_here(function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:

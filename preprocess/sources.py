@@ -26,7 +26,7 @@ class SourceFile:
 
     Attributes:
         name: its path within the collection, with forward slashes; what windows and reports call it.
-        path: where it lies.
+        path: where it lies; absolute, for tasks run in other folders.
         split: the split that the collection gives it, if it gives any.
         style: its style, empty if unknown.
     """
@@ -79,10 +79,10 @@ def open_source(name: str, *, demo: DemoSettings, demo_folder: Path) -> Source:
         case "groove":
             return _groove(_groove_folder())
         case _:
-            folder = Path(name)
+            folder = Path(name).absolute()
     if not folder.is_dir():
         raise ConfigError(
-            f"no folder {name}",
+            f"no folder {folder}",
             expected="--source PATH (a folder of MIDI files), groove or demo",
             found="a file" if folder.exists() else "nothing at that path",
             do="check the path",
@@ -137,7 +137,7 @@ def _is_groove(folder: Path) -> bool:
 def _groove_folder() -> Path:
     """GMD's folder: what `GROOVE_DIR` names, else the download, which is kept in the user's cache."""
     if given := os.environ.get("GROOVE_DIR"):
-        return Path(given)
+        return Path(given).absolute()
     pooch.get_logger().setLevel("WARNING")
     try:
         paths = pooch.retrieve(
