@@ -73,7 +73,7 @@ def drum_sheet(grooves: Sequence[DrumGroove], drums: Sequence[str], *, columns: 
             _draw_labels(pen, sheet, left, top)
         _draw_groove(pen, sheet, groove, left, top)
     buffer = io.BytesIO()
-    image.resize((sheet.width, sheet.height), Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
+    image.reduce(OVERSAMPLING).save(buffer, "PNG")
     return buffer.getvalue()
 
 

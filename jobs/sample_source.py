@@ -1,0 +1,60 @@
+"""The MIDI file that `--like` names -> the windows to vary, under the same rules as files that are trained on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from musicvae.drum_map import DrumMap
+from musicvae.errors import ConfigError, DataError
+from musicvae.grid import GridSpec
+from musicvae.shards import WindowBlock
+from preprocess.convert import convert
+from preprocess.rejection import Reason, Rejection
+from preprocess.settings import BuildSettings, WindowSettings
+
+CURES = {
+    Reason.TOO_LARGE: "cut the bars that are meant out of it",
+    Reason.NOT_MIDI: "export the drums as a standard MIDI file (.mid)",
+    Reason.NO_DRUMS: "move the drums to channel 10, which MIDI keeps for them, at their General MIDI pitches",
+    Reason.METRE: "take a file in 4/4: the model knows no other metre",
+    Reason.TOO_SHORT: "repeat the groove in the file until it fills a window",
+}
+
+
+def windows_of_file(path: Path, grid: GridSpec, drum_map: DrumMap) -> WindowBlock:
+    """The windows of a file one after the other, without overlap; those without a hit are left out.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        DataError: it is no MIDI file, has no drums, is not in 4/4 or shorter than a window.
+    """
+    settings = BuildSettings(
+        window=WindowSettings(bars=grid.bars, hop_bars=grid.bars, steps_per_beat=grid.steps_per_beat)
+    )
+    try:
+        size, data = path.stat().st_size, b""
+        if size <= settings.limits.max_bytes:
+            data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}",
+            expected="a MIDI file for --like",
+            found=error.strerror or str(error),
+            do="check the path",
+        ) from None
+    if size > settings.limits.max_bytes:
+        raise _refused(path, grid, Rejection(path.name, Reason.TOO_LARGE, f"{size} bytes"))
+    result = convert(data, settings, drum_map, source=path.name).result
+    if isinstance(result, Rejection):
+        raise _refused(path, grid, result)
+    return result.take(np.flatnonzero(result.tokens.any(axis=1)))
+
+
+def _refused(path: Path, grid: GridSpec, rejection: Rejection) -> DataError:
+    return DataError(
+        f"{path} cannot be varied",
+        expected=f"a MIDI file in {grid.beats_per_bar}/4 with at least {grid.bars} bars of drums on channel 10",
+        found=f"{rejection.reason}: {rejection.detail}",
+        likely="another kind of file than was meant",
+        do=CURES.get(rejection.reason, "name another file"),
+    )

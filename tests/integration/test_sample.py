@@ -1,0 +1,236 @@
+"""The whole command jobs.sample on a tiny untrained run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+import torch
+
+from musicvae.best_weights import save_best
+from musicvae.drum_map import DrumMap
+from musicvae.feel import measure_feel
+from musicvae.fit_config import FitConfig
+from musicvae.grid import GridSpec
+from musicvae.groove import DrumGroove, hits_from_tokens, tokens_from_hits
+from musicvae.midi import Performance, performance_to_midi, write_groove
+from musicvae.model import ModelSettings, MusicVAE
+from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.shards import WindowBlock, WindowMeta
+from tests.commands import ok, run_job
+
+GRID = GridSpec()
+DRUMS = DrumMap.load("roland")
+WIDTHS = ["encoder_embedding", "encoder_hidden", "conductor_hidden", "conductor_embedding"]
+TINY = ModelSettings(**dict.fromkeys(["latent", *WIDTHS, "decoder_embedding", "decoder_hidden"], 8))
+TEMPO = 104.0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as a training run leaves it, with random weights."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "tiny")
+    settings = FitConfig(model=TINY)
+    folder.open(RunIdentity(settings.result_settings(), "0" * 16, GRID, DRUMS), settings.model_dump(mode="json"), {})
+    torch.manual_seed(0)
+    model = MusicVAE(TINY, GRID, DRUMS.num_drums)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)  # as initialised the decoder hardly listens to z
+    save_best(folder.best, model, 0, {})
+    rng = np.random.default_rng(0)
+    hits = rng.random((50, GRID.num_steps, DRUMS.num_drums)) < 0.2
+    velocity = np.where(hits, rng.integers(1, 128, hits.shape), 0).astype(np.uint8)
+    offset = np.where(hits, rng.integers(-20000, 20000, hits.shape), 0).astype(np.int16)
+    block = WindowBlock(tokens_from_hits(hits), velocity, offset, [WindowMeta("song", 0, TEMPO)] * len(hits))
+    measure_feel([block], GRID).save(folder.feel)
+    return folder.path
+
+
+@pytest.fixture(scope="module")
+def hundred(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """100 grooves, and what the command printed."""
+    out = tmp_path_factory.mktemp("hundred") / "grooves"
+    return out, ok(run_job("sample", "--run", run, "--count", 100, "--seed", 3, "--out", out)).stdout
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    """A MIDI file of eight bars: a plain beat, then a busier one."""
+    hits = np.zeros((2 * GRID.num_steps, DRUMS.num_drums), dtype=bool)
+    hits[::8, 0] = hits[4::8, 1] = hits[::2, 2] = True
+    hits[GRID.num_steps :: 2, 8] = True
+    groove = DrumGroove(GridSpec(bars=8), hits, hits * np.float32(0.8), hits * np.float32(0), tempo=88.0)
+    write_groove(groove, tmp_path / "song.mid", DRUMS)
+    return tmp_path / "song.mid"
+
+
+def manifest_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def hits_in(path: Path, tempo: float) -> np.ndarray:
+    """The hits of a MIDI file as pretty_midi sees them, bool of shape (step, drum)."""
+    (drums,) = pretty_midi.PrettyMIDI(str(path)).instruments
+    assert drums.is_drum
+    hits = np.zeros((GRID.num_steps, DRUMS.num_drums), dtype=bool)
+    for note in drums.notes:
+        hits[round(note.start * tempo / 60 * GRID.steps_per_beat), DRUMS.class_of_pitch[note.pitch]] = True
+    return hits
+
+
+def test_every_file_opens_in_pretty_midi_with_the_hits_of_its_tokens(hundred: tuple[Path, str]):
+    out, _ = hundred
+    records = manifest_of(out)
+    assert [record["index"] for record in records] == list(range(100))
+    assert {path.name for path in out.glob("*.mid")} == {record["file"] for record in records}
+    for record in records:
+        expected = hits_from_tokens(np.array(record["tokens"], dtype=np.int16), DRUMS.num_drums)
+        np.testing.assert_array_equal(hits_in(out / record["file"], record["tempo"]), expected)
+        assert (record["id"], record["seed"], record["tempo"]) == (f"groove-{record['index']:05d}", 3, TEMPO)
+
+
+def test_the_output_is_shown_and_compared_with_the_training_data(hundred: tuple[Path, str]):
+    out, printed = hundred
+    assert (out / "grooves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "settings.json").read_text())["seed"] == 3
+    for words in (
+        "groove-00000, 104 bpm",
+        "│1  ",
+        "100 grooves",
+        "50 training windows",
+        "empty",
+        "hits per bar",
+        "kick",
+    ):
+        assert words in printed
+
+
+def test_a_small_count_is_the_beginning_of_a_large_one(run: Path, hundred: tuple[Path, str], tmp_path: Path):
+    out = tmp_path / "ten"
+    ok(run_job("sample", "--run", run, "--count", 10, "--seed", 3, "--out", out))
+    assert manifest_of(out) == manifest_of(hundred[0])[:10]
+    for path in out.glob("*.mid"):
+        assert path.read_bytes() == (hundred[0] / path.name).read_bytes()
+
+
+def test_any_number_of_workers_writes_the_same_bytes_in_folders_of_a_thousand(run: Path, tmp_path: Path):
+    for workers in (1, 2):
+        out = tmp_path / f"by-{workers}"
+        ok(run_job("sample", "--run", run, "--count", 1001, "--workers", workers, "--out", out))
+    alone = contents(tmp_path / "by-1")
+    assert alone == contents(tmp_path / "by-2")
+    assert "000/groove-00999.mid" in alone
+    assert "001/groove-01000.mid" in alone
+
+
+def test_dry_grooves_have_one_velocity_and_stay_on_the_grid(run: Path, tmp_path: Path):
+    out = tmp_path / "dry"
+    ok(run_job("sample", "--run", run, "--count", 5, "--dry", "--tempo", 90, "--out", out))
+    for record in manifest_of(out):
+        assert record["tempo"] == 90
+        midi = pretty_midi.PrettyMIDI(str(out / record["file"]))
+        notes = midi.instruments[0].notes
+        assert {note.velocity for note in notes} == {100}
+        assert all(midi.time_to_tick(note.start) % (midi.resolution // GRID.steps_per_beat) == 0 for note in notes)
+
+
+def test_like_varies_each_window_in_turn_from_its_reconstruction_on(run: Path, song: Path, tmp_path: Path):
+    def sampled(distance: float) -> list[dict]:
+        out = tmp_path / f"like-{distance}"
+        ok(run_job("sample", "--run", run, "--count", 6, "--like", song, "--distance", distance, "--out", out))
+        return manifest_of(out)
+
+    same, varied = sampled(0), sampled(1)
+    assert [record["like"] for record in same] == [{"file": "song.mid", "bar": bar} for bar in (0, 4)] * 3
+    assert all(record["tempo"] == pytest.approx(88, abs=0.01) for record in same)
+    assert same[0]["tokens"] == same[2]["tokens"] == same[4]["tokens"]
+    assert len({str(record["tokens"]) for record in varied}) > 2
+
+
+def test_an_existing_output_is_replaced_only_when_asked(run: Path, tmp_path: Path):
+    out = tmp_path / "grooves"
+    ok(run_job("sample", "--run", run, "--count", 3, "--out", out))
+    before = contents(out)
+    refused = run_job("sample", "--run", run, "--count", 2, "--out", out)
+    assert refused.returncode == 2
+    assert "--overwrite" in refused.stderr
+    assert contents(out) == before
+    ok(run_job("sample", "--run", run, "--count", 2, "--out", out, "--overwrite"))
+    assert len(manifest_of(out)) == 2
+    assert not (out / "groove-00002.mid").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["grooves"]
+
+
+def test_a_folder_that_is_not_ours_is_never_replaced(run: Path, tmp_path: Path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("dear")
+    refused = run_job("sample", "--run", run, "--count", 2, "--out", tmp_path / "letters", "--overwrite")
+    assert refused.returncode == 2
+    assert "something that jobs.sample has not made" in refused.stderr
+    assert contents(tmp_path / "letters") == {"dear.txt": b"dear"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--count", 0], "--count 0 cannot be used"),
+        (["--count", 2, "--temperature", 0], "--temperature 0.0 cannot be used"),
+        (["--count", 2, "--temperature", "nan"], "--temperature nan cannot be used"),
+        (["--count", 2, "--seed", -1], "--seed -1 cannot be used"),
+        (["--count", 2, "--distance", 0.5], "--like FILE.mid beside it"),
+        (["--count", 2, "--like", "nowhere.mid"], "cannot read nowhere.mid"),
+        (["--count", 2, "--run", "nowhere"], "no run in nowhere"),
+        (["--count", "many"], "Invalid value for '--count'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_ends_with_2_and_leaves_nothing(
+    run: Path, tmp_path: Path, options: list, message: str
+):
+    refused = run_job("sample", "--run", run, *options, "--out", tmp_path / "deep" / "grooves")
+    assert refused.returncode == 2, refused.stderr
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def beat(*, bars: int = 4, metre: tuple[int, int] = (4, 4), pitch: int = 36) -> bytes:
+    tick = np.arange(bars * 4, dtype=np.int64) * 480
+    pitches = np.full(len(tick), pitch, dtype=np.uint8)
+    return performance_to_midi(Performance(tick, pitches, pitches, 480, 120.0, ((0, *metre),)))
+
+
+def melody() -> bytes:
+    """A MIDI file whose notes are on channel 1."""
+    return beat().replace(b"\x99", b"\x90")
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"RIFF, a sound and no notes", "not-midi"),
+        (b"", "not-midi"),
+        (melody(), "no-drums"),
+        (beat(pitch=100), "no-drums"),
+        (beat(bars=3), "too-short"),
+        (beat(metre=(3, 4)), "metre: 3/4"),
+    ],
+    ids=["sound", "empty", "melody", "unknown-pitch", "short", "waltz"],
+)
+def test_a_file_that_cannot_be_varied_ends_with_3_and_leaves_nothing(
+    run: Path, tmp_path: Path, data: bytes, found: str
+):
+    (tmp_path / "source.mid").write_bytes(data)
+    refused = run_job(
+        "sample", "--run", run, "--count", 2, "--like", tmp_path / "source.mid", "--out", tmp_path / "grooves"
+    )
+    assert refused.returncode == 3, refused.stderr
+    for words in ("source.mid cannot be varied", "expected", found, "likely", "do  "):
+        assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["source.mid"]
