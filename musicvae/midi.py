@@ -94,13 +94,17 @@ def performance_to_midi(performance: Performance) -> bytes:
 def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
     """A groove as the bytes of a one-track MIDI file on the drum channel.
 
-    A hit that lies before the first tick (an early hit on step 0) is written at tick 0.
+    Every hit is written within its own step, so reading the file gives the same hits. One that lies before the first
+    tick (an early hit on step 0) is written at tick 0.
     """
     step, drum = np.nonzero(groove.hits)
     ticks_per_step = TICKS_PER_QUARTER / groove.grid.steps_per_beat
+    first_tick = np.ceil((step - 0.5) * ticks_per_step).clip(min=0)
+    last_tick = np.ceil((step + 0.5) * ticks_per_step) - 1
+    tick = np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(first_tick, last_tick)
     return performance_to_midi(
         Performance(
-            tick=np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(min=0).astype(np.int64),
+            tick=tick.astype(np.int64),
             pitch=drum_map.written_pitch[drum],
             velocity=np.rint(groove.velocity[step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY).astype(np.uint8),
             ticks_per_quarter=TICKS_PER_QUARTER,
