@@ -57,6 +57,11 @@ class SampleJob:
             case _:
                 return None
 
+    def caption(self, item: int) -> str:
+        """What stands over an item's drum grid."""
+        source = self.source(item)
+        return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
+
     def tempo_of(self, trained: TrainedModel, item: int) -> float:
         """Quarter notes per minute of an item."""
         if self.tempo is not None:
@@ -68,7 +73,7 @@ class SampleJob:
         """An item's tokens, int16 of shape (step,), as a groove with velocity, timing and tempo."""
         feel = trained.feel.plain() if self.dry else trained.feel
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-        return feel.groove(hits, tempo=self.tempo_of(trained, item), source=self.name(item))
+        return feel.groove(hits, tempo=self.tempo_of(trained, item), source=self.caption(item))
 
 
 def write_batches(trained: TrainedModel, job: SampleJob, folder: Path, workers: int) -> Iterator[np.ndarray]:

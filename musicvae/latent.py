@@ -49,18 +49,19 @@ def interpolation(
 def variations(
     mu: Float[Tensor, "batch latent"], noise: Float[Tensor, "batch latent"], distance: float
 ) -> Float[Tensor, "batch latent"]:
-    """sqrt(1 - d^2) mu + d noise, with noise from the prior N(0, I).
+    """A step from each code towards a draw from the prior N(0, I), along a quarter of a circle of which d is the share.
 
-    Distance d moves a code by d times the prior's scale in every dimension. At 0 the code is mu itself to the last bit,
-    at 1 it is a draw from the prior that knows nothing of mu; in between mu shrinks by as much as keeps codes that are
-    distributed as the prior distributed as the prior, so that no distance leaves the region the decoder was trained on.
+    z = cos(d pi/2) mu + sin(d pi/2) noise: at distance 0 the code is mu itself to the last bit, at 1 a draw from the
+    prior that knows nothing of mu. Codes distributed as the prior stay so at every distance, so that none leaves the
+    region that the decoder was trained on; what a decoded groove shares with the one at distance 0 falls evenly with d.
 
     Raises:
         ValueError: a distance outside 0..1.
     """
     if not 0 <= distance <= 1:
         raise ValueError(f"a distance lies in 0..1, found {distance}")
-    return math.sqrt(1 - distance**2) * mu + distance * noise
+    angle = distance * math.pi / 2
+    return math.cos(angle) * mu + math.sin(angle) * noise
 
 
 def _angle(a: Float[Tensor, " latent"], b: Float[Tensor, " latent"]) -> float:

@@ -8,10 +8,10 @@ import pretty_midi
 import pytest
 import torch
 
+from jobs.train_config import TrainConfig
 from musicvae.best_weights import save_best
 from musicvae.drum_map import DrumMap
 from musicvae.feel import measure_feel
-from musicvae.fit_config import FitConfig
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens, tokens_from_hits
 from musicvae.midi import Performance, performance_to_midi, write_groove
@@ -31,7 +31,7 @@ TEMPO = 104.0
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as a training run leaves it, with random weights."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "tiny")
-    settings = FitConfig(model=TINY)
+    settings = TrainConfig(model=TINY)
     folder.open(RunIdentity(settings.result_settings(), "0" * 16, GRID, DRUMS), settings.model_dump(mode="json"), {})
     torch.manual_seed(0)
     model = MusicVAE(TINY, GRID, DRUMS.num_drums)
