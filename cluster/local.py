@@ -25,6 +25,7 @@ def torchrun_module(module: str, *arguments: object, ranks: int) -> list[str]:
         TORCHRUN_SIGNALS,
         "-m",
         module,
+        "--",  # or torchrun takes options that begin like its own for abbreviations of them
         *arguments,
     )
 

@@ -1,7 +1,7 @@
 """Trains a MusicVAE on shards, alone or under torchrun.
 
     python -m jobs.train --preset small --shards SHARDS --run RUN [key.sub=value ...]
-    torchrun --standalone --nproc-per-node 2 -m jobs.train --preset small --shards SHARDS --run RUN
+    torchrun --standalone --nproc-per-node 2 -m jobs.train -- --preset small --shards SHARDS --run RUN
 
 RUN absent: start. RUN present with the same settings and data: go on from its newest checkpoint.
 """

@@ -15,7 +15,8 @@ def job_command(name: str, *arguments: object, ranks: int = 0) -> list[str]:
     if ranks:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
-    return [*launcher, "-m", f"jobs.{name}", *map(str, arguments)]
+    separator = ["--"] if ranks else []  # torchrun takes `--run` for its own without it
+    return [*launcher, "-m", f"jobs.{name}", *separator, *map(str, arguments)]
 
 
 def run_job(

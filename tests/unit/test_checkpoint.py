@@ -1,0 +1,78 @@
+"""Checkpoints: whole, checked, and never chosen when damaged."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from musicvae.checkpoint import TrainingState, checkpoints, load_checkpoint, newest_complete, save_checkpoint
+
+
+def trained(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """A small model that has taken one step, so that its optimizer has moments."""
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def save(folder: Path, step: int, keep: int = 5) -> Path:
+    return save_checkpoint(folder, *trained(step), TrainingState(step, 1.5, step), keep=keep)
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    path = save(tmp_path, 7)
+    model, optimizer = trained(99)
+    assert load_checkpoint(path, model, optimizer) == TrainingState(7, 1.5, 7)
+    expected, expected_optimizer = trained(7)
+    assert torch.equal(model.weight, expected.weight)
+    for key, moments in expected_optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(optimizer.state_dict()["state"][key][name], value)
+
+
+def test_the_newest_few_are_kept(tmp_path):
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step, keep=2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "sha256.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, name, damage):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2) / name
+    data = bytearray(path.read_bytes())
+    match damage:
+        case "flipped":
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+        case "cut":
+            path.write_bytes(data[: len(data) // 2])
+        case "missing":
+            path.unlink()
+    chosen, passed_over = newest_complete(tmp_path)
+    assert chosen == tmp_path / "step-00000001"
+    assert len(passed_over) == 1
+    assert "step-00000002 is damaged" in passed_over[0]
+
+
+def test_a_save_that_broke_off_is_never_chosen(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / ".step-00000002.123.tmp").mkdir()
+    chosen, passed_over = newest_complete(tmp_path)
+    assert chosen == tmp_path / "step-00000001"
+    assert passed_over == []
+
+
+def test_there_may_be_none(tmp_path):
+    assert newest_complete(tmp_path / "nothing") == (None, [])
+
+
+def test_no_pickle_is_executed(tmp_path):
+    path = save(tmp_path, 1)
+    torch.save({"state": print}, path / "optimizer.pt")  # a function can only be restored by running a pickle
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        load_checkpoint(path, *trained(1))

@@ -1,0 +1,120 @@
+"""The run folder: one run, its identity, and logs in which every step stands once."""
+
+import pytest
+
+from musicvae.drum_map import DrumMap
+from musicvae.durable import read_lines
+from musicvae.errors import ConfigError, DataError
+from musicvae.fit_config import FitConfig
+from musicvae.grid import GridSpec
+from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.settings import apply_overrides, parse_settings
+
+
+def settings(*overrides: str) -> FitConfig:
+    return parse_settings(FitConfig, apply_overrides({}, overrides))
+
+
+def identity(*overrides: str, fingerprint: str = "f" * 16) -> RunIdentity:
+    result = settings(*overrides).result_settings()
+    return RunIdentity(result, fingerprint, GridSpec(), DrumMap.load("roland"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.latent=32",
+        "objective.beta=0.3",
+        "optimizer.learning_rate=1e-4",
+        "optimizer.schedule=constant",
+        "train.seed=1",
+        "train.global_batch=128",
+        "train.precision=bfloat16",
+        "train.clip=2.0",
+        "data.lanes=32",
+        "data.mix_drums=0.5",
+    ],
+)
+def test_what_changes_the_result_changes_the_run_id(override):
+    assert identity(override).run_id != identity().run_id
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.steps=9",
+        "train.accumulation=4",
+        "train.log_every=1",
+        "train.evaluate_every=9",
+        "train.checkpoint_every=9",
+        "train.keep_checkpoints=9",
+        "train.evaluation_batch=9",
+        "data.cached_shards=9",
+    ],
+)
+def test_a_resource_does_not(override):
+    assert identity(override).run_id == identity().run_id
+
+
+def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
+    resources = {
+        "data": {"cached_shards"},
+        "train": {
+            *("steps", "accumulation", "log_every", "evaluate_every"),
+            *("evaluation_batch", "checkpoint_every", "keep_checkpoints"),
+        },
+    }
+    result = settings().result_settings()
+    for part, values in settings().model_dump().items():
+        assert set(values) - set(result[part]) == resources.get(part, set())
+
+
+def test_other_data_is_another_run():
+    assert identity(fingerprint="0" * 16).run_id != identity().run_id
+
+
+def test_absent_starts_and_same_resumes(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert run.open(identity(), settings().model_dump(mode="json"), {"commit": "abc"}) is False
+    first = run.config.read_bytes()
+    assert run.open(identity(), settings("train.steps=9").model_dump(mode="json"), {"commit": "def"}) is True
+    assert run.config.read_bytes() == first, "config.yaml is written once"
+    assert run.shard_format() == (GridSpec(), DrumMap.load("roland"), "f" * 16)
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.open(identity(), {}, {})
+    with pytest.raises(ConfigError, match=r"model\.latent was 256, is 32"):
+        run.open(identity("model.latent=32"), {}, {})
+    with pytest.raises(ConfigError, match="shards were ffffffffffffffff, are 0000000000000000"):
+        run.open(identity(fingerprint="0" * 16), {}, {})
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no run in"):
+        RunFolder(tmp_path / "nothing").read_config()
+    (tmp_path / "config.yaml").write_text("run_id: 1\n")
+    with pytest.raises(DataError, match="is damaged"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_metrics_are_cut_back_to_a_checkpoint_and_a_torn_line_is_ignored(tmp_path):
+    run = RunFolder(tmp_path)
+    for step in range(1, 6):
+        run.log({"step": step, "loss": step / 2})
+    with run.metrics.open("a") as file:
+        file.write('{"step": 6, "lo')
+    assert [record["step"] for record in read_lines(run.metrics)] == [1, 2, 3, 4, 5]
+    run.cut_metrics(3)
+    run.log({"step": 4, "loss": 2.0})
+    assert [record["step"] for record in read_lines(run.metrics)] == [1, 2, 3, 4]
+
+
+def test_the_last_status_is_read_back(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.read_status() == {}
+    run.write_status("running", 5, 10, restarts=2)
+    run.finish_status("preempted")
+    status = run.read_status()
+    assert (status["state"], status["step"], status["total"], status["restarts"]) == ("preempted", 5, 10, 2)
