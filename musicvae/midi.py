@@ -1,4 +1,4 @@
-"""Reads drum performances from MIDI and writes grooves as MIDI, both through symusic."""
+"""Drum performances from MIDI files, and grooves to MIDI files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,13 @@ from jaxtyping import Int64, UInt8
 
 from musicvae.drum_map import DrumMap
 from musicvae.groove import MAX_VELOCITY, DrumGroove
+from musicvae.midi_events import read_events
 
 TICKS_PER_QUARTER = 480
 DEFAULT_TEMPO = 120.0
 """What the MIDI standard assumes of a file without a tempo."""
 HIT_QUARTERS = 1 / 8
 """Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
-
-
-class MidiError(ValueError):
-    """The bytes are no MIDI file that can be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,26 +46,18 @@ def read_performance(data: bytes) -> Performance:
     Raises:
         MidiError: the bytes are not MIDI, or damaged.
     """
-    if data[:4] != b"MThd":
-        raise MidiError(f"no MIDI header, the file begins with {data[:4]!r}")
-    try:
-        score: Any = symusic.Score.from_midi(data)  # symusic's stubs hide the attributes of its scores and tracks
-    except Exception as error:  # symusic raises several unrelated types, all of which mean a damaged file
-        raise MidiError(f"{type(error).__name__}: {error}") from error
-    notes = [track.notes.numpy() for track in score.tracks if track.is_drum]
-    tick = np.concatenate([n["time"] for n in notes] or [np.zeros(0)]).astype(np.int64)
-    pitch = np.concatenate([n["pitch"] for n in notes] or [np.zeros(0)]).astype(np.uint8)
-    velocity = np.concatenate([n["velocity"] for n in notes] or [np.zeros(0)]).astype(np.uint8)
+    events = read_events(data)
+    tick, pitch, velocity = np.array(events.hits, dtype=np.int64).reshape(-1, 3).T
     order = np.lexsort((velocity, pitch, tick))
-    tempos = sorted((tempo.time, tempo.qpm) for tempo in score.tempos)
-    metres = sorted((metre.time, metre.numerator, metre.denominator) for metre in score.time_signatures)
+    first = min((tick for tick, _ in events.tempos), default=0)
+    tempos = [tempo for tick, tempo in events.tempos if tick == first]  # of several in one tick the last holds
     return Performance(
         tick=tick[order],
-        pitch=pitch[order],
-        velocity=velocity[order],
-        ticks_per_quarter=score.ticks_per_quarter,
-        tempo=float(tempos[0][1]) if tempos else DEFAULT_TEMPO,
-        metres=tuple(metres) or ((0, 4, 4),),
+        pitch=pitch[order].astype(np.uint8),
+        velocity=velocity[order].astype(np.uint8),
+        ticks_per_quarter=events.division,
+        tempo=tempos[-1] if tempos else DEFAULT_TEMPO,
+        metres=tuple(sorted(events.metres)) or ((0, 4, 4),),
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from musicvae.drum_map import DrumMap
-from musicvae.midi import MidiError, Performance, read_performance
+from musicvae.midi import Performance, read_performance
+from musicvae.midi_events import MidiError
 from musicvae.quantize import quantize
 from musicvae.shards import WindowBlock
 from preprocess.rejection import Reason, Rejection
