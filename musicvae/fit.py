@@ -257,7 +257,7 @@ def _keep_best(
     tracker: Tracker,
     world: World,
 ) -> TrainingState:
-    if report.kl < COLLAPSED_NATS:
+    if report.kl < COLLAPSED_NATS or report.active_units == 0:
         tracker.say(
             f"posterior collapse at step {state.step}: KL {report.kl:.2f} nats, {report.active_units} active units; "
             "the decoder ignores z. More objective.free_bits, a smaller objective.beta or objective.word_dropout help"

@@ -1,4 +1,4 @@
-"""Shards that several integration tests read."""
+"""Shards that whole commands read in tests."""
 
 import shutil
 from pathlib import Path
