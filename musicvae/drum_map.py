@@ -11,6 +11,8 @@ import yaml
 from musicvae.errors import ConfigError
 
 SHIPPED_MAPS = Path(__file__).with_name("drum_maps.yaml")
+MAX_DRUMS = 15
+"""Tokens are stored as int16, one bit a class."""
 NO_CLASS = -1
 """What `DrumMap.class_of_pitch` holds for a pitch that the map does not know."""
 
@@ -20,7 +22,7 @@ class DrumMap:
     """Drum classes in bit order, each with its MIDI pitches; the first pitch of a class is the one that is written.
 
     Raises:
-        ValueError: a class without pitches, a pitch outside 0..127, or a pitch in two classes.
+        ValueError: more classes than a token has bits, one without pitches, a pitch outside 0..127 or in two classes.
     """
 
     name: str
@@ -30,6 +32,8 @@ class DrumMap:
         owner: dict[int, str] = {}
         if not self.pitches:
             raise ValueError(f"drum map {self.name!r} has no classes")
+        if len(self.pitches) > MAX_DRUMS:
+            raise ValueError(f"drum map {self.name!r} has {len(self.pitches)} classes, at most {MAX_DRUMS} fit a token")
         for drum, pitches in self.pitches.items():
             if not pitches:
                 raise ValueError(f"drum map {self.name!r}: class {drum!r} has no pitch")

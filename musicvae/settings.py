@@ -44,11 +44,18 @@ def _explain(kind: type[Settings], error: Any) -> str:
     name = ".".join(path)
     if error["type"] != "extra_forbidden":
         return f"{name or 'settings'} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
-    legal = _dotted_names(kind)
-    near = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
-    siblings = [key for key in legal if key.rpartition(".")[0] == ".".join(path[:-1])]
-    hint = f"did you mean {near[0]}?" if near else f"legal here: {', '.join(siblings)}"
-    return f"unknown setting {name} ({hint})"
+    return f"unknown setting {name} ({_nearest(path, _dotted_names(kind))})"
+
+
+def _nearest(path: list[str], legal: list[str]) -> str:
+    """The legal name that was probably meant: one like it in its own group, else one like it in any group."""
+    group = ".".join(path[:-1])
+    siblings = [key for key in legal if key.rpartition(".")[0] == group]
+    for candidates, cutoff in ((siblings, 0.5), (legal, 0.7)):
+        by_last = {key.rpartition(".")[2]: key for key in reversed(candidates)}
+        if near := difflib.get_close_matches(path[-1], by_last, n=1, cutoff=cutoff):
+            return f"did you mean {by_last[near[0]]}?"
+    return f"legal here: {', '.join(siblings)}"
 
 
 def _dotted_names(kind: type[BaseModel], prefix: str = "") -> list[str]:
