@@ -1,0 +1,255 @@
+"""jobs.build_shards as users run it: results, messages, exit codes, and nothing half-written."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from musicvae.manifest import ShardManifest
+from musicvae.shards import WindowBlock, read_shard
+from preprocess.demo_corpus import write_demo_corpus
+from tests.commands import CHECKOUT, QUIET, job_command, ok, run_job
+from tests.midi_bytes import hit, metre, midi_file
+
+DEMO = ("--source", "demo", "demo.performances=150", "shard.windows=300")
+"""Three batches, several shards: enough for answers to come out of order."""
+BAR = 4 * 480
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def blocks(folder: Path) -> dict[str, list[WindowBlock]]:
+    manifest = ShardManifest.read(folder)
+    return {
+        split: [
+            read_shard(folder, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+            for shard in entry.shards
+        ]
+        for split, entry in manifest.splits.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """A demo corpus built in one process, and what the command printed."""
+    out = tmp_path_factory.mktemp("demo") / "shards"
+    return out, ok(run_job("build_shards", *DEMO, "--out", out, "--workers", 0)).stdout
+
+
+@pytest.fixture
+def midi_folder(tmp_path: Path) -> Path:
+    """A user's folder: 30 performances and one file for each way to be of no use."""
+    folder = tmp_path / "in"
+    names = sorted(write_demo_corpus(folder, performances=30, seed=1))
+    good = next(name for name in names if "waltz" not in name)
+    (folder / "copies").mkdir()
+    shutil.copy(folder / good, folder / "copies" / "zzz.MID")
+    bad = folder / "bad"
+    bad.mkdir()
+    (bad / "text.mid").write_text("no music here")
+    (bad / "cut.mid").write_bytes((folder / good).read_bytes()[:200])
+    (bad / "piano.mid").write_bytes(midi_file([e for bar in range(8) for e in hit(bar * BAR, 60, channel=0)]))
+    (bad / "waltz.mid").write_bytes(midi_file([metre(0, 3, 4)], [e for bar in range(8) for e in hit(bar * BAR, 36)]))
+    (bad / "short.midi").write_bytes(midi_file(hit(0, 36), hit(BAR, 36)))
+    (bad / "large.mid").write_bytes(b"MThd" + bytes(3_000_000))
+    (bad / "gone.mid").symlink_to(bad / "nowhere.mid")
+    (folder / "readme.txt").write_text("not counted")
+    return folder
+
+
+def test_the_demo_corpus(demo):
+    out, printed = demo
+    report = json.loads((out / "report.json").read_text())
+    assert report["seen"] == report["accepted"] + sum(report["rejected"].values()) == 150
+    assert set(report["rejected"]) == {"metre"}
+    assert len(list((out / "midi").glob("*.mid"))) == 150
+    windows = {split: sum(map(len, own)) for split, own in blocks(out).items()}
+    assert windows == report["windows"]
+    assert 0.1 < windows["validation"] / sum(windows.values()) < 0.35
+    assert f"{windows['train']:,}" in printed
+    assert ShardManifest.read(out).fingerprint in printed
+    assert f"{out / 'midi'}" in printed.replace("\n", "")
+
+
+def test_only_the_finished_build_is_there(demo):
+    out, _ = demo
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    assert {path.suffix for path in out.iterdir() if path.is_file()} == {".tar", ".json"}
+
+
+def test_shards_of_a_split_differ_by_at_most_one_window(demo):
+    out, _ = demo
+    for own in blocks(out).values():
+        sizes = {len(block) for block in own}
+        assert max(sizes) <= 300
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_bytes_are_the_same_for_any_number_of_workers(demo, tmp_path, workers):
+    result = ok(run_job("build_shards", *DEMO, "--out", tmp_path / "s", "--workers", workers))
+    assert contents(tmp_path / "s") == contents(demo[0])
+    assert result.stderr == "", "Ray is to be quiet"
+
+
+def test_every_file_is_accounted_for(midi_folder, tmp_path):
+    out = tmp_path / "out"
+    result = ok(
+        run_job("build_shards", "--source", midi_folder, "--out", out, "--workers", 0, "limits.max_bytes=2000000")
+    )
+    report = json.loads((out / "report.json").read_text())
+    outcomes = {row["name"]: row for row in report["outcomes"]}
+    reasons = {name: row["reason"] for name, row in outcomes.items() if row["outcome"] == "rejected"}
+    expected = {
+        "bad/text.mid": "not-midi",
+        "bad/cut.mid": "not-midi",
+        "bad/piano.mid": "no-drums",
+        "bad/waltz.mid": "metre",
+        "bad/short.midi": "too-short",
+        "bad/large.mid": "too-large",
+        "bad/gone.mid": "unreadable",
+        "copies/zzz.MID": "duplicate-file",
+    }
+    assert {name: reason for name, reason in reasons.items() if "/" in name} == expected
+    assert report["seen"] == 38 == report["accepted"] + sum(report["rejected"].values())
+    assert sum(row.get("windows", 0) for row in outcomes.values()) == sum(report["windows"].values()) + sum(
+        report["left_out"].values()
+    )
+    for reason, count in report["rejected"].items():
+        assert re.search(rf"rejected: {reason} +│ +{count} ", result.stdout)
+
+
+def test_adding_files_moves_none_to_another_split(midi_folder, tmp_path):
+    def splits(out: Path) -> dict[str, str]:
+        ok(run_job("build_shards", "--source", midi_folder, "--out", out, "--workers", 0))
+        rows = json.loads((out / "report.json").read_text())["outcomes"]
+        return {row["name"]: row["split"] for row in rows if row["outcome"] == "accepted"}
+
+    before = splits(tmp_path / "before")
+    write_demo_corpus(midi_folder / "more", performances=10, seed=2)
+    after = splits(tmp_path / "after")
+    assert len(after) > len(before)
+    assert {name: after[name] for name in before} == before
+
+
+def test_the_same_command_again_does_nothing_and_others_are_refused(demo, tmp_path):
+    out = tmp_path / "shards"
+    shutil.copytree(demo[0], out)
+    before = contents(out)
+    again = ok(run_job("build_shards", *DEMO, "--out", out, "--workers", 0))
+    assert "nothing to do" in again.stdout
+    other = run_job("build_shards", *DEMO, "--out", out, "--workers", 0, "window.hop_bars=2")
+    assert other.returncode == 2
+    assert "exists" in other.stderr
+    assert "--overwrite" in other.stderr
+    assert contents(out) == before
+    ok(run_job("build_shards", *DEMO, "--out", out, "--workers", 0, "window.hop_bars=2", "--overwrite"))
+    assert ShardManifest.read(out).split("train").windows < ShardManifest.read(demo[0]).split("train").windows
+    assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+
+
+def test_print_config_shows_every_setting_and_makes_nothing(tmp_path):
+    result = ok(
+        run_job(
+            "build_shards", "--source", "demo", "--out", tmp_path / "s", "--seed", 7, "--print-config", "window.bars=2"
+        )
+    )
+    assert re.search(r"demo:\n  performances: 360\n  seed: 7", result.stdout)
+    assert "bars: 2" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def only_rejected(folder: Path) -> list[object]:
+    (folder / "in").mkdir()
+    (folder / "in" / "a.mid").write_bytes(midi_file(hit(0, 36)))
+    (folder / "in" / "b.mid").write_text("text")
+    return ["--source", folder / "in", "--out", folder / "out"]
+
+
+def no_midi(folder: Path) -> list[object]:
+    (folder / "in").mkdir()
+    (folder / "in" / "a.wav").write_bytes(b"RIFF")
+    return ["--source", folder / "in", "--out", folder / "out"]
+
+
+def a_file_as_parent(folder: Path) -> list[object]:
+    (folder / "file").write_text("")
+    return ["--source", "demo", "--out", folder / "file" / "out"]
+
+
+def something_else_there(folder: Path) -> list[object]:
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("years of work")
+    return ["--source", "demo", "--out", folder / "out"]
+
+
+def an_unfinished_build_there(folder: Path) -> list[object]:
+    (folder / "out").mkdir()
+    (folder / "out" / "train-000000.tar").write_text("")
+    return ["--source", "demo", "--out", folder / "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "messages"),
+    [
+        (no_midi, 3, ["no MIDI files under", "1 other files", "unpacked"]),
+        (only_rejected, 3, ["no file gave a window", "not-midi 1, too-short 1", "a.mid"]),
+        (lambda folder: ["--source", folder / "none", "--out", folder / "out"], 2, ["no folder", "check the path"]),
+        (a_file_as_parent, 2, ["cannot write", "Not a directory"]),
+        (lambda folder: ["--source", "demo", "--out", "/proc/none/out"], 2, ["cannot write"]),
+        (something_else_there, 2, ["exists", "has not made or not finished", "--overwrite"]),
+        (an_unfinished_build_there, 2, ["exists", "has not made or not finished"]),
+        (
+            lambda folder: ["--source", "demo", "--out", folder / "out", "window.hop_bar=2"],
+            2,
+            ["unknown setting window.hop_bar", "did you mean window.hop_bars?"],
+        ),
+        (lambda folder: ["--source", "demo", "--out", folder / "out", "drum_map=rolland"], 2, ["general_midi, roland"]),
+        (lambda folder: ["--source", "demo", "--out", folder / "out", "--wrokers", "1"], 2, ["No such option"]),
+        (
+            lambda folder: ["--source", "demo", "--out", folder / "out", "--ray-address", "127.0.0.1:1"],
+            2,
+            ["no Ray cluster answers at 127.0.0.1:1", "Connection refused"],
+        ),
+    ],
+)
+def test_bad_input(tmp_path, arguments, code, messages):
+    command = arguments(tmp_path)
+    before = contents(tmp_path)
+    workers = [] if "--ray-address" in command else ["--workers", 0]
+    result = run_job("build_shards", *command, *workers)
+    assert result.returncode == code, result.stderr
+    for message in messages:
+        assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert contents(tmp_path) == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_leaves_nothing(tmp_path, workers):
+    arguments = ["--source", "demo", "--out", tmp_path / "out", "--workers", workers, "demo.performances=5000"]
+    process = subprocess.Popen(
+        job_command("build_shards", *arguments),
+        cwd=CHECKOUT,
+        env={**os.environ, **QUIET},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(".out*/midi/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr
+    assert list(tmp_path.iterdir()) == []
