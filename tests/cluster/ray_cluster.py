@@ -1,0 +1,96 @@
+"""A throw-away Ray cluster of several nodes on this machine, as a user would start one by hand."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+UP = "Ray runtime started"
+START_SECONDS = 60
+STORE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RayCluster:
+    """Where a cluster listens, and the variables that a client needs."""
+
+    address: str
+    environment: dict[str, str]
+
+
+@contextmanager
+def ray_cluster(folder: Path, nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
+    """Starts a head and `nodes - 1` more nodes, and ends exactly those: `ray stop` would end every Ray of the machine.
+
+    A head asks its clients for a token from 2.60 on. Each node has a temporary folder of its own, since two nodes of
+    one machine that share one disturb each other.
+    """
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    port = _free_port()
+    address = f"{HOST}:{port}"
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for node in range(nodes):
+            place = ["--address", address] if node else ["--head", "--include-dashboard", "false", "--port", str(port)]
+            log = folder / f"node{node}.log"
+            processes.append(_start_node([*place, "--num-cpus", str(cpus)], folder / f"tmp{node}", log, environment))
+            _wait_until_up(processes[-1], log)
+        yield RayCluster(address, environment)
+    finally:
+        for process in reversed(processes):
+            _end(process)
+
+
+def _start_node(options: list[str], temporary: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [str(Path(sys.executable).with_name("ray")), "start", *options, "--block", "--node-ip-address", HOST]
+    command += ["--object-store-memory", str(STORE_BYTES), "--temp-dir", str(temporary)]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*command, "--disable-usage-stats"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while UP not in log.read_text(errors="replace"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"a Ray node did not come up:\n{log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a node, and what it left of its process group."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=15)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _free_port() -> int:
+    """A free port outside 10002-19999, which belong to Ray's workers."""
+    for port in range(6400, 9000, 7):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise RuntimeError("no free port between 6400 and 9000")
