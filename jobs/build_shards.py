@@ -8,7 +8,7 @@ import typer
 from jobs.build_output import progress_line, table_of
 from jobs.command_line import compose_settings, console, run_command, settings_text
 from musicvae.errors import ConfigError
-from preprocess.build import DEMO_FOLDER, build, find_finished_build
+from preprocess.build import DEMO_FOLDER, build, check_replaceable, find_finished_build
 from preprocess.on_ray import task_runner
 from preprocess.report import REPORT_NAME
 from preprocess.settings import BuildSettings
@@ -32,7 +32,9 @@ def main(
         print(settings_text(settings), end="")
         return
 
-    if not overwrite and (finished := find_finished_build(source, out, settings)):
+    if overwrite:
+        check_replaceable(source, out)
+    elif finished := find_finished_build(source, out, settings):
         console.print(table_of(finished))
         console.print(f"{out} holds these shards already, from the same files and settings: nothing to do")
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 from musicvae.drum_map import DrumMap
 from musicvae.durable import whole_folder
 from musicvae.errors import ConfigError, DataError, UserError
-from musicvae.manifest import SCHEMA, ShardEntry, ShardManifest, Split, SplitEntry
+from musicvae.manifest import MANIFEST_NAME, SCHEMA, ShardEntry, ShardManifest, Split, SplitEntry
 from preprocess.on_ray import TaskRunner
 from preprocess.parts import (
     Batch,
@@ -24,12 +24,13 @@ from preprocess.parts import (
     write_planned_shard,
 )
 from preprocess.plan import SplitPlan, plan_splits, reject_duplicates
-from preprocess.report import BuildReport, count_reasons, sum_hits
+from preprocess.report import REPORT_NAME, BuildReport, count_reasons, sum_hits
 from preprocess.settings import BuildSettings
 from preprocess.sources import Source, open_source
 
 BATCH_FILES = 64
 """Files of one task: enough to outweigh what a task costs, few enough to share among many workers."""
+NOT_OURS = "something that jobs.build_shards has not made or not finished"
 DEMO_FOLDER = "midi"
 """Where in the output the demo corpus lies, to be listened to."""
 
@@ -89,32 +90,59 @@ def build(
 
 
 def find_finished_build(source_name: str, out: Path, settings: BuildSettings) -> BuildReport | None:
-    """The report of `out` if it was built from the very same files and settings; none if there is no `out`.
+    """The report of `out` if it was built from the very same files and settings; none if nothing is there.
 
     Raises:
         ConfigError: `out` is something else.
     """
-    if not out.exists():
+    if _is_free(out):
         return None
+    report = _report_of(out)
+    if report is None:
+        raise _exists(out, NOT_OURS, do="name another --out")
     with tempfile.TemporaryDirectory() as folder:
         source = open_source(source_name, demo=settings.demo, demo_folder=Path(folder) / DEMO_FOLDER)
-        drum_map = _drum_map(settings, source)
         keys = [content_key(read_source(file, settings.limits)) for file in source.files]
+    if report.identity == _identity(source, settings, _drum_map(settings, source), keys):
+        return report
+    found = f"shards of other files or settings ({report.seen} files, fingerprint {report.fingerprint})"
+    raise _exists(out, found, do="name another --out, or replace it with --overwrite")
+
+
+def check_replaceable(source_name: str, out: Path) -> None:
+    """Makes sure that replacing `out` deletes shards and nothing else.
+
+    Raises:
+        ConfigError: `out` holds what no build makes, or the source.
+    """
+    if not _is_free(out) and not _is_ours(out):
+        raise _exists(out, NOT_OURS, do="name another --out, or remove it yourself")
+    if Path(source_name).exists() and Path(source_name).resolve().is_relative_to(out.resolve()):
+        raise _exists(out, f"the source {source_name} within it", do="name another --out")
+
+
+def _is_free(out: Path) -> bool:
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a folder is a build by its looks, so that a damaged one can be replaced too."""
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    own = {MANIFEST_NAME, REPORT_NAME}
+    return bool(names & own) and all(name.endswith(".tar") for name in names - own - {DEMO_FOLDER})
+
+
+def _report_of(out: Path) -> BuildReport | None:
     try:
-        report = BuildReport.read(out)
-        manifest = ShardManifest.read(out)
+        ShardManifest.read(out)
+        return BuildReport.read(out)
     except UserError:
-        found = "a file or folder that jobs.build_shards has not made or not finished"
-    else:
-        if report.identity == _identity(source, settings, drum_map, keys):
-            return report
-        found = f"shards of other files or settings ({report.seen} files, fingerprint {manifest.fingerprint})"
-    raise ConfigError(
-        f"{out} exists",
-        expected="a new folder, or shards of these very files and settings",
-        found=found,
-        do="name another --out, or replace it with --overwrite",
-    )
+        return None
+
+
+def _exists(out: Path, found: str, *, do: str) -> ConfigError:
+    expected = "a new folder, or shards of these very files and settings"
+    return ConfigError(f"{out} exists", expected=expected, found=found, do=do)
 
 
 def _convert_files(

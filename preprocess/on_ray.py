@@ -23,6 +23,7 @@ OBJECT_STORE_BYTES = 100_000_000
 OUR_PACKAGES = [str(Path(package).parent) for package in (musicvae.__file__, preprocess.__file__)]
 """Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
 CONNECT_SECONDS = 10.0
+CANCEL_SECONDS = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -112,21 +113,27 @@ class _RayRunner:
 
         waiting = enumerate(tasks)
         running = {}
-        while True:
-            while len(running) < self.in_flight and (following := next(waiting, None)) is not None:
-                running[run.remote(following[1])] = following[0]
-            if not running:
-                return
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            number = running.pop(done)
-            try:
+        try:
+            while True:
+                while len(running) < self.in_flight and (following := next(waiting, None)) is not None:
+                    running[run.remote(following[1])] = following[0]
+                if not running:
+                    return
+                (done,), _ = ray.wait(list(running), num_returns=1)
+                number = running.pop(done)
                 yield number, ray.get(done)
-            except RayTaskError as error:
-                raise error.cause from None
-            except RayError as error:
-                raise UserError(
-                    f"Ray lost task {number} for good",
-                    found=f"{type(error).__name__}: {error}",
-                    likely="a worker out of memory, or a file that kills the process that reads it",
-                    do="run with --workers 0 to see which",
-                ) from None
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayError as error:
+            raise UserError(
+                "Ray lost a task for good",
+                found=f"{type(error).__name__}: {error}",
+                likely="a worker out of memory, or a file that kills the process that reads it",
+                do="run with --workers 0 to see which",
+            ) from None
+        finally:
+            # After an error or Ctrl-C nobody may go on writing into a folder that is about to be removed.
+            for task in running:
+                ray.cancel(task, force=True)
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=CANCEL_SECONDS)

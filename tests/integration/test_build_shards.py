@@ -205,7 +205,7 @@ def an_unfinished_build_there(folder: Path) -> list[object]:
         (lambda folder: ["--source", folder / "none", "--out", folder / "out"], 2, ["no folder", "check the path"]),
         (a_file_as_parent, 2, ["cannot write", "Not a directory"]),
         (lambda folder: ["--source", "demo", "--out", "/proc/none/out"], 2, ["cannot write"]),
-        (something_else_there, 2, ["exists", "has not made or not finished", "--overwrite"]),
+        (something_else_there, 2, ["exists", "has not made or not finished", "name another --out"]),
         (an_unfinished_build_there, 2, ["exists", "has not made or not finished"]),
         (
             lambda folder: ["--source", "demo", "--out", folder / "out", "window.hop_bar=2"],
@@ -234,9 +234,10 @@ def test_bad_input(tmp_path, arguments, code, messages):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_leaves_nothing(tmp_path, workers):
-    arguments = ["--source", "demo", "--out", tmp_path / "out", "--workers", workers, "demo.performances=5000"]
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("moment", ["midi/*", "parts/*.tar"])
+def test_ctrl_c_leaves_nothing(tmp_path, workers, moment):
+    arguments = ["--source", "demo", "--out", tmp_path / "out", "--workers", workers, "demo.performances=1000"]
     process = subprocess.Popen(
         job_command("build_shards", *arguments),
         cwd=CHECKOUT,
@@ -244,12 +245,49 @@ def test_ctrl_c_leaves_nothing(tmp_path, workers):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while not any(tmp_path.glob(".out*/midi/*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    while not any(tmp_path.glob(f".out*/{moment}")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: every process of the group gets it
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr
+    assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite_deletes_nothing_but_shards(tmp_path):
+    own = tmp_path / "in"
+    write_demo_corpus(own, performances=3, seed=0)
+    before = contents(tmp_path)
+    for out in (own, tmp_path):
+        result = run_job("build_shards", "--source", own, "--out", out, "--workers", 0, "--overwrite")
+        assert result.returncode == 2
+        assert "has not made" in result.stderr
+    assert contents(tmp_path) == before
+
+
+def test_overwrite_replaces_a_damaged_build(demo, tmp_path):
+    out = tmp_path / "shards"
+    shutil.copytree(demo[0], out)
+    (out / "manifest.json").write_text("{")
+    assert run_job("build_shards", *DEMO, "--out", out, "--workers", 0).returncode == 2
+    ok(run_job("build_shards", *DEMO, "--out", out, "--workers", 0, "--overwrite"))
+    assert contents(out) == contents(demo[0])
+
+
+def test_overwrite_keeps_a_source_within_the_shards(demo):
+    out, _ = demo
+    before = contents(out)
+    result = run_job("build_shards", "--source", out / "midi", "--out", out, "--workers", 0, "--overwrite")
+    assert result.returncode == 2
+    assert "within it" in result.stderr
+    assert contents(out) == before
+
+
+def test_an_empty_folder_may_stand_there(tmp_path):
+    (tmp_path / "out").mkdir()
+    ok(run_job("build_shards", "--source", "demo", "demo.performances=20", "--out", tmp_path / "out", "--workers", 0))
+    assert ShardManifest.read(tmp_path / "out").split("train").windows > 0
