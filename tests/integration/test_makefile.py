@@ -1,0 +1,35 @@
+"""The Makefile names what a bare machine lacks, with its cure."""
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands import CHECKOUT
+
+
+def make_install(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
+    """Runs `make install` in a folder without an environment, with a stand-in for python3."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(CHECKOUT / name, folder)
+    stand_in = folder / "python3"
+    stand_in.write_text(f"#!/bin/sh\n{python}\n")
+    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    return subprocess.run(["make", "install", f"PYTHON={stand_in}"], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("python", "lacking", "cure"),
+    [
+        ('case "$*" in *version_info*) exit 1;; esac; echo Python 3.9.2', "Python 3.11 or newer", "PYTHON=python3.12"),
+        ('case "$*" in *ensurepip*) exit 1;; esac', "venv module is missing", "apt-get install python3-venv"),
+    ],
+)
+def test_a_missing_prerequisite_is_named_with_its_cure(tmp_path, python, lacking, cure):
+    result = make_install(tmp_path, python)
+    assert result.returncode != 0
+    assert lacking in result.stdout
+    assert cure in result.stdout
+    assert not (tmp_path / ".venv").exists()

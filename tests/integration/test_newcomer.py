@@ -1,0 +1,91 @@
+"""What a newcomer does first: the README's commands as they are written, and `make demo` in a fresh clone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pretty_midi
+import pytest
+
+from musicvae.durable import read_lines
+from tests.benchmarks.like import like_f1
+from tests.commands import CHECKOUT
+
+pytestmark = pytest.mark.slow
+README = CHECKOUT / "README.md"
+
+
+def fenced(language: str) -> str:
+    """All code of a language in the README, in order."""
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def after_readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every shell command of the README was run as it stands there."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("OMP_NUM_THREADS", None)
+    shell = subprocess.run(
+        ["bash", "-ex"], input=fenced("sh"), cwd=folder, env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert shell.returncode == 0, shell.stdout[-3000:] + shell.stderr[-3000:]
+    return folder
+
+
+def test_bug_15_readme_commands_run(after_readme):
+    assert fenced("sh").count("python -m jobs.") >= 6
+    assert len(list((after_readme / "grooves" / "new").rglob("*.mid"))) == 64
+    assert len(list((after_readme / "grooves" / "like").rglob("*.mid"))) == 8
+    assert json.loads((after_readme / "runs" / "two-ranks" / "status.json").read_text())["state"] == "finished"
+
+
+def test_bug_15_readme_python_runs(after_readme):
+    result = subprocess.run(
+        [sys.executable, "-c", fenced("python")], cwd=after_readme, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert "64" in result.stdout
+
+
+def test_the_demo_model_beats_what_always_plays_the_same(after_readme, tmp_path):
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "jobs.evaluate", "--run", after_readme / "runs" / "demo"),
+            *("--shards", after_readme / "shards" / "demo", "--json", tmp_path / "figures.json"),
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "beats silence" in result.stdout
+
+
+def test_like_keeps_what_it_was_given(after_readme, tmp_path):
+    """Measured on held-out windows: far closer to its own input than grooves of the same data are to each other."""
+    shards, run = after_readme / "shards" / "demo", after_readme / "runs" / "demo"
+    own, other = like_f1(run, shards, windows=50, distance=0.0, folder=tmp_path)
+    assert own >= other + 0.15
+
+
+def test_make_demo_in_a_fresh_clone(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", CHECKOUT, clone], check=True)
+    environment = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "OMP_NUM_THREADS", "PYTHONPATH"}}
+    result = subprocess.run(["make", "demo"], cwd=clone, env=environment, capture_output=True, text=True, timeout=1800)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "beats silence" in result.stdout
+    files = sorted((clone / "demo" / "grooves").rglob("*.mid"))
+    assert str(clone / "demo" / "grooves") in result.stdout
+    assert len(files) == 64
+    drums = [[i for i in pretty_midi.PrettyMIDI(str(file)).instruments if i.is_drum] for file in files]
+    assert sum(any(track.notes for track in tracks) for tracks in drums) >= 60
+    assert read_lines(clone / "demo" / "run" / "metrics.jsonl")
+    assert list((clone / "demo" / "run" / "wandb").glob("offline-run-*"))
+    assert not subprocess.run(
+        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout, "the demo leaves nothing that git would want to commit"
