@@ -45,7 +45,8 @@ def _exit_code(command: Callable[[], Any]) -> ExitCode:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except StoppedError as error:
-        print(error, file=sys.stderr)
+        if not error.shown_elsewhere:
+            print(error, file=sys.stderr)
         return ExitCode.INTERRUPTED if error.by_user else ExitCode.PREEMPTED
     except UserError as error:
         if not error.shown_elsewhere:

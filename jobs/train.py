@@ -77,6 +77,7 @@ def main(
         state = "finished"
     except StoppedError as stopped:
         state = "interrupted" if stopped.by_user else "preempted"
+        stopped.shown_elsewhere = not world.is_main
         raise
     except DivergedError as diverged:
         state = "diverged"

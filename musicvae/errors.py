@@ -45,6 +45,9 @@ class DivergedError(UserError):
 class StoppedError(Exception):
     """Training was asked to stop, saved its work and left; `by_user` tells Ctrl-C from a scheduler's signal."""
 
+    shown_elsewhere = False
+    """As in `UserError`."""
+
     def __init__(self, step: int, *, by_user: bool) -> None:
         self.step = step
         self.by_user = by_user

@@ -132,6 +132,7 @@ def fit(
         for batch in stream:
             if stop := agreed():
                 _save(run, model, optimizer, state, config, world)
+                progress.state("running", state.step)
                 raise StoppedError(state.step, by_user=stop == Wish.STOP_FOR_USER)
             agreed = world.start_agreement(wish())
             result = train_step(
@@ -160,6 +161,7 @@ def fit(
             if is_last or state.step % settings.checkpoint_every == 0:
                 _save(run, model, optimizer, state, config, world)
     agreed()
+    progress.state("running", state.step)
     return report or evaluate(free_running=True)
 
 

@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.requirements import skip_or_fail
+
 pytest_plugins = ["tests.shard_fixtures"]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
-
-def skip_or_fail(reason: str) -> None:
-    """Skips where a newcomer lacks something; fails where REQUIRE_ALL says that everything must be there."""
-    if os.environ.get("REQUIRE_ALL"):
-        pytest.fail(f"REQUIRE_ALL is set: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

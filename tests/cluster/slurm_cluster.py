@@ -1,0 +1,165 @@
+"""A throw-away SLURM cluster of virtual nodes on this machine: real munged, slurmctld and slurmd, no systemd."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo")
+START_SECONDS = 60
+CPUS_OF_NODE = 2
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+# A requeued job waits for its credentials to expire before it may start again; the default is two minutes.
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdPidFile={folder}/%n.pid
+SlurmdLogFile={folder}/%n.log
+SlurmdSpoolDir={folder}/spool/%n
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MpiDefault=none
+SwitchType=switch/none
+# Virtual nodes claim more CPUs and memory than the machine has.
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+JobRequeue=1
+ReturnToService=2
+KillWait=5
+MinJobAge=600
+{nodes}
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing_programs() -> list[str]:
+    """SLURM's programs that this machine lacks."""
+    return [name for name in PROGRAMS if not shutil.which(name)]
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmCluster:
+    """A running cluster; its clients find it through `environment`."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def client(self, *command: object) -> str:
+        """Runs a SLURM client command and gives what it printed."""
+        result = subprocess.run(
+            [*map(str, command)], env={**os.environ, **self.environment}, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout.strip()
+
+    def job_state(self, job: str) -> str:
+        """SLURM's word for the state of a job."""
+        fields = dict(
+            field.split("=", 1) for field in self.client("scontrol", "show", "job", job).split() if "=" in field
+        )
+        return fields["JobState"]
+
+
+@contextmanager
+def slurm_cluster(nodes: int = 2) -> Iterator[SlurmCluster]:
+    """Starts munged, a controller and `nodes` virtual nodes, each a slurmd with a port of its own."""
+    # munged wants a socket that everyone may reach, which the test runner's own temporary folders do not allow.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        yield from _running(Path(folder), nodes)
+
+
+def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
+    folder.chmod(0o755)
+    for name, mode in (("munge", 0o711), ("state", 0o755), ("spool", 0o755)):
+        (folder / name).mkdir(mode=mode)
+    key = folder / "munge" / "key"
+    key.touch(mode=0o600)
+    key.write_bytes(secrets.token_bytes(1024))
+    config = folder / "slurm.conf"
+    host = socket.gethostname().split(".")[0]
+    ports = _free_ports(nodes + 1)
+    lines = [
+        f"NodeName=node{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[n]} CPUs={CPUS_OF_NODE} RealMemory=4096"
+        for n in range(1, nodes + 1)
+    ]
+    config.write_text(CONFIG.format(host=host, port=ports[0], folder=folder, nodes="\n".join(lines)))
+    munge = folder / "munge"
+    cluster = SlurmCluster(folder, {"SLURM_CONF": str(config)})
+    daemons: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: object) -> None:
+        log = (folder / f"{Path(str(command[0])).name}-{len(daemons)}.out").open("wb")
+        environment = {**os.environ, **cluster.environment}
+        daemons.append(subprocess.Popen([*map(str, command)], env=environment, stdout=log, stderr=log))
+
+    try:
+        start(
+            *("munged", "--foreground", f"--key-file={key}", f"--socket={munge}/socket", f"--pid-file={munge}/pid"),
+            *(f"--log-file={munge}/log", f"--seed-file={munge}/seed"),
+        )
+        _wait_until(lambda: (munge / "socket").exists(), "munged", folder)
+        start("slurmctld", "-D", "-f", config)
+        for n in range(1, nodes + 1):
+            (folder / "spool" / f"node{n}").mkdir()
+            start("slurmd", "-D", "-f", config, "-N", f"node{n}")
+        _wait_until(lambda: _idle_nodes(cluster) == nodes, "its nodes", folder)
+        yield cluster
+    finally:
+        with suppress(AssertionError):
+            cluster.client("scancel", "--user=root")
+            time.sleep(1)
+        for daemon in reversed(daemons):
+            daemon.send_signal(signal.SIGTERM)
+            try:
+                daemon.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+
+def _idle_nodes(cluster: SlurmCluster) -> int:
+    try:
+        return int(cluster.client("sinfo", "--noheader", "--states=idle", "--format=%D") or 0)
+    except AssertionError:
+        return 0  # the controller is not up yet
+
+
+def _wait_until(condition, what: str, folder: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in folder.glob("*.[lo][ou][gt]"))
+        assert time.monotonic() < deadline, f"SLURM is not up: waited for {what}\n{logs}"
+        time.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
