@@ -34,7 +34,8 @@ def run_command(main: Callable[..., Any]) -> NoReturn:
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(guarded)
-    app()
+    # `--` keeps torchrun from reading `--run` as short for an option of its own; not every Python's argparse eats it.
+    app(sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:])
     raise AssertionError("typer ends the process itself after a wrong command line or --help")
 
 

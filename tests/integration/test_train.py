@@ -146,6 +146,11 @@ def test_print_config_shows_what_a_command_line_resolves_to():
     assert "  latent: 64\n" in shown
 
 
+def test_a_separator_that_torchrun_hands_on_changes_nothing():
+    arguments = ["--preset", "demo", "--print-config"]
+    assert ok(run_job("train", "--", *arguments)).stdout == ok(run_job("train", *arguments)).stdout
+
+
 @pytest.mark.parametrize("preset", ["demo", "small", "paper"])
 def test_every_preset_is_complete(preset):
     ok(run_job("train", "--preset", preset, "--print-config"))

@@ -59,6 +59,14 @@ def test_ranks_together_see_what_one_rank_sees(shards, world_size, data):
             assert torch.equal(joined, getattr(whole, name)), name
 
 
+def test_bug_7_no_augmentation_crosses_splits(shards):
+    """Every bar of a recombined window is a bar of the training split."""
+    bars = {bar.tobytes() for bar in shards[2].reshape(-1, GRID.steps_per_bar)}
+    for batch in batches(shards, data=DataSettings(lanes=8, mix_bars=1.0)):
+        mixed = batch.tokens.numpy().astype(np.int16).reshape(-1, GRID.steps_per_bar)
+        assert {bar.tobytes() for bar in mixed} <= bars
+
+
 def test_a_later_start_gives_the_same_batches(shards):
     whole, resumed = batches(shards, last=8), batches(shards, first=5, last=8)
     for expected, found in zip(whole[5:], resumed, strict=True):

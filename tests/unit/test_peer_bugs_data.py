@@ -31,7 +31,7 @@ def song(data: bytes) -> QuantizedSong:
     return quantize(read_performance(data), GRID, ROLAND)
 
 
-def test_1_kick_survives_encode_and_decode():
+def test_bug_1_kick_survives_encode_and_decode():
     kicks = np.zeros((64, 9), dtype=bool)
     kicks[::4, 0] = True
     groove = DrumGroove(GRID, kicks, kicks.astype(np.float32), np.zeros((64, 9), np.float32))
@@ -42,7 +42,7 @@ def test_1_kick_survives_encode_and_decode():
 
 
 @pytest.mark.parametrize("name", ["roland", "general_midi"])
-def test_2_every_gmd_pitch_maps_and_an_unknown_one_is_counted_not_fatal(name):
+def test_bug_2_every_gmd_pitch_maps_and_an_unknown_one_is_counted_not_fatal(name):
     drum_map = DrumMap.load(name)
     events = [event for i, pitch in enumerate(TD11_PITCHES) for event in hit(i * 120, pitch)]
     assert quantize(read_performance(midi_file(events)), GRID, drum_map).unknown_pitches == {}
@@ -79,7 +79,7 @@ def split_collection(tmp_path_factory):
     return rows, report, blocks
 
 
-def test_7_no_file_and_no_window_crosses_splits_and_the_official_split_is_kept(split_collection):
+def test_bug_7_no_file_and_no_window_crosses_splits_and_the_official_split_is_kept(split_collection):
     rows, report, blocks = split_collection
     official = {row["midi_filename"]: row["split"] for row in rows}
     sources = {split: {meta.source for block in own for meta in block.meta} for split, own in blocks.items()}
@@ -97,14 +97,14 @@ def test_7_no_file_and_no_window_crosses_splits_and_the_official_split_is_kept(s
     assert report.left_out["test"] == 0
 
 
-def test_8_the_grid_starts_at_tick_0_and_not_at_the_first_hit():
+def test_bug_8_the_grid_starts_at_tick_0_and_not_at_the_first_hit():
     found = song(midi_file(hit(2 * TICKS_PER_QUARTER, 36), hit(4 * BAR - 240, 38)))
     assert found.step.tolist() == [8, 62]
     assert found.windows().meta[0].bar == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4 * BAR), st.integers(20, 300)), max_size=5))
-def test_8_tempo_changes_move_no_hit(changes):
+def test_bug_8_tempo_changes_move_no_hit(changes):
     hits = [event for step in range(0, 64, 3) for event in hit(step * 120 + step % 7, 36 + step % 3)]
     steady = song(midi_file(hits)).windows()
     changing = song(midi_file([tempo(tick, bpm) for tick, bpm in changes], hits)).windows()
@@ -113,14 +113,14 @@ def test_8_tempo_changes_move_no_hit(changes):
 
 
 @pytest.mark.parametrize("length", [0, 1, 60, 480, 4 * BAR])
-def test_9_a_hit_is_an_onset_and_not_a_sustained_note(length):
+def test_bug_9_a_hit_is_an_onset_and_not_a_sustained_note(length):
     found = song(midi_file(hit(0, 49, length=length), hit(4 * BAR - 120, 36)))
     assert found.step.tolist() == [0, 63]
     assert found.windows().tokens[0].astype(bool).sum() == 2
 
 
 @given(st.integers(-32768, 32767), st.integers(1, 63))
-def test_10_offsets_survive_midi_within_one_tick(offset, step):
+def test_bug_10_offsets_survive_midi_within_one_tick(offset, step):
     hits = np.zeros((64, 9), dtype=bool)
     hits[step, 1] = hits[63, 0] = True
     groove = DrumGroove(
