@@ -51,8 +51,8 @@ def joined(tokens: np.ndarray, manifest: ShardManifest) -> DrumGroove:
 def main() -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--shards", type=Path, required=True)
+    parser.add_argument("--run", type=lambda path: Path(path).resolve(), required=True)
+    parser.add_argument("--shards", type=lambda path: Path(path).resolve(), required=True)
     parser.add_argument("--windows", type=int, default=50)
     parser.add_argument("--distance", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0])
     arguments = parser.parse_args()
