@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from musicvae.batch import Batch
 from musicvae.best_weights import save_best
 from musicvae.checkpoint import TrainingState, load_checkpoint, newest_complete, save_checkpoint
 from musicvae.errors import DivergedError, StoppedError
 from musicvae.evaluation import EvaluationReport, EvaluationSums, evaluate_split
 from musicvae.feel import measure_feel
 from musicvae.fit_config import FitConfig
-from musicvae.loader import Batch, RandomDraws, WindowStore, in_background, training_batches
+from musicvae.loader import RandomDraws, in_background, training_batches
 from musicvae.manifest import ShardManifest
 from musicvae.model import MusicVAE
 from musicvae.objective import NATS_PER_BIT, beta_at
@@ -32,6 +33,7 @@ from musicvae.schedule import learning_rate_at
 from musicvae.shards import read_shard
 from musicvae.tracker import Tracker
 from musicvae.train_step import StepResult, TrainingObjective, accumulate_gradients, train_step
+from musicvae.window_store import WindowStore
 from musicvae.world import World
 
 EVALUATION_SEED = 0

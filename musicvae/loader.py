@@ -6,27 +6,22 @@ The stages form a webdataset pipeline: batch numbers -> windows in our order -> 
 
 import queue
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int16, Int64
 from pydantic import Field, PositiveInt
-from torch import Tensor
 from webdataset.pipeline import DataPipeline
 
-from musicvae.manifest import ShardManifest
+from musicvae.batch import Batch
 from musicvae.order import DataOrder, lanes_of_rank
 from musicvae.randomness import Purpose, normals, uniforms
 from musicvae.recombination import draws_per_window, recombine
 from musicvae.settings import Settings
-from musicvae.shards import read_shard
+from musicvae.window_store import WindowStore
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 PREFETCHED_BATCHES = 4
@@ -46,48 +41,6 @@ class DataSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What one rank needs for global batch `number`: its windows and its random numbers.
-
-    Attributes:
-        first_place: place of the first window in the global batch.
-        latent_noise: N(0, I) noise of the reparametrisation.
-        coins, choices: uniform numbers of scheduled sampling, None where it is off.
-        blanked: steps whose shown token is blanked by word dropout, None where it is off.
-    """
-
-    number: int
-    first_place: int
-    window_ids: Int64[np.ndarray, " batch"]
-    tokens: Int64[Tensor, "batch step"]
-    latent_noise: Float32[Tensor, "batch latent"]
-    coins: Float32[Tensor, "batch step"] | None = None
-    choices: Float32[Tensor, "batch step"] | None = None
-    blanked: Bool[Tensor, "batch step"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pieces(self, count: int) -> list["Batch"]:
-        """The batch cut in at most `count` consecutive, nearly equal, non-empty pieces."""
-        bounds = [len(self) * i // count for i in range(count + 1)]
-        return [self._rows(slice(a, b)) for a, b in pairwise(bounds) if b > a]
-
-    def _rows(self, rows: slice) -> "Batch":
-        place = self.first_place + rows.start
-        return self._changed(lambda tensor: tensor[rows], first_place=place, window_ids=self.window_ids[rows])
-
-    def _changed(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Batch":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
-        return replace(self, **tensors, **others)
-
-
-@dataclass(frozen=True, slots=True)
 class RandomDraws:
     """Which random numbers a batch carries.
 
@@ -102,41 +55,6 @@ class RandomDraws:
     latent: int
     scheduled_sampling: bool = False
     word_dropout: float = 0.0
-
-
-class WindowStore:
-    """The token windows of one split by id, with a bounded number of decoded shards in memory."""
-
-    def __init__(self, folder: Path, manifest: ShardManifest, split: str, *, cached_shards: int) -> None:
-        self.folder = folder
-        self.grid = manifest.grid
-        self.num_drums = manifest.drum_map.num_drums
-        self.shards = manifest.split(split).shards
-        self.starts = np.concatenate([[0], np.cumsum([shard.windows for shard in self.shards])])
-        self.cached_shards = cached_shards
-        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
-
-    def tokens(self, window_ids: Int64[np.ndarray, " window"]) -> Int16[np.ndarray, "window step"]:
-        """The windows with these ids.
-
-        Raises:
-            DataError: a shard is missing or damaged.
-        """
-        result = np.empty((len(window_ids), self.grid.num_steps), dtype=np.int16)
-        shard_of = np.searchsorted(self.starts, window_ids, side="right") - 1
-        for shard in np.unique(shard_of):
-            rows = shard_of == shard
-            result[rows] = self._shard(int(shard))[window_ids[rows] - self.starts[shard]]
-        return result
-
-    def _shard(self, shard: int) -> np.ndarray:
-        if shard not in self._cache:
-            windows = read_shard(self.folder, self.shards[shard], grid=self.grid, num_drums=self.num_drums)
-            self._cache[shard] = windows.tokens
-            if len(self._cache) > self.cached_shards:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(shard)
-        return self._cache[shard]
 
 
 def training_batches(

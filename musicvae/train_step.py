@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from musicvae.loader import Batch
+from musicvae.batch import Batch
 from musicvae.model import MusicVAE
 from musicvae.objective import LossTerms, ObjectiveSettings, beta_at, loss_terms, sampling_probability_at
 from musicvae.world import World

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from musicvae.batch import Batch
 from musicvae.drum_map import DrumMap
 from musicvae.errors import DataError
 from musicvae.grid import GridSpec
-from musicvae.loader import Batch, DataSettings, RandomDraws, WindowStore, in_background, training_batches
+from musicvae.loader import DataSettings, RandomDraws, in_background, training_batches
 from musicvae.manifest import ShardManifest, SplitEntry
 from musicvae.order import DataOrder
 from musicvae.shards import WindowBlock, WindowMeta, write_shard
+from musicvae.window_store import WindowStore
 
 GRID = GridSpec()
 DRUM_MAP = DrumMap.load("general_midi")
