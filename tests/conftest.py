@@ -1,6 +1,7 @@
 """What all layers share: the Groove MIDI Dataset where it is at hand, and what a skip means."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ pytest_plugins = ["tests.shard_fixtures"]
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A shell's background job ignores Ctrl-C, and so would every command started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
