@@ -67,7 +67,7 @@ def training_batches(
     world_size: int,
     first: int,
     last: int,
-) -> DataPipeline:
+) -> Iterable[Batch]:
     """A rank's share of the global batches first .. last - 1, as a webdataset pipeline."""
     lanes = lanes_of_rank(rank, world_size, order.lanes)
     return DataPipeline(
