@@ -36,7 +36,9 @@ def main(
         check_replaceable(source, out)
     elif finished := find_finished_build(source, out, settings):
         console.print(table_of(finished))
-        console.print(f"{out} holds these shards already, from the same files and settings: nothing to do")
+        console.print(
+            f"{out} holds these shards already, from the same files and settings: nothing to do", soft_wrap=True
+        )
         return
 
     started = time.monotonic()
@@ -47,10 +49,14 @@ def main(
         raise ConfigError(f"cannot write {out}", found=str(error), do="name a folder that can be made") from None
 
     console.print(table_of(report))
-    console.print(f"{out}: {sum(report.windows.values())} windows in {time.monotonic() - started:.1f} s")
-    console.print(f"every file and its outcome: {out / REPORT_NAME}")
+    seconds = time.monotonic() - started
+    console.print(f"{out}: {sum(report.windows.values())} windows in {seconds:.1f} s", soft_wrap=True)
+    console.print(f"every file and its outcome: {out / REPORT_NAME}", soft_wrap=True)
     if source == "demo":
-        console.print(f"the performances, to be listened to: {out / DEMO_FOLDER}")
+        console.print(f"the performances, to be listened to: {out / DEMO_FOLDER}", soft_wrap=True)
+    for split in [split for split, windows in report.windows.items() if not windows]:
+        cure = "give more files, or another split.validation_share"
+        console.print(f"warning: no window came to {split}; training needs train and validation: {cure}")
 
 
 if __name__ == "__main__":

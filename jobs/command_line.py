@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -39,9 +40,21 @@ def run_command(main: Callable[..., Any]) -> NoReturn:
     raise AssertionError("typer ends the process itself after a wrong command line or --help")
 
 
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: what was begun aside is cleaned up on the way out."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
 def _exit_code(command: Callable[[], Any]) -> ExitCode:
+    signal.signal(signal.SIGTERM, _terminate)  # jobs.train puts a gentler one in its place
     try:
         command()
+    except _Terminated:
+        print("terminated; run the same command again", file=sys.stderr)
+        return ExitCode.PREEMPTED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED

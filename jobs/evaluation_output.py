@@ -75,13 +75,17 @@ def by_drum(evaluated: Evaluated | None, baselines: Sequence[BaselineReport], dr
 
 
 def verdict(evaluated: Evaluated, baselines: Sequence[BaselineReport]) -> str:
-    """Whether the run beats the two baselines that know nothing of the window, in one line."""
+    """Whether the run beats the two baselines that know nothing of the window; and whom it does not beat in nats."""
     mine = evaluated.report.free_running.token_accuracy
     rivals = [(b.name, b.free_running.token_accuracy) for b in baselines if b.name in MUST_BEAT]
     beaten = " and ".join(f"{name} ({_share(theirs)})" for name, theirs in rivals if mine > theirs)
     unbeaten = " or ".join(f"{name} ({_share(theirs)})" for name, theirs in rivals if not mine > theirs)
     parts = [f"beats {beaten}"] * bool(beaten) + [f"does not beat {unbeaten}"] * bool(unbeaten)
-    return f"free-running token accuracy {_share(mine)}: the run {', but '.join(parts)}"
+    nats = evaluated.report.negative_elbo
+    ahead = ", ".join(f"{b.name} ({_nats(b.nats)})" for b in baselines if b.nats < nats)
+    return f"free-running token accuracy {_share(mine)}: the run {', but '.join(parts)}" + (
+        f"\nnats per window {_nats(nats)}: {ahead} predicts the reference better" if ahead else ""
+    )
 
 
 def as_json(evaluated: Evaluated | None, baselines: Sequence[BaselineReport], drum_map: DrumMap) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def listen_for_signals() -> Callable[[], Wish]:
     """Turns signals into a wish that the loop asks for; installed before the process group, so that none is lost.
 
     SIGUSR2 (schedulers; NCCL may take SIGUSR1) and SIGTERM ask to save and leave, Ctrl-C does the same for the user.
-    The handlers only set a flag; a second Ctrl-C ends the process at once.
+    The handlers only set a flag; a second Ctrl-C ends the process at once. Under torchrun, losing the agent asks to
+    leave too: an agent that dies of a signal it was not told to handle leaves its ranks running.
     """
     wishes = [Wish.GO_ON]
 
@@ -75,4 +76,10 @@ def listen_for_signals() -> Callable[[], Wish]:
     signal.signal(signal.SIGUSR2, for_scheduler)
     signal.signal(signal.SIGTERM, for_scheduler)
     signal.signal(signal.SIGINT, for_user)
-    return lambda: max(wishes)
+    agent = os.getppid() if launched_by_torchrun() else None
+
+    def wish() -> Wish:
+        orphaned = agent is not None and os.getppid() != agent
+        return max([*wishes, Wish.STOP_FOR_SCHEDULER if orphaned else Wish.GO_ON])
+
+    return wish

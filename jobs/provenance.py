@@ -1,6 +1,7 @@
 """Which code, with which packages, was run by which command line."""
 
 import platform
+import secrets
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -12,9 +13,13 @@ PACKAGES = ("torch", "numpy", "symusic", "webdataset", "pydantic", "ray", "wandb
 
 
 def provenance() -> dict[str, Any]:
-    """Commit, whether the tree was changed since, versions and command line, as config.yaml keeps them."""
+    """What config.yaml keeps: commit, whether the tree was changed since, versions, command line, a tracking id.
+
+    The tracking id is random: two folders with the same settings are one run by its run id, but two lives.
+    """
     status = _git("status", "--porcelain")
     return {
+        "tracking_id": secrets.token_hex(6),
         "command": " ".join(sys.argv),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),

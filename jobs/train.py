@@ -43,15 +43,20 @@ def main(
             print(settings_text(settings), end="")
             return
         if shards is None or run is None:
-            raise ConfigError("--shards and --run are needed", do="python -m jobs.train --help shows an example")
+            raise ConfigError(
+                "--shards and --run are needed", do="python -m jobs.train --preset demo --shards SHARDS --run RUN"
+            )
         manifest = ShardManifest.read(shards)
         order = data_order(settings, manifest)
         manifest.split("validation")
-        initial = load_run(init_from) if init_from else None
+        folder = RunFolder(run)
+        # A run that goes on has its own weights, whatever became of those that it once started from.
+        initial = load_run(init_from) if init_from and not folder.config.exists() else None
+        if initial:
+            check_fits(initial, settings, manifest)
     wish = listen_for_signals()
     world = join_world(settings.resources)
-    folder = RunFolder(run)
-    identity = run_identity(settings, manifest, initial)
+    identity = run_identity(settings, manifest, initial, folder)
     resumed = world.on_main(lambda: folder.open(identity, settings.model_dump(mode="json"), provenance()))
 
     tracker = Trackers([])
@@ -60,8 +65,9 @@ def main(
         terminal = TerminalTracker(console, total=settings.train.steps, global_batch=settings.train.global_batch)
         tracker = Trackers([terminal])
         if settings.tracking.wandb != "off":
-            config_values = folder.read_config()
-            wandb = WandbTracker(settings.tracking, run, identity.run_id, config_values, warn=terminal.say)
+            values = folder.read_config()
+            tracking_id = values["provenance"]["tracking_id"]
+            wandb = WandbTracker(settings.tracking, run, tracking_id, values, warn=terminal.say)
             tracker = Trackers([terminal, wandb])
     state = "failed"
     try:
@@ -92,11 +98,37 @@ def main(
         console.print(f"best weights: {folder.best}", soft_wrap=True)
 
 
-def run_identity(settings: TrainConfig, manifest: ShardManifest, initial: TrainedModel | None) -> RunIdentity:
-    """What makes this run this run: settings that change the result, the data, and the weights it starts from."""
+def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardManifest) -> None:
+    """Weights can only start a run of the same model on the same kind of windows.
+
+    Raises:
+        ConfigError: model, grid or drum map differ.
+    """
+    asked, have = settings.model.model_dump(), initial.settings.model_dump()
+    differing = [f"model.{key} is {asked[key]}, was {have[key]}" for key in asked if asked[key] != have[key]]
+    if initial.grid != manifest.grid:
+        differing.append(f"grid is {manifest.grid}, was {initial.grid}")
+    if dict(initial.drum_map.pitches) != dict(manifest.drum_map.pitches):
+        differing.append(f"drum map is {manifest.drum_map.name}, was {initial.drum_map.name}")
+    if differing:
+        raise ConfigError(
+            "the weights of --init-from do not fit",
+            expected="a run of the same model, grid and drum map",
+            found="; ".join(differing),
+            do="give the model settings of that run, and shards built as its were",
+        )
+
+
+def run_identity(
+    settings: TrainConfig, manifest: ShardManifest, initial: TrainedModel | None, folder: RunFolder
+) -> RunIdentity:
+    """What makes this run this run: settings that change the result, the data, and the weights it started from."""
     result_settings = settings.result_settings()
-    if initial:
-        result_settings["init_from"] = initial.weights_hash
+    started_from = initial.weights_hash if initial else None
+    if folder.config.exists():
+        started_from = folder.read_config()["identity"].get("init_from")
+    if started_from:
+        result_settings["init_from"] = started_from
     return RunIdentity.of(result_settings, manifest)
 
 

@@ -1,19 +1,24 @@
 """W&B as a view of a run: the only file that knows wandb. Whatever goes wrong here, training goes on."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveFloat
+from pydantic import BeforeValidator, PositiveFloat
 
 from musicvae.settings import Settings
+
+
+def _yaml_off(value: object) -> object:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
 
 
 class TrackingSettings(Settings):
     """Where figures go beside the run folder's own metrics.jsonl."""
 
-    wandb: Literal["off", "auto", "offline", "online"] = "off"
+    wandb: Annotated[Literal["off", "auto", "offline", "online"], BeforeValidator(_yaml_off)] = "off"
     """`auto`: online when a key is configured, else offline; offline files are sent later by `wandb sync`."""
     project: str = "musicvae-grooves"
     init_timeout: PositiveFloat = 30
@@ -21,39 +26,48 @@ class TrackingSettings(Settings):
 
 
 class WandbTracker:
-    """Sends figures to W&B under the run's own id, with our step as the axis.
+    """Sends figures to W&B under the run folder's own id, with our step as the axis.
 
     Args:
         run: the run folder, where W&B's files are put.
-        run_id: stable over restarts, so that a resumed run continues its curves.
+        tracking_id: of this run folder alone, stable over restarts, so that a resumed run continues its curves.
         warn: told, once, when W&B fails; it is then left alone.
     """
 
-    def __init__(self, settings: TrackingSettings, run: Path, run_id: str, config: Mapping[str, Any], warn) -> None:
+    def __init__(
+        self,
+        settings: TrackingSettings,
+        run: Path,
+        tracking_id: str,
+        config: Mapping[str, Any],
+        warn: Callable[[str], object],
+    ) -> None:
         self.warn = warn
         self.run: Any = None
         mode = settings.wandb
         if mode == "auto":
             mode = "online" if _has_key() else "offline"
-        self._guarded(lambda: self._init(settings, run, run_id, config, mode))
+        self._guarded(lambda: self._init(settings, run, tracking_id, config, mode))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if self.run is not None:
             self._guarded(lambda: self.run.log({"step": step, **{k.replace(".", "/"): v for k, v in values.items()}}))
 
     def say(self, text: str) -> None:
-        """Sentences are for people at a terminal; W&B keeps the console's output by itself."""
+        """Sentences are for people at a terminal."""
 
     def close(self, state: str) -> None:
         if self.run is not None:
             self._guarded(lambda: self.run.finish(exit_code=0 if state == "finished" else 1))
 
-    def _init(self, settings: TrackingSettings, run: Path, run_id: str, config: Mapping[str, Any], mode: str) -> None:
+    def _init(
+        self, settings: TrackingSettings, run: Path, tracking_id: str, config: Mapping[str, Any], mode: str
+    ) -> None:
         import wandb
 
         self.run = wandb.init(
             project=settings.project,
-            id=run_id,
+            id=tracking_id,
             name=run.name,
             dir=run,
             config=dict(config),
@@ -63,7 +77,7 @@ class WandbTracker:
         )
         self.run.define_metric("*", step_metric="step")
 
-    def _guarded(self, action) -> None:
+    def _guarded(self, action: Callable[[], object]) -> None:
         try:
             action()
         except Exception as error:  # a view of the run must never end it, whatever its library raises

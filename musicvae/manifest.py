@@ -95,8 +95,12 @@ class ShardManifest:
                 f"there is no split {name!r} in these shards",
                 expected=f"one of {', '.join(f'{k} ({v.windows} windows)' for k, v in self.splits.items())}",
                 found=f"{name!r}{'' if entry is None else ', which is empty'}",
-                likely="the collection is too small for every split to get files",
-                do="name another split, or build the shards from more files",
+                likely="the collection is too small for every split to get files"
+                if name in SPLITS
+                else "a misspelt name",
+                do="build the shards from more files, or with another split.validation_share"
+                if name in SPLITS
+                else f"name one of {', '.join(SPLITS)}",
             )
         return entry
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor
 
 from musicvae.encoder import Posterior
@@ -38,6 +38,12 @@ class ObjectiveSettings(Settings):
     """`inverse_sigmoid`: 1 - k / (k + exp(step / k)) with this k, as the paper; `constant`: the probability."""
     word_dropout: Probability = 0.0
     """Share of the tokens shown to the decoder that are blanked, so that it leans on z (Bowman et al. 2016)."""
+
+    @model_validator(mode="after")
+    def _constant_rate_is_a_probability(self) -> "ObjectiveSettings":
+        if self.scheduled_sampling == "constant" and self.sampling_rate > 1:
+            raise ValueError(f"sampling_rate is the probability of constant sampling, found {self.sampling_rate:g}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ def sampling_probability_at(settings: ObjectiveSettings, step: int) -> float:
         case "none":
             return 0.0
         case "constant":
-            return min(1.0, settings.sampling_rate)
+            return settings.sampling_rate
         case "inverse_sigmoid":
             rate = settings.sampling_rate
             return 1 - rate / (rate + math.exp(min(step / rate, 700.0)))

@@ -89,21 +89,19 @@ class RunFolder:
         """Starts the run, or finds that it was started before; gives whether it was.
 
         Raises:
-            ConfigError: the folder holds another run (the differing settings are named) or something else.
+            ConfigError: the folder holds another run (the differing settings are named) or something else, or cannot
+                be made.
         """
         if self.config.exists():
             self._check_same(identity)
             return True
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
             raise ConfigError(
                 f"{self.path} is no run folder",
                 expected="a new path, or a folder that jobs.train made",
-                found=f"{len(list(self.path.iterdir()))} entries and no config.yaml",
+                found="a file" if self.path.is_file() else "other entries and no config.yaml",
                 do="name another --run",
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            self.path.rmdir()
         content = {
             "run_id": identity.run_id,
             "settings": dict(settings),
@@ -118,8 +116,12 @@ class RunFolder:
             },
             "provenance": dict(provenance),
         }
-        with whole_folder(self.path) as aside:
-            write_whole(aside / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        try:
+            with whole_folder(self.path, replace=True) as aside:
+                write_whole(aside / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        except OSError as error:
+            cure = "name a --run in a folder that can be written"
+            raise ConfigError(f"cannot make {self.path}", found=error.strerror or str(error), do=cure) from None
         return False
 
     def read_config(self) -> dict[str, Any]:

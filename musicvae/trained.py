@@ -1,6 +1,5 @@
 """A trained model from its run folder alone, without the shards that it was trained on."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ class TrainedModel:
     """
 
     model: MusicVAE
+    settings: ModelSettings
     grid: GridSpec
     drum_map: DrumMap
     feel: GrooveFeel
@@ -47,16 +47,17 @@ def load_run(run: Path) -> TrainedModel:
     # The job that made the run adds settings of its own (resources, tracking); the model needs only its own.
     settings = parse_settings(ModelSettings, folder.read_config()["settings"]["model"])
     model = MusicVAE(settings, grid, drum_map.num_drums)
-    step = load_best(folder.best, model)
+    step, weights_hash = load_best(folder.best, model)
     feel = GrooveFeel.load(folder.feel)
     if feel.grid != grid:
         raise DataError(f"{folder.feel} is of another grid", expected=str(grid), found=str(feel.grid))
     return TrainedModel(
         model=model.eval().requires_grad_(False),
+        settings=settings,
         grid=grid,
         drum_map=drum_map,
         feel=feel,
         step=step,
         fingerprint=fingerprint,
-        weights_hash=hashlib.sha256(folder.best.read_bytes()).hexdigest()[:12],
+        weights_hash=weights_hash,
     )

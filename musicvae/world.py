@@ -1,5 +1,6 @@
 """The processes of one run: the only file that knows torch.distributed."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ class World:
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            # Its successor is unknown to older torch; our buffers are constants, which need no exchange at all.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
     def without_sync(self, model: nn.Module) -> AbstractContextManager[None]:
         """A context in which backward adds gradients up without exchanging them, for accumulation."""
@@ -98,18 +102,22 @@ class World:
         """Does something on rank 0 alone and gives its result to every rank.
 
         Raises:
-            UserError: what the action raised, on every rank; only rank 0's is to be shown.
+            UserError: on every rank, if the action raised anything; only rank 0's own error is to be shown.
         """
         if self.size == 1:
             return action()
         outcome: list[Any] = [None, None]
+        own_error: Exception | None = None
         if self.is_main:
             try:
                 outcome[0] = action()
-            except UserError as error:
-                outcome[1] = error
+            except Exception as error:  # whatever it is, the others must not wait for it
+                own_error = error
+                outcome[1] = error if isinstance(error, UserError) else UserError(f"rank 0 failed: {error}")
         dist.broadcast_object_list(outcome, src=0, group=self.host_group)
+        if own_error is not None:
+            raise own_error
         if outcome[1] is not None:
-            outcome[1].shown_elsewhere = not self.is_main
+            outcome[1].shown_elsewhere = True
             raise outcome[1]
         return outcome[0]

@@ -258,6 +258,19 @@ def test_ctrl_c_leaves_nothing(tmp_path, workers, moment):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sigterm_leaves_nothing_and_asks_to_run_again(tmp_path):
+    arguments = ["--source", "demo", "--out", tmp_path / "out", "--workers", 0, "demo.performances=1000"]
+    process = subprocess.Popen(job_command("build_shards", *arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(".out*/midi/*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    assert "run the same command again" in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_overwrite_deletes_nothing_but_shards(tmp_path):
     own = tmp_path / "in"
     write_demo_corpus(own, performances=3, seed=0)

@@ -131,6 +131,27 @@ def test_a_signal_saves_and_the_same_command_goes_on(small_shards, tmp_path, num
     assert json.loads((run / "status.json").read_text())["restarts"] == 1
 
 
+@pytest.mark.slow
+def test_ranks_that_lose_their_torchrun_agent_save_and_leave(small_shards, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--shards", small_shards, "--run", run, *TINY, "train.checkpoint_every=100000"]
+    agent = subprocess.Popen(
+        job_command("train", *arguments, "train.steps=100000", ranks=2),
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, agent)
+    agent.kill()
+    agent.wait()
+    deadline = time.monotonic() + 60
+    while json.loads((run / "status.json").read_text())["state"] != "preempted":
+        assert time.monotonic() < deadline, "the ranks train on without their agent"
+        time.sleep(0.1)
+    stopped_at = json.loads((run / "status.json").read_text())["step"]
+    assert (run / "checkpoints" / f"step-{stopped_at:08d}").is_dir()
+
+
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
     """Waits until a condition holds while a process lives."""
     deadline = time.monotonic() + seconds
@@ -163,6 +184,10 @@ def test_wandb_offline_holds_the_run_and_changes_nothing(small_shards, tmp_path)
     files = list((tmp_path / "tracked" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 1
     assert files[0].stat().st_size > 0
+
+
+def test_wandb_off_can_be_typed():
+    assert "wandb: 'off'" in ok(run_job("train", "--print-config", "tracking.wandb=off")).stdout
 
 
 def test_wandb_without_a_server_is_left_out_with_a_word(small_shards, tmp_path):

@@ -70,6 +70,27 @@ def test_a_folder_that_is_no_run(small_shards, tmp_path):
     assert snapshot(tmp_path / "run") == {"thesis.txt": b"precious"}
 
 
+def test_a_run_path_that_cannot_be_made(small_shards, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    assert "is no run folder" in refused("--shards", small_shards, "--run", tmp_path / "file", *SMALL, code=2)
+    assert "cannot make" in refused("--shards", small_shards, "--run", tmp_path / "file" / "run", *SMALL, code=2)
+    assert snapshot(tmp_path) == {"file": b"precious"}
+
+
+def test_weights_of_another_model_cannot_start_a_run(small_shards, tmp_path):
+    ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "first", *SMALL))
+    arguments = ["--init-from", tmp_path / "first", "--shards", small_shards, "--run", tmp_path / "second", *SMALL]
+    said = refused(*arguments, "model.latent=32", code=2)
+    assert "model.latent is 32, was 64" in said
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_constant_sampling_rate_is_a_probability(small_shards, tmp_path):
+    arguments = ["--shards", small_shards, "--run", tmp_path / "run", *SMALL]
+    said = refused(*arguments, "objective.scheduled_sampling=constant", code=2)
+    assert "sampling_rate is the probability" in said
+
+
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_shard_is_named(small_shards_copy, tmp_path, damage):
     path = sorted(small_shards_copy.glob("train-*.tar"))[0]
