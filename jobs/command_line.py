@@ -115,6 +115,15 @@ def read_preset(name: str) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def settings_text(settings: Settings) -> str:
-    """Settings as the YAML that would give them again."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+def settings_text(settings: Settings, *, indent: str = "") -> str:
+    """Settings as the YAML that would give them again, each under its description."""
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if field.description:
+            lines += [f"{indent}# {line}" for line in field.description.splitlines()]
+        if isinstance(value, Settings):
+            lines += [f"{indent}{name}:", settings_text(value, indent=indent + "  ").rstrip("\n")]
+        else:
+            lines.append(indent + yaml.safe_dump({name: value}, sort_keys=False).rstrip("\n"))
+    return "\n".join(lines) + "\n"

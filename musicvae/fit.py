@@ -130,6 +130,7 @@ def fit(
     _warm_up(objective, batches(0, 1), config, world)
     agreed: Callable[[], int] = lambda: Wish.GO_ON  # noqa: E731
     report = None
+    progress.start_clock(state.step)
     with closing(in_background(batches(state.step, settings.steps))) as stream:
         for batch in stream:
             if stop := agreed():
@@ -154,17 +155,23 @@ def fit(
             is_last = state.step == settings.steps
             figures = {}
             if is_last or state.step % settings.log_every == 0:
+                progress.measure_rate(state.step)
                 figures |= _training_figures(config, state.step, world.sum(result.sums()), result, order)
             if is_last or state.step % settings.evaluate_every == 0:
                 report = evaluate(free_running=is_last)
                 figures |= validation_figures(report)
-                state = _keep_best(run, model, state, report, figures, tracker, world)
+                state = _keep_best(run, model, state, report, figures, world)
+                if order.epoch(state.step) >= 1:
+                    _warn_of_collapse(report, state.step, tracker)
             progress.log(state.step, figures)
             if is_last or state.step % settings.checkpoint_every == 0:
                 _save(run, model, optimizer, state, config, world)
     agreed()
     progress.state("running", state.step)
-    return report or evaluate(free_running=True)
+    if report is None:
+        report = evaluate(free_running=True)
+        tracker.log(state.step, validation_figures(report))
+    return report
 
 
 def data_order(config: FitConfig, manifest: ShardManifest) -> DataOrder:
@@ -258,19 +265,21 @@ def _keep_best(
     state: TrainingState,
     report: EvaluationReport,
     figures: dict[str, float],
-    tracker: Tracker,
     world: World,
 ) -> TrainingState:
-    if report.kl < COLLAPSED_NATS or report.active_units == 0:
-        tracker.say(
-            f"posterior collapse at step {state.step}: KL {report.kl:.2f} nats, {report.active_units} active units; "
-            "the decoder ignores z. More objective.free_bits, a smaller objective.beta or objective.word_dropout help"
-        )
     if state.best_loss is not None and report.negative_elbo >= state.best_loss:
         return state
     if world.is_main:
         save_best(run.best, model, state.step, {name: v for name, v in figures.items() if name.startswith("valid")})
     return replace(state, best_loss=report.negative_elbo, best_step=state.step)
+
+
+def _warn_of_collapse(report: EvaluationReport, step: int, tracker: Tracker) -> None:
+    if report.kl < COLLAPSED_NATS or report.active_units == 0:
+        tracker.say(
+            f"posterior collapse at step {step}: KL {report.kl:.2f} nats, {report.active_units} active units; "
+            "the decoder ignores z. More objective.free_bits, a smaller objective.beta or objective.word_dropout help"
+        )
 
 
 def _ensure_feel(run: RunFolder, shards: Path, manifest: ShardManifest) -> None:

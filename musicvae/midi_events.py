@@ -41,6 +41,8 @@ def read_events(data: bytes) -> MidiEvents:
     Raises:
         MidiError: no MIDI header, a damaged file, SMPTE time, or format 2 (whose tracks are separate pieces).
     """
+    if not data:
+        raise MidiError("the file is empty")
     if data[:4] != b"MThd":
         raise MidiError(f"no MIDI header, the file begins with {data[:4]!r}")
     if len(data) < 14:

@@ -32,7 +32,7 @@ class RunProgress:
         self.global_batch = global_batch
         self.restarts = run.read_status().get("restarts", -1) + 1 if run else 0
         self.last_status = 0.0
-        self.logged_step, self.logged_at = first_step, time.monotonic()
+        self.start_clock(first_step)
         self.rate = 0.0
 
     def state(self, state: State, step: int) -> None:
@@ -45,19 +45,25 @@ class RunProgress:
             state, step, self.total, windows_per_second=self.rate, eta_seconds=eta, restarts=self.restarts
         )
 
+    def start_clock(self, step: int) -> None:
+        """Counts time from here; what happened since the last figures (starting, evaluating) is not training."""
+        self.logged_step, self.logged_at = step, time.monotonic()
+
+    def measure_rate(self, step: int) -> None:
+        """Takes the rate since the clock was started, before an evaluation adds its time."""
+        if step > self.logged_step:
+            self.rate = (step - self.logged_step) * self.global_batch / (time.monotonic() - self.logged_at)
+
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes the figures of a step, if there are any: one line a step, so that each step stands once."""
         if not figures or self.run is None:
             return
-        now = time.monotonic()
-        if step > self.logged_step:
-            self.rate = (step - self.logged_step) * self.global_batch / (now - self.logged_at)
-        self.logged_step, self.logged_at = step, now
         figures = {**figures, "windows_per_second": self.rate}
         self.run.log({"step": step, **figures})
         self.tracker.log(step, figures)
-        if now - self.last_status > STATUS_SECONDS:
+        if time.monotonic() - self.last_status > STATUS_SECONDS:
             self.state("running", step)
+        self.start_clock(step)
 
 
 def validation_figures(report: EvaluationReport) -> dict[str, float]:

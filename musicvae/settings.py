@@ -15,7 +15,8 @@ from musicvae.errors import ConfigError
 class Settings(BaseModel):
     """Base of every settings model: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # Defaults are validated too: a default 48 and a typed 48.0 have to be the same setting, with the same run id.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
 
 S = TypeVar("S", bound=Settings)

@@ -173,8 +173,10 @@ def test_a_separator_that_torchrun_hands_on_changes_nothing():
 
 
 @pytest.mark.parametrize("preset", ["demo", "small", "paper"])
-def test_every_preset_is_complete(preset):
-    ok(run_job("train", "--preset", preset, "--print-config"))
+def test_what_print_config_shows_of_a_preset_gives_the_same_settings(preset, tmp_path):
+    shown = ok(run_job("train", "--preset", preset, "--print-config")).stdout
+    (tmp_path / "config.yaml").write_text(shown)
+    assert ok(run_job("train", "--config", tmp_path / "config.yaml", "--print-config")).stdout == shown
 
 
 def test_wandb_offline_holds_the_run_and_changes_nothing(small_shards, tmp_path):

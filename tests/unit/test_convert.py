@@ -44,7 +44,7 @@ def test_a_file_without_a_metre_is_in_four_four():
 @pytest.mark.parametrize(
     ("data", "reason", "detail"),
     [
-        (b"", Reason.NOT_MIDI, "b''"),
+        (b"", Reason.NOT_MIDI, "the file is empty"),
         (b"hello, world", Reason.NOT_MIDI, "hell"),
         (midi_file(beat(4))[:60], Reason.NOT_MIDI, ""),
         (midi_file([]), Reason.NO_DRUMS, "no hits on channel 10"),

@@ -59,7 +59,7 @@ GOOD = midi_file([tempo(0, 120)], hit(0, 36))
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b"", "no MIDI header"),
+        (b"", "the file is empty"),
         (b"RIFF1234", "no MIDI header"),
         (GOOD[:9], "header is cut off"),
         (GOOD[:-3], "a chunk ends at byte"),

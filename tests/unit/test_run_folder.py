@@ -56,6 +56,11 @@ def test_a_resource_does_not(override):
     assert identity(override).run_id == identity().run_id
 
 
+def test_a_typed_default_is_the_default():
+    typed = ["objective.free_bits=48.0", "objective.sampling_rate=2000.0", "optimizer.learning_rate=1.0e-3"]
+    assert identity(*typed).run_id == identity().run_id
+
+
 def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
     resources = {
         "data": {"cached_shards"},
