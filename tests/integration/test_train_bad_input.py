@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import ok, run_job
+from tests.damage import damage_file, each_damage
 
 SMALL = ["data.lanes=8", "train.global_batch=8", "train.steps=1", "resources.threads=1", "--preset", "demo"]
 
@@ -91,18 +92,10 @@ def test_a_constant_sampling_rate_is_a_probability(small_shards, tmp_path):
     assert "sampling_rate is the probability" in said
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+@each_damage
 def test_a_damaged_shard_is_named(small_shards_copy, tmp_path, damage):
     path = sorted(small_shards_copy.glob("train-*.tar"))[0]
-    data = bytearray(path.read_bytes())
-    match damage:
-        case "flipped":
-            data[len(data) // 2] ^= 1
-            path.write_bytes(data)
-        case "cut":
-            path.write_bytes(data[: len(data) // 2])
-        case "missing":
-            path.unlink()
+    damage_file(path, damage)
     said = refused("--shards", small_shards_copy, "--run", tmp_path / "run", *SMALL, code=3)
     assert path.name in said
     assert "copy the shards again" in said

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from musicvae.checkpoint import TrainingState, checkpoints, load_checkpoint, newest_complete, save_checkpoint
+from tests.damage import damage_file, each_damage
 
 
 def trained(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -40,19 +41,11 @@ def test_the_newest_few_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "sha256.json"])
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+@each_damage
 def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, name, damage):
     save(tmp_path, 1)
     path = save(tmp_path, 2) / name
-    data = bytearray(path.read_bytes())
-    match damage:
-        case "flipped":
-            data[len(data) // 2] ^= 1
-            path.write_bytes(data)
-        case "cut":
-            path.write_bytes(data[: len(data) // 2])
-        case "missing":
-            path.unlink()
+    damage_file(path, damage)
     chosen, passed_over = newest_complete(tmp_path)
     assert chosen == tmp_path / "step-00000001"
     assert len(passed_over) == 1

@@ -94,6 +94,8 @@ def test_any_track_is_read_or_refused(body):
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
 def test_a_changed_byte_is_read_or_refused(place, byte):
     try:
-        read_events(GOOD[:place] + bytes([byte]) + GOOD[place + 1 :])
+        events = read_events(GOOD[:place] + bytes([byte]) + GOOD[place + 1 :])
     except MidiError:
         return
+    assert events.division > 0
+    assert all(0 <= pitch < 128 and 0 < velocity < 128 for _, pitch, velocity in events.hits)
