@@ -1,7 +1,8 @@
 """Trains a MusicVAE on shards, alone or under torchrun.
 
     python -m jobs.train --preset small --shards SHARDS --run RUN [key.sub=value ...]
-    torchrun --standalone --nproc-per-node 2 -m jobs.train -- --preset small --shards SHARDS --run RUN
+    torchrun --standalone --nproc-per-node 2 --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2 \\
+      -m jobs.train -- --preset small --shards SHARDS --run RUN
 
 RUN absent: start. RUN present with the same settings and data: go on from its newest checkpoint.
 """
@@ -17,6 +18,7 @@ from jobs.provenance import provenance
 from jobs.terminal_tracker import TerminalTracker
 from jobs.train_config import TrainConfig
 from jobs.wandb_tracker import WandbTracker
+from musicvae.checkpoint import checkpoints
 from musicvae.errors import ConfigError, DivergedError, StoppedError
 from musicvae.fit import data_order, fit
 from musicvae.manifest import ShardManifest
@@ -50,13 +52,13 @@ def main(
         order = data_order(settings, manifest)
         manifest.split("validation")
         folder = RunFolder(run)
-        # A run that goes on has its own weights, whatever became of those that it once started from.
-        initial = load_run(init_from) if init_from and not folder.config.exists() else None
+        # A run with a checkpoint has its own weights, whatever became of those that it once started from.
+        initial = load_run(init_from) if init_from and not checkpoints(folder.checkpoints) else None
         if initial:
             check_fits(initial, settings, manifest)
+        identity = run_identity(settings, manifest, initial, folder)
     wish = listen_for_signals()
     world = join_world(settings.resources)
-    identity = run_identity(settings, manifest, initial, folder)
     resumed = world.on_main(lambda: folder.open(identity, settings.model_dump(mode="json"), provenance()))
 
     tracker = Trackers([])
@@ -122,11 +124,22 @@ def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardMani
 def run_identity(
     settings: TrainConfig, manifest: ShardManifest, initial: TrainedModel | None, folder: RunFolder
 ) -> RunIdentity:
-    """What makes this run this run: settings that change the result, the data, and the weights it started from."""
+    """What makes this run this run: settings that change the result, the data, and the weights it started from.
+
+    Raises:
+        ConfigError: the run was begun from weights of which it has made no checkpoint yet, and they are not given.
+    """
     result_settings = settings.result_settings()
     started_from = initial.weights_hash if initial else None
-    if folder.config.exists():
+    if initial is None and folder.config.exists():
         started_from = folder.read_config()["identity"].get("init_from")
+        if started_from and not checkpoints(folder.checkpoints):
+            raise ConfigError(
+                f"{folder.path} was begun with --init-from and has no checkpoint yet",
+                expected="the run that it starts from",
+                found="no --init-from",
+                do="give --init-from as in the first command",
+            )
     if started_from:
         result_settings["init_from"] = started_from
     return RunIdentity.of(result_settings, manifest)

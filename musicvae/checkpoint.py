@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from musicvae.durable import whole_folder, write_json
 
@@ -75,16 +75,13 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """The weights alone, as safetensors."""
-    safetensors.torch.save_file({name: tensor.detach().contiguous() for name, tensor in _weights(model)}, path)
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(weights, path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Fills a model from `save_weights`; names and shapes must match."""
     model.load_state_dict(safetensors.torch.load_file(path))
-
-
-def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return list(model.state_dict().items())
 
 
 def _damage(path: Path) -> str | None:

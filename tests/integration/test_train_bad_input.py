@@ -1,5 +1,6 @@
 """What `jobs.train` says to what cannot work: exit code, message, nothing left behind."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,16 @@ def test_weights_of_another_model_cannot_start_a_run(small_shards, tmp_path):
     said = refused(*arguments, "model.latent=32", code=2)
     assert "model.latent is 32, was 64" in said
     assert not (tmp_path / "second").exists()
+
+
+def test_a_run_begun_from_weights_asks_for_them_until_it_has_a_checkpoint(small_shards, tmp_path):
+    ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "first", *SMALL))
+    second = ["--shards", small_shards, "--run", tmp_path / "second", *SMALL]
+    ok(run_job("train", *second, "--init-from", tmp_path / "first"))
+    ok(run_job("train", *second, "train.steps=2"))  # it has its own weights now
+    shutil.rmtree(tmp_path / "second" / "checkpoints")  # as if it had been killed before its first checkpoint
+    assert "give --init-from" in refused(*second, code=2)
+    ok(run_job("train", *second, "--init-from", tmp_path / "first"))
 
 
 def test_a_constant_sampling_rate_is_a_probability(small_shards, tmp_path):
