@@ -80,7 +80,8 @@ class SplitSettings(Settings):
     @model_validator(mode="after")
     def _something_is_left_to_train(self) -> "SplitSettings":
         if self.validation_share + self.test_share >= 1:
-            raise ValueError(f"validation_share {self.validation_share} and test_share {self.test_share} leave no train")
+            shares = f"validation_share {self.validation_share} and test_share {self.test_share}"
+            raise ValueError(f"{shares} leave nothing to train on")
         return self
 
 
