@@ -1,0 +1,72 @@
+"""One window out of a folder of shards, by its id or by chance, with all that is known of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from musicvae.errors import ConfigError
+from musicvae.groove import DrumGroove
+from musicvae.manifest import ShardManifest
+from musicvae.shards import WindowMeta, read_shard
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundWindow:
+    """A window and where it stands.
+
+    Attributes:
+        split: its split.
+        id: its place in the manifest's order within the split.
+    """
+
+    split: str
+    id: int
+    meta: WindowMeta
+    groove: DrumGroove
+
+
+def find_windows(folder: Path, manifest: ShardManifest, split: str, ids: Sequence[int]) -> list[FoundWindow]:
+    """The windows with these ids, in that order; reads the shards that hold them, one at a time.
+
+    Raises:
+        ConfigError: no such split or window.
+        DataError: a shard that holds one is missing or damaged.
+    """
+    entry = manifest.split(split)
+    if outside := [i for i in ids if not 0 <= i < entry.windows]:
+        raise ConfigError(
+            f"there is no window {outside[0]} in split {split!r}",
+            expected=f"0 to {entry.windows - 1}",
+            found=str(outside[0]),
+            likely="a window of another split, or of another build",
+            do="name a window in that range",
+        )
+    starts = np.cumsum([0, *(shard.windows for shard in entry.shards)])
+    shard_of = np.searchsorted(starts, ids, side="right") - 1
+    found: dict[int, FoundWindow] = {}
+    for shard in np.unique(shard_of).tolist():
+        windows = read_shard(folder, entry.shards[shard], grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        for i in np.array(ids)[shard_of == shard].tolist():
+            row = i - int(starts[shard])
+            found[i] = FoundWindow(split, i, windows.meta[row], windows.groove(row, manifest.grid))
+    return [found[i] for i in ids]
+
+
+def random_windows(folder: Path, manifest: ShardManifest, count: int, *, seed: int) -> list[FoundWindow]:
+    """Up to `count` different windows out of all splits, each as likely as any other; by split, then by id.
+
+    Raises:
+        DataError: a shard that holds one is missing or damaged.
+    """
+    sizes = {split: entry.windows for split, entry in manifest.splits.items()}
+    total = sum(sizes.values())
+    drawn = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+    found: list[FoundWindow] = []
+    start = 0
+    for split, windows in sizes.items():
+        ids = (drawn[(drawn >= start) & (drawn < start + windows)] - start).tolist()
+        found += find_windows(folder, manifest, split, ids) if ids else []
+        start += windows
+    return found

@@ -1,0 +1,208 @@
+"""The report page: every figure on it, nothing of a hostile name alive in it, nothing loaded from elsewhere."""
+
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from musicvae.drum_map import DrumMap
+from musicvae.shards import WindowBlock
+from musicvae.window_lookup import FoundWindow
+from musicvae.window_statistics import WindowStatistics, count_windows
+from preprocess.pitch_names import pitch_name
+from preprocess.rejection import Reason
+from preprocess.report_page import HINTS, changed_settings, report_page
+from preprocess.settings import BuildSettings, FilterSettings
+from tests.shard_fixtures import GRID, patterned_windows
+
+DRUMS = DrumMap.load("roland").classes
+HOSTILE = '"><script>alert(1)</script>&amp;\u202e.mid'
+COUNTS = {"train": 900, "validation": 100}
+
+
+def report(**changed: object) -> SimpleNamespace:
+    windows = {split: patterned_windows(count, seed=count) for split, count in COUNTS.items()}
+    values = {
+        "identity": "ab" * 32,
+        "fingerprint": "0123456789abcdef",
+        "source": "folder",
+        "drum_map": "general_midi",
+        "drums": DRUMS,
+        "settings": BuildSettings().model_dump(mode="json"),
+        "seen": 1_234_567,
+        "accepted": 1_234_000,
+        "rejected": {"no-drums": 500, "metre": 67},
+        "windows_cut": 1066,
+        "filtered": {"min_hits": 11},
+        "left_out": {"train": 22, "validation": 0},
+        "repeated": {"train": 33, "validation": 0},
+        "windows": COUNTS,
+        "files": {"train": 90, "validation": 10},
+        "shards": {"train": 9, "validation": 1},
+        "hits": 100_000,
+        "doubled_hits": 7_001,
+        "unknown_hits": 5_002,
+        "outside_hits": 3_003,
+        "unknown_pitches": {str(pitch): 1000 - pitch for pitch in range(90, 120)} | {"56": 2000},
+        "dropped_bars": {"metre 3/4": 44, "too short": 5},
+        "equal_files": (("a.mid", HOSTILE),),
+        "statistics": {split: count_windows(block, GRID) for split, block in windows.items()},
+    }
+    return SimpleNamespace(**{**values, **changed})
+
+
+def example(block: WindowBlock, source: str = "a.mid") -> FoundWindow:
+    meta = type(block.meta[0])(source, 7, 93.0, "<b>rock</b>")
+    return FoundWindow("train", 5, meta, block.groove(0, GRID))
+
+
+class Page(HTMLParser):
+    """Elements, their attributes and all text of a page; an element left open or closed twice is an error."""
+
+    VOID = ("meta", "br", "link", "img", "hr")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page(**changed: object) -> Page:
+    return Page(report_page(report(**changed), [example(patterned_windows(1, seed=1))]))  # type: ignore[arg-type]
+
+
+def test_every_count_is_on_the_page():
+    text = page().text
+    for number in ("1,234,567", "1,234,000", "500", "67", "1,066", "11", "22", "33", "900", "100", "7,001", "5,002"):
+        assert number in text
+    for words in ("filters.min_hits", "metre 3/4", "general_midi", "0123456789abcdef", "ab" * 32, "no-drums"):
+        assert words in text
+
+
+def test_the_twenty_most_frequent_unknown_pitches_and_how_many_more():
+    text = page().text
+    assert "56 Cowbell 2,000" in text
+    assert "108" in text
+    assert "109 " not in text
+    hits = sum(1000 - pitch for pitch in range(109, 120))
+    assert f"and 11 more, {hits:,} hits" in text
+
+
+def test_hostile_names_are_text():
+    html = report_page(report(drum_map=HOSTILE), [example(patterned_windows(1, seed=1), HOSTILE)])  # type: ignore[arg-type]
+    parsed = Page(html)
+    assert "script" not in parsed.tags
+    assert "b" not in [tag for tag in parsed.tags if tag == "b"][5:]  # the five tiles
+    assert html.count("<script") == 0
+    assert HOSTILE in " ".join(parsed.words)
+    assert "<b>rock</b>" in parsed.text
+
+
+def test_a_name_that_utf8_cannot_hold_can_still_be_written():
+    html = report_page(report(), [example(patterned_windows(1, seed=1), "caf\udce9.mid")])  # type: ignore[arg-type]
+    assert "caf\\udce9.mid" in html.encode().decode()
+
+
+def test_nothing_comes_from_elsewhere():
+    html = report_page(report(), [])  # type: ignore[arg-type]
+    parsed = Page(html)
+    assert not {"script", "link", "img", "iframe", "object"} & set(parsed.tags)
+    assert not [value for name, value in parsed.attributes if name in ("src", "href")]
+    assert not re.search(r"url\(|@import|https?:", html)
+
+
+def test_the_same_build_gives_the_same_page():
+    assert page().text == page().text
+
+
+def test_bars_stay_within_their_space():
+    parsed = page()
+    spans = [re.fullmatch(r"left:([\d.]+)%;width:([\d.]+)%", value) for name, value in parsed.attributes]
+    found = [(float(span[1]), float(span[2])) for span in spans if span]
+    assert len(found) > 20
+    assert all(start + width <= 100.01 for start, width in found)
+    assert "nan" not in report_page(report(), []).lower().replace("nance", "")  # type: ignore[arg-type]
+
+
+def test_a_hit_is_drawn_in_its_place():
+    block = patterned_windows(1, seed=1)
+    html = report_page(report(), [example(block)])  # type: ignore[arg-type]
+    drawn = re.findall(r'class="hit" x="([-\d.]+)" y="([\d.]+)"', html)
+    assert len(drawn) == int((block.velocity > 0).sum())
+    first = (block.velocity[0] > 0).nonzero()
+    step, drum = int(first[0][0]), int(first[1][0])
+    assert float(drawn[0][0]) == pytest.approx(step + block.offset[0, step, drum] / 65536, abs=0.006)
+    assert int(float(drawn[0][1])) == 8 - drum
+
+
+def test_a_build_where_almost_nothing_happened():
+    text = page(
+        rejected={},
+        accepted=1_234_567,
+        dropped_bars={},
+        unknown_pitches={},
+        filtered={},
+        equal_files=(),
+        windows={"train": 1011, "validation": 0},
+        statistics={
+            "train": count_windows(patterned_windows(1011, seed=0), GRID),
+            "validation": WindowStatistics.zero(9),
+        },
+    ).text
+    assert "None: every file gave windows." in text
+    assert "knows every pitch" in text
+    assert "All have their defaults." in text
+
+
+def test_settings_that_differ_from_their_defaults():
+    settings = BuildSettings(filters=FilterSettings(min_hits=8, styles=("rock", "jazz")), drum_map="roland")
+    changed = changed_settings(settings.model_dump(mode="json"))
+    assert [(setting.name, setting.value, setting.default) for setting in changed] == [
+        ("drum_map", "roland", "auto"),
+        ("filters.min_hits", "8", "0"),
+        ("filters.styles", "['rock', 'jazz']", "[]"),
+    ]
+    assert changed_settings(BuildSettings().model_dump(mode="json")) == []
+
+
+def test_every_reason_is_explained():
+    assert set(HINTS) == set(Reason)
+
+
+@pytest.mark.parametrize(("pitch", "name"), [(26, ""), (27, "High Q"), (36, "Bass Drum 1"), (49, "Crash Cymbal 1")])
+def test_pitch_names(pitch, name):
+    assert pitch_name(pitch) == name
+
+
+def test_pitch_names_are_those_of_pretty_midi():
+    import pretty_midi
+
+    for pitch in range(35, 82):
+        theirs = pretty_midi.note_number_to_drum_name(pitch).replace("-", " ").lower()
+        assert pitch_name(pitch).replace("-", " ").lower().split()[0][:2] == theirs.split()[0][:2], pitch
+    assert (pitch_name(87), pitch_name(88)) == ("Open Surdo", "")
