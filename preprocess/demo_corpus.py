@@ -86,12 +86,17 @@ def read_styles() -> tuple[Style, ...]:
 
 
 def write_demo_corpus(folder: Path, *, performances: int, seed: int) -> dict[str, str]:
-    """Composes a corpus into a folder and returns the style of each file by its name."""
-    folder.mkdir(parents=True)
+    """Composes a corpus into a folder and returns the style of each file by its name.
+
+    Files that hold the right bytes already are left alone, so that a build that goes on finds them unchanged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     styles: dict[str, str] = {}
     for number in range(performances):
         name, style, data = compose(number, seed)
-        (folder / name).write_bytes(data)
+        path = folder / name
+        if not (path.is_file() and path.read_bytes() == data):
+            path.write_bytes(data)
         styles[name] = style
     return styles
 

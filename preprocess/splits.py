@@ -1,24 +1,50 @@
 """Which split a file belongs to, and which windows may not stand in theirs."""
 
+import hashlib
+import posixpath
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from musicvae.manifest import Split
+from musicvae.manifest import SPLITS, Split
+from preprocess.listing import SourceFile
+from preprocess.settings import SplitSettings
 
 PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train")
 """A window that stands in two splits stays in the first of these: what is measured is never thinned for training."""
 
 
-def split_of_content(sha256: str, validation_share: float) -> Split:
-    """The split of a file by a hash of its content, so that adding files to a collection moves none.
+def split_of(file: SourceFile, digest: int, settings: SplitSettings) -> Split:
+    """The split of a file: the one that its collection gives it, else by a hash of its group's key.
+
+    The hash knows the key and the seed alone, so that adding files to a collection moves none. A larger
+    `validation_share` or `test_share` only moves groups into that split, never between the two.
 
     Args:
-        sha256: hex digest of the content.
-        validation_share: expected share of files in validation; the others are train.
+        file: the file, with its folder and group.
+        digest: `content_digest` of it, its key where every file is a group of its own.
     """
-    return "validation" if int(sha256[:16], 16) < validation_share * 2**64 else "train"
+    if file.split is not None:
+        return file.split
+    match settings.group:
+        case "file":
+            key = digest.to_bytes(8, "big")
+        case "folder":
+            key = posixpath.dirname(file.name).encode()
+        case "column":
+            key = file.group.encode()
+    hashed = hashlib.blake2b(b"%d " % settings.seed + key, digest_size=8)
+    share = int.from_bytes(hashed.digest(), "big") / 2**64
+    if share < settings.validation_share:
+        return "validation"
+    return "test" if share >= 1 - settings.test_share else "train"
+
+
+def possible_splits(settings: SplitSettings) -> tuple[Split, ...]:
+    """The splits that files without a given one can go to, in the manifest's order."""
+    shares = {"train": 1.0, "validation": settings.validation_share, "test": settings.test_share}
+    return tuple(split for split in SPLITS if shares[split] > 0)
 
 
 def crossing_windows(
