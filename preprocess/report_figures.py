@@ -93,10 +93,10 @@ def waterfall(
 
 
 def ranking(counts: Mapping[str, int], whole: int, notes: Mapping[str, str]) -> list[Row]:
-    """Counts by name in the order given, each as a bar that is measured against the largest."""
+    """What was lost by name, in the order given, each as a bar that is measured against the largest."""
     largest = max(counts.values(), default=0)
     return [
-        Row(name, count, percent(count, whole), _bars(0, {"all": count}, largest), note=notes.get(name, ""))
+        Row(name, count, percent(count, whole), _bars(0, {"loss": count}, largest), note=notes.get(name, ""))
         for name, count in counts.items()
     ]
 

@@ -136,8 +136,13 @@ def _tiles(report: BuildReport) -> list[tuple[str, str]]:
         (_count(report.accepted), f"accepted, {percent(report.accepted, report.seen) or 'of none'}"),
         (_count(sum(report.windows.values())), "windows"),
         (_count(hits), "hits in them"),
+        (percent(_lost_hits(report), report.hits) or "none", "of all hits read are left out"),
         (_count(sum(report.shards.values())), "shards"),
     ]
+
+
+def _lost_hits(report: BuildReport) -> int:
+    return report.doubled_hits + report.unknown_hits + report.outside_hits
 
 
 def _file_rows(report: BuildReport) -> list[Row]:
@@ -163,8 +168,7 @@ def _hit_rows(report: BuildReport) -> list[Row]:
         ("unknown pitch", report.unknown_hits, ""),
         ("outside stretches in 4/4", report.outside_hits, ""),
     ]
-    on_grid = report.hits - sum(hits for _, hits, _ in losses)
-    return waterfall("read", report.hits, losses, "on the grid", {"all": on_grid})
+    return waterfall("read", report.hits, losses, "on the grid", {"all": report.hits - _lost_hits(report)})
 
 
 def _split_table(report: BuildReport) -> list[tuple[str, list[str]]]:
