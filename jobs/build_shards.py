@@ -1,5 +1,7 @@
 """MIDI files -> shards of 4-bar windows: python -m jobs.build_shards --source groove --out shards/groove"""
 
+import errno
+import sys
 import time
 from pathlib import Path
 
@@ -7,11 +9,21 @@ import typer
 
 from jobs.build_output import progress_line, table_of
 from jobs.command_line import compose_settings, console, run_command, settings_text
-from musicvae.errors import ConfigError
-from preprocess.build import DEMO_FOLDER, build, check_replaceable, find_finished_build
+from musicvae.errors import ConfigError, UserError
+from preprocess.build import build
+from preprocess.existing import check_replaceable, find_finished_build
 from preprocess.on_ray import task_runner
 from preprocess.report import REPORT_NAME
+from preprocess.report_page import PAGE_NAME
 from preprocess.settings import BuildSettings
+from preprocess.sources import DEMO_FOLDER
+from preprocess.work_folder import work_folder_of
+
+LIKELY_CAUSES = {
+    errno.ENOSPC: "the disk is full: the work needs about as much room again as the shards",
+    errno.EDQUOT: "your quota is full: the work needs about as much room again as the shards",
+    errno.EFBIG: "a limit on the size of files (`ulimit -f`)",
+}
 
 
 def main(
@@ -46,17 +58,33 @@ def main(
         with task_runner(workers, ray_address) as run, progress_line() as on_progress:
             report = build(source, out, settings, run, overwrite=overwrite, on_progress=on_progress)
     except OSError as error:
-        raise ConfigError(f"cannot write {out}", found=str(error), do="name a folder that can be made") from None
+        raise _stopped(out, error) from None
+    except BaseException as stop:
+        if not isinstance(stop, Exception) and work_folder_of(out).exists():
+            print(f"what was done is kept in {work_folder_of(out)}", file=sys.stderr)
+        raise
 
     console.print(table_of(report))
     seconds = time.monotonic() - started
     console.print(f"{out}: {sum(report.windows.values())} windows in {seconds:.1f} s", soft_wrap=True)
-    console.print(f"every file and its outcome: {out / REPORT_NAME}", soft_wrap=True)
+    console.print(f"every file and its outcome: {out / REPORT_NAME}; to look at: {out / PAGE_NAME}", soft_wrap=True)
     if source == "demo":
         console.print(f"the performances, to be listened to: {out / DEMO_FOLDER}", soft_wrap=True)
     for split in [split for split, windows in report.windows.items() if not windows]:
         cure = "give more files, or another split.validation_share"
         console.print(f"warning: no window came to {split}; training needs train and validation: {cure}")
+
+
+def _stopped(out: Path, error: OSError) -> UserError:
+    if not work_folder_of(out).exists():
+        return ConfigError(f"cannot write {out}", found=str(error), do="name a folder that can be made")
+    return UserError(
+        f"the build of {out} stopped",
+        expected="a source that can be read, and an output that can be written, to the end",
+        found=str(error),
+        likely=LIKELY_CAUSES.get(error.errno or 0, "a file system that went away or changed its permissions"),
+        do=f"mend that and run the same command again: it goes on from {work_folder_of(out)}",
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ SYNC_THREADS = 16
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """Writes aside, syncs and renames: `path` never holds a part of `data`, also after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = aside_of(path)
     try:
         with aside.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -25,6 +26,11 @@ def write_whole(path: Path, data: bytes | str) -> None:
     finally:
         aside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def aside_of(path: Path) -> Path:
+    """Where to write what will become `path`: hidden beside it, and nobody else's, be they on another machine."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -43,31 +49,42 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be made, or `path` exists and is not to be replaced.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    before = path.with_name(f".{path.name}.{os.getpid()}.old")
+    aside = aside_of(path)
     new_parents = [parent for parent in path.absolute().parents if not parent.exists()]
-    shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         yield aside
-        with ThreadPoolExecutor(SYNC_THREADS) as pool:
-            list(pool.map(_sync_file, [file for file in aside.rglob("*") if file.is_file()]))
-        if replace and path.exists():
-            path.replace(before)
-        try:
-            aside.replace(path)
-        except OSError:
-            if before.exists():
-                before.replace(path)
-            raise
+        publish_folder(aside, path, replace=replace)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         for parent in new_parents:
             with suppress(OSError):
                 parent.rmdir()
         raise
-    shutil.rmtree(before, ignore_errors=True)
+
+
+def publish_folder(aside: Path, path: Path, *, replace: bool = False) -> None:
+    """Syncs all files of a folder and gives it its final name, on the same file system.
+
+    Args:
+        replace: whether a folder that stands there gives way. An empty one always does.
+
+    Raises:
+        OSError: something stands there; it stays as it is.
+    """
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        list(pool.map(_sync_file, [file for file in aside.rglob("*") if file.is_file()]))
+    before = aside_of(path)
+    if replace and path.exists():
+        path.replace(before)
+    try:
+        aside.replace(path)
+    except OSError:
+        if before.exists():
+            before.replace(path)
+        raise
     sync_folder(path.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _sync_file(path: Path) -> None:

@@ -22,15 +22,23 @@ OBJECT_STORE_BYTES = 100_000_000
 
 OUR_PACKAGES = [str(Path(package).parent) for package in (musicvae.__file__, preprocess.__file__)]
 """Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
+LOST_RETRIES = 10
+"""Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
 CONNECT_SECONDS = 10.0
 CANCEL_SECONDS = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 class TaskRunner(Protocol):
-    """Runs a function over tasks; answers come with the number of their task, in any order."""
+    """Where tasks run. A task may run more than once, if the process or node that runs it is lost."""
 
-    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]: ...
+    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+        """Runs a function over tasks; answers come with the number of their task, in any order."""
+        ...
+
+    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
+        """Runs a function once on each node; answers come with the node's name."""
+        ...
 
 
 @contextmanager
@@ -45,7 +53,7 @@ def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator
         ConfigError: no cluster answers at the address.
     """
     if workers == 0 and not ray_address:
-        yield _run_here
+        yield _HereRunner()
         return
     # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
     for name, value in QUIET.items():
@@ -94,9 +102,13 @@ def _attach(address: str) -> None:
         ) from None
 
 
-def _run_here(function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
-    for number, task in enumerate(tasks):
-        yield number, function(task)
+class _HereRunner:
+    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+        for number, task in enumerate(tasks):
+            yield number, function(task)
+
+    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
+        return [(socket.gethostname(), function())]
 
 
 class _RayRunner:
@@ -107,7 +119,7 @@ class _RayRunner:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        @ray.remote
+        @ray.remote(max_retries=LOST_RETRIES)
         def run(task: Task) -> Answer:
             return function(task)
 
@@ -127,9 +139,10 @@ class _RayRunner:
         except RayError as error:
             raise UserError(
                 "Ray lost a task for good",
-                found=f"{type(error).__name__}: {error}",
-                likely="a worker out of memory, or a file that kills the process that reads it",
-                do="run with --workers 0 to see which",
+                expected=f"a cluster that runs a task within {LOST_RETRIES} tries",
+                found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+                likely="nodes without memory, or that come and go faster than a task runs",
+                do="run the same command again: what was done is kept",
             ) from None
         finally:
             # After an error or Ctrl-C nobody may go on writing into a folder that is about to be removed.
@@ -137,3 +150,19 @@ class _RayRunner:
                 ray.cancel(task, force=True)
             if running:
                 ray.wait(list(running), num_returns=len(running), timeout=CANCEL_SECONDS)
+
+    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # No CPU is asked for, so that a node that is busy with another job answers too.
+        @ray.remote(num_cpus=0)
+        def answer() -> Answer:
+            return function()
+
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        asked = [
+            answer.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+            for node in nodes
+        ]
+        return [(node["NodeManagerHostname"], ray.get(result)) for node, result in zip(nodes, asked, strict=True)]

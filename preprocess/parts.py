@@ -1,134 +1,199 @@
-"""The two stages of a build: a batch of files -> one part on disk; pieces of parts -> one shard.
+"""What is kept of a batch of files until the build ends: one part, a zip of plain arrays.
 
-Both run as tasks anywhere and pass only names, counts and hashes through the driver. A part is a shard of its own that
-lives until the build ends, so it comes with a hash that is checked when it is read.
+A part holds the windows of its files in order, in chunks of bounded size, and the summary that the driver needs. It is
+written aside and renamed, and nothing in it but what was converted decides a later build, so a part that is there and
+whole is never made again. A part that a power cut has torn fails its checksums and is.
 """
 
 import hashlib
-from collections.abc import Sequence
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int8, Int32, Int64, UInt64
 
-from musicvae.drum_map import DrumMap
-from musicvae.manifest import ShardEntry, Split
-from musicvae.shards import WindowBlock, read_shard, write_shard
-from preprocess.convert import Conversion, HitCounts, convert
-from preprocess.rejection import Reason, Rejection
-from preprocess.settings import BuildSettings, LimitSettings
-from preprocess.sources import SourceFile
-from preprocess.splits import split_of_content
+from musicvae.durable import aside_of
+from musicvae.manifest import SPLITS
+from musicvae.shards import WindowBlock, WindowMeta
+from preprocess.file_outcome import FileOutcome
 
-
-@dataclass(frozen=True, slots=True)
-class FileOutcome:
-    """What became of one file.
-
-    Attributes:
-        sha256: hex digest of its content; of its reason and detail if it was not read.
-        split: where its windows go; none if it is rejected.
-        windows: number of windows it gave.
-    """
-
-    name: str
-    sha256: str
-    split: Split | None
-    windows: int
-    hits: HitCounts
-    rejection: Rejection | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Stage 1's task: some files, and the name of the part that they become."""
-
-    files: tuple[SourceFile, ...]
-    part: Path
+NO_SPLIT = -1
+"""In `PartSummary.split`: the file is rejected."""
+DAMAGED = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
+"""What reading a part raises that is missing or torn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BatchOutcome:
-    """Stage 1's answer.
+class Chunk:
+    """Some files of a batch in order, ready to be written: as plain arrays they pass between processes quickly.
 
     Attributes:
-        part: the part with the windows of all files in order; none if there are no windows.
+        meta: JSON list with [source, bar, tempo, style] of each window.
+        records: a line of JSON a file.
         hashes: 8 bytes for the tokens of each window.
+        windows: number of windows of each file.
+        split: of each file, a place in `SPLITS` or `NO_SPLIT`.
+        digest: hash of each file's content.
     """
 
-    files: tuple[FileOutcome, ...]
-    part: ShardEntry | None
+    tokens: np.ndarray
+    velocity: np.ndarray
+    offset: np.ndarray
+    meta: bytes
+    records: bytes
+    hashes: UInt64[np.ndarray, " window"]
+    windows: Int32[np.ndarray, " file"]
+    split: Int8[np.ndarray, " file"]
+    digest: UInt64[np.ndarray, " file"]
+
+    @classmethod
+    def of(cls, files: Sequence[tuple[FileOutcome, WindowBlock | None]]) -> "Chunk":
+        """The chunk of some converted files, at least one."""
+        outcomes = [outcome for outcome, _ in files]
+        blocks = [block for _, block in files if block is not None]
+        meta = [[m.source, m.bar, m.tempo, m.style] for block in blocks for m in block.meta]
+        tokens = _joined([block.tokens for block in blocks])
+        return cls(
+            tokens=tokens,
+            velocity=_joined([block.velocity for block in blocks]),
+            offset=_joined([block.offset for block in blocks]),
+            meta=json.dumps(meta, ensure_ascii=False).encode(),
+            records=b"".join(outcome.record_line() for outcome in outcomes),
+            hashes=window_hashes(tokens),
+            windows=np.array([outcome.windows for outcome in outcomes], dtype=np.int32),
+            split=np.array([_code(outcome) for outcome in outcomes], dtype=np.int8),
+            digest=np.array([outcome.digest for outcome in outcomes], dtype=np.uint64),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartSummary:
+    """What the driver keeps of a part: a few bytes a file and 8 bytes a window.
+
+    Attributes:
+        content: hash of everything in the part.
+        windows: number of windows of each file.
+        split: of each file, a place in `SPLITS` or `NO_SPLIT`.
+        digest: hash of each file's content.
+        hashes: 8 bytes for the tokens of each window, files in order.
+    """
+
+    content: str
+    windows: Int32[np.ndarray, " file"]
+    split: Int8[np.ndarray, " file"]
+    digest: UInt64[np.ndarray, " file"]
     hashes: UInt64[np.ndarray, " window"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Some windows of one part, by their places in it."""
+class PartWriter:
+    """Takes chunks in order; the part has its name once the `with` block of `writing_part` ends."""
 
-    part: ShardEntry
-    windows: Int64[np.ndarray, " window"]
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self._chunks: list[tuple[np.ndarray, ...]] = []
 
+    def add(self, chunk: Chunk) -> None:
+        """Writes the chunk's windows and records; the rest waits for the summary."""
+        number = len(self._chunks)
+        if len(chunk.tokens):
+            _write_array(self._archive, f"{number}/tokens", chunk.tokens)
+            _write_array(self._archive, f"{number}/velocity", chunk.velocity)
+            _write_array(self._archive, f"{number}/offset", chunk.offset)
+            _write(self._archive, f"{number}/meta", chunk.meta)
+        _write(self._archive, f"{number}/records", chunk.records)
+        self._chunks.append((chunk.windows, chunk.split, chunk.digest, chunk.hashes))
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ShardPlan:
-    """Stage 2's task: the pieces that make up a shard, in order."""
-
-    parts: Path
-    pieces: Sequence[Piece]
-    shard: Path
-
-
-def convert_batch(batch: Batch, settings: BuildSettings, drum_map: DrumMap) -> BatchOutcome:
-    """Stage 1: converts each file on its own and writes all windows as one part."""
-    outcomes: list[FileOutcome] = []
-    blocks: list[WindowBlock] = []
-    for file in batch.files:
-        data = read_source(file, settings.limits)
-        if isinstance(data, Rejection):
-            conversion = Conversion(data)
-        else:
-            conversion = convert(data, settings, drum_map, source=file.name, style=file.style)
-        sha256 = content_key(data)
-        if isinstance(conversion.result, Rejection):
-            outcomes.append(FileOutcome(file.name, sha256, None, 0, conversion.hits, conversion.result))
-        else:
-            split = file.split or split_of_content(sha256, settings.split.validation_share)
-            outcomes.append(FileOutcome(file.name, sha256, split, len(conversion.result), conversion.hits))
-            blocks.append(conversion.result)
-    if not blocks:
-        return BatchOutcome(tuple(outcomes), None, np.zeros(0, dtype=np.uint64))
-    windows = WindowBlock.joined(blocks)
-    return BatchOutcome(tuple(outcomes), write_shard(batch.part, windows), window_hashes(windows))
+    def finish(self, key: str) -> PartSummary:
+        """Writes the summary under the key that says what the part was made of."""
+        windows, split, digest, hashes = (np.concatenate(own) for own in zip(*self._chunks, strict=True))
+        lengths = np.array([len(own) for _, _, _, own in self._chunks], dtype=np.int64)
+        arrays = {"windows": windows, "split": split, "digest": digest, "hashes": hashes, "chunks": lengths}
+        for name, array in arrays.items():
+            _write_array(self._archive, name, array)
+        _write(self._archive, "key", key.encode())
+        return PartSummary(_content(self._archive), windows, split, digest, hashes)
 
 
-def write_planned_shard(plan: ShardPlan, settings: BuildSettings, drum_map: DrumMap) -> ShardEntry:
-    """Stage 2: gathers a shard's windows from the parts and writes it."""
-    grid = settings.window.grid
-    blocks = [
-        read_shard(plan.parts, piece.part, grid=grid, num_drums=drum_map.num_drums).take(piece.windows)
-        for piece in plan.pieces
-    ]
-    return write_shard(plan.shard, WindowBlock.joined(blocks))
-
-
-def read_source(file: SourceFile, limits: LimitSettings) -> bytes | Rejection:
-    """A file's content, unless it cannot be read or is too large."""
+@contextmanager
+def writing_part(path: Path) -> Iterator[PartWriter]:
+    """A part to fill; not synced to disk, since a torn one is noticed and made again."""
+    aside = aside_of(path)
     try:
-        if (size := file.path.stat().st_size) > limits.max_bytes:
-            return Rejection(file.name, Reason.TOO_LARGE, f"{size} bytes, limits.max_bytes is {limits.max_bytes}")
-        return file.path.read_bytes()
-    except OSError as error:
-        return Rejection(file.name, Reason.UNREADABLE, error.strerror or type(error).__name__)
+        with zipfile.ZipFile(aside, "w") as archive:
+            yield PartWriter(archive)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
-def content_key(data: bytes | Rejection) -> str:
-    """Hex digest of what was read, or of why nothing was."""
-    content = data if isinstance(data, bytes) else f"{data.reason} {data.detail}".encode()
-    return hashlib.sha256(content).hexdigest()
+def read_summary(path: Path, key: str) -> PartSummary | None:
+    """The summary of a part, if one is there, is whole, and was made of what the key says."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.read("key").decode() != key or archive.testzip():
+                return None
+            arrays = [_read_array(archive, name) for name in ("windows", "split", "digest", "hashes")]
+            return PartSummary(_content(archive), *arrays)
+    except DAMAGED:
+        return None
 
 
-def window_hashes(windows: WindowBlock) -> UInt64[np.ndarray, " window"]:
-    """8 bytes for the tokens of each window: equal windows have equal hashes."""
-    digests = [hashlib.blake2b(tokens.tobytes(), digest_size=8).digest() for tokens in windows.tokens]
+def read_records(path: Path) -> list[bytes]:
+    """The report's lines of a part's files."""
+    with zipfile.ZipFile(path) as archive:
+        chunks = len(_read_array(archive, "chunks"))
+        return b"".join(archive.read(f"{number}/records") for number in range(chunks)).splitlines()
+
+
+def read_windows(path: Path, rows: Int64[np.ndarray, " row"]) -> WindowBlock:
+    """The windows of a part at some places, at least one, in ascending order."""
+    blocks = []
+    with zipfile.ZipFile(path) as archive:
+        ends = np.cumsum(_read_array(archive, "chunks"))
+        for number, own in enumerate(np.split(rows, np.searchsorted(rows, ends[:-1]))):
+            if len(own):
+                blocks.append(_read_chunk(archive, number).take(own - (ends[number - 1] if number else 0)))
+    return WindowBlock.joined(blocks)
+
+
+def window_hashes(tokens: np.ndarray) -> UInt64[np.ndarray, " window"]:
+    """8 bytes for the tokens (window, step) of each window: equal windows have equal hashes."""
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in tokens]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _code(outcome: FileOutcome) -> int:
+    return NO_SPLIT if outcome.split is None else SPLITS.index(outcome.split)
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.zeros((0, 0), dtype=np.int16)
+
+
+def _read_chunk(archive: zipfile.ZipFile, number: int) -> WindowBlock:
+    arrays = [_read_array(archive, f"{number}/{name}") for name in ("tokens", "velocity", "offset")]
+    return WindowBlock(*arrays, [WindowMeta(*meta) for meta in json.loads(archive.read(f"{number}/meta"))])
+
+
+def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name), data)
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    archive.writestr(zipfile.ZipInfo(name), buffer.getbuffer())
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    return np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+
+
+def _content(archive: zipfile.ZipFile) -> str:
+    members = [(member.filename, member.file_size, member.CRC) for member in archive.infolist()]
+    return hashlib.blake2b(repr(members).encode(), digest_size=16).hexdigest()

@@ -1,93 +1,71 @@
-"""Decides, from counts and hashes alone, which windows are kept and which shard each one goes to."""
+"""Decides, from counts and hashes alone, which shard each kept window goes to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
-from musicvae.manifest import Split
-from preprocess.parts import BatchOutcome, FileOutcome, Piece, ShardPlan
-from preprocess.rejection import Reason, Rejection
-from preprocess.splits import crossing_windows
+from musicvae.manifest import SPLITS, Split
+from preprocess.ledger import Kept, Ledger
+from preprocess.shard_task import Piece, ShardPlan
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SplitPlan:
-    """What becomes of one split.
+class SplitPlan(Sequence[ShardPlan]):
+    """The shards of one split. Each one's rows are worked out when it is asked for: all of them would be as large as
+    the collection.
 
     Attributes:
-        files: files with at least one window in it.
-        left_out: windows that stand in another split and are therefore left out of this one.
-        shards: how its windows are cut; none if it has no windows.
+        split: its name.
+        windows: kept windows.
+        files: files with at least one of them.
+        left_out: windows left out because they stand in another split.
+        repeated: windows left out because an earlier one of this split has their tokens.
     """
 
-    files: int
-    left_out: int
-    shards: tuple[ShardPlan, ...]
+    def __init__(
+        self, split: Split, ledger: Ledger, kept: Kept, parts: Sequence[Path], folder: Path, most_windows: int
+    ) -> None:
+        self.split = split
+        self.left_out, self.repeated = kept.left_out[split], kept.repeated[split]
+        self._ledger, self._kept, self._parts, self._folder = ledger, kept, parts, folder
+        windows_of_part, self.files = [], 0
+        for part in range(len(parts)):
+            rows = self._rows(part)
+            windows_of_part.append(len(rows))
+            self.files += self._files(part, rows)
+        self._starts: Int64[np.ndarray, " part"] = np.cumsum([0, *windows_of_part])
+        self.windows = int(self._starts[-1])
+        self._shards = -(-self.windows // most_windows)
 
+    def __len__(self) -> int:
+        return self._shards
 
-def reject_duplicates(outcomes: Sequence[FileOutcome]) -> list[FileOutcome]:
-    """Of accepted files with the same content only the first stays accepted."""
-    first: dict[str, str] = {}
-    result = []
-    for outcome in outcomes:
-        if outcome.rejection is None and first.setdefault(outcome.sha256, outcome.name) != outcome.name:
-            rejection = Rejection(outcome.name, Reason.DUPLICATE_FILE, f"same content as {first[outcome.sha256]}")
-            outcome = replace(outcome, split=None, windows=0, rejection=rejection)
-        result.append(outcome)
-    return result
+    def __getitem__(self, number: int) -> ShardPlan:  # type: ignore[override]
+        if not 0 <= number < self._shards:
+            raise IndexError(number)
+        start, end = (self.windows * edge // self._shards for edge in (number, number + 1))
+        name = f"{self.split}-{number:06d}"
+        pieces = self._pieces(start, end)
+        return ShardPlan(pieces, self._folder / f"{name}.tar", self._parts[0].parent / f"{name}.json")
 
+    def piece(self, window: int) -> Piece:
+        """Where one kept window stands, by its place in the split."""
+        return self._pieces(window, window + 1)[0]
 
-def plan_splits(
-    batches: Sequence[BatchOutcome],
-    outcomes: Sequence[FileOutcome],
-    splits: Sequence[Split],
-    *,
-    parts: Path,
-    folder: Path,
-    most_windows: int,
-) -> dict[Split, SplitPlan]:
-    """Leaves out what stands in two splits and cuts the rest in shards whose sizes differ by at most one.
+    def _pieces(self, start: int, end: int) -> list[Piece]:
+        first, last = np.searchsorted(self._starts, [start, end - 1], side="right") - 1
+        pieces = []
+        for part in range(first, last + 1):
+            own = self._rows(part)[max(0, start - self._starts[part]) : end - self._starts[part]]
+            if len(own):
+                pieces.append(Piece(self._parts[part], self._ledger.summaries[part].content, own))
+        return pieces
 
-    Args:
-        batches: all batches in order.
-        outcomes: all files in order, after `reject_duplicates`.
-        splits: the splits to plan.
-        parts: folder of the parts.
-        folder: folder of the shards.
-        most_windows: most windows of a shard.
-    """
-    split_of_file = np.array([outcome.split or "" for outcome in outcomes])
-    windows_of_part = [len(batch.hashes) for batch in batches]
-    file = np.repeat(np.arange(len(outcomes)), [outcome.windows for batch in batches for outcome in batch.files])
-    part = np.repeat(np.arange(len(batches)), windows_of_part)
-    row = np.concatenate([np.arange(windows) for windows in windows_of_part])
-    hashes = np.concatenate([batch.hashes for batch in batches])
-    split_of_window = split_of_file[file]
+    def _rows(self, part: int) -> Int64[np.ndarray, " row"]:
+        own = self._ledger.split_of_windows(part) == SPLITS.index(self.split)
+        return np.flatnonzero(own & self._kept.windows[part])
 
-    crossing = crossing_windows({split: hashes[split_of_window == split] for split in splits})
-    plans: dict[Split, SplitPlan] = {}
-    for split in splits:
-        kept = np.flatnonzero(split_of_window == split)[~crossing[split]]
-        shards = -(-len(kept) // most_windows)
-        cuts = [kept[len(kept) * i // shards : len(kept) * (i + 1) // shards] for i in range(shards)]
-        plans[split] = SplitPlan(
-            files=len(np.unique(file[kept])),
-            left_out=int(crossing[split].sum()),
-            shards=tuple(
-                ShardPlan(parts, _pieces(batches, part[cut], row[cut]), folder / f"{split}-{number:06d}.tar")
-                for number, cut in enumerate(cuts)
-            ),
-        )
-    return plans
-
-
-def _pieces(batches: Sequence[BatchOutcome], part: np.ndarray, row: np.ndarray) -> list[Piece]:
-    numbers, starts = np.unique(part, return_index=True)
-    pieces = []
-    for number, rows in zip(numbers, np.split(row, starts[1:]), strict=True):
-        entry = batches[number].part
-        assert entry is not None, "a batch with windows has a part"
-        pieces.append(Piece(entry, rows))
-    return pieces
+    def _files(self, part: int, rows: np.ndarray) -> int:
+        windows = self._ledger.windows[self._ledger.files_of_part[part]]
+        return len(np.unique(np.searchsorted(np.cumsum(windows), rows, side="right")))

@@ -1,65 +1,103 @@
 """What a build did with every file: the counts that must add up, and `report.json`."""
 
+import itertools
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from musicvae.durable import write_json
+from musicvae.durable import aside_of
 from musicvae.errors import DataError
-from preprocess.parts import FileOutcome
+from musicvae.window_statistics import WindowStatistics
 
 REPORT_NAME = "report.json"
+OUTCOMES = ' "outcomes": [\n'
+"""The line of `report.json` between the sums and the files, one a line: sums are read without the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """The sums of a build. Hits are those of accepted files.
+    """The sums of a build.
 
     Attributes:
         identity: hash of everything that decides the shards: file names, contents, given splits and styles, settings.
-        fingerprint: the manifest's.
+        fingerprint: the manifest's; empty if no shards were made.
         source: kind of collection.
         drum_map: name of the drum map that was used.
+        drums: its classes.
+        settings: the settings as they were resolved.
         seen: files that were looked at.
         accepted: files that gave windows.
-        rejected: files that gave none, by reason.
-        files: files with windows in a split.
-        windows: windows in a split.
-        shards: shards of a split.
+        rejected: files that gave none, by reason, the most frequent first.
+        windows_cut: windows cut from all files but duplicates, before any was left out.
+        filtered: windows that a filter left out, by filter.
         left_out: windows left out of a split because they stand in another.
-        hits: drum hits read.
+        repeated: windows left out of a split because an earlier one has their tokens.
+        windows: windows in a split.
+        files: files with windows in a split.
+        shards: shards of a split.
+        hits: drum hits read in accepted files.
         doubled_hits: of these, left out because another has their (step, drum).
-        unknown_pitches: of these, left out because the drum map has no class for them, by pitch.
+        unknown_hits: of these, of a pitch that the drum map does not know.
+        outside_hits: of these, in bars that were dropped.
+        unknown_pitches: hits of unknown pitch in all files that were read, rejected ones too, by pitch.
+        dropped_bars: bars of accepted files that can stand in no window, by reason.
+        equal_files: names of files of equal content that were all kept, because a table lists them.
+        statistics: what the windows of a split look like.
 
     Raises:
-        ValueError: accepted and rejected do not add up to seen.
+        ValueError: files or windows that do not add up.
     """
 
     identity: str
     fingerprint: str
     source: str
     drum_map: str
+    drums: tuple[str, ...]
+    settings: Mapping[str, Any]
     seen: int
     accepted: int
     rejected: Mapping[str, int]
-    files: Mapping[str, int]
-    windows: Mapping[str, int]
-    shards: Mapping[str, int]
+    windows_cut: int
+    filtered: Mapping[str, int]
     left_out: Mapping[str, int]
+    repeated: Mapping[str, int]
+    windows: Mapping[str, int]
+    files: Mapping[str, int]
+    shards: Mapping[str, int]
     hits: int
     doubled_hits: int
+    unknown_hits: int
+    outside_hits: int
     unknown_pitches: Mapping[str, int]
+    dropped_bars: Mapping[str, int]
+    equal_files: tuple[tuple[str, ...], ...]
+    statistics: Mapping[str, WindowStatistics]
 
     def __post_init__(self) -> None:
         if self.accepted + sum(self.rejected.values()) != self.seen:
             raise ValueError(f"{self.accepted} accepted and {dict(self.rejected)} rejected are not {self.seen} seen")
+        ways = (self.filtered, self.left_out, self.repeated, self.windows)
+        if sum(sum(way.values()) for way in ways) != self.windows_cut:
+            raise ValueError(f"{[dict(way) for way in ways]} windows are not {self.windows_cut} cut")
 
-    def write(self, folder: Path, outcomes: Sequence[FileOutcome]) -> None:
-        """Writes `report.json`: the sums, and one record a file."""
-        write_json(folder / REPORT_NAME, {**asdict(self), "outcomes": [_record(outcome) for outcome in outcomes]})
+    def write(self, path: Path, records: Iterable[bytes]) -> None:
+        """Writes the sums, and the record of each file on a line of its own; never all of them in memory."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values["statistics"] = {split: own.to_json() for split, own in self.statistics.items()}
+        head = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).removesuffix("\n}")
+        aside = aside_of(path)
+        try:
+            with aside.open("wb") as file:
+                file.write(f"{head},\n{OUTCOMES}".encode())
+                for number, record in enumerate(records):
+                    file.write(b"  " if number == 0 else b",\n  ")
+                    file.write(record)
+                file.write(b"\n ]\n}\n")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, folder: Path) -> "BuildReport":
@@ -70,34 +108,12 @@ class BuildReport:
         """
         path = folder / REPORT_NAME
         try:
-            values = json.loads(path.read_text())
-            return cls(**{field.name: values[field.name] for field in fields(cls)})
+            with path.open(encoding="utf-8") as file:
+                head = "".join(itertools.takewhile(lambda line: line != OUTCOMES, file))
+            values = json.loads(head.rstrip().removesuffix(",") + "\n}")
+            values["drums"] = tuple(values["drums"])
+            values["equal_files"] = tuple(map(tuple, values["equal_files"]))
+            values["statistics"] = {k: WindowStatistics.from_json(v) for k, v in values["statistics"].items()}
+            return cls(**{entry.name: values[entry.name] for entry in fields(cls)})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} cannot be read", found=f"{type(error).__name__}: {error}") from None
-
-
-def sum_hits(outcomes: Sequence[FileOutcome]) -> tuple[int, int, dict[str, int]]:
-    """Hits read, doubled, and of unknown pitch by pitch, over the accepted files."""
-    accepted = [outcome.hits for outcome in outcomes if outcome.rejection is None]
-    unknown: Counter[int] = Counter()
-    for hits in accepted:
-        unknown.update(hits.unknown_pitches)
-    by_pitch = {str(pitch): unknown[pitch] for pitch in sorted(unknown)}
-    return sum(hits.read for hits in accepted), sum(hits.doubled for hits in accepted), by_pitch
-
-
-def count_reasons(outcomes: Sequence[FileOutcome]) -> dict[str, int]:
-    """Rejected files by reason, the most frequent first."""
-    reasons = Counter(str(outcome.rejection.reason) for outcome in outcomes if outcome.rejection)
-    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _record(outcome: FileOutcome) -> dict[str, Any]:
-    record: dict[str, Any] = {"name": outcome.name, "hits": outcome.hits.read}
-    if outcome.hits.doubled:
-        record["doubled_hits"] = outcome.hits.doubled
-    if outcome.hits.unknown_pitches:
-        record["unknown_pitches"] = {str(pitch): count for pitch, count in outcome.hits.unknown_pitches.items()}
-    if outcome.rejection:
-        return {**record, "outcome": "rejected", "reason": outcome.rejection.reason, "detail": outcome.rejection.detail}
-    return {**record, "outcome": "accepted", "split": outcome.split, "windows": outcome.windows}

@@ -96,7 +96,7 @@ class LimitSettings(Settings):
     """Bars of one file; five hours at 120 quarter notes a minute."""
     cpu_seconds: int = Field(default=20, ge=1)
     """Seconds of CPU time that one file may take; GMD's take a millisecond."""
-    wall_seconds: float = Field(default=300.0, gt=0)
+    wall_seconds: float = Field(default=120.0, gt=0)
     """Seconds by the clock, for a file that waits instead of computing."""
     memory_mib: int = Field(default=1024, ge=64)
     """MiB that the conversion of one file may add to its process."""

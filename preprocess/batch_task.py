@@ -1,0 +1,117 @@
+"""Stage 1 of a build, as a task that runs anywhere and any number of times: a batch of files -> one part."""
+
+import errno
+import functools
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import musicvae
+import preprocess
+from musicvae.drum_map import DrumMap
+from musicvae.shards import WindowBlock
+from preprocess.content import stamp
+from preprocess.file_outcome import FileOutcome, convert_file, rejected
+from preprocess.listing import SourceFile
+from preprocess.parts import Chunk, PartSummary, read_summary, writing_part
+from preprocess.rejection import Reason, Rejection
+from preprocess.sandbox import Allowance, Failure, Sandbox
+from preprocess.settings import BuildSettings, LimitSettings
+
+CHUNK_WINDOWS = 16_384
+"""Windows that gather before they are handed over: 30 MB, whatever the files are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some files, and the part that they become."""
+
+    files: tuple[SourceFile, ...]
+    part: Path
+
+
+@dataclass(slots=True)
+class Conversions:
+    """The sandbox's work: converts files one by one."""
+
+    settings: BuildSettings
+    drum_map: DrumMap
+    landmarks: tuple[str, ...]
+    gathered: list[tuple[FileOutcome, WindowBlock | None]]
+    windows: int = 0
+
+    def do(self, item: SourceFile) -> bool:
+        outcome, block = convert_file(item, self.settings, self.drum_map)
+        if outcome.rejection and outcome.rejection.reason == Reason.UNREADABLE:
+            self._check_source(outcome)
+        self.gathered.append((outcome, block))
+        self.windows += outcome.windows
+        return self.windows >= CHUNK_WINDOWS
+
+    def _check_source(self, outcome: FileOutcome) -> None:
+        """A source that is gone must not look like a million unreadable files."""
+        if gone := next((path for path in self.landmarks if not os.path.lexists(path)), None):
+            raise OSError(errno.ESTALE, f"the source is gone while it is read: no {gone}, nor {outcome.name}")
+
+    def hand_over(self) -> Chunk:
+        chunk = Chunk.of(self.gathered)
+        self.gathered, self.windows = [], 0
+        return chunk
+
+
+def convert_batch(
+    batch: Batch, settings: BuildSettings, drum_map: DrumMap, landmarks: tuple[str, ...] = ()
+) -> PartSummary:
+    """Converts each file on its own and writes all windows as one part, unless that part is there already.
+
+    Args:
+        landmarks: paths that are there as long as the source is.
+
+    Raises:
+        OSError: the part cannot be written, or the source is gone.
+    """
+    key = part_key(batch, settings, drum_map)
+    if summary := read_summary(batch.part, key):
+        return summary
+    work = Conversions(settings, drum_map, landmarks, [])
+    with writing_part(batch.part) as part:
+        for answer in _sandbox().run(work, batch.files, _allowance(settings.limits)):
+            part.add(_chunk_of(answer) if isinstance(answer, Failure) else answer)
+        return part.finish(key)
+
+
+def part_key(batch: Batch, settings: BuildSettings, drum_map: DrumMap) -> str:
+    """A hash of all that decides a part: files as they lie on disk now, settings, and this very program."""
+    files = [[file.name, file.split, file.style, file.group, file.tempo, stamp(file)] for file in batch.files]
+    decides = settings.model_dump(mode="json", exclude={"shard", "demo", "max_rejected_share", "drum_map"})
+    pitches = [[drum, list(pitches)] for drum, pitches in drum_map.pitches.items()]
+    content: list[Any] = [_program(), decides, pitches, files]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+@functools.cache
+def _program() -> str:
+    """A hash of the sources, so that a part of another version is never mixed with parts of this one."""
+    digest = hashlib.blake2b(digest_size=16)
+    for package in (musicvae, preprocess):
+        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _sandbox() -> Sandbox:
+    """One for each process that runs tasks; it dies with it."""
+    return Sandbox()
+
+
+def _allowance(limits: LimitSettings) -> Allowance:
+    return Allowance(limits.cpu_seconds, limits.wall_seconds, limits.memory_mib << 20)
+
+
+def _chunk_of(failure: "Failure[SourceFile]") -> Chunk:
+    rejection = Rejection(failure.item.name, failure.reason, failure.detail)
+    return Chunk.of([(rejected(failure.item, rejection), None)])

@@ -1,0 +1,126 @@
+"""Where a build works until its shards are whole: a folder beside the output that outlives every kill."""
+
+import secrets
+import shutil
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from musicvae.durable import publish_folder
+from musicvae.errors import ConfigError
+from musicvae.folder_lock import hold_folder
+from preprocess.on_ray import TaskRunner
+from preprocess.sources import DEMO_FOLDER
+
+SUFFIX = ".building"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFolder:
+    """The folders of an unfinished build.
+
+    Attributes:
+        path: all of it; `OUT.building` for the output OUT.
+    """
+
+    path: Path
+
+    @property
+    def parts(self) -> Path:
+        """What batches of files became."""
+        return self.path / "parts"
+
+    @property
+    def scratch(self) -> Path:
+        """What the source has to write."""
+        return self.path / "source"
+
+    @property
+    def result(self) -> Path:
+        """What will become the output."""
+        return self.path / "shards"
+
+    def publish(self, out: Path, shards: Collection[str], *, replace: bool) -> None:
+        """Gives the result its final name and removes all else.
+
+        Args:
+            shards: names of its shards; others that lie there are of a build with other settings that was given up.
+            replace: whether an existing `out` gives way.
+
+        Raises:
+            OSError: `out` exists, or cannot be made.
+        """
+        for path in self.result.glob("*.tar"):
+            if path.name not in shards:
+                path.unlink()
+        if (self.scratch / DEMO_FOLDER).exists():
+            (self.scratch / DEMO_FOLDER).replace(self.result / DEMO_FOLDER)
+        publish_folder(self.result, out, replace=replace)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def work_folder_of(out: Path) -> Path:
+    """Where a build of `out` works."""
+    return out.with_name(out.name + SUFFIX)
+
+
+@contextmanager
+def open_work_folder(out: Path) -> Iterator[WorkFolder]:
+    """The work folder of an output, new or as a build left it, held for this process alone.
+
+    Raises:
+        ConfigError: another build works there.
+        OSError: it cannot be made.
+    """
+    work = WorkFolder(work_folder_of(out))
+    work.path.mkdir(parents=True, exist_ok=True)
+    with hold_folder(work.path):
+        for folder in (work.parts, work.scratch, work.result):
+            folder.mkdir(exist_ok=True)
+        yield work
+
+
+def check_shared(run: TaskRunner, work: WorkFolder, sources: Sequence[str]) -> None:
+    """Makes sure that every node sees the work folder and the source under the same paths.
+
+    Args:
+        sources: paths that the files are read from; the first few are looked for.
+
+    Raises:
+        ConfigError: a node does not; it is named.
+    """
+    token = secrets.token_hex(8)
+    probe = work.path / f"seen-by-{socket.gethostname()}"
+    probe.write_text(token)
+    try:
+        for node, problem in run.on_every_node(partial(_blind_spot, probe, token, tuple(sources))):
+            if problem:
+                raise ConfigError(
+                    f"node {node} does not see the files",
+                    expected="an output and a source in folders that all nodes share, under the same paths",
+                    found=problem,
+                    likely="a folder on one machine's own disk",
+                    do="put both on the shared file system, or leave --ray-address out",
+                )
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _blind_spot(probe: Path, token: str, sources: Sequence[str]) -> str:
+    """What this node cannot see or write; empty if it sees all."""
+    try:
+        if probe.read_text() != token:
+            return f"another {probe.parent}"
+    except OSError as error:
+        return f"{probe.parent}: {error.strerror}"
+    own = probe.with_name(f"{probe.name}-{secrets.token_hex(4)}")
+    try:
+        own.touch()
+        own.unlink()
+    except OSError as error:
+        return f"{probe.parent} cannot be written to: {error.strerror}"
+    missing = next((path for path in sources if not Path(path).exists()), "")
+    return f"no {missing}" if missing else ""
