@@ -8,7 +8,6 @@ import stat as stat_bits
 import struct
 import zipfile
 import zlib
-from functools import lru_cache
 from pathlib import Path
 
 from preprocess.listing import NOWHERE, FilePlace, SourceFile, SpanPlace, ZipPlace
@@ -20,17 +19,11 @@ MEMBER_CHUNK = 4096
 ABSENT = "absent"
 ENCRYPTED = 0x1
 """The bit in the flags of a zip's member."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Of a zip's member: what matters are the lengths of the name and of the extra field, after which its bytes begin."""
+LOCAL_MAGIC = b"PK\x03\x04"
 MACHINE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
 """What is no fault of the file: a machine out of handles or memory, a shared folder that is gone."""
-MEMBER_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    struct.error,
-)
 _KINDS = {
     stat_bits.S_IFDIR: "a folder",
     stat_bits.S_IFIFO: "a FIFO",
@@ -58,8 +51,8 @@ def read_source(file: SourceFile, limits: LimitSettings) -> bytes | Rejection:
         match file.place:
             case FilePlace(path):
                 return _read_file(path, limits.max_bytes)
-            case ZipPlace(archive, member):
-                return _read_member(archive, member, limits.max_bytes)
+            case ZipPlace() as place:
+                return _read_member(place, limits.max_bytes)
             case SpanPlace(path, offset, size):
                 return _read_span(path, offset, size, limits.max_bytes)
     except _TooLargeError as error:
@@ -80,9 +73,7 @@ def stamp(file: SourceFile) -> str:
     match file.place:
         case FilePlace(path):
             return _file_stamp(path)
-        case ZipPlace(archive, member):
-            return f"{_file_stamp(archive)} {member}"
-        case SpanPlace(path, offset, size):
+        case ZipPlace(path, offset, size=size) | SpanPlace(path, offset, size):
             return f"{_file_stamp(path)} {offset}+{size}"
 
 
@@ -119,34 +110,34 @@ def _read_span(path: str, offset: int, size: int, max_bytes: int) -> bytes:
     return data
 
 
-def _read_member(path: str, member: str, max_bytes: int) -> bytes:
-    """A member of a zip; its declared size is not trusted."""
-    _regular_size(path)
+def _read_member(place: ZipPlace, max_bytes: int) -> bytes:
+    """A member of a zip; what it declares of itself is not trusted."""
+    if place.offset == NOWHERE:
+        raise _UnreadableError("not in the archive")
+    _check_size(place.size, max_bytes)
+    if place.flags & ENCRYPTED:
+        raise _UnreadableError("encrypted")
+    _regular_size(place.archive)
+    info = zipfile.ZipInfo("the member")
+    info.compress_type, info.compress_size, info.file_size = place.method, place.packed, place.size
+    info.CRC, info.flag_bits = place.crc, place.flags
     try:
-        archive = _opened_zip(path, _file_stamp(path), os.getpid())
-        info = archive.getinfo(member)
-        _check_size(info.file_size, max_bytes)
-        if info.flag_bits & ENCRYPTED:
-            raise _UnreadableError("encrypted")
-        with archive.open(info) as file:
-            chunks = []
-            while chunk := file.read(MEMBER_CHUNK):
-                chunks.append(chunk)
-        return b"".join(chunks)
-    except KeyError:
-        raise _UnreadableError("not in the archive") from None
+        with Path(place.archive).open("rb") as file:
+            file.seek(place.offset)
+            magic, name_bytes, extra_bytes = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+            if magic != LOCAL_MAGIC:
+                raise _UnreadableError("damaged: no header where the directory of the archive says")
+            file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+            with zipfile.ZipExtFile(file, "r", info) as member:
+                return b"".join(iter(lambda: member.read(MEMBER_CHUNK), b""))
+    except NotImplementedError as error:
+        raise _UnreadableError(f"not supported: {error}") from None
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as error:
+        raise _UnreadableError(f"damaged: {error or 'the archive ends within it'}") from None
     except OSError as error:
-        if error.errno is None:  # bz2 reports damaged data so
-            raise _UnreadableError(str(error)) from None
+        if error.errno is None:  # so does bz2 report damage
+            raise _UnreadableError(f"damaged: {error}") from None
         raise
-    except MEMBER_ERRORS as error:
-        raise _UnreadableError(str(error) or type(error).__name__) from None
-
-
-@lru_cache(maxsize=4)
-def _opened_zip(path: str, _stamp: str, _process: int) -> zipfile.ZipFile:
-    """One open archive per state of its file and per process: a forked process may not share its parent's position."""
-    return zipfile.ZipFile(path)
 
 
 def _regular_size(path: str) -> int:

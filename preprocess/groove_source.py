@@ -14,7 +14,8 @@ import pooch
 
 from musicvae.errors import DataError
 from musicvae.manifest import SPLITS, Split
-from preprocess.listing import MIDI_SUFFIXES, FilePlace, Place, Source, SourceFile, ZipPlace
+from preprocess.archive_source import zip_place
+from preprocess.listing import MIDI_SUFFIXES, NOWHERE, FilePlace, Place, Source, SourceFile, ZipPlace
 
 GROOVE_URL = "https://storage.googleapis.com/magentadata/datasets/groove/groove-v1.0.0-midionly.zip"
 GROOVE_SHA256 = "651cbc524ffb891be1a3e46d89dc82a1cecb09a57c748c7b45b844c4841dcc1e"
@@ -138,13 +139,15 @@ def _find_in_zip(path: Path) -> Groove | None:
             prefixes = _prefixes({top + slash for top, slash, _ in (name.partition("/") for name in names)})
             tables = [prefix + GROOVE_TABLE for prefix in prefixes if prefix + GROOVE_TABLE in names]
             found = next(((table, text) for table in tables if _is_groove(text := archive.read(table))), None)
+            places = {info.filename: zip_place(os.fspath(path), info) for info in archive.infolist()} if found else {}
     except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
     if found is None:
         return None
     table, text = found
+    absent = ZipPlace(os.fspath(path), NOWHERE)
     prefix = table.removesuffix(GROOVE_TABLE)
-    return Groove(f"{path}/{table}", text, lambda name: ZipPlace(os.fspath(path), prefix + name))
+    return Groove(f"{path}/{table}", text, lambda name: places.get(prefix + name, absent))
 
 
 def _prefixes(top: Iterable[str]) -> list[str]:

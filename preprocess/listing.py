@@ -29,10 +29,24 @@ class FilePlace:
 
 @dataclass(frozen=True, slots=True)
 class ZipPlace:
-    """A member of a zip, by the name that `zipfile` gives it."""
+    """A member of a zip as its central directory describes it, so that no task has to read that directory again.
+
+    Attributes:
+        offset: of the member's own header; `NOWHERE` if the archive has no such member.
+        packed: compressed bytes.
+        size: declared bytes.
+        crc: CRC-32 of the bytes.
+        method: compression method.
+        flags: general purpose bits.
+    """
 
     archive: str
-    member: str
+    offset: int
+    packed: int = 0
+    size: int = 0
+    crc: int = 0
+    method: int = 0
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)

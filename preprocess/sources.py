@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from musicvae.errors import ConfigError
+from preprocess.archive_source import TAR_SUFFIXES, ZIP_SUFFIXES, open_archive
 from preprocess.demo_corpus import write_demo_corpus
 from preprocess.folder_source import open_folder
 from preprocess.groove_source import find_groove, locate_groove, open_groove
 from preprocess.listing import FilePlace, Source, SourceFile
 from preprocess.settings import BuildSettings
 from preprocess.splits import possible_splits
+from preprocess.table_source import LIST_SUFFIXES, open_list
 
 DEMO_FOLDER = "midi"
 SPOOL_FOLDER = "spool"
@@ -46,14 +48,21 @@ def _opened(name: str, settings: BuildSettings, scratch: Path, avoid: Sequence[P
             return open_groove(locate_groove())
         case _:
             path = Path(name).absolute()
+    file_name = path.name.lower()
     if path.is_dir():
         groove = find_groove(path)
         return open_groove(groove) if groove else open_folder(path, settings.split, avoid=avoid)
+    if path.is_file() and file_name.endswith(LIST_SUFFIXES):
+        return open_list(path, settings.split)
+    if path.is_file() and file_name.endswith(ZIP_SUFFIXES + TAR_SUFFIXES):
+        groove = find_groove(path) if file_name.endswith(ZIP_SUFFIXES) else None
+        return open_groove(groove) if groove else open_archive(path, settings, spool=scratch / SPOOL_FOLDER)
     raise ConfigError(
         f"{path} is no source of MIDI files",
-        expected="--source PATH (a folder of MIDI files), groove or demo",
-        found="a file" if path.exists() else "nothing at that path",
-        do="check the path",
+        expected="--source PATH (a folder of MIDI files, an archive that ends in "
+        f"{', '.join(ZIP_SUFFIXES + TAR_SUFFIXES)}, or a list that ends in {', '.join(LIST_SUFFIXES)}), groove or demo",
+        found="a file of another kind" if path.exists() else "nothing at that path",
+        do="name the folder that holds the file" if path.exists() else "check the path",
     )
 
 
