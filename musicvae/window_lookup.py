@@ -1,4 +1,4 @@
-"""One window out of a folder of shards, by its id or by chance, with all that is known of it."""
+"""Single windows out of a folder of shards, by their ids, with all that is known of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,20 +53,3 @@ def find_windows(folder: Path, manifest: ShardManifest, split: str, ids: Sequenc
             found[i] = FoundWindow(split, i, windows.meta[row], windows.groove(row, manifest.grid))
     return [found[i] for i in ids]
 
-
-def random_windows(folder: Path, manifest: ShardManifest, count: int, *, seed: int) -> list[FoundWindow]:
-    """Up to `count` different windows out of all splits, each as likely as any other; by split, then by id.
-
-    Raises:
-        DataError: a shard that holds one is missing or damaged.
-    """
-    sizes = {split: entry.windows for split, entry in manifest.splits.items()}
-    total = sum(sizes.values())
-    drawn = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
-    found: list[FoundWindow] = []
-    start = 0
-    for split, windows in sizes.items():
-        ids = (drawn[(drawn >= start) & (drawn < start + windows)] - start).tolist()
-        found += find_windows(folder, manifest, split, ids) if ids else []
-        start += windows
-    return found

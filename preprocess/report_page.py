@@ -142,7 +142,12 @@ def _tiles(report: BuildReport) -> list[tuple[str, str]]:
 
 
 def _lost_hits(report: BuildReport) -> int:
-    return report.doubled_hits + report.unknown_hits + report.outside_hits
+    return report.doubled_hits + report.outside_hits + (0 if _to_nearest(report) else report.unknown_hits)
+
+
+def _to_nearest(report: BuildReport) -> bool:
+    """Whether hits of unknown pitch are kept, in the class of the nearest pitch."""
+    return report.settings["reading"]["unknown_pitch"] == "nearest"
 
 
 def _file_rows(report: BuildReport) -> list[Row]:
@@ -165,8 +170,8 @@ def _window_rows(report: BuildReport) -> list[Row]:
 def _hit_rows(report: BuildReport) -> list[Row]:
     losses = [
         ("share their step and drum", report.doubled_hits, "the loudest of them stays"),
-        ("unknown pitch", report.unknown_hits, ""),
         ("outside stretches in 4/4", report.outside_hits, ""),
+        ("unknown pitch", 0 if _to_nearest(report) else report.unknown_hits, ""),
     ]
     return waterfall("read", report.hits, losses, "on the grid", {"all": report.hits - _lost_hits(report)})
 
