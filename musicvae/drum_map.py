@@ -66,6 +66,14 @@ class DrumMap:
         return table
 
     @cached_property
+    def nearest_class_of_pitch(self) -> np.ndarray:
+        """int8, shape (128,): as `class_of_pitch`, with the class of the nearest pitch that has one, the lower of
+        two, where there is none."""
+        known = np.flatnonzero(self.class_of_pitch != NO_CLASS)
+        nearest = np.abs(np.arange(128)[:, None] - known).argmin(axis=1)
+        return self.class_of_pitch[known[nearest]]
+
+    @cached_property
     def written_pitch(self) -> np.ndarray:
         """uint8, shape (drum,): the pitch that each class is written as."""
         return np.array([pitches[0] for pitches in self.pitches.values()], dtype=np.uint8)

@@ -1,72 +1,121 @@
 """Drum performances from MIDI files, and grooves to MIDI files."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import symusic
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from musicvae.drum_map import DrumMap
 from musicvae.groove import MAX_VELOCITY, DrumGroove
-from musicvae.midi_events import read_events
+from musicvae.midi_events import DRUM_CHANNEL, MidiError, MidiEvents, read_events
 
 TICKS_PER_QUARTER = 480
 DEFAULT_TEMPO = 120.0
 """What the MIDI standard assumes of a file without a tempo."""
+DEFAULT_METRE = (4, 4)
+"""What the MIDI standard assumes of a file without a time signature."""
 HIT_QUARTERS = 1 / 8
 """Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Performance:
-    """The drum hits of one MIDI file in file order, in ticks, before any grid.
+    """The drum hits of one piece ordered by time, then pitch, in ticks from its start, before any grid.
 
     Attributes:
-        tick: onset of each hit, counted from the start of the file.
+        tick: onset of each hit.
         pitch: MIDI pitch 0..127.
         velocity: MIDI velocity 1..127.
         ticks_per_quarter: the file's division.
-        tempo: quarter notes per minute at the start of the file.
-        metres: (tick, numerator, denominator) of each time signature; a file without one is in 4/4.
+        tempos: (tick, quarter notes per minute) of each tempo in order; the first holds from the start on.
+        metres: (tick, numerator, denominator) of each time signature in order; 4/4 holds before the first.
+        end: where the piece ends: the latest of its tracks' ends.
     """
 
     tick: Int64[np.ndarray, " hit"]
     pitch: UInt8[np.ndarray, " hit"]
     velocity: UInt8[np.ndarray, " hit"]
     ticks_per_quarter: int
-    tempo: float
-    metres: tuple[tuple[int, int, int], ...]
+    tempos: tuple[tuple[int, float], ...] = ((0, DEFAULT_TEMPO),)
+    metres: tuple[tuple[int, int, int], ...] = ((0, *DEFAULT_METRE),)
+    end: int = 0
+
+    def tempo_at(self, ticks: Int64[np.ndarray, " place"]) -> Float64[np.ndarray, " place"]:
+        """Quarter notes per minute in force at each tick; before the first tempo the first."""
+        in_force = np.searchsorted([tick for tick, _ in self.tempos], ticks, side="right") - 1
+        return np.array([tempo for _, tempo in self.tempos])[in_force.clip(min=0)]
 
 
 def read_performance(data: bytes) -> Performance:
-    """The hits on the drum channel (10) of a MIDI file, ordered by time, then pitch.
+    """The hits on the drum channel (10) of a MIDI file of one piece.
+
+    Raises:
+        MidiError: the bytes are not MIDI, damaged, or a format 2 file of several pieces.
+    """
+    performances = read_performances(data)
+    if len(performances) != 1:
+        raise MidiError(f"format 2 with {len(performances)} pieces; read_performances gives each")
+    return performances[0]
+
+
+def read_performances(
+    data: bytes,
+    *,
+    channels: Collection[int] = (DRUM_CHANNEL,),
+    drum_tracks: bool = False,
+    max_hits: int | None = None,
+) -> list[Performance]:
+    """The drum hits of each piece of a MIDI file: one piece, or in format 2 one for each track.
+
+    Args:
+        data: content of the file; a RIFF file around a MIDI file too.
+        channels: channels whose notes are hits in any track, counted from 1.
+        drum_tracks: whether tracks named like drums (drum, perc, kit, beat) count on every channel.
+        max_hits: most hits of all pieces together.
 
     Raises:
         MidiError: the bytes are not MIDI, or damaged.
+        TooManyHitsError: more than `max_hits`.
     """
-    events = read_events(data)
-    tick, pitch, velocity = np.array(events.hits, dtype=np.int64).reshape(-1, 3).T
-    order = np.lexsort((velocity, pitch, tick))
-    first = min((tick for tick, _ in events.tempos), default=0)
-    tempos = [tempo for tick, tempo in events.tempos if tick == first]  # of several in one tick the last holds
+    pieces = read_events(data, channels=channels, drum_tracks=drum_tracks, max_hits=max_hits)
+    return [_performance(piece) for piece in pieces]
+
+
+def _performance(events: MidiEvents) -> Performance:
+    order = np.lexsort((events.velocity, events.pitch, events.tick))
+    # Of several tempos or time signatures in one tick the last holds, wherever in it the tracks have them.
+    tempos = dict(sorted(events.tempos, key=_tick))
+    metres = {metre[0]: metre for metre in sorted(events.metres, key=_tick)}
     return Performance(
-        tick=tick[order],
-        pitch=pitch[order].astype(np.uint8),
-        velocity=velocity[order].astype(np.uint8),
+        tick=events.tick[order],
+        pitch=events.pitch[order],
+        velocity=events.velocity[order],
         ticks_per_quarter=events.division,
-        tempo=tempos[-1] if tempos else DEFAULT_TEMPO,
-        metres=tuple(sorted(events.metres)) or ((0, 4, 4),),
+        tempos=tuple(tempos.items()) or ((0, DEFAULT_TEMPO),),
+        metres=tuple(metres.values()) or ((0, *DEFAULT_METRE),),
+        end=events.end,
     )
 
 
+def _tick(event: tuple[Any, ...]) -> int:
+    return event[0]
+
+
 def performance_to_midi(performance: Performance) -> bytes:
-    """A performance as the bytes of a one-track MIDI file on the drum channel, each hit a 32nd note long."""
+    """A performance as the bytes of a one-track MIDI file on the drum channel, each hit a 32nd note long.
+
+    The file ends with its last event, whatever the performance's end.
+    """
+    import symusic  # takes a while to load, so only where MIDI is written
+
     duration = round(performance.ticks_per_quarter * HIT_QUARTERS)
     order = np.lexsort((performance.velocity, performance.pitch, performance.tick))
     score: Any = symusic.Score(performance.ticks_per_quarter)
-    score.tempos.append(symusic.Tempo(0, performance.tempo))
+    for tick, tempo in performance.tempos:
+        score.tempos.append(symusic.Tempo(tick, tempo))
     for tick, numerator, denominator in performance.metres:
         score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
     track: Any = symusic.Track("drums", 0, True)
@@ -97,7 +146,7 @@ def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
             pitch=drum_map.written_pitch[drum],
             velocity=np.rint(groove.velocity[step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY).astype(np.uint8),
             ticks_per_quarter=TICKS_PER_QUARTER,
-            tempo=groove.tempo,
+            tempos=((0, groove.tempo),),
             metres=((0, groove.grid.beats_per_bar, 4),),
         )
     )

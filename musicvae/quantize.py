@@ -1,10 +1,11 @@
 """Lays a drum performance on its own beat grid and cuts the grid into windows.
 
-The grid starts at tick 0 of the file, never at the first hit, and follows the file's ticks, so a tempo change moves no
-hit. A hit belongs to the nearest step. All arithmetic is on integers: the same file gives the same windows everywhere.
+The grid starts at tick 0 of the file, never at the first hit, and anew where the metre changes; it follows the file's
+ticks, so a tempo change moves no hit. A hit belongs to the nearest step. All arithmetic is on integers: the same file
+gives the same windows everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,87 +16,205 @@ from musicvae.grid import GridSpec
 from musicvae.groove import tokens_from_hits
 from musicvae.midi import Performance
 from musicvae.shards import OFFSET_UNITS, WindowBlock, WindowMeta
+from musicvae.stretches import Stretch, stretches_of
+
+
+@dataclass(frozen=True, slots=True)
+class GridStretch:
+    """Whole bars in a row in the grid's metre.
+
+    Attributes:
+        start: tick of its first bar line.
+        first_bar: bars of the file before it, in any metre.
+        bars: its bars, up to that of its last hit.
+        first_step: steps of the song before it.
+    """
+
+    start: int
+    first_bar: int
+    bars: int
+    first_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class BarCounts:
+    """What the bars of a performance came to; silent bars after the last hit of a stretch count nowhere.
+
+    Attributes:
+        file: bars from the start of the file to its last hit, in any metre, silent ones and cut ones too.
+        other_metre: bars in another metre than the grid's.
+        cut: bars of the grid's metre that a change cuts short.
+        unfinished: bars of a last hit that the file ends before, where such bars are not padded.
+    """
+
+    file: int
+    other_metre: int
+    cut: int
+    unfinished: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedSong:
-    """The hits of a whole file on the grid, at most one for each (step, drum), ordered by step and drum.
+    """The hits of a whole performance on the grid, at most one for each (step, drum), ordered by step and drum.
 
     Attributes:
         grid: what one window is.
         num_drums: number of drum classes.
-        step: steps since tick 0 of the file.
+        performance: what was quantized.
+        stretches: where the grid lies in the performance; its steps count on from each stretch to the next.
+        step: steps since the first bar line of the first stretch: since tick 0 in a file of one metre.
         drum: drum class.
         velocity: MIDI velocity 1..127.
         offset: distance from the step in 1/65536 of a step, early is negative.
-        tempo: quarter notes per minute at the start of the file.
+        bar_counts: bars on the grid and off it.
         doubled_hits: hits left out because a louder or earlier one has their (step, drum).
-        unknown_pitches: hits left out because the drum map has no class for their pitch, per pitch.
+        outside_hits: hits left out because they lie in no whole bar of the grid's metre.
+        unknown_pitches: hits whose pitch the drum map does not know, per pitch; left out, unless the nearest known
+            pitch stands in for theirs.
     """
 
     grid: GridSpec
     num_drums: int
+    performance: Performance
+    stretches: tuple[GridStretch, ...]
     step: Int64[np.ndarray, " hit"]
     drum: Int64[np.ndarray, " hit"]
     velocity: UInt8[np.ndarray, " hit"]
     offset: Int16[np.ndarray, " hit"]
-    tempo: float
+    bar_counts: BarCounts
     doubled_hits: int
+    outside_hits: int
     unknown_pitches: Mapping[int, int]
 
     @property
     def bars(self) -> int:
-        """Bars up to and including that of the last hit."""
-        return int(self.step[-1]) // self.grid.steps_per_bar + 1 if len(self.step) else 0
+        """Bars on the grid."""
+        return sum(stretch.bars for stretch in self.stretches)
 
     def windows(self, hop_bars: int = 1, *, source: str = "", style: str = "") -> WindowBlock:
-        """Every window of `grid.bars` whole bars, one each `hop_bars`; none if the song is shorter than a window.
+        """Every window of `grid.bars` bars in one stretch, one each `hop_bars`; none if all stretches are shorter.
 
-        Memory grows with the song's bars, so a caller with files of unknown origin limits `bars` first.
+        Memory grows with the song's bars, so a caller with files of unknown origin limits them first.
         """
-        per_bar, length = self.grid.steps_per_bar, self.grid.num_steps
+        per_bar, ticks_per_bar = self.grid.steps_per_bar, self.grid.beats_per_bar * self.performance.ticks_per_quarter
         velocity = np.zeros((self.bars * per_bar, self.num_drums), dtype=np.uint8)
         offset = np.zeros(velocity.shape, dtype=np.int16)
         velocity[self.step, self.drum] = self.velocity
         offset[self.step, self.drum] = self.offset
 
-        first_bars = np.arange(0, self.bars - self.grid.bars + 1, hop_bars)
-        rows = first_bars[:, None] * per_bar + np.arange(length)
+        steps, bars, ticks = [np.zeros(0, dtype=np.int64)], [], [np.zeros(0, dtype=np.int64)]
+        for stretch in self.stretches:
+            bar = np.arange(0, stretch.bars - self.grid.bars + 1, hop_bars)
+            steps.append(stretch.first_step + bar * per_bar)
+            bars += (stretch.first_bar + bar).tolist()
+            ticks.append(stretch.start + bar * ticks_per_bar)
+        rows = np.concatenate(steps)[:, None] + np.arange(self.grid.num_steps)
+        tempos = self.performance.tempo_at(np.concatenate(ticks)).tolist()
         return WindowBlock(
             tokens=tokens_from_hits(velocity > 0)[rows],
             velocity=velocity[rows],
             offset=offset[rows],
-            meta=[WindowMeta(source, int(bar), self.tempo, style) for bar in first_bars],
+            meta=[WindowMeta(source, bar, tempo, style) for bar, tempo in zip(bars, tempos, strict=True)],
         )
 
 
-def quantize(performance: Performance, grid: GridSpec, drum_map: DrumMap) -> QuantizedSong:
+def quantize(
+    performance: Performance,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    *,
+    nearest_pitch: bool = False,
+    pad_last_bar: bool = True,
+) -> QuantizedSong:
     """Moves each hit to the nearest step, a hit halfway between two to the later one; a beat is a quarter note.
 
-    Of two hits on one (step, drum) the louder stays, of equally loud ones the earlier.
+    Of two hits on one (step, drum) the louder stays, of equally loud ones the earlier. A hit belongs to the stretch
+    of its nearest step, so an early first beat stays with its bar.
+
+    Args:
+        performance: its metre is the grid's where it has `grid.beats_per_bar` quarter notes a bar.
+        nearest_pitch: whether an unknown pitch takes the class of the nearest known one.
+        pad_last_bar: whether the bar of the last hit counts although the file ends before the bar line.
     """
-    drum = drum_map.class_of_pitch[performance.pitch].astype(np.int64)
-    known = drum != NO_CLASS
-    pitches, counts = np.unique(performance.pitch[~known], return_counts=True)
-    drum, velocity = drum[known], performance.velocity[known]
+    unknown = drum_map.class_of_pitch[performance.pitch] == NO_CLASS
+    pitches, counts = np.unique(performance.pitch[unknown], return_counts=True)
+    known = np.flatnonzero(~unknown | nearest_pitch)
+    classes = drum_map.nearest_class_of_pitch if nearest_pitch else drum_map.class_of_pitch
+    tick, velocity = performance.tick[known], performance.velocity[known]
+    drum = classes[performance.pitch[known]].astype(np.int64)
 
     # In units of 1 / ticks_per_quarter of a step, floor(x + 1/2) is exact.
     unit = performance.ticks_per_quarter
-    position = performance.tick[known] * grid.steps_per_beat
+    stretches = stretches_of(performance.metres, unit)
+    starts = np.array([stretch.start for stretch in stretches])
+    number = np.searchsorted(starts - unit // (2 * grid.steps_per_beat), tick, side="right") - 1
+    position = (tick - starts[number]) * grid.steps_per_beat
     step = (2 * position + unit) // (2 * unit)
     offset = (2 * OFFSET_UNITS * (position - step * unit) + unit) // (2 * unit)
 
+    last_hits = np.flatnonzero(np.diff(number, append=-1))
+    played = [
+        _Played(stretches[at], at, int(tick[hit]), int(step[hit]) // grid.steps_per_bar + 1)
+        for at, hit in zip(number[last_hits].tolist(), last_hits.tolist(), strict=True)
+    ]
+    on_grid, bar_counts = _lay_out(played, performance, grid, pad_last_bar=pad_last_bar)
+    first_step, num_steps = np.zeros((2, len(stretches)), dtype=np.int64)
+    for at, stretch in on_grid.items():
+        first_step[at], num_steps[at] = stretch.first_step, stretch.bars * grid.steps_per_bar
+    inside = np.flatnonzero(step < num_steps[number])
+    step = (step + first_step[number])[inside]
+
+    drum, velocity, position = drum[inside], velocity[inside], position[inside]
     louder_then_earlier = np.lexsort((position, -velocity.astype(np.int64), drum, step))
     cell = (step * drum_map.num_drums + drum)[louder_then_earlier]
     kept = louder_then_earlier[np.diff(cell, prepend=-1) != 0]
     return QuantizedSong(
         grid=grid,
         num_drums=drum_map.num_drums,
+        performance=performance,
+        stretches=tuple(on_grid.values()),
         step=step[kept],
         drum=drum[kept],
         velocity=velocity[kept],
-        offset=offset[kept].astype(np.int16),
-        tempo=performance.tempo,
+        offset=offset[inside][kept].astype(np.int16),
+        bar_counts=bar_counts,
         doubled_hits=len(cell) - len(kept),
+        outside_hits=len(known) - len(inside),
         unknown_pitches=dict(zip(pitches.tolist(), counts.tolist(), strict=True)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """A stretch that has hits: its number, the tick of its last hit and, if its bars are the grid's, those up to there."""
+
+    stretch: Stretch
+    number: int
+    last_tick: int
+    grid_bars: int
+
+
+def _lay_out(
+    played: Sequence[_Played], performance: Performance, grid: GridSpec, *, pad_last_bar: bool
+) -> tuple[dict[int, GridStretch], BarCounts]:
+    """By their numbers the stretches in the grid's metre, one after the other; and what all bars came to."""
+    on_grid: dict[int, GridStretch] = {}
+    steps = file = other_metre = cut = unfinished = 0
+    for one in played:
+        stretch, bars = one.stretch, one.grid_bars
+        if (stretch.numerator, stretch.denominator) != (grid.beats_per_bar, 4):
+            bars = stretch.bars_until(max(one.last_tick, stretch.start), performance.ticks_per_quarter)[0] + 1
+            other_metre += bars
+            file = stretch.first_bar + bars
+            continue
+        file = stretch.first_bar + bars
+        if stretch.bars is None:
+            ends = stretch.bars_until(performance.end, performance.ticks_per_quarter)[0] >= bars
+            unfinished = int(not (ends or pad_last_bar))
+            bars -= unfinished
+        elif bars > stretch.bars:
+            cut += 1
+            bars = stretch.bars
+        on_grid[one.number] = GridStretch(stretch.start, stretch.first_bar, bars, steps)
+        steps += bars * grid.steps_per_bar
+    return on_grid, BarCounts(file, other_metre, cut, unfinished)

@@ -69,7 +69,7 @@ def play(strokes: list[Stroke], *, tempo: float, beats_per_bar: int, rng: np.ran
         pitch=pitch[heard].astype(np.uint8),
         velocity=np.rint(velocity[heard]).clip(1, 127).astype(np.uint8),
         ticks_per_quarter=TICKS_PER_QUARTER,
-        tempo=tempo,
+        tempos=((0, tempo),),
         metres=((0, beats_per_bar, 4),),
     )
 

@@ -202,7 +202,7 @@ def test_a_command_line_that_cannot_be_used_ends_with_2_and_leaves_nothing(
 def beat(*, bars: int = 4, metre: tuple[int, int] = (4, 4), pitch: int = 36) -> bytes:
     tick = np.arange(bars * 4, dtype=np.int64) * 480
     pitches = np.full(len(tick), pitch, dtype=np.uint8)
-    return performance_to_midi(Performance(tick, pitches, pitches, 480, 120.0, ((0, *metre),)))
+    return performance_to_midi(Performance(tick, pitches, pitches, 480, ((0, 120.0),), ((0, *metre),)))
 
 
 def melody() -> bytes:
