@@ -22,6 +22,7 @@ from preprocess.on_ray import TaskRunner
 from preprocess.parts import NO_SPLIT, PartSummary, read_windows
 from preprocess.plan import SplitPlan
 from preprocess.records import RecordSums, equal_files, gather_records, record_lines
+from preprocess.rejection import Reason
 from preprocess.report import REPORT_NAME, BuildReport
 from preprocess.report_page import PAGE_NAME, report_page
 from preprocess.settings import BuildSettings
@@ -231,7 +232,9 @@ def _too_little(
             "no file gave a window",
             expected="drum performances on channel 10, in 4/4, of at least one window's bars",
             found=f"{sums.seen} files, rejected: {reasons}",
-            likely="another kind of music, or drums on other channels",
+            likely="a bug of this program: please report it"
+            if sums.reasons[Reason.INTERNAL_ERROR] > rejected / 2
+            else "another kind of music, or drums on other channels",
             do=f"look at {path}, which names every file with its reason; reading.channels and reading.drum_tracks "
             "choose other notes",
         )

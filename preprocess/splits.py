@@ -1,18 +1,11 @@
-"""Which split a file belongs to, and which windows may not stand in theirs."""
+"""Which split a file belongs to."""
 
 import hashlib
 import posixpath
-from collections.abc import Mapping
-
-import numpy as np
-from jaxtyping import Bool, UInt64
 
 from musicvae.manifest import SPLITS, Split
 from preprocess.listing import SourceFile
 from preprocess.settings import SplitSettings
-
-PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train")
-"""A window that stands in two splits stays in the first of these: what is measured is never thinned for training."""
 
 
 def split_of(file: SourceFile, digest: int, settings: SplitSettings) -> Split:
@@ -45,16 +38,3 @@ def possible_splits(settings: SplitSettings) -> tuple[Split, ...]:
     """The splits that files without a given one can go to, in the manifest's order."""
     shares = {"train": 1.0, "validation": settings.validation_share, "test": settings.test_share}
     return tuple(split for split in SPLITS if shares[split] > 0)
-
-
-def crossing_windows(
-    hashes: Mapping[Split, UInt64[np.ndarray, " window"]],
-) -> dict[Split, Bool[np.ndarray, " window"]]:
-    """Marks the windows of each split that also stand in a split of higher precedence."""
-    crossing: dict[Split, np.ndarray] = {}
-    taken = np.zeros(0, dtype=np.uint64)
-    for split in PRECEDENCE:
-        if split in hashes:
-            crossing[split] = np.isin(hashes[split], taken)
-            taken = np.union1d(taken, hashes[split])
-    return crossing

@@ -1,0 +1,91 @@
+"""One process at a time works on a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from musicvae.errors import ConfigError
+from musicvae.folder_lock import DEAD_SECONDS, LOCK_NAME, hold_folder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from musicvae.folder_lock import hold_folder
+with hold_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def hold(folder: Path) -> None:
+    with hold_folder(folder):
+        pass
+
+
+def claim(folder: Path, host: str, *, seconds_ago: float) -> None:
+    """Leaves the folder as a holder on some machine would."""
+    (folder / LOCK_NAME).write_text(json.dumps({"host": host, "pid": 4}))
+    then = time.time() - seconds_ago
+    os.utime(folder / LOCK_NAME, (then, then))
+
+
+def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path, holder):
+    with pytest.raises(ConfigError, match=f"process {holder.pid} on "):
+        hold(tmp_path)
+
+
+def test_a_killed_holder_holds_nothing(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    hold(tmp_path)
+
+
+def test_it_can_be_held_again_and_again(tmp_path):
+    hold(tmp_path)
+    hold(tmp_path)
+
+
+def test_within_one_process_too_only_once(tmp_path):
+    with hold_folder(tmp_path), pytest.raises(ConfigError, match="in use"):
+        hold(tmp_path)
+
+
+def test_a_holder_on_another_machine_lives_as_long_as_it_is_heard_of(tmp_path):
+    claim(tmp_path, "another-machine", seconds_ago=DEAD_SECONDS / 2)
+    with pytest.raises(ConfigError, match="process 4 on another-machine"):
+        hold(tmp_path)
+    claim(tmp_path, "another-machine", seconds_ago=DEAD_SECONDS + 1)
+    hold(tmp_path)
+
+
+def test_where_the_file_system_knows_no_locks_the_sign_of_life_decides(tmp_path, monkeypatch):
+    def no_locks(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with hold_folder(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} on "):
+        hold(tmp_path)
+    hold(tmp_path)
+
+
+def test_a_torn_claim_is_no_claim(tmp_path):
+    (tmp_path / LOCK_NAME).write_text('{"host": "anoth')
+    hold(tmp_path)
