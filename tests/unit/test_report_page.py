@@ -139,7 +139,7 @@ def test_a_build_where_almost_nothing_happened():
         },
     ).text
     assert "None: every file gave windows." in text
-    assert "knows every pitch" in text
+    assert "knows every pitch that occurs" in text
     assert "All have their defaults." in text
 
 
