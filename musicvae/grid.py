@@ -1,6 +1,6 @@
 """The time grid that every groove lives on."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +12,8 @@ class GridSpec:
     steps_per_beat: int = 4
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 1:
+        for name in ("bars", "beats_per_bar", "steps_per_beat"):
+            if (value := getattr(self, name)) < 1:
                 raise ValueError(f"grid.{name} must be positive, found {value}")
 
     @property

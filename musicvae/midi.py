@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from jaxtyping import Float64, Int64, UInt8
 
 from musicvae.drum_map import DrumMap
 from musicvae.groove import MAX_VELOCITY, DrumGroove
-from musicvae.midi_events import DRUM_CHANNEL, MidiError, MidiEvents, read_events
+from musicvae.midi_events import DRUM_CHANNEL, MidiEvents, read_events
+from musicvae.midi_tracks import MidiError
 
 TICKS_PER_QUARTER = 480
 DEFAULT_TEMPO = 120.0
@@ -23,7 +25,7 @@ HIT_QUARTERS = 1 / 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Performance:
-    """The drum hits of one piece ordered by time, then pitch, in ticks from its start, before any grid.
+    """The drum hits of one piece in order of time, in ticks from its start, before any grid.
 
     Attributes:
         tick: onset of each hit.
@@ -33,6 +35,9 @@ class Performance:
         tempos: (tick, quarter notes per minute) of each tempo in order; the first holds from the start on.
         metres: (tick, numerator, denominator) of each time signature in order; 4/4 holds before the first.
         end: where the piece ends: the latest of its tracks' ends.
+
+    Raises:
+        ValueError: hits, tempos or time signatures that are not in order of time.
     """
 
     tick: Int64[np.ndarray, " hit"]
@@ -43,6 +48,13 @@ class Performance:
     metres: tuple[tuple[int, int, int], ...] = ((0, *DEFAULT_METRE),)
     end: int = 0
 
+    def __post_init__(self) -> None:
+        if (self.tick[1:] < self.tick[:-1]).any():
+            raise ValueError("hits must be in order of time")
+        for name, marks in (("tempos", self.tempos), ("metres", self.metres)):
+            if not marks or any(later[0] <= earlier[0] for earlier, later in pairwise(marks)):
+                raise ValueError(f"{name} must be there and in order of time, found {marks[:5]}")
+
     def tempo_at(self, ticks: Int64[np.ndarray, " place"]) -> Float64[np.ndarray, " place"]:
         """Quarter notes per minute in force at each tick; before the first tempo the first."""
         in_force = np.searchsorted([tick for tick, _ in self.tempos], ticks, side="right") - 1
@@ -50,7 +62,7 @@ class Performance:
 
 
 def read_performance(data: bytes) -> Performance:
-    """The hits on the drum channel (10) of a MIDI file of one piece.
+    """The hits on the drum channel (10) of a MIDI file of one piece, ordered by time, then pitch.
 
     Raises:
         MidiError: the bytes are not MIDI, damaged, or a format 2 file of several pieces.

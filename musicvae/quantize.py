@@ -5,6 +5,7 @@ ticks, so a tempo change moves no hit. A hit belongs to the nearest step. All ar
 gives the same windows everywhere.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,12 +137,12 @@ def quantize(
         nearest_pitch: whether an unknown pitch takes the class of the nearest known one.
         pad_last_bar: whether the bar of the last hit counts although the file ends before the bar line.
     """
-    unknown = drum_map.class_of_pitch[performance.pitch] == NO_CLASS
-    pitches, counts = np.unique(performance.pitch[unknown], return_counts=True)
-    known = np.flatnonzero(~unknown | nearest_pitch)
-    classes = drum_map.nearest_class_of_pitch if nearest_pitch else drum_map.class_of_pitch
-    tick, velocity = performance.tick[known], performance.velocity[known]
-    drum = classes[performance.pitch[known]].astype(np.int64)
+    drum = drum_map.class_of_pitch[performance.pitch].astype(np.int64)
+    unknown = performance.pitch[drum == NO_CLASS]
+    if nearest_pitch:
+        drum = drum_map.nearest_class_of_pitch[performance.pitch].astype(np.int64)
+    known = np.flatnonzero(drum != NO_CLASS)
+    drum, tick, velocity = drum[known], performance.tick[known], performance.velocity[known]
 
     # In units of 1 / ticks_per_quarter of a step, floor(x + 1/2) is exact.
     unit = performance.ticks_per_quarter
@@ -164,10 +165,10 @@ def quantize(
     inside = np.flatnonzero(step < num_steps[number])
     step = (step + first_step[number])[inside]
 
-    drum, velocity, position = drum[inside], velocity[inside], position[inside]
-    louder_then_earlier = np.lexsort((position, -velocity.astype(np.int64), drum, step))
-    cell = (step * drum_map.num_drums + drum)[louder_then_earlier]
-    kept = louder_then_earlier[np.diff(cell, prepend=-1) != 0]
+    drum, velocity = drum[inside], velocity[inside]
+    cell = step * drum_map.num_drums + drum
+    louder = np.lexsort((-velocity.astype(np.int16), cell))  # equally loud hits of a cell stay in the order of time
+    kept = louder[np.diff(cell[louder], prepend=-1) != 0]
     return QuantizedSong(
         grid=grid,
         num_drums=drum_map.num_drums,
@@ -180,13 +181,13 @@ def quantize(
         bar_counts=bar_counts,
         doubled_hits=len(cell) - len(kept),
         outside_hits=len(known) - len(inside),
-        unknown_pitches=dict(zip(pitches.tolist(), counts.tolist(), strict=True)),
+        unknown_pitches=dict(sorted(Counter(unknown.tolist()).items())),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    """A stretch that has hits: its number, the tick of its last hit and, if its bars are the grid's, those up to there."""
+    """A stretch that has hits: its number, the tick of its last hit, and the grid's bars up to that."""
 
     stretch: Stretch
     number: int

@@ -9,7 +9,8 @@ import numpy as np
 
 from musicvae.drum_map import DrumMap
 from musicvae.midi import DEFAULT_METRE, Performance, read_performances
-from musicvae.midi_events import MidiError, SmpteError, TooManyHitsError
+from musicvae.midi_events import TooManyHitsError
+from musicvae.midi_tracks import MidiError, SmpteError
 from musicvae.quantize import QuantizedSong, quantize
 from musicvae.shards import WindowBlock
 from preprocess.filters import filter_windows
@@ -125,9 +126,8 @@ def convert(
     if longest < grid.bars:
         return rejected(Reason.TOO_SHORT, f"{longest} bars, a window has {grid.bars}")
 
-    windows = WindowBlock.joined(
-        [song.windows(settings.window.hop_bars, source=name, style=style) for name, song in songs.items()]
-    )
+    blocks = [song.windows(settings.window.hop_bars, source=name, style=style) for name, song in songs.items()]
+    windows = blocks[0] if len(blocks) == 1 else WindowBlock.joined(blocks)
     kept, filtered = filter_windows(windows, settings.filters, grid)
     counts = replace(counts, filtered=filtered)
     if not kept.any():
