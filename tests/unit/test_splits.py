@@ -1,46 +1,68 @@
-"""Which split a file belongs to, and which windows may not stand in theirs."""
+"""Which split a file belongs to."""
 
-import hashlib
+from collections import Counter
 
-import numpy as np
+import pytest
 
-from preprocess.splits import crossing_windows, split_of_content
+from preprocess.content import content_digest
+from preprocess.listing import FilePlace, SourceFile
+from preprocess.settings import SplitSettings
+from preprocess.splits import possible_splits, split_of
 
-
-def key(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()
-
-
-def test_about_a_fifth_of_the_files_is_validation():
-    splits = [split_of_content(key(number), 0.2) for number in range(20_000)]
-    assert abs(splits.count("validation") / len(splits) - 0.2) < 0.01
-    assert set(splits) == {"train", "validation"}
+FILES = 20_000
 
 
-def test_the_content_alone_decides():
-    assert split_of_content(key(3), 0.2) == split_of_content(key(3), 0.2)
-    assert {split_of_content(key(number), 0.0) for number in range(100)} == {"train"}
+def file(number: int, **known) -> SourceFile:
+    return SourceFile(f"folder {number // 4}/{number}.mid", FilePlace("/x"), group=f"song {number // 3}", **known)
 
 
-def test_a_larger_share_only_moves_files_into_validation():
-    for number in range(500):
-        if split_of_content(key(number), 0.2) == "validation":
-            assert split_of_content(key(number), 0.4) == "validation"
+def splits(numbers=range(FILES), **settings) -> list[str]:
+    parsed = SplitSettings(**settings)
+    return [split_of(file(number), content_digest(b"%d" % number), parsed) for number in numbers]
 
 
-def test_train_loses_to_validation_and_test_and_validation_to_test():
-    crossing = crossing_windows(
-        {
-            "train": np.array([1, 2, 3, 1], dtype=np.uint64),
-            "validation": np.array([2, 4, 5], dtype=np.uint64),
-            "test": np.array([3, 4, 4], dtype=np.uint64),
-        }
-    )
-    assert crossing["train"].tolist() == [False, True, True, False]
-    assert crossing["validation"].tolist() == [False, True, False]
-    assert crossing["test"].tolist() == [False, False, False]
+@pytest.mark.parametrize("group", ["file", "folder", "column"])
+@pytest.mark.parametrize("shares", [(0.2, 0.0), (0.2, 0.1), (0.05, 0.5), (0.0, 0.3)])
+def test_shares_come_out_as_asked(group, shares):
+    validation, test = shares
+    found = Counter(splits(group=group, validation_share=validation, test_share=test))
+    assert abs(found["validation"] / FILES - validation) < 0.02
+    assert abs(found["test"] / FILES - test) < 0.02
+    assert set(found) == set(possible_splits(SplitSettings(validation_share=validation, test_share=test)))
 
 
-def test_repeats_within_a_split_stay():
-    crossing = crossing_windows({"train": np.array([7, 7], dtype=np.uint64), "validation": np.zeros(0, np.uint64)})
-    assert not crossing["train"].any()
+@pytest.mark.parametrize(("group", "together"), [("folder", 4), ("column", 3)])
+def test_a_group_is_never_torn_apart(group, together):
+    found = splits(range(1200), group=group, test_share=0.2)
+    assert all(len(set(found[start : start + together])) == 1 for start in range(0, 1200, together))
+    assert len(set(found)) == 3
+
+
+def test_files_at_the_top_are_one_folder():
+    settings = SplitSettings(group="folder")
+    assert len({split_of(SourceFile(f"{n}.mid", FilePlace("/x")), n, settings) for n in range(50)}) == 1
+
+
+def test_the_content_alone_decides_where_each_file_is_a_group():
+    settings = SplitSettings()
+    assert split_of(file(1), 7, settings) == split_of(file(900), 7, settings)
+
+
+def test_the_split_that_a_collection_gives_stands():
+    for split in ("train", "validation", "test"):
+        assert split_of(file(1, split=split), 7, SplitSettings(validation_share=0.99)) == split
+
+
+def test_the_seed_draws_anew():
+    one, other = splits(range(2000), seed=0), splits(range(2000), seed=1)
+    both = sum(a == b == "validation" for a, b in zip(one, other, strict=True))
+    assert 0.02 < both / 2000 < 0.06
+
+
+def test_a_larger_share_only_moves_files_into_its_split():
+    before = splits(range(2000), validation_share=0.2, test_share=0.2)
+    more_validation = splits(range(2000), validation_share=0.4, test_share=0.2)
+    more_test = splits(range(2000), validation_share=0.2, test_share=0.4)
+    for old, validation, test in zip(before, more_validation, more_test, strict=True):
+        assert validation == old or (old, validation) == ("train", "validation")
+        assert test == old or (old, test) == ("train", "test")
