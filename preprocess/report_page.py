@@ -136,7 +136,7 @@ def _tiles(report: BuildReport) -> list[tuple[str, str]]:
         (_count(report.accepted), f"accepted, {percent(report.accepted, report.seen) or 'of none'}"),
         (_count(sum(report.windows.values())), "windows"),
         (_count(hits), "hits in them"),
-        (percent(_lost_hits(report), report.hits) or "none", "of all hits read are left out"),
+        (percent(_lost_hits(report), report.hits) or "none", "of hits are left out"),
         (_count(sum(report.shards.values())), "shards"),
     ]
 

@@ -106,7 +106,10 @@ def test_the_same_build_gives_the_same_page():
 
 def test_bars_stay_within_their_space():
     parsed = page()
-    spans = [re.fullmatch(r"left:([\d.]+)%;width:([\d.]+)%", value) for name, value in parsed.attributes]
+    spans = [
+        re.fullmatch(r"left:min\(([\d.]+)%, calc\(100% - 2px\)\);width:([\d.]+)%", value)
+        for name, value in parsed.attributes
+    ]
     found = [(float(span[1]), float(span[2])) for span in spans if span]
     assert len(found) > 20
     assert all(start + width <= 100.01 for start, width in found)
