@@ -15,9 +15,10 @@ from preprocess.settings import BuildSettings, WindowSettings
 CURES = {
     Reason.TOO_LARGE: "cut the bars that are meant out of it",
     Reason.NOT_MIDI: "export the drums as a standard MIDI file (.mid)",
+    Reason.SMPTE: "export the drums with ticks of a quarter note, not with time code",
     Reason.NO_DRUMS: "move the drums to channel 10, which MIDI keeps for them, at their General MIDI pitches",
-    Reason.METRE: "take a file in 4/4: the model knows no other metre",
-    Reason.TOO_SHORT: "repeat the groove in the file until it fills a window",
+    Reason.METRE: "take a file with bars in 4/4: the model knows no other metre",
+    Reason.TOO_SHORT: "repeat the groove in the file until it fills a window, without a change of metre",
 }
 
 
@@ -26,7 +27,7 @@ def windows_of_file(path: Path, grid: GridSpec, drum_map: DrumMap) -> WindowBloc
 
     Raises:
         ConfigError: the file cannot be read.
-        DataError: it is no MIDI file, has no drums, is not in 4/4 or shorter than a window.
+        DataError: it is no MIDI file, has no drums, or no stretch in 4/4 as long as a window.
     """
     settings = BuildSettings(
         window=WindowSettings(bars=grid.bars, hop_bars=grid.bars, steps_per_beat=grid.steps_per_beat)

@@ -152,11 +152,13 @@ def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
     first_tick = np.ceil((step - 0.5) * ticks_per_step).clip(min=0)
     last_tick = np.ceil((step + 0.5) * ticks_per_step) - 1
     tick = np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(first_tick, last_tick)
+    velocity = np.rint(groove.velocity[step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY)
+    order = np.argsort(tick, kind="stable")
     return performance_to_midi(
         Performance(
-            tick=tick.astype(np.int64),
-            pitch=drum_map.written_pitch[drum],
-            velocity=np.rint(groove.velocity[step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY).astype(np.uint8),
+            tick=tick[order].astype(np.int64),
+            pitch=drum_map.written_pitch[drum[order]],
+            velocity=velocity[order].astype(np.uint8),
             ticks_per_quarter=TICKS_PER_QUARTER,
             tempos=((0, groove.tempo),),
             metres=((0, groove.grid.beats_per_bar, 4),),

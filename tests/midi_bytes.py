@@ -7,11 +7,23 @@ Event = tuple[int, bytes]
 DRUM_CHANNEL = 9
 
 
-def midi_file(*tracks: Iterable[Event], division: int = 480) -> bytes:
-    """A format 1 file with one chunk a track."""
-    chunks = [_chunk(b"MTrk", _track(sorted(track, key=lambda event: event[0]))) for track in tracks]
-    header = (1).to_bytes(2, "big") + len(chunks).to_bytes(2, "big") + division.to_bytes(2, "big")
-    return b"".join([_chunk(b"MThd", header), *chunks])
+def midi_file(*tracks: Iterable[Event], division: int = 480, kind: int = 1) -> bytes:
+    """A file with one chunk a track; of format 1 unless said otherwise."""
+    bodies = [_track(sorted(track, key=lambda event: event[0])) for track in tracks]
+    return raw_file(*bodies, division=division, kind=kind)
+
+
+def raw_file(*bodies: bytes, division: int = 480, kind: int = 1) -> bytes:
+    """A file whose tracks hold the given bytes, whatever they are."""
+    header = kind.to_bytes(2, "big") + len(bodies).to_bytes(2, "big") + division.to_bytes(2, "big")
+    return b"".join([_chunk(b"MThd", header), *(_chunk(b"MTrk", body) for body in bodies)])
+
+
+def riff_file(midi: bytes, *chunks_before: tuple[bytes, bytes]) -> bytes:
+    """A MIDI file wrapped in RIFF, after chunks of (name, content); RIFF chunks are padded to even lengths."""
+    chunks = [*chunks_before, (b"data", midi)]
+    body = b"RMID" + b"".join(name + len(c).to_bytes(4, "little") + c + b"\0" * (len(c) % 2) for name, c in chunks)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
 def hit(tick: int, pitch: int, velocity: int = 100, length: int = 60, channel: int = DRUM_CHANNEL) -> list[Event]:
@@ -28,6 +40,15 @@ def tempo(tick: int, quarters_per_minute: float) -> Event:
 
 def metre(tick: int, numerator: int, denominator: int) -> Event:
     return tick, bytes([0xFF, 0x58, 4, numerator, denominator.bit_length() - 1, 24, 8])
+
+
+def track_name(text: bytes) -> Event:
+    return 0, b"\xff\x03" + bytes([len(text)]) + text
+
+
+def marker(tick: int) -> Event:
+    """Something that makes no sound; the last event of a track is where the track ends."""
+    return tick, b"\xff\x06\x01x"
 
 
 def _track(events: list[Event]) -> bytes:

@@ -18,10 +18,13 @@ KICK, SNARE, UNKNOWN = 36, 38, 20
 STEP = TICKS_PER_QUARTER // 4
 
 
-def performance(*hits: tuple[int, int, int], division: int = TICKS_PER_QUARTER) -> Performance:
-    """Hits of (tick, pitch, velocity)."""
-    tick, pitch, velocity = np.array(hits, dtype=np.int64).reshape(-1, 3).T
-    return Performance(tick, pitch.astype(np.uint8), velocity.astype(np.uint8), division, 120.0, ((0, 4, 4),))
+def performance(
+    *hits: tuple[int, int, int], division: int = TICKS_PER_QUARTER, metre: tuple[int, int] = (4, 4), end: int = 0
+) -> Performance:
+    """Hits of (tick, pitch, velocity) in any order."""
+    tick, pitch, velocity = np.array(sorted(hits), dtype=np.int64).reshape(-1, 3).T
+    pitch, velocity = pitch.astype(np.uint8), velocity.astype(np.uint8)
+    return Performance(tick, pitch, velocity, division, metres=((0, *metre),), end=end)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,30 @@ def test_unknown_pitches_are_dropped_and_counted_by_pitch():
     assert song.drum.tolist() == [0]
 
 
+def test_the_nearest_known_pitch_stands_in_if_asked_and_is_still_named():
+    hits = performance((0, UNKNOWN, 9), (480, 127, 9), (960, KICK, 9))
+    song = quantize(hits, GRID, GENERAL_MIDI, nearest_pitch=True)
+    assert song.unknown_pitches == {UNKNOWN: 1, 127: 1}
+    # 20 lies between 22 (closed hi-hat) and nothing below, 127 is nearest to 87 (mid tom).
+    assert song.drum.tolist() == [2, 5, 0]
+
+
+def test_a_last_bar_that_the_file_does_not_finish_counts_only_if_padded():
+    hits, bar = [(beat * 480, KICK, 9) for beat in range(14)], 4 * 480
+    for end, bars in [(0, 3), (4 * bar - 1, 3), (4 * bar, 4), (9 * bar, 4)]:
+        assert quantize(performance(*hits, end=end), GRID, GENERAL_MIDI).bars == 4
+        song = quantize(performance(*hits, end=end), GRID, GENERAL_MIDI, pad_last_bar=False)
+        assert (song.bars, song.bar_counts.unfinished, song.outside_hits) == (bars, 4 - bars, 2 * (4 - bars))
+
+
+def test_hits_out_of_order_are_no_performance():
+    pitch = np.full(2, KICK, dtype=np.uint8)
+    with pytest.raises(ValueError, match="in order of time"):
+        Performance(np.array([5, 0]), pitch, pitch, 480)
+    with pytest.raises(ValueError, match="metres must be there and in order"):
+        Performance(np.array([0, 5]), pitch, pitch, 480, metres=((7, 4, 4), (7, 3, 4)))
+
+
 def test_bars_reach_to_the_last_known_hit():
     bar = 4 * TICKS_PER_QUARTER
     assert quantize(performance((0, KICK, 9)), GRID, GENERAL_MIDI).bars == 1
@@ -88,7 +115,7 @@ def test_a_song_shorter_than_a_window_gives_none():
 
 def test_a_grid_of_other_lengths():
     grid = GridSpec(bars=2, beats_per_bar=3, steps_per_beat=3)
-    song = quantize(performance((0, KICK, 9), (6 * 480 - 160, SNARE, 9)), grid, GENERAL_MIDI)
+    song = quantize(performance((0, KICK, 9), (6 * 480 - 160, SNARE, 9), metre=(3, 4)), grid, GENERAL_MIDI)
     windows = song.windows()
     assert windows.tokens.shape == (1, 18)
     assert windows.tokens[0, 0] == 1
