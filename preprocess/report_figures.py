@@ -12,6 +12,8 @@ from musicvae.window_statistics import MOST_HITS, OFFSET_BINS, TEMPO_EDGES, Wind
 VELOCITIES_OF_A_BIN = 8
 MOST_RULES = 4
 """Horizontal rules of a histogram, at most."""
+MOST_TICKS = 8
+"""Labels of its other axis, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +173,24 @@ def _histogram(
     rule = _rule(max((float(series.max(initial=0)) for series in shares.values()), default=0.0))
     top = rule * max(1, -(-max((float(s.max(initial=0)) for s in shares.values()), default=0.0) // rule))
     inside = [(place - low, label) for place, label in ticks if low <= place <= high]
-    every = -(-len(inside) // 8)
     return Histogram(
         name,
         about,
         tuple(bins[low:high]),
         {split: tuple((100 * series / top).tolist()) for split, series in shares.items()},
         {split: tuple(percent(share, 1) for share in series.tolist()) for split, series in shares.items()},
-        tuple(Tick(100 * place / (high - low), label) for place, label in inside[::every]),
+        tuple(Tick(100 * place / (high - low), label) for place, label in _thinned(inside)),
         tuple(Tick(100 * place * rule / top, f"{100 * place * rule:g}%") for place in range(1, round(top / rule) + 1)),
     )
+
+
+def _thinned(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Every tick if they are few, else those at round numbers: labels are whole numbers then."""
+    every = next(step for step in (1, 2, 5, 10, 20) if len(ticks) <= MOST_TICKS * step)
+    if every == 1:
+        return ticks
+    unit = int(ticks[1][1]) - int(ticks[0][1])
+    return [(place, label) for place, label in ticks if int(label) % (unit * every) == 0]
 
 
 def _rule(highest: float) -> float:
