@@ -1,6 +1,6 @@
 """What the driver knows of every file: a few bytes each, and 8 bytes a window, however large the collection is."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -85,7 +85,7 @@ class Ledger:
             if drop_repeated:
                 repeated[split] = self._drop_repeated(split, kept)
             if split != PRECEDENCE[-1]:
-                taken = np.union1d(taken, self._hashes(self._rows(split)))
+                taken = self._with_hashes(taken, split)
         return Kept(kept, left_out, repeated)
 
     def _rows(self, split: Split) -> Iterator[tuple[int, Int64[np.ndarray, " row"]]]:
@@ -93,12 +93,21 @@ class Ledger:
         code = SPLITS.index(split)
         return ((part, np.flatnonzero(self.split_of_windows(part) == code)) for part in range(len(self.summaries)))
 
-    def _hashes(self, rows: Iterable[tuple[int, np.ndarray]]) -> UInt64[np.ndarray, " window"]:
-        return np.concatenate([self.summaries[part].hashes[own] for part, own in rows])
+    def _with_hashes(self, taken: np.ndarray, split: Split) -> UInt64[np.ndarray, " window"]:
+        """`taken` and the hashes of a split in ascending order, gathered in place: this is the driver's peak."""
+        own = int(self.windows[self.split == SPLITS.index(split)].sum())
+        gathered = np.empty(len(taken) + own, dtype=np.uint64)
+        end = 0
+        for part, rows in self._rows(split):
+            gathered[end : end + len(rows)] = self.summaries[part].hashes[rows]
+            end += len(rows)
+        gathered[end:] = taken
+        gathered.sort()
+        return gathered
 
     def _drop_repeated(self, split: Split, kept: Sequence[np.ndarray]) -> int:
         standing = [(part, own[kept[part][own]]) for part, own in self._rows(split)]
-        hashes = self._hashes(standing)
+        hashes = np.concatenate([self.summaries[part].hashes[own] for part, own in standing])
         again = np.ones(len(hashes), dtype=bool)
         again[np.unique(hashes, return_index=True)[1]] = False
         ends = np.cumsum([len(own) for _, own in standing])
