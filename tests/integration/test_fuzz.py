@@ -1,0 +1,226 @@
+"""Whatever lies in a folder or an archive: every file is accounted for, and what is sound is used as if it were alone.
+
+Everything here is decided by a seed, which is printed with a failure; FUZZ_SEED=N runs the tests with another one.
+"""
+
+import json
+import os
+import posixpath
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from musicvae.errors import DataError
+from musicvae.manifest import ShardManifest
+from musicvae.shards import read_shard
+from preprocess.archive_source import open_archive
+from preprocess.content import read_source, stamp
+from preprocess.demo_corpus import write_demo_corpus
+from preprocess.listing import printable
+from preprocess.settings import BuildSettings, LimitSettings
+from tests.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
+from tests.commands import ok, run_job
+from tests.midi_mutator import (
+    MUTATIONS,
+    Mutant,
+    cut,
+    flip_bits,
+    junk_after,
+    lose_a_stretch,
+    mutants,
+    overwrite_a_stretch,
+    repeat_a_stretch,
+)
+from tests.odd_names import odd_names
+
+NEVER = {"internal-error", "timeout", "memory", "worker-died"}
+"""What no file ends as that is merely broken, absurd or hostile."""
+ONE_SPLIT = "split.validation_share=0"
+"""Two splits would take windows from each other where a mutant keeps some of its original's."""
+QUICK, SLOW, SOAK = len(MUTATIONS), 100, 500
+FROM_GROOVE = 40
+"""Every so-manieth of GMD's files."""
+
+SUFFIXES = ("zip", "tar", "tar.gz", "tar.xz")
+ARCHIVE_DAMAGES = (cut, flip_bits, overwrite_a_stretch, lose_a_stretch, repeat_a_stretch, junk_after)
+
+Windows = dict[str, list[tuple[Any, ...]]]
+"""Of each file, by name, everything in its windows."""
+
+
+def seeds() -> list[int]:
+    """The seeds of the slow tests; in a soak some that nobody has tried."""
+    if "FUZZ_SEED" in os.environ:
+        return [int(os.environ["FUZZ_SEED"])]
+    return [1, 2, *(secrets.randbits(32) for _ in range(3))] if "SOAK" in os.environ else [1]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build of a collection came to."""
+
+    report: dict[str, Any]
+    windows: Windows
+
+    @property
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in self.report["outcomes"]}
+
+
+def build(source: Path, out: Path, workers: int) -> Built:
+    """Runs the command as users do; it must succeed, account for each file once, and write nothing but its output."""
+    before = everything_under(out.parent)
+    ok(run_job("build_shards", "--source", source, "--out", out, "--workers", workers, ONE_SPLIT, timeout=1800))
+    report = json.loads((out / "report.json").read_text())
+    names = [row["name"] for row in report["outcomes"]]
+    assert len(names) == len(set(names)) == report["seen"] == report["accepted"] + sum(report["rejected"].values())
+    after = {path: status for path, status in everything_under(out.parent).items() if not path.is_relative_to(out)}
+    assert after == before
+    return Built(report, windows_of(out))
+
+
+def everything_under(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def windows_of(shards: Path) -> Windows:
+    manifest = ShardManifest.read(shards)
+    windows: Windows = {}
+    for entry in manifest.split("train").shards:
+        block = read_shard(shards, entry, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        for meta, *arrays in zip(block.meta, block.tokens, block.velocity, block.offset, strict=True):
+            content = (meta.bar, meta.tempo, meta.style, *(array.tobytes() for array in arrays))
+            windows.setdefault(meta.source, []).append(content)
+    return windows
+
+
+def sound_files(folder: Path, rng: Random) -> dict[str, bytes]:
+    """Performances that stand among the others by name: the demo corpus, and GMD where it is."""
+    write_demo_corpus(folder, performances=30, seed=rng.randrange(1000))
+    paths = (
+        sorted(folder.glob("*.mid")) + sorted(Path(os.environ.get("GROOVE_DIR", folder)).rglob("*.mid"))[::FROM_GROOVE]
+    )
+    letters = (rng.choice("+9BKTbkt{ß本") for _ in paths)
+    return {
+        f"{letter} {number}.mid": path.read_bytes()
+        for number, (letter, path) in enumerate(zip(letters, paths, strict=True))
+    }
+
+
+def write_files(folder: Path, files: Mapping[bytes, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Sound files, what they come to alone, and others to put beside them.
+
+    Attributes:
+        sound: by name.
+        alone: a build of the sound ones.
+        mutants: the others.
+    """
+
+    sound: Mapping[str, bytes]
+    alone: Built
+    mutants: list[Mutant]
+    seed: int
+
+    @classmethod
+    def make(cls, folder: Path, count: int, seed: int) -> "Collection":
+        print(f"FUZZ_SEED={seed}")
+        sound = sound_files(folder / "originals", Random(seed))
+        source = write_files(folder / "alone", {name.encode(): data for name, data in sound.items()})
+        alone = build(source, folder / "alone.out", workers=0)
+        assert len(alone.windows) > 20
+        return cls(sound, alone, mutants(list(sound.values()), count, seed), seed)
+
+    def check(self, mixed: Built, others: set[str]) -> None:
+        """The sound files come out as they do alone, and the others are accounted for beside them."""
+        outcomes = mixed.outcomes
+        assert outcomes.keys() == self.sound.keys() | others
+        assert {name: outcomes[name] for name in self.sound} == self.alone.outcomes
+        assert {name: mixed.windows[name] for name in self.alone.windows} == self.alone.windows
+        assert not [row for row in mixed.report["outcomes"] if row.get("reason") in NEVER]
+
+
+def check_folder(folder: Path, collection: Collection) -> None:
+    """Mutants under odd names among sound files: the same for any number of workers."""
+    names = odd_names(len(collection.mutants), Random(collection.seed))
+    others = dict(zip(names, collection.mutants, strict=True))
+    write_files(folder / "mixed", {name.encode(): data for name, data in collection.sound.items()})
+    write_files(folder / "mixed", {name: mutant.data for name, mutant in others.items()})
+    first, second = (build(folder / "mixed", folder / f"{workers}.out", workers) for workers in (0, 2))
+    assert first == second
+    collection.check(first, {printable(os.fsdecode(name)) for name in others})
+    bytes_lost = [row for row in first.report["outcomes"] if row.get("reason") in ("unreadable", "duplicate-file")]
+    assert not bytes_lost, "every one of them can be read and has a content of its own"
+
+
+def check_archive(folder: Path, collection: Collection, suffix: str) -> None:
+    """Damaged and odd members among sound ones, some under names that lead out of any folder."""
+    rng = Random(f"{collection.seed} {suffix}")
+    names = [f"{number}.mid" for number in range(len(collection.mutants))]
+    escapes = dict(enumerate([*DANGEROUS_NAMES, f"{folder}/escaped.mid"]))
+    names = [escapes.get(number, name) for number, name in enumerate(names)]
+    spoiled = {name: mutant.data for name, mutant in zip(names, collection.mutants, strict=True)}
+    pack = zip_of if suffix == "zip" else partial(tar_of, packing=suffix.removeprefix("tar").removeprefix("."))
+    archive = folder / f"mixed.{suffix}"
+    archive.write_bytes(pack(collection.sound, spoiled, rng))
+    mixed = build(archive, folder / f"{suffix}.out", workers=0)
+    collection.check(mixed, {posixpath.normpath(name) for name in names})
+
+
+def check_damaged_archive(folder: Path, collection: Collection, suffix: str, times: int) -> None:
+    """An archive that is itself damaged anywhere is refused in words, or every member in it is accounted for."""
+    for number in range(times):
+        rng = Random(f"{collection.seed} {suffix} {number}")
+        archive = folder / f"damaged.{suffix}"
+        archive.write_bytes(rng.choice(ARCHIVE_DAMAGES)((folder / f"mixed.{suffix}").read_bytes(), rng))
+        try:
+            source = open_archive(archive, BuildSettings(), spool=folder / "spool")
+        except DataError:
+            continue
+        names = [file.name for file in source.files]
+        assert len(names) == len(set(names)) > 0
+        for file in source.files:
+            assert stamp(file)
+            read_source(file, LimitSettings())
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> Collection:
+    return Collection.make(tmp_path_factory.mktemp("quick"), QUICK, int(os.environ.get("FUZZ_SEED", "0")))
+
+
+def test_every_mutation_once(quick, tmp_path):
+    check_folder(tmp_path, quick)
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
+def test_archives(quick, tmp_path, suffix):
+    check_archive(tmp_path, quick, suffix)
+    check_damaged_archive(tmp_path, quick, suffix, times=20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", seeds())
+def test_any_files(tmp_path, seed):
+    collection = Collection.make(tmp_path, SOAK if "SOAK" in os.environ else SLOW, seed)
+    check_folder(tmp_path, collection)
+    for suffix in SUFFIXES:
+        check_archive(tmp_path, collection, suffix)
+        check_damaged_archive(tmp_path, collection, suffix, times=20)
+    # Hundreds of megabytes that pytest would keep; after a failure they are still there.
+    shutil.rmtree(tmp_path)
