@@ -19,7 +19,7 @@ MEMBER_CHUNK = 4096
 ABSENT = "absent"
 ENCRYPTED = 0x1
 """The bit in the flags of a zip's member."""
-LOCAL_HEADER = struct.Struct("<4s22xHH")
+LOCAL_HEADER = struct.Struct("<26xHH")
 """Of a zip's member: what matters are the lengths of the name and of the extra field, after which its bytes begin."""
 LOCAL_MAGIC = b"PK\x03\x04"
 MACHINE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
@@ -112,7 +112,7 @@ def _read_span(path: str, offset: int, size: int, max_bytes: int) -> bytes:
 
 def _read_member(place: ZipPlace, max_bytes: int) -> bytes:
     """A member of a zip; what it declares of itself is not trusted."""
-    if place.offset == NOWHERE:
+    if place.offset < 0:
         raise _UnreadableError("not in the archive")
     _check_size(place.size, max_bytes)
     if place.flags & ENCRYPTED:
@@ -124,9 +124,10 @@ def _read_member(place: ZipPlace, max_bytes: int) -> bytes:
     try:
         with Path(place.archive).open("rb") as file:
             file.seek(place.offset)
-            magic, name_bytes, extra_bytes = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-            if magic != LOCAL_MAGIC:
+            header = file.read(LOCAL_HEADER.size)
+            if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_MAGIC):
                 raise _UnreadableError("damaged: no header where the directory of the archive says")
+            name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
             file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
             with zipfile.ZipExtFile(file, "r", info) as member:
                 return b"".join(iter(lambda: member.read(MEMBER_CHUNK), b""))

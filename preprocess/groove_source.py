@@ -110,7 +110,7 @@ def _download() -> Path:
             "the Groove MIDI Dataset cannot be downloaded",
             expected=f"{GROOVE_URL} with sha256 {GROOVE_SHA256[:12]}...",
             found=f"{type(error).__name__}: {error}",
-            likely="no network from this machine",
+            likely="no network from this machine, or something on the way that answers in its place",
             do=f"copy the zip here and set GROOVE_DIR to it, or to the folder that holds its {GROOVE_TABLE}",
         ) from None
     return Path(file).absolute()
