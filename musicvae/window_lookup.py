@@ -52,4 +52,3 @@ def find_windows(folder: Path, manifest: ShardManifest, split: str, ids: Sequenc
             row = i - int(starts[shard])
             found[i] = FoundWindow(split, i, windows.meta[row], windows.groove(row, manifest.grid))
     return [found[i] for i in ids]
-
