@@ -56,7 +56,7 @@ def test_every_pitch_is_known_and_hardly_a_hit_is_lost(conversions):
 
 
 def test_performances_differ_from_each_other(windows):
-    hashes = [set(window_hashes(block).tolist()) for block in windows]
+    hashes = [set(window_hashes(block.tokens).tolist()) for block in windows]
     every = [window for one in hashes for window in one]
     assert len(set(every)) > 0.98 * len(every)
 
