@@ -32,7 +32,7 @@ class Mutant:
 
 
 def mutants(originals: Sequence[bytes], count: int, seed: int) -> list[Mutant]:
-    """`count` files of different content, none of it an original's; each mutation once before one comes again."""
+    """`count` files of different content, none of it an original's; each mutation comes once before any comes again."""
     taken = set(originals)
     made: list[Mutant] = []
     attempt = 0
