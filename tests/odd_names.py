@@ -38,11 +38,10 @@ SUFFIXES = (".mid", ".MID", ".midi", ".kar", ".rmi")
 
 
 def odd_names(count: int, rng: Random) -> list[bytes]:
-    """Different paths; as many as there are combinations at most.
-
-    Raises:
-        ValueError: more than that.
-    """
+    """Different paths, all stems side by side in one folder before the next; no more than there are combinations."""
     stems = [stem.encode() for stem in STEMS] + list(BYTES)
-    names = [folder.encode() + stem + suffix.encode() for folder, stem, suffix in product(FOLDERS, stems, SUFFIXES)]
-    return rng.sample(names, count)
+    places = list(product(FOLDERS, SUFFIXES))
+    rng.shuffle(places)
+    names = [folder.encode() + stem + suffix.encode() for (folder, suffix), stem in product(places, stems)]
+    assert count <= len(names), f"{count} of {len(names)} names"
+    return names[:count]
