@@ -28,13 +28,13 @@ class GridStretch:
         start: tick of its first bar line.
         first_bar: bars of the file before it, in any metre.
         bars: its bars, up to that of its last hit.
-        first_step: steps of the song before it.
+        before: bars on the grid before it.
     """
 
     start: int
     first_bar: int
     bars: int
-    first_step: int
+    before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +97,31 @@ class QuantizedSong:
 
         Memory grows with the song's bars, so a caller with files of unknown origin limits them first.
         """
-        per_bar, ticks_per_bar = self.grid.steps_per_bar, self.grid.beats_per_bar * self.performance.ticks_per_quarter
-        velocity = np.zeros((self.bars * per_bar, self.num_drums), dtype=np.uint8)
+        velocity = np.zeros((self.bars * self.grid.steps_per_bar, self.num_drums), dtype=np.uint8)
         offset = np.zeros(velocity.shape, dtype=np.int16)
         velocity[self.step, self.drum] = self.velocity
         offset[self.step, self.drum] = self.offset
 
-        steps, bars, ticks = [np.zeros(0, dtype=np.int64)], [], [np.zeros(0, dtype=np.int64)]
+        rows, bars, ticks = [np.zeros(0, dtype=np.int64)], [], [np.zeros(0, dtype=np.int64)]
         for stretch in self.stretches:
             bar = np.arange(0, stretch.bars - self.grid.bars + 1, hop_bars)
-            steps.append(stretch.first_step + bar * per_bar)
+            rows.append(stretch.before + bar)
             bars += (stretch.first_bar + bar).tolist()
-            ticks.append(stretch.start + bar * ticks_per_bar)
-        rows = np.concatenate(steps)[:, None] + np.arange(self.grid.num_steps)
+            ticks.append(stretch.start + bar * self.grid.beats_per_bar * self.performance.ticks_per_quarter)
+        first_rows = np.concatenate(rows)
         tempos = self.performance.tempo_at(np.concatenate(ticks)).tolist()
         return WindowBlock(
-            tokens=tokens_from_hits(velocity > 0)[rows],
-            velocity=velocity[rows],
-            offset=offset[rows],
+            tokens=self._cut(tokens_from_hits(velocity > 0), first_rows),
+            velocity=self._cut(velocity, first_rows),
+            offset=self._cut(offset, first_rows),
             meta=[WindowMeta(source, bar, tempo, style) for bar, tempo in zip(bars, tempos, strict=True)],
         )
+
+    def _cut(self, steps: np.ndarray, first_bars: Int64[np.ndarray, " window"]) -> np.ndarray:
+        """Steps (step, ...) -> windows (window, step, ...), a bar at a time because that is 16 times fewer copies."""
+        in_bars = steps.reshape(self.bars, self.grid.steps_per_bar, *steps.shape[1:])
+        windows = in_bars[first_bars[:, None] + np.arange(self.grid.bars)]
+        return windows.reshape(len(first_bars), self.grid.num_steps, *steps.shape[1:])
 
 
 def quantize(
@@ -159,11 +164,11 @@ def quantize(
         for at, hit in zip(number[last_hits].tolist(), last_hits.tolist(), strict=True)
     ]
     on_grid, bar_counts = _lay_out(played, performance, grid, pad_last_bar=pad_last_bar)
-    first_step, num_steps = np.zeros((2, len(stretches)), dtype=np.int64)
+    steps_before, num_steps = np.zeros((2, len(stretches)), dtype=np.int64)
     for at, stretch in on_grid.items():
-        first_step[at], num_steps[at] = stretch.first_step, stretch.bars * grid.steps_per_bar
+        steps_before[at], num_steps[at] = stretch.before * grid.steps_per_bar, stretch.bars * grid.steps_per_bar
     inside = np.flatnonzero(step < num_steps[number])
-    step = (step + first_step[number])[inside]
+    step = (step + steps_before[number])[inside]
 
     drum, velocity = drum[inside], velocity[inside]
     cell = step * drum_map.num_drums + drum
@@ -200,7 +205,7 @@ def _lay_out(
 ) -> tuple[dict[int, GridStretch], BarCounts]:
     """By their numbers the stretches in the grid's metre, one after the other; and what all bars came to."""
     on_grid: dict[int, GridStretch] = {}
-    steps = file = other_metre = cut = unfinished = 0
+    before = file = other_metre = cut = unfinished = 0
     for one in played:
         stretch, bars = one.stretch, one.grid_bars
         if (stretch.numerator, stretch.denominator) != (grid.beats_per_bar, 4):
@@ -216,6 +221,6 @@ def _lay_out(
         elif bars > stretch.bars:
             cut += 1
             bars = stretch.bars
-        on_grid[one.number] = GridStretch(stretch.start, stretch.first_bar, bars, steps)
-        steps += bars * grid.steps_per_bar
+        on_grid[one.number] = GridStretch(stretch.start, stretch.first_bar, bars, before)
+        before += bars
     return on_grid, BarCounts(file, other_metre, cut, unfinished)
