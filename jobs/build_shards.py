@@ -1,6 +1,7 @@
 """MIDI files -> shards of 4-bar windows: python -m jobs.build_shards --source groove --out shards/groove"""
 
 import errno
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,7 @@ def main(
     if overwrite:
         check_replaceable(source, out)
     elif finished := find_finished_build(source, out, settings):
+        shutil.rmtree(work_folder_of(out), ignore_errors=True)
         console.print(table_of(finished))
         console.print(
             f"{out} holds these shards already, from the same files and settings: nothing to do", soft_wrap=True

@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,5 +126,6 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
         if isinstance(value, Settings):
             lines += [f"{indent}{name}:", settings_text(value, indent=indent + "  ").rstrip("\n")]
         else:
-            lines.append(indent + yaml.safe_dump({name: value}, sort_keys=False).rstrip("\n"))
+            plain = list(value) if isinstance(value, tuple) else value
+            lines.append(textwrap.indent(yaml.safe_dump({name: plain}, sort_keys=False).rstrip("\n"), indent))
     return "\n".join(lines) + "\n"

@@ -138,7 +138,7 @@ def _convert_files(
     summaries: dict[int, PartSummary] = {}
     done = windows = rejected = 0
     for number, summary in answers:
-        summaries[number] = summary
+        summaries[number] = summary.copied()
         done += len(summary.windows)
         windows += len(summary.hashes)
         rejected += int((summary.split == NO_SPLIT).sum())

@@ -75,9 +75,10 @@ class Ledger:
         Train, the largest split, is gone through part by part, so that memory does not grow by a copy of all hashes.
         """
         kept = [self.split_of_windows(part) != NO_SPLIT for part in range(len(self.summaries))]
-        left_out, repeated = dict.fromkeys(splits, 0), dict.fromkeys(splits, 0)
+        left_out: dict[Split, int] = dict.fromkeys(splits, 0)
+        repeated: dict[Split, int] = dict.fromkeys(splits, 0)
         taken = np.zeros(0, dtype=np.uint64)
-        for split in [split for split in PRECEDENCE if split in splits]:
+        for split in sorted(splits, key=PRECEDENCE.index):
             for part, rows in self._rows(split):
                 crossing = _among(self.summaries[part].hashes[rows], taken)
                 kept[part][rows[crossing]] = False

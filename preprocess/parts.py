@@ -89,6 +89,11 @@ class PartSummary:
     digest: UInt64[np.ndarray, " file"]
     hashes: UInt64[np.ndarray, " window"]
 
+    def copied(self) -> "PartSummary":
+        """A summary with memory of its own: arrays that came over Ray keep their whole message alive."""
+        own = (array.copy() for array in (self.windows, self.split, self.digest, self.hashes))
+        return PartSummary(self.content, *own)
+
 
 class PartWriter:
     """Takes chunks in order; the part has its name once the `with` block of `writing_part` ends."""
@@ -176,8 +181,9 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _read_chunk(archive: zipfile.ZipFile, number: int) -> WindowBlock:
-    arrays = [_read_array(archive, f"{number}/{name}") for name in ("tokens", "velocity", "offset")]
-    return WindowBlock(*arrays, [WindowMeta(*meta) for meta in json.loads(archive.read(f"{number}/meta"))])
+    tokens, velocity, offset = (_read_array(archive, f"{number}/{name}") for name in ("tokens", "velocity", "offset"))
+    meta = [WindowMeta(*own) for own in json.loads(archive.read(f"{number}/meta"))]
+    return WindowBlock(tokens, velocity, offset, meta)
 
 
 def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

@@ -4,13 +4,13 @@ import secrets
 import shutil
 import socket
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from musicvae.durable import publish_folder
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, UserError
 from musicvae.folder_lock import hold_folder
 from preprocess.on_ray import TaskRunner
 from preprocess.sources import DEMO_FOLDER
@@ -71,16 +71,31 @@ def work_folder_of(out: Path) -> Path:
 def open_work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of an output, new or as a build left it, held for this process alone.
 
+    It stays there whatever ends the block, unless that is a mistake of the user's before any part was made.
+
     Raises:
         ConfigError: another build works there.
         OSError: it cannot be made.
     """
     work = WorkFolder(work_folder_of(out))
+    new_parents = [parent for parent in work.path.parents if not parent.exists()]
     work.path.mkdir(parents=True, exist_ok=True)
     with hold_folder(work.path):
         for folder in (work.parts, work.scratch, work.result):
             folder.mkdir(exist_ok=True)
-        yield work
+        try:
+            yield work
+        except UserError:
+            if not any(work.parts.iterdir()):
+                _remove(work.path, new_parents)
+            raise
+
+
+def _remove(path: Path, new_parents: Sequence[Path]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    for parent in new_parents:
+        with suppress(OSError):
+            parent.rmdir()
 
 
 def check_shared(run: TaskRunner, work: WorkFolder, sources: Sequence[str]) -> None:
