@@ -1,0 +1,61 @@
+"""Changes to library and reader that reach every process of a command: a `sitecustomize` on PYTHONPATH."""
+
+from pathlib import Path
+
+MARKER = b"poisoned: "
+"""A reader that is poisoned does what stands after it in a file."""
+POISONED_READER = f"""
+import ctypes, os, time
+import preprocess.convert as convert
+
+read = convert.read_performances
+
+def poisoned(data, **options):
+    harm = data.partition({MARKER!r})[2][:8]
+    match harm.strip(b"\\xff\\x00"):
+        case b"segfault":
+            ctypes.string_at(0)
+        case b"allocate":
+            kept = []
+            while True:
+                kept.append(bytes(10_000_000))
+        case b"sleeping":
+            time.sleep(3600)
+        case b"spinning":
+            while True:
+                pass
+        case b"os._exit":
+            os._exit(1)
+    return read(data, **options)
+
+convert.read_performances = poisoned
+"""
+SHUFFLED_LISTING = """
+import os, random
+
+scandir = os.scandir
+
+class Shuffled:
+    def __init__(self, *arguments):
+        with scandir(*arguments) as entries:
+            self.entries = list(entries)
+        random.shuffle(self.entries)
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        return None
+    def __iter__(self):
+        return iter(self.entries)
+    def close(self):
+        pass
+
+os.scandir = Shuffled
+os.listdir = lambda path=".": [entry.name for entry in Shuffled(path)]
+"""
+
+
+def interposed(folder: Path, code: str) -> dict[str, str]:
+    """The variables under which every Python process runs some code before anything else."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": str(folder)}
