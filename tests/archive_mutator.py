@@ -10,7 +10,8 @@ import zipfile
 from collections.abc import Callable, Mapping
 from random import Random
 
-from tests.midi_mutator import EXTREMES, flip_bits
+from tests.byte_damage import flip_bits
+from tests.midi_oddities import EXTREMES
 
 DAY = (2001, 2, 3, 4, 5, 6)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)

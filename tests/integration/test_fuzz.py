@@ -23,18 +23,9 @@ from musicvae.shards import read_shard
 from preprocess.demo_corpus import write_demo_corpus
 from preprocess.listing import printable
 from tests.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
+from tests.byte_damage import cut, flip_bits, junk_after, lose_a_stretch, overwrite_a_stretch, repeat_a_stretch
 from tests.commands import ok, run_job
-from tests.midi_mutator import (
-    MUTATIONS,
-    Mutant,
-    cut,
-    flip_bits,
-    junk_after,
-    lose_a_stretch,
-    mutants,
-    overwrite_a_stretch,
-    repeat_a_stretch,
-)
+from tests.midi_mutator import MUTATIONS, Mutant, mutants
 from tests.odd_names import odd_names
 
 NEVER = {"internal-error", "timeout", "memory", "worker-died"}
