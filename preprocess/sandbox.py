@@ -25,6 +25,7 @@ Item = TypeVar("Item", contravariant=True)
 Packed = TypeVar("Packed", covariant=True)
 
 ALONE_TRIES = 2
+START_TRIES = 3
 PLACE = struct.Struct("q")
 """What the shared page holds: the number of the item that is being worked on."""
 LENGTH = struct.Struct("Q")
@@ -119,11 +120,9 @@ class Sandbox:
 
     def _attempt(self, work: Any, items: Sequence[Any], allowance: Allowance) -> Iterator[tuple[Any, int]]:
         """(answer, items that it covers) until all are done; after a death a `Failure` and the number of its item."""
-        if self._child is None:
-            self._child = _Child()
         done = 0
         try:
-            for packed, upto in self._child.run(Job(work, items, allowance)):
+            for packed, upto in self._started(Job(work, items, allowance)):
                 yield packed, upto - done
                 done = upto
         except _DiedError as death:
@@ -132,6 +131,19 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
+
+    def _started(self, job: Job) -> Iterator[tuple[Any, int]]:
+        """A child's answers. One that died before it began, as a kept child may between two jobs, is replaced."""
+        for last in (False,) * (START_TRIES - 1) + (True,):
+            if self._child is None:
+                self._child = _Child()
+            try:
+                yield from self._child.run(job)
+                return
+            except SandboxError:
+                self.close()
+                if last:
+                    raise
 
 
 class _DiedError(Exception):

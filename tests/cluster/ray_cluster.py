@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.process_tree import kill_tree
+
 HOST = "127.0.0.1"
 UP = "Ray runtime started"
 START_SECONDS = 60
@@ -24,6 +26,12 @@ class RayCluster:
 
     address: str
     environment: dict[str, str]
+    nodes: tuple[subprocess.Popen[bytes], ...]
+
+    def lose_node(self, number: int) -> None:
+        """Ends a node and all that runs on it at once, as a power cut does; 0 is the head."""
+        kill_tree(self.nodes[number].pid)
+        self.nodes[number].wait()
 
 
 @contextmanager
@@ -50,7 +58,7 @@ def ray_cluster(folder: Path, nodes: int = 2, cpus: int = 1) -> Iterator[RayClus
             log = folder / f"node{node}.log"
             processes.append(_start_node([*place, "--num-cpus", str(cpus)], folder / f"tmp{node}", log, environment))
             _wait_until_up(processes[-1], log)
-        yield RayCluster(address, environment)
+        yield RayCluster(address, environment, tuple(processes))
     finally:
         for process in reversed(processes):
             _end(process)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.sandbox import Allowance, Failure, Sandbox
+from preprocess.sandbox import Allowance, Failure, Sandbox, SandboxError
 
 ALLOWANCE = Allowance(cpu_seconds=1, wall_seconds=60.0, memory_bytes=256 << 20)
 IMPATIENT = Allowance(cpu_seconds=60, wall_seconds=0.4, memory_bytes=256 << 20)
@@ -133,6 +133,20 @@ def test_a_process_killed_by_somebody_else_rejects_nothing(sandbox, tmp_path):
     answers = list(sandbox.run(work, ["a", "unlucky", "b"], ALLOWANCE))
     assert not [answer for answer in answers if isinstance(answer, Failure)]
     assert (tmp_path / "marker").exists()
+
+
+def test_an_idle_child_that_somebody_kills_is_replaced(sandbox):
+    for _ in range(3):
+        assert answers(sandbox, "a", "b") == ["a", "b"]
+        assert sandbox._child is not None
+        os.kill(sandbox._child.process.pid, signal.SIGKILL)
+
+
+def test_a_child_that_cannot_start_is_an_error_with_its_output(sandbox, monkeypatch, tmp_path):
+    (tmp_path / "pickle.py").write_text("raise ImportError('no such thing')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(SandboxError, match="no such thing"):
+        answers(sandbox, "a")
 
 
 def test_what_the_work_raises_is_raised_here_and_the_next_run_is_sound(sandbox):
