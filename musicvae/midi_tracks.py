@@ -13,6 +13,8 @@ TRACK_NAME, TEMPO, METRE = 0x03, 0x51, 0x58
 MICROSECONDS_A_MINUTE = 60_000_000
 MAX_TRACKS = 0xFFFF
 """As many as a header can announce."""
+MAX_CHANGES = 100_000
+"""Of tempo and metre together; a file with millions is no music, and would cost seconds and gigabytes."""
 DRUM_NAME = re.compile(rb"drum|perc|kit|beat", re.IGNORECASE)
 EVENTS = re.compile(rb"(?:[\x80-\xff]{0,3}[\x00-\x7f][\x80-\xbf\xe0-\xef]?[\x00-\x7f]{2}){1,1000}+")
 """A row of delta times and channel events of two data bytes; a status byte like the one before may be left out."""
@@ -165,6 +167,8 @@ def _read_system_event(track: bytes, place: int, tracks: MidiTracks) -> int:
         tracks.metres.append((len(tracks.data), track[start], 1 << track[start + 1]))
     elif meta == TRACK_NAME and DRUM_NAME.search(track, start, end):
         tracks.named[-1] = True
+    if len(tracks.tempos) + len(tracks.metres) > MAX_CHANGES:
+        raise MidiError(f"more than {MAX_CHANGES} changes of tempo and metre")
     return end
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,12 +36,17 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(folder: Path, nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
+def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
     """Starts a head and `nodes - 1` more nodes, and ends exactly those: `ray stop` would end every Ray of the machine.
 
     A head asks its clients for a token from 2.60 on. Each node has a temporary folder of its own, since two nodes of
-    one machine that share one disturb each other.
+    one machine that share one disturb each other; a short one, since the paths of Ray's sockets may have 107 bytes.
     """
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        yield from _ray_cluster(Path(folder), nodes, cpus)
+
+
+def _ray_cluster(folder: Path, nodes: int, cpus: int) -> Iterator[RayCluster]:
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))

@@ -67,9 +67,9 @@ def test_a_worker_is_killed_mid_batch(mixed_folder, undisturbed, tmp_path, victi
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_one_of_two_nodes_is_lost_mid_run(mixed_folder, undisturbed, tmp_path, ray_folder, number):
+def test_one_of_two_nodes_is_lost_mid_run(mixed_folder, undisturbed, tmp_path, number):
     out = tmp_path / "out"
-    with ray_cluster(ray_folder) as cluster:
+    with ray_cluster() as cluster:
         place = ["--source", mixed_folder, "--out", out, "--ray-address", cluster.address]
         with running_build(*place, **cluster.environment) as build:
             wait_for_parts(out, build, random.Random(f"{SEED} {number}").randint(1, 8))

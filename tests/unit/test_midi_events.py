@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from musicvae.midi import Performance, read_performance, read_performances
 from musicvae.midi_events import MidiEvents, TooManyHitsError, read_events
-from musicvae.midi_tracks import MidiError, SmpteError
+from musicvae.midi_tracks import MAX_CHANGES, MidiError, SmpteError
 from tests.midi_bytes import Event, hit, marker, metre, midi_file, raw_file, tempo, track_name
 
 ON, OFF = 0x99, 0x89
@@ -228,3 +228,10 @@ def test_a_changed_byte_is_read_or_refused(place, byte):
     for events in pieces:
         assert events.division > 0
         assert all(0 <= pitch < 128 and 0 < velocity < 128 for _, pitch, velocity in hits(events))
+
+
+@pytest.mark.parametrize("change", [b"\x00\xff\x51\x03\x07\xa1\x20", b"\x00\xff\x58\x04\x04\x02\x18\x08"])
+def test_more_changes_than_any_music_has_are_refused_before_they_pile_up(change):
+    assert read_events(raw_file(change * MAX_CHANGES))
+    with pytest.raises(MidiError, match="more than 100000 changes of tempo and metre"):
+        read_events(raw_file(change * (MAX_CHANGES + 1)))

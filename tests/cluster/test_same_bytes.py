@@ -1,0 +1,83 @@
+"""The same shards from any number of workers, from two nodes, and in whatever order a file system lists its files."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.build_fixtures import contents, write_mixed_folder
+from tests.cluster.ray_cluster import RayCluster, ray_cluster
+from tests.commands import QUIET, job_command, ok, run_job
+from tests.interposed import SHUFFLED_LISTING, interposed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
+        ray_cluster(Path(folder)) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixed") / "midi"
+    write_mixed_folder(folder, 400)
+    return folder
+
+
+def check_every_way(source: Path, folder: Path, cluster: RayCluster) -> None:
+    """Builds in every way and compares all bytes, those of the reports too."""
+    expected: dict[str, bytes] = {}
+    shuffled = interposed(folder / "site", SHUFFLED_LISTING)
+    ways: dict[str, tuple[list[object], dict[str, str]]] = {
+        "here": (["--workers", 0], {}),
+        "one": (["--workers", 1], {}),
+        "two": (["--workers", 2], {}),
+        "eight": (["--workers", 8], {}),
+        "nodes": (["--ray-address", cluster.address], cluster.environment),
+        "shuffled": (["--workers", 0], shuffled),
+    }
+    for way, (options, variables) in ways.items():
+        ok(run_job("build_shards", "--source", source, "--out", folder / way, *options, **variables))
+        expected = expected or contents(folder / "here")
+        assert contents(folder / way) == expected, way
+
+
+def test_a_mixed_folder(mixed, tmp_path, cluster):
+    check_every_way(mixed, tmp_path, cluster)
+
+
+def test_gmd(groove_dir, tmp_path, cluster):
+    check_every_way(groove_dir, tmp_path, cluster)
+
+
+def test_a_client_without_the_token_is_told_so(cluster, tmp_path):
+    arguments = ["--source", "demo", "--out", tmp_path / "out", "--ray-address", cluster.address]
+    result = run_job("build_shards", *arguments, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    assert result.returncode == 2
+    assert "RAY_AUTH_MODE" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_that_does_not_see_the_output_is_named(mixed, cluster, tmp_path):
+    # This path leads each process to its own folder, as a path on a local disk leads each node to its own.
+    arguments = ["--source", mixed, "--out", "/proc/self/cwd/out", "--ray-address", cluster.address]
+    result = subprocess.run(
+        job_command("build_shards", *arguments),
+        cwd=tmp_path,
+        env={**os.environ, **QUIET, **cluster.environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "does not see the files" in result.stderr
+    assert "/proc/self/cwd/out.building: No such file" in result.stderr
+    assert list(tmp_path.iterdir()) == []
