@@ -14,18 +14,24 @@ SYNC_THREADS = 16
 """A sync waits for the disk, not for the CPU; many at once let the disk order them."""
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Writes aside, syncs and renames: `path` never holds a part of `data`, also after a power cut."""
+def write_whole(path: Path, data: bytes | str, *, sync: bool = True) -> None:
+    """Writes aside, syncs and renames: `path` never holds a part of `data`, also after a power cut.
+
+    Args:
+        sync: whether to wait for the disk; not needed where a torn file is noticed, or the folder is published later.
+    """
     aside = aside_of(path)
     try:
         with aside.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def aside_of(path: Path) -> Path:

@@ -65,4 +65,4 @@ def tokens_from_hits(hits: Bool[np.ndarray, "*batch drum"]) -> Int16[np.ndarray,
 
 def hits_from_tokens(tokens: Int16[np.ndarray, "*batch"], num_drums: int) -> Bool[np.ndarray, "*batch drum"]:
     """The drums that each token stands for. Exact inverse of `tokens_from_hits`."""
-    return (tokens[..., None] >> np.arange(num_drums)) & 1 != 0
+    return (tokens[..., None] >> np.arange(num_drums, dtype=np.int16)) & 1 != 0

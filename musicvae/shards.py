@@ -102,7 +102,10 @@ class SplitTokens:
 
 
 def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
-    """Writes windows as one tar. The same windows give the same bytes everywhere."""
+    """Writes windows as one tar. The same windows give the same bytes everywhere.
+
+    The tar is whole under its name but not yet on disk for good: `publish_folder` syncs a whole folder of them at once.
+    """
     from webdataset.writer import TarWriter  # loads torch, so only where tars are written
 
     buffer = io.BytesIO()
@@ -110,7 +113,7 @@ def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
         for number, start in enumerate(range(0, len(windows), BLOCK_WINDOWS)):
             tar.write({"__key__": f"{number:06d}", **_encode(windows[start : start + BLOCK_WINDOWS])})
     data = buffer.getvalue()
-    write_whole(path, data)
+    write_whole(path, data, sync=False)
     return ShardEntry(path.name, len(windows), len(data), hashlib.sha256(data).hexdigest())
 
 

@@ -21,8 +21,9 @@ from preprocess.rejection import Reason, Rejection
 from preprocess.sandbox import Allowance, Failure, Sandbox
 from preprocess.settings import BuildSettings, LimitSettings
 
-CHUNK_WINDOWS = 16_384
-"""Windows that gather before they are handed over: 30 MB, whatever the files are."""
+CHUNK_WINDOWS = 512
+"""Windows that gather before they are handed over: about 1 MB, whatever the files are, and little to read for a shard
+that needs only some of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from musicvae.durable import write_json
+from musicvae.durable import write_whole
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardEntry
 from musicvae.shards import WindowBlock, write_shard
@@ -54,7 +54,8 @@ def write_planned_shard(plan: ShardPlan, grid: GridSpec) -> WrittenShard:
         return written
     windows = WindowBlock.joined([read_windows(piece.part, piece.rows) for piece in plan.pieces])
     written = WrittenShard(write_shard(plan.shard, windows), count_windows(windows, grid))
-    write_json(plan.receipt, {"key": key, "entry": asdict(written.entry), "statistics": written.statistics.to_json()})
+    receipt = {"key": key, "entry": asdict(written.entry), "statistics": written.statistics.to_json()}
+    write_whole(plan.receipt, json.dumps(receipt), sync=False)
     return written
 
 

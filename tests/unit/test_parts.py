@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musicvae.groove import hits_from_tokens
 from musicvae.shards import WindowBlock, WindowMeta
 from preprocess.convert import FileCounts
 from preprocess.file_outcome import FileOutcome
@@ -18,10 +19,12 @@ STEPS, DRUMS = 64, 9
 
 def block(name: str, windows: int, seed: int) -> WindowBlock:
     random = np.random.default_rng(seed)
+    tokens = random.integers(0, 512, (windows, STEPS)).astype(np.int16)
+    hits = hits_from_tokens(tokens, DRUMS)
     return WindowBlock(
-        random.integers(0, 512, (windows, STEPS)).astype(np.int16),
-        random.integers(0, 128, (windows, STEPS, DRUMS)).astype(np.uint8),
-        random.integers(-(2**15), 2**15, (windows, STEPS, DRUMS)).astype(np.int16),
+        tokens,
+        (random.integers(1, 128, hits.shape) * hits).astype(np.uint8),
+        (random.integers(-(2**15), 2**15, hits.shape) * hits).astype(np.int16),
         [WindowMeta(name, bar, 90.5, "röck") for bar in range(windows)],
     )
 
