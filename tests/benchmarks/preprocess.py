@@ -84,9 +84,8 @@ def _memory(groove: Path, folder: Path, sizes: list[int]) -> None:
         write_corpus(groove, folder / str(size), size)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             peak, seconds, windows = pool.apply(_peak, (folder / str(size), folder / f"out{size}"))
-        print(
-            f"  {size:>9,} files  {windows:>9,} windows  {peak:7.1f} MB  {seconds:7.1f} s  {size / seconds:6.0f} files/s"
-        )
+        rate = f"{seconds:7.1f} s {size / seconds:6.0f} files/s"
+        print(f"  {size:>9,} files  {windows:>9,} windows  {peak:7.1f} MB  {rate}")
 
 
 def _peak(midi: Path, out: Path) -> tuple[float, float, int]:

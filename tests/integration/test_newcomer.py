@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,31 +12,22 @@ import pytest
 from musicvae.durable import read_lines
 from tests.benchmarks.like import like_f1
 from tests.commands import CHECKOUT
+from tests.fenced_code import fenced, run_shell_blocks
 
 pytestmark = pytest.mark.slow
 README = CHECKOUT / "README.md"
-
-
-def fenced(language: str) -> str:
-    """All code of a language in the README, in order."""
-    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture(scope="module")
 def after_readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every shell command of the README was run as it stands there."""
     folder = tmp_path_factory.mktemp("newcomer")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment.pop("OMP_NUM_THREADS", None)
-    shell = subprocess.run(
-        ["bash", "-ex"], input=fenced("sh"), cwd=folder, env=environment, capture_output=True, text=True, timeout=1200
-    )
-    assert shell.returncode == 0, shell.stdout[-3000:] + shell.stderr[-3000:]
+    run_shell_blocks(README, folder)
     return folder
 
 
 def test_bug_15_readme_commands_run(after_readme):
-    assert fenced("sh").count("python -m jobs.") >= 6
+    assert "".join(fenced(README, "sh")).count("python -m jobs.") >= 6
     assert len(list((after_readme / "grooves" / "new").rglob("*.mid"))) == 64
     assert len(list((after_readme / "grooves" / "like").rglob("*.mid"))) == 8
     assert json.loads((after_readme / "runs" / "two-ranks" / "status.json").read_text())["state"] == "finished"
@@ -45,7 +35,11 @@ def test_bug_15_readme_commands_run(after_readme):
 
 def test_bug_15_readme_python_runs(after_readme):
     result = subprocess.run(
-        [sys.executable, "-c", fenced("python")], cwd=after_readme, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", "\n".join(fenced(README, "python"))],
+        cwd=after_readme,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert result.returncode == 0, result.stderr
     assert "64" in result.stdout

@@ -13,6 +13,7 @@ import pytest
 from musicvae.manifest import ShardManifest
 from musicvae.shards import read_shard
 from tests.commands import CHECKOUT
+from tests.fenced_code import fenced
 from tests.shard_fixtures import DRUM_MAP, GRID
 
 MOST_LINES = 10
@@ -21,8 +22,7 @@ ALONE = "import importlib.util\nassert importlib.util.find_spec('musicvae') is N
 
 @pytest.fixture(scope="module")
 def recipe() -> str:
-    blocks = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    (found,) = [block for block in blocks if "webdataset" in block]
+    (found,) = [block for block in fenced(CHECKOUT / "README.md", "python") if "webdataset" in block]
     return found
 
 

@@ -1,0 +1,29 @@
+"""The code blocks of a Markdown page, as a reader copies them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    """The blocks of a language on a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run_shell_blocks(page: Path, folder: Path) -> str:
+    """Runs every shell command of a page as it stands there, in a folder; returns what they printed."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("OMP_NUM_THREADS", None)
+    shell = subprocess.run(
+        ["bash", "-ex"],
+        input="\n".join(fenced(page, "sh")),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert shell.returncode == 0, shell.stdout[-3000:] + shell.stderr[-3000:]
+    return shell.stdout

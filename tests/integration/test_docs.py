@@ -1,0 +1,14 @@
+"""The commands of the pages in docs/, run as they are written."""
+
+from musicvae.manifest import ShardManifest
+from tests.commands import CHECKOUT
+from tests.fenced_code import run_shell_blocks
+
+
+def test_preprocessing(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "preprocessing.md", tmp_path)
+    shards = {folder.name: ShardManifest.read(folder) for folder in sorted((tmp_path / "shards").iterdir())}
+    assert set(shards) == {"archive", "demo", "folder", "full", "list"}
+    windows = {name: sum(split.windows for split in own.splits.values()) for name, own in shards.items()}
+    assert windows["folder"] == windows["archive"] == windows["demo"] > windows["full"] > windows["list"] > 0
+    assert "# Bars of a window." in printed
