@@ -22,7 +22,7 @@ def work(out: Path) -> Path:
     return out.with_name(out.name + ".building")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, undisturbed, tmp_path, workers):
     out = tmp_path / "out"
     with running_build(*arguments(mixed_folder, out, workers)) as build:
@@ -71,6 +71,7 @@ def test_a_second_build_of_the_same_output_is_refused_while_the_first_lives(mixe
     assert contents(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_other_settings_after_an_interruption_use_nothing_of_it(mixed_folder, tmp_path):
     out = tmp_path / "out"
     with running_build(*arguments(mixed_folder, out)) as build:
@@ -82,6 +83,7 @@ def test_other_settings_after_an_interruption_use_nothing_of_it(mixed_folder, tm
     assert contents(out) == contents(fresh)
 
 
+@pytest.mark.slow
 def test_a_source_that_changed_after_an_interruption_is_read_anew(tmp_path):
     source, out = tmp_path / "midi", tmp_path / "out"
     write_mixed_folder(source, 300)
@@ -148,6 +150,7 @@ def test_the_output_may_lie_inside_the_source(tmp_path):
     assert (source / "shards" / "manifest.json").read_bytes() == (tmp_path / "out" / "manifest.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_build_killed_after_its_end_are_removed(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     with running_build(*arguments(mixed_folder, out)) as build:
