@@ -59,8 +59,7 @@ class DrumGroove:
 
 def tokens_from_hits(hits: Bool[np.ndarray, "*batch drum"]) -> Int16[np.ndarray, "*batch"]:
     """The token of each step: bit i is drum i. Exact inverse of `hits_from_tokens`."""
-    weights = (1 << np.arange(hits.shape[-1])).astype(np.int16)
-    return (hits * weights).sum(axis=-1, dtype=np.int16)
+    return hits @ (1 << np.arange(hits.shape[-1], dtype=np.int16))
 
 
 def hits_from_tokens(tokens: Int16[np.ndarray, "*batch"], num_drums: int) -> Bool[np.ndarray, "*batch drum"]:

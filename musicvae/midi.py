@@ -97,7 +97,9 @@ def read_performances(
 
 
 def _performance(events: MidiEvents) -> Performance:
-    order = np.lexsort((events.velocity, events.pitch, events.tick))
+    # One key sorts three times as fast as three; ticks below `MAX_TICKS` leave 14 bits.
+    sound = events.pitch.astype(np.int64) << 7 | events.velocity
+    order = (events.tick << 14 | sound).argsort(kind="stable")
     # Of several tempos or time signatures in one tick the last holds, wherever in it the tracks have them.
     tempos = dict(sorted(events.tempos, key=_tick))
     metres = {metre[0]: metre for metre in sorted(events.metres, key=_tick)}

@@ -11,13 +11,16 @@ from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
-from musicvae.midi_tracks import SYSEX, MidiError, read_tracks
+from musicvae.midi_tracks import MidiError, MidiTracks, read_tracks
 
 DRUM_CHANNEL = 10
 """The channel that General MIDI keeps for drums, counted from 1."""
 NOTE_ON = 0x90
+MAX_TICKS = 1 << 49
+"""Every track is shorter, 18,000 years at 480 ticks a quarter and 120 quarters a minute, so that tick, pitch and
+velocity fit one number to sort by."""
 
 Mark = TypeVar("Mark", bound=tuple)
 
@@ -67,102 +70,95 @@ def read_events(
         max_hits: most hits of all pieces together.
 
     Raises:
-        MidiError: no MIDI header, or a damaged file.
+        MidiError: no MIDI header, a damaged file, or one of `MAX_TICKS` and more.
         SmpteError: time in frames of film.
         TooManyHitsError: more than `max_hits`; raised before they are gathered.
     """
     tracks = read_tracks(data)
     row = np.frombuffer(tracks.data, dtype=np.uint8)
-    last = _last_bytes(row)
-    has_status = row[last - 2] >= 0x80
-    first = np.searchsorted(last, tracks.starts)
-    per_track = np.diff(first, append=len(last))
-    tick = _ticks(row, last, has_status, first, per_track)
-    status = _with_running_status(row[last - 2], has_status, np.repeat(first, per_track))
+    # Three bytes of each event are below 128: the last of its delta and two data bytes. All its others are above.
+    places = (row < 0x80).nonzero()[0]
+    first, tempos, metres = _event_numbers(tracks, places)
+    low = places.reshape(-1, 3)
+    delta, pitch, velocity = row[low].T
+    tick = _ticks(row, low[:, 0], delta, first)
 
-    hit_statuses = np.zeros(256, dtype=bool)
-    hit_statuses[[NOTE_ON + channel - 1 for channel in channels]] = True
-    is_hit = hit_statuses[status]
+    status = _with_running_status(row[low[:, 1] - 1])
+    is_hit = np.zeros(len(low), dtype=bool)
+    for channel in channels:
+        is_hit |= status == NOTE_ON + channel - 1
     if drum_tracks:
-        is_hit |= (status & 0xF0 == NOTE_ON) & np.repeat(tracks.named, per_track)
-    hits = np.flatnonzero(is_hit & (row[last] > 0))
+        is_hit |= (status & 0xF0 == NOTE_ON) & np.repeat(tracks.named, np.diff(first, append=len(low)))
+    hits = (is_hit & (velocity > 0)).nonzero()[0]
     if max_hits is not None and len(hits) > max_hits:
         raise TooManyHitsError(len(hits), max_hits)
-    pitch, velocity = row[last[hits] - 1], row[last[hits]]
 
-    bounds = [*first.tolist(), len(last)] if tracks.kind == 2 else [0, len(last)]
-    cuts = np.searchsorted(hits, bounds).tolist()
-    tempos, metres = _by_event(tracks.tempos, last), _by_event(tracks.metres, last)
+    bounds = [*first, len(low)]
+    ends = [int(tick[end - 1]) if end > start else 0 for start, end in pairwise(bounds)]
+    if (longest := max(ends, default=0)) >= MAX_TICKS:
+        raise MidiError(f"a track of {longest} ticks")
+    if tracks.kind != 2:
+        bounds, ends = [0, len(low)], [longest]
+    cuts = hits.searchsorted(bounds).tolist()
+    hit_tick, pitch, velocity = tick[hits], pitch[hits], velocity[hits]
     return [
         MidiEvents(
             tracks.division,
-            tick[hits[a:b]],
+            hit_tick[a:b],
             pitch[a:b],
             velocity[a:b],
             [(int(tick[event]), tempo) for event, tempo in _between(tempos, start, end)],
             [(int(tick[event]), beats, unit) for event, beats, unit in _between(metres, start, end)],
-            int(tick[start:end].max(initial=0)),
+            last_tick,
         )
-        for (start, end), (a, b) in zip(pairwise(bounds), pairwise(cuts), strict=True)
+        for (start, end), (a, b), last_tick in zip(pairwise(bounds), pairwise(cuts), ends, strict=True)
     ]
 
 
-def _last_bytes(data: UInt8[np.ndarray, " byte"]) -> Int64[np.ndarray, " event"]:
-    """The place of the last byte of each event in a row of events of two data bytes.
-
-    High bytes (128 and above) are status bytes or begin a delta of several bytes; low bytes stand in threes, two data
-    bytes and the end of the next delta. So the low bytes between two high ones tell the kinds of both: two more than a
-    multiple of three lead from a status byte to a delta, one more from a delta to a status byte, a multiple of three
-    from either to its like.
-    """
-    high = np.concatenate([[-1], np.flatnonzero(data >= 0x80)])  # as if a delta began before the row
-    low_after = np.append(high[1:], len(data)) - high - 1
-    phase = low_after[:-1] % 3
-    is_status = np.concatenate([[False], phase == 1])
-    is_status = is_status[np.maximum.accumulate(np.where(np.append(0, phase), np.arange(len(high)), 0))]
-
-    events_after = (low_after + is_status) // 3
-    before = np.cumsum(events_after) - events_after
-    number_after = np.arange(events_after.sum()) - np.repeat(before, events_after)
-    return np.repeat(high + 3 - is_status, events_after) + 3 * number_after
+def _event_numbers(
+    tracks: MidiTracks, low_bytes: Int64[np.ndarray, " byte"]
+) -> tuple[list[int], list[tuple[int, float]], list[tuple[int, int, int]]]:
+    """The first event of each track, and tempos and metres with the number of their event in place of its place."""
+    places = [*tracks.starts, *[place for place, _ in tracks.tempos], *[place for place, *_ in tracks.metres]]
+    numbers = iter((low_bytes.searchsorted(places) // 3).tolist())
+    return (
+        [next(numbers) for _ in tracks.starts],
+        [(next(numbers), tempo) for _, tempo in tracks.tempos],
+        [(next(numbers), beats, unit) for _, beats, unit in tracks.metres],
+    )
 
 
 def _ticks(
     data: UInt8[np.ndarray, " byte"],
-    last: Int64[np.ndarray, " event"],
-    has_status: Bool[np.ndarray, " event"],
-    first: Int64[np.ndarray, " track"],
-    per_track: Int64[np.ndarray, " track"],
+    delta_end: Int64[np.ndarray, " event"],
+    delta: UInt8[np.ndarray, " event"],
+    first: list[int],
 ) -> Int64[np.ndarray, " event"]:
-    """Ticks of each event from the start of its track, whose first event and number of events are given."""
-    delta_end = last - 2 - has_status
-    delta_bytes = delta_end - np.append(-1, last[:-1])
-    delta = data[delta_end].astype(np.int64)
+    """Ticks of each event from the start of its track.
+
+    Args:
+        delta_end: place of the last byte of each event's delta.
+        delta: that byte.
+        first: the first event of each track.
+    """
+    tick = delta.astype(np.int64)
+    longer = (data[delta_end - 1] >= 0x80).nonzero()[0]
     for more in range(1, 4):
-        if not len(longer := np.flatnonzero(delta_bytes > more)):
+        if not len(longer):
             break
-        delta[longer] |= (data[delta_end[longer] - more] & 0x7F).astype(np.int64) << 7 * more
-    total = np.concatenate([[0], np.cumsum(delta)])
-    return total[1:] - np.repeat(total[first], per_track)
+        tick[longer] += (data[delta_end[longer] - more] & 0x7F).astype(np.int64) << 7 * more
+        longer = longer[data[delta_end[longer] - more - 1] >= 0x80]
+    for start, end in pairwise([*first, len(tick)]):
+        tick[start:end].cumsum(out=tick[start:end])
+    return tick
 
 
-def _with_running_status(
-    status: UInt8[np.ndarray, " event"],
-    has_status: Bool[np.ndarray, " event"],
-    first_of_track: Int64[np.ndarray, " event"],
-) -> UInt8[np.ndarray, " event"]:
-    """Each event's own status byte, or that of the channel event before it in its track."""
-    of_channel = has_status & (status < SYSEX)
-    giver = np.maximum.accumulate(np.where(of_channel, np.arange(len(status)), -1))
-    if (~has_status & (giver < first_of_track)).any():
-        raise MidiError("a data byte before any status byte")
-    return np.where(has_status, status, status[giver])
+def _with_running_status(status: UInt8[np.ndarray, " event"]) -> UInt8[np.ndarray, " event"]:
+    """Each event's status byte, or that of the last event before it that has one.
 
-
-def _by_event(marks: list[Mark], last: Int64[np.ndarray, " event"]) -> list[Mark]:
-    """Marks that begin with a place in the data -> the same with the number of the event that starts there."""
-    events = np.searchsorted(last, [mark[0] for mark in marks]).tolist()
-    return [(event, *mark[1:]) for event, mark in zip(events, marks, strict=True)]  # type: ignore[misc]
+    Anything below 128 stands where an event has none.
+    """
+    return status[np.maximum.accumulate(np.arange(len(status)) * (status >= 0x80))]
 
 
 def _between(marks: list[Mark], start: int, end: int) -> list[Mark]:

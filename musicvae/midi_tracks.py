@@ -16,10 +16,13 @@ MAX_TRACKS = 0xFFFF
 MAX_CHANGES = 100_000
 """Of tempo and metre together; a file with millions is no music, and would cost seconds and gigabytes."""
 DRUM_NAME = re.compile(rb"drum|perc|kit|beat", re.IGNORECASE)
-EVENTS = re.compile(rb"(?:[\x80-\xff]{0,3}[\x00-\x7f][\x80-\xbf\xe0-\xef]?[\x00-\x7f]{2}){1,1000}+")
-"""A row of delta times and channel events of two data bytes; a status byte like the one before may be left out."""
-OTHER_EVENT = bytes([SYSEX, 0, 0])
-"""Stands for every event that is no channel event of two data bytes, in the form of one; only its time matters."""
+EVENTS = re.compile(rb"(?:[\x80-\xff]{0,3}+[\x00-\x7f][\x80-\xbf\xe0-\xef]?+[\x00-\x7f]{2}+){1,1000}+")
+"""A row of delta times and channel events of two data bytes; a status byte like the one before may be left out.
+
+Nothing in it can be read in two ways, so possessive quantifiers spare the bookkeeping for a second try."""
+OTHER_EVENT = bytes(2)
+"""Stands for every event that is no channel event of two data bytes, in the form of one that nobody hears; only its
+time matters."""
 
 
 class MidiError(ValueError):
@@ -113,12 +116,17 @@ def _read_track(track: bytes, tracks: MidiTracks) -> None:
 
     Raises:
         IndexError: the track ends within an event.
+        MidiError: bytes that are no event, or an event whose status byte was never said.
     """
     tracks.starts.append(len(tracks.data))
     tracks.named.append(False)
-    place, one_data_byte = 0, False  # whether an event without a status byte has one data byte
+    place, any_status = 0, False
+    one_data_byte = False  # whether an event without a status byte has one data byte
     while place < len(track):
         if not one_data_byte and (row := EVENTS.match(track, place)):
+            if not any_status and track[_variable_length(track, place)[1]] < 0x80:
+                raise MidiError("a data byte before any status byte")
+            any_status = True
             tracks.data += row.group()
             place = row.end()
             continue

@@ -8,6 +8,7 @@ gives the same windows everywhere.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int16, Int64, UInt8
@@ -120,7 +121,7 @@ class QuantizedSong:
     def _cut(self, steps: np.ndarray, first_bars: Int64[np.ndarray, " window"]) -> np.ndarray:
         """Steps (step, ...) -> windows (window, step, ...), a bar at a time because that is 16 times fewer copies."""
         in_bars = steps.reshape(self.bars, self.grid.steps_per_bar, *steps.shape[1:])
-        windows = in_bars[first_bars[:, None] + np.arange(self.grid.bars)]
+        windows = in_bars.take(first_bars[:, None] + np.arange(self.grid.bars), axis=0)
         return windows.reshape(len(first_bars), self.grid.num_steps, *steps.shape[1:])
 
 
@@ -138,73 +139,85 @@ def quantize(
     of its nearest step, so an early first beat stays with its bar.
 
     Args:
-        performance: its metre is the grid's where it has `grid.beats_per_bar` quarter notes a bar.
+        performance: its metre is the grid's where it is `grid.beats_per_bar`/4; 2/2 and 8/8 are other metres.
         nearest_pitch: whether an unknown pitch takes the class of the nearest known one.
         pad_last_bar: whether the bar of the last hit counts although the file ends before the bar line.
     """
-    drum = drum_map.class_of_pitch[performance.pitch].astype(np.int64)
-    unknown = performance.pitch[drum == NO_CLASS]
-    if nearest_pitch:
-        drum = drum_map.nearest_class_of_pitch[performance.pitch].astype(np.int64)
-    known = np.flatnonzero(drum != NO_CLASS)
-    drum, tick, velocity = drum[known], performance.tick[known], performance.velocity[known]
+    tick, pitch, velocity = performance.tick, performance.pitch, performance.velocity
+    drum = drum_map.class_of_pitch[pitch]
+    unknown = pitch[drum == NO_CLASS]
+    if len(unknown) and nearest_pitch:
+        drum = drum_map.nearest_class_of_pitch[pitch]
+    elif len(unknown):
+        known = (drum != NO_CLASS).nonzero()[0]
+        drum, tick, velocity = drum[known], tick[known], velocity[known]
 
-    # In units of 1 / ticks_per_quarter of a step, floor(x + 1/2) is exact.
     unit = performance.ticks_per_quarter
-    stretches = stretches_of(performance.metres, unit)
-    starts = np.array([stretch.start for stretch in stretches])
-    number = np.searchsorted(starts - unit // (2 * grid.steps_per_beat), tick, side="right") - 1
-    position = (tick - starts[number]) * grid.steps_per_beat
-    step = (2 * position + unit) // (2 * unit)
-    offset = (2 * OFFSET_UNITS * (position - step * unit) + unit) // (2 * unit)
+    played = _played(tick, performance, grid)
+    stretches, bar_counts = _lay_out(played, performance, grid, pad_last_bar=pad_last_bar)
+    laid = [(one.start, one.before * grid.steps_per_bar, one.bars * grid.steps_per_bar) for one in stretches]
+    per_stretch = np.array(laid, dtype=np.int64).reshape(-1, 3)
+    start, steps_before, num_steps = per_stretch.T.repeat([one.hits for one in played], axis=1)
 
-    last_hits = np.flatnonzero(np.diff(number, append=-1))
-    played = [
-        _Played(stretches[at], at, int(tick[hit]), int(step[hit]) // grid.steps_per_bar + 1)
-        for at, hit in zip(number[last_hits].tolist(), last_hits.tolist(), strict=True)
-    ]
-    on_grid, bar_counts = _lay_out(played, performance, grid, pad_last_bar=pad_last_bar)
-    steps_before, num_steps = np.zeros((2, len(stretches)), dtype=np.int64)
-    for at, stretch in on_grid.items():
-        steps_before[at], num_steps[at] = stretch.before * grid.steps_per_bar, stretch.bars * grid.steps_per_bar
-    inside = np.flatnonzero(step < num_steps[number])
-    step = (step + steps_before[number])[inside]
+    # In units of 1 / (2 * ticks_per_quarter) of a step, floor(x + 1/2) and what it leaves are exact.
+    step, rest = np.divmod((tick - start) * (2 * grid.steps_per_beat) + unit, 2 * unit)
+    offset = (OFFSET_UNITS * (rest - unit) + unit) // (2 * unit)
+    inside = (step < num_steps).nonzero()[0]
+    cell = ((step + steps_before) * drum_map.num_drums + drum)[inside]
 
-    drum, velocity = drum[inside], velocity[inside]
-    cell = step * drum_map.num_drums + drum
-    louder = np.lexsort((-velocity.astype(np.int16), cell))  # equally loud hits of a cell stay in the order of time
-    kept = louder[np.diff(cell[louder], prepend=-1) != 0]
+    velocity = velocity[inside]
+    louder = ((cell << 7) - velocity).argsort(kind="stable")  # equally loud hits of a cell stay in the order of time
+    cell = cell[louder]
+    first_of_cell = np.ones(len(cell), dtype=bool)
+    first_of_cell[1:] = cell[1:] != cell[:-1]
+    kept = louder[first_of_cell]
+    step, drum = np.divmod(cell[first_of_cell], drum_map.num_drums)
     return QuantizedSong(
         grid=grid,
         num_drums=drum_map.num_drums,
         performance=performance,
-        stretches=tuple(on_grid.values()),
-        step=step[kept],
-        drum=drum[kept],
+        stretches=tuple(stretch for stretch in stretches if stretch.bars),
+        step=step,
+        drum=drum,
         velocity=velocity[kept],
         offset=offset[inside][kept].astype(np.int16),
         bar_counts=bar_counts,
         doubled_hits=len(cell) - len(kept),
-        outside_hits=len(known) - len(inside),
+        outside_hits=len(tick) - len(inside),
         unknown_pitches=dict(sorted(Counter(unknown.tolist()).items())),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    """A stretch that has hits: its number, the tick of its last hit, and the grid's bars up to that."""
+    """A stretch that has hits: their number, the tick of the last, and the grid's bars up to that."""
 
     stretch: Stretch
-    number: int
+    hits: int
     last_tick: int
     grid_bars: int
 
 
+def _played(tick: Int64[np.ndarray, " hit"], performance: Performance, grid: GridSpec) -> list[_Played]:
+    """The stretches that have hits. Hits come in order of time, and half a step before a stretch its own begin."""
+    unit = performance.ticks_per_quarter
+    stretches = stretches_of(performance.metres, unit)
+    half_step = unit // (2 * grid.steps_per_beat)
+    ends = tick.searchsorted([stretch.start - half_step for stretch in stretches[1:]]).tolist()
+    played = []
+    for stretch, (first, end) in zip(stretches, pairwise([0, *ends, len(tick)]), strict=True):
+        if end > first:
+            last = int(tick[end - 1])
+            last_step = (2 * grid.steps_per_beat * (last - stretch.start) + unit) // (2 * unit)
+            played.append(_Played(stretch, end - first, last, last_step // grid.steps_per_bar + 1))
+    return played
+
+
 def _lay_out(
     played: Sequence[_Played], performance: Performance, grid: GridSpec, *, pad_last_bar: bool
-) -> tuple[dict[int, GridStretch], BarCounts]:
-    """By their numbers the stretches in the grid's metre, one after the other; and what all bars came to."""
-    on_grid: dict[int, GridStretch] = {}
+) -> tuple[list[GridStretch], BarCounts]:
+    """The stretches one after the other on the grid, without bars in another metre; and what all bars came to."""
+    laid: list[GridStretch] = []
     before = file = other_metre = cut = unfinished = 0
     for one in played:
         stretch, bars = one.stretch, one.grid_bars
@@ -212,6 +225,7 @@ def _lay_out(
             bars = stretch.bars_until(max(one.last_tick, stretch.start), performance.ticks_per_quarter)[0] + 1
             other_metre += bars
             file = stretch.first_bar + bars
+            laid.append(GridStretch(stretch.start, stretch.first_bar, 0, before))
             continue
         file = stretch.first_bar + bars
         if stretch.bars is None:
@@ -221,6 +235,6 @@ def _lay_out(
         elif bars > stretch.bars:
             cut += 1
             bars = stretch.bars
-        on_grid[one.number] = GridStretch(stretch.start, stretch.first_bar, bars, before)
+        laid.append(GridStretch(stretch.start, stretch.first_bar, bars, before))
         before += bars
-    return on_grid, BarCounts(file, other_metre, cut, unfinished)
+    return laid, BarCounts(file, other_metre, cut, unfinished)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicvae.midi import Performance, read_performance, read_performances
-from musicvae.midi_events import MidiEvents, TooManyHitsError, read_events
+from musicvae.midi_events import MAX_TICKS, MidiEvents, TooManyHitsError, read_events
 from musicvae.midi_tracks import MAX_CHANGES, MidiError, SmpteError
 from tests.midi_bytes import Event, hit, marker, metre, midi_file, raw_file, tempo, track_name
 
@@ -149,6 +149,17 @@ GOOD = midi_file([tempo(0, 120)], hit(0, 36))
 def test_what_is_damaged_is_named(data, found):
     with pytest.raises(MidiError, match=found):
         read_events(data)
+
+
+def test_a_track_of_more_ticks_than_can_be_ordered_is_refused():
+    longest_delta, note = 2**28 - 1, b"\xff\xff\xff\x7f\x24\x40"
+    most = (MAX_TICKS - 1) // longest_delta
+    track = b"\x00\x99\x24\x01" + note * most
+    performance = read_performance(raw_file(track + b"\x00\x24\x01"))
+    assert performance.end == most * longest_delta
+    assert (performance.velocity[-2:] == [1, 64]).all()
+    with pytest.raises(MidiError, match="ticks"):
+        read_events(raw_file(track + note))
 
 
 def test_smpte_time_is_told_from_damage():
