@@ -101,6 +101,8 @@ def table_of(report: BuildReport) -> Table:
     table.add_row("files seen", f"{report.seen:,}")
     table.add_row("  accepted", f"{report.accepted:,}")
     _add_rows(table, {f"  rejected: {reason}": count for reason, count in report.rejected.items()})
+    if report.unopened_archives:
+        table.add_row("archives beside them, not opened", f"{report.unopened_archives:,}")
     table.add_section()
     _add_window_rows(table, report)
     table.add_section()

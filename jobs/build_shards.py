@@ -11,8 +11,8 @@ import typer
 from jobs.build_output import progress_line, table_of
 from jobs.command_line import compose_settings, console, run_command, settings_text
 from musicvae.errors import ConfigError, UserError
-from preprocess.build import build
-from preprocess.existing import check_replaceable, find_finished_build
+from preprocess.build import build, check_rejected_share
+from preprocess.existing import check_replaceable, find_finished_build, output_folder
 from preprocess.on_ray import task_runner
 from preprocess.report import REPORT_NAME
 from preprocess.report_page import PAGE_NAME
@@ -21,14 +21,16 @@ from preprocess.sources import DEMO_FOLDER
 from preprocess.work_folder import work_folder_of
 
 LIKELY_CAUSES = {
-    errno.ENOSPC: "the disk is full: the work needs about as much room again as the shards",
-    errno.EDQUOT: "your quota is full: the work needs about as much room again as the shards",
+    errno.ENOSPC: "the disk is full: the work needs the room of the shards and about a fifth more",
+    errno.EDQUOT: "your quota is full: the work needs the room of the shards and about a fifth more",
     errno.EFBIG: "a limit on the size of files (`ulimit -f`)",
 }
 
 
 def main(
-    source: str = typer.Option(..., help="A folder of MIDI files, `groove` (the Groove MIDI Dataset) or `demo`."),
+    source: str = typer.Option(
+        ..., help="A folder, archive (.zip, .tar, .tar.gz) or list (.csv, .jsonl) of MIDI files, `groove` or `demo`."
+    ),
     out: Path = typer.Option(..., help="The folder of shards to make."),
     workers: int | None = typer.Option(None, min=0, help="Ray processes (all CPUs); 0: in this process, without Ray."),
     ray_address: str = typer.Option("", metavar="HOST:PORT", help="A running Ray cluster that sees the same files."),
@@ -45,18 +47,19 @@ def main(
         print(settings_text(settings), end="")
         return
 
-    if overwrite:
-        check_replaceable(source, out)
-    elif finished := find_finished_build(source, out, settings):
-        shutil.rmtree(work_folder_of(out), ignore_errors=True)
-        console.print(table_of(finished))
-        console.print(
-            f"{out} holds these shards already, from the same files and settings: nothing to do", soft_wrap=True
-        )
-        return
-
+    out = output_folder(out)
     started = time.monotonic()
     try:
+        if overwrite:
+            check_replaceable(source, out)
+        elif finished := find_finished_build(source, out, settings):
+            shutil.rmtree(work_folder_of(out), ignore_errors=True)
+            console.print(table_of(finished))
+            check_rejected_share(finished.rejected, finished.seen, settings, out / REPORT_NAME)
+            console.print(
+                f"{out} holds these shards already, from the same files and settings: nothing to do", soft_wrap=True
+            )
+            return
         with task_runner(workers, ray_address) as run, progress_line() as on_progress:
             report = build(source, out, settings, run, overwrite=overwrite, on_progress=on_progress)
     except OSError as error:

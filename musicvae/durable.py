@@ -60,7 +60,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
-        publish_folder(aside, path, replace=replace)
+        publish_folder(aside, path, before=aside_of(path) if replace else None)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         for parent in new_parents:
@@ -69,28 +69,28 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise
 
 
-def publish_folder(aside: Path, path: Path, *, replace: bool = False) -> None:
+def publish_folder(aside: Path, path: Path, *, before: Path | None = None) -> None:
     """Syncs all files of a folder and gives it its final name, on the same file system.
 
     Args:
-        replace: whether a folder that stands there gives way. An empty one always does.
+        before: where a folder that stands there goes; if not given, only an empty one gives way.
 
     Raises:
         OSError: something stands there; it stays as it is.
     """
     with ThreadPoolExecutor(SYNC_THREADS) as pool:
         list(pool.map(_sync_file, [file for file in aside.rglob("*") if file.is_file()]))
-    before = aside_of(path)
-    if replace and path.exists():
+    if before and path.exists():
         path.replace(before)
     try:
         aside.replace(path)
     except OSError:
-        if before.exists():
+        if before and before.exists():
             before.replace(path)
         raise
     sync_folder(path.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    if before:
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def _sync_file(path: Path) -> None:

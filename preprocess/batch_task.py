@@ -13,7 +13,7 @@ import musicvae
 import preprocess
 from musicvae.drum_map import DrumMap
 from musicvae.shards import WindowBlock
-from preprocess.content import stamp
+from preprocess.content import content_digest, read_source, stamp
 from preprocess.file_outcome import FileOutcome, convert_file, rejected
 from preprocess.listing import SourceFile
 from preprocess.parts import Chunk, PartSummary, read_summary, writing_part
@@ -80,7 +80,7 @@ def convert_batch(
     work = Conversions(settings, drum_map, landmarks, [])
     with writing_part(batch.part) as part:
         for answer in _sandbox().run(work, batch.files, _allowance(settings.limits)):
-            part.add(_chunk_of(answer) if isinstance(answer, Failure) else answer)
+            part.add(_chunk_of(answer, settings.limits) if isinstance(answer, Failure) else answer)
         return part.finish(key)
 
 
@@ -113,6 +113,7 @@ def _allowance(limits: LimitSettings) -> Allowance:
     return Allowance(limits.cpu_seconds, limits.wall_seconds, limits.memory_mib << 20)
 
 
-def _chunk_of(failure: "Failure[SourceFile]") -> Chunk:
+def _chunk_of(failure: "Failure[SourceFile]", limits: LimitSettings) -> Chunk:
     rejection = Rejection(failure.item.name, failure.reason, failure.detail)
-    return Chunk.of([(rejected(failure.item, rejection), None)])
+    digest = content_digest(read_source(failure.item, limits))
+    return Chunk.of([(rejected(failure.item, rejection, digest=digest), None)])

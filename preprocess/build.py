@@ -1,6 +1,6 @@
 """A collection of MIDI files -> a folder of shards with manifest and reports: whole, or to be continued."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -15,7 +15,7 @@ from musicvae.manifest import ShardManifest, SplitEntry
 from musicvae.window_lookup import FoundWindow
 from musicvae.window_statistics import WindowStatistics
 from preprocess.batch_task import Batch, convert_batch
-from preprocess.existing import build_identity, drum_map_of
+from preprocess.existing import build_identity, drum_map_of, output_folder
 from preprocess.ledger import Ledger
 from preprocess.listing import Source, SourceFile, ZipPlace
 from preprocess.on_ray import TaskRunner
@@ -91,7 +91,7 @@ def build(
         DataError: no MIDI files, none of them gave a window, or more were rejected than the settings allow.
         OSError: something cannot be written, or the source is gone.
     """
-    out = out.absolute()
+    out = output_folder(out)
     with open_work_folder(out) as work:
         source = open_source(source_name, settings, scratch=work.scratch, avoid=[out, work.path])
         drum_map = drum_map_of(settings, source)
@@ -111,10 +111,10 @@ def build(
             for split in source.splits
         ]
         report = partial(_report, source, settings, drum_map, ledger, sums, plans)
-        if problem := _too_little(sums, plans, settings):
-            whole = report(fingerprint="", shards=[[] for _ in plans])
-            whole.write(work.path / REPORT_NAME, record_lines(records))
-            raise problem(work.path / REPORT_NAME)
+        early = work.path / REPORT_NAME
+        report(fingerprint="", shards=[[] for _ in plans]).write(early, record_lines(records))
+        _check_something_kept(sums, plans, early)
+        check_rejected_share(sums.most_frequent_reasons(), sums.seen, settings, early)
 
         shards = _write_shards(plans, run, settings, on_progress)
         manifest = ShardManifest(settings.window.grid, drum_map, dict(map(_split_entry, plans, shards)))
@@ -218,35 +218,53 @@ def _report(
         statistics={
             plan.split: sum((shard.statistics for shard in own), zero) for plan, own in zip(plans, shards, strict=True)
         },
+        unopened_archives=source.unopened_archives,
     )
 
 
-def _too_little(
-    sums: RecordSums, plans: Sequence[SplitPlan], settings: BuildSettings
-) -> Callable[[Path], DataError] | None:
-    """The error, given the path of the report, if a build may not go on to shards."""
-    rejected, most = sums.reasons.total(), settings.max_rejected_share
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sums.most_frequent_reasons().items())
-    if not any(plan.windows for plan in plans):
-        return lambda path: DataError(
-            "no file gave a window",
-            expected="drum performances on channel 10, in 4/4, of at least one window's bars",
-            found=f"{sums.seen} files, rejected: {reasons}",
-            likely="a bug of this program: please report it"
-            if sums.reasons[Reason.INTERNAL_ERROR] > rejected / 2
-            else "another kind of music, or drums on other channels",
-            do=f"look at {path}, which names every file with its reason; reading.channels and reading.drum_tracks "
-            "choose other notes",
-        )
-    if most is not None and rejected > most * sums.seen:
-        return lambda path: DataError(
+def _check_something_kept(sums: RecordSums, plans: Sequence[SplitPlan], report: Path) -> None:
+    if any(plan.windows for plan in plans):
+        return
+    reasons = sums.most_frequent_reasons()
+    likely = {
+        Reason.INTERNAL_ERROR: "a bug of this program: please report it",
+        Reason.MEMORY: "limits.memory_mib is too small for these settings",
+        Reason.TIMEOUT: "limits.cpu_seconds or limits.wall_seconds is too small for these settings",
+        Reason.FILTERED: "filters that leave nothing",
+    }
+    raise DataError(
+        "no file gave a window",
+        expected="drum performances on channel 10, in 4/4, of at least one window's bars",
+        found=f"{sums.seen} files, rejected: {_listed(reasons)}",
+        likely=likely.get(Reason(next(iter(reasons))), "another kind of music, or drums on other channels"),
+        do=f"look at {report}, which names every file with its reason; reading.channels and reading.drum_tracks "
+        "choose other notes",
+    )
+
+
+def check_rejected_share(rejected: Mapping[str, int], seen: int, settings: BuildSettings, report: Path) -> None:
+    """Makes sure that no more files are rejected than the settings allow.
+
+    Args:
+        rejected: files by reason.
+        report: where the outcome of every file stands.
+
+    Raises:
+        DataError: more are.
+    """
+    most, found = settings.max_rejected_share, sum(rejected.values())
+    if most is not None and found > most * seen:
+        raise DataError(
             "too many files are rejected",
-            expected=f"at most max_rejected_share={most:g} of {sums.seen} files",
-            found=f"{rejected} ({rejected / sums.seen:.1%}): {reasons}",
-            do=f"look at {path}, which names every file with its reason; then mend them or raise the share: what was "
-            "converted is kept",
+            expected=f"at most max_rejected_share={most:g} of {seen} files",
+            found=f"{found} ({found / seen:.1%}): {_listed(rejected)}",
+            do=f"look at {report}, which names every file with its reason; then mend them or raise the share: what "
+            "was converted is kept",
         )
-    return None
+
+
+def _listed(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
 def _examples(plans: Sequence[SplitPlan], manifest: ShardManifest) -> list[FoundWindow]:

@@ -22,7 +22,9 @@ ENCRYPTED = 0x1
 LOCAL_HEADER = struct.Struct("<26xHH")
 """Of a zip's member: what matters are the lengths of the name and of the extra field, after which its bytes begin."""
 LOCAL_MAGIC = b"PK\x03\x04"
-MACHINE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+MACHINE_ERRORS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
+)
 """What is no fault of the file: a machine out of handles or memory, a shared folder that is gone."""
 _KINDS = {
     stat_bits.S_IFDIR: "a folder",

@@ -19,6 +19,22 @@ from preprocess.sources import DEMO_FOLDER, open_source
 NOT_OURS = "something that jobs.build_shards has not made or not finished"
 
 
+def output_folder(out: Path) -> Path:
+    """The absolute path of an output; a link stands for the folder that it leads to.
+
+    Raises:
+        ConfigError: it is a mount point, which cannot be replaced by a finished folder.
+    """
+    out = out.resolve()
+    if out.is_mount():
+        raise ConfigError(
+            f"{out} is a mount point",
+            expected="a folder that can be made, and replaced, whole",
+            do=f"name a folder in it, such as {out / 'shards'}",
+        )
+    return out
+
+
 def find_finished_build(source_name: str, out: Path, settings: BuildSettings) -> BuildReport | None:
     """The report of `out` if it was built from the very same files and settings; none if nothing is there.
 
@@ -30,8 +46,8 @@ def find_finished_build(source_name: str, out: Path, settings: BuildSettings) ->
     report = _report_of(out)
     if report is None:
         raise _exists(out, NOT_OURS, do="name another --out")
-    with tempfile.TemporaryDirectory() as scratch:
-        source = open_source(source_name, settings, scratch=Path(scratch), avoid=[out.absolute()])
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        source = open_source(source_name, settings, scratch=Path(scratch), avoid=[out, Path(scratch)])
         digests = (content_digest(read_source(file, settings.limits)) for file in source.files)
         identity = build_identity(source, settings, drum_map_of(settings, source), digests)
     if report.identity == identity:

@@ -7,10 +7,10 @@ from typing import Any
 from musicvae.drum_map import DrumMap
 from musicvae.manifest import Split
 from musicvae.shards import WindowBlock
-from preprocess.content import content_digest, read_source
+from preprocess.content import ABSENT, content_digest, read_source, stamp
 from preprocess.convert import Conversion, FileCounts, convert
 from preprocess.listing import SourceFile
-from preprocess.rejection import Reason, Rejection
+from preprocess.rejection import PASSING, Reason, Rejection
 from preprocess.settings import BuildSettings
 from preprocess.splits import split_of
 
@@ -23,6 +23,7 @@ class FileOutcome:
         digest: 8 bytes of a hash of its content; of the reason if it was not read.
         split: where its windows go; none if it is rejected.
         windows: number of windows it gave.
+        settled: whether trying it again, as it lies there, would give the same whatever the day and the machine.
     """
 
     name: str
@@ -31,6 +32,7 @@ class FileOutcome:
     windows: int
     counts: FileCounts
     rejection: Rejection | None = None
+    settled: bool = True
 
     def record(self) -> dict[str, Any]:
         """The file's line of the report; counts that are zero are left out."""
@@ -75,9 +77,7 @@ def convert_file(
     return FileOutcome(file.name, digest, split, len(windows), conversion.counts), windows
 
 
-def rejected(
-    file: SourceFile, rejection: Rejection, *, digest: int | None = None, counts: FileCounts | None = None
-) -> FileOutcome:
-    """The outcome of a file that is not used; without a digest it stands for its reason."""
-    known = content_digest(rejection) if digest is None else digest
-    return FileOutcome(file.name, known, None, 0, counts or FileCounts(), rejection)
+def rejected(file: SourceFile, rejection: Rejection, *, digest: int, counts: FileCounts | None = None) -> FileOutcome:
+    """The outcome of a file that is not used. One that is not there is settled: its stamp tells when it comes."""
+    settled = rejection.reason not in PASSING or stamp(file) == ABSENT
+    return FileOutcome(file.name, digest, None, 0, counts or FileCounts(), rejection, settled)

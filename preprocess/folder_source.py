@@ -51,7 +51,8 @@ def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] 
             likely="archives inside a folder, which are not opened" if walk.archives else "another path",
             do="name an archive itself (--source FILE.zip), or unpack them" if walk.archives else "",
         )
-    return Source("folder", folder_listing(os.fspath(folder), names), possible_splits(settings))
+    files = folder_listing(os.fspath(folder), names)
+    return Source("folder", files, possible_splits(settings), unopened_archives=walk.archives)
 
 
 def folder_listing(folder: str, names: Sequence[str]) -> Listing:

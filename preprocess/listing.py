@@ -71,7 +71,7 @@ class SourceFile:
         split: the split that the collection gives it, if it gives any.
         style: its style, empty if unknown.
         group: what `split.group=column` keeps together, empty if the collection has no groups.
-        tempo: quarter notes per minute as the collection says, for files that do not say it themselves.
+        tempo: quarter notes per minute as the collection says, instead of what the file says.
     """
 
     name: str
@@ -119,6 +119,7 @@ class Source:
         files: every file that will be accounted for.
         splits: the splits that its files can go to, in the manifest's order.
         drum_map: the drum map that `auto` stands for.
+        unopened_archives: archives that lie in the folder and are not looked into.
         keeps_duplicates: whether a table names the files; then those of equal content are meant to be there.
     """
 
@@ -127,10 +128,11 @@ class Source:
     splits: tuple[Split, ...]
     drum_map: str = "general_midi"
     keeps_duplicates: bool = False
+    unopened_archives: int = 0
 
 
 def is_candidate(name: str, read_head: Callable[[], bytes | None]) -> bool:
-    """Whether a file is taken for MIDI: by its suffix in any case or, if it has none, by its first bytes.
+    """Whether a file is taken for MIDI: by its suffix in any case or, if that says nothing, by its first bytes.
 
     Args:
         name: its name; what follows a dot and a space, as in `Mr. Drum`, is no suffix.
@@ -138,10 +140,12 @@ def is_candidate(name: str, read_head: Callable[[], bytes | None]) -> bool:
             is accounted for.
     """
     suffix = posixpath.splitext(name)[1].lower()
-    if suffix in MIDI_SUFFIXES:
-        return True
-    if len(suffix) > 1 and " " not in suffix:
-        return False
+    # macOS lays `._song.mid` with attributes beside `song.mid` in zips and on foreign disks.
+    if not posixpath.basename(name).startswith("._"):
+        if suffix in MIDI_SUFFIXES:
+            return True
+        if len(suffix) > 1 and " " not in suffix:
+            return False
     head = read_head()
     return head is None or head[:4] == b"MThd" or (head[:4] == b"RIFF" and head[8:12] == b"RMID")
 

@@ -92,12 +92,12 @@ def _attach(address: str) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError, RuntimeError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {address}",
             expected="HOST:PORT of a running head node, as `ray start --head` prints it",
             found=str(error).partition("\n")[0],
-            likely="another port, a cluster that has ended, or RAY_AUTH_MODE and its token not set here",
+            likely="another port, an ended cluster, another Ray, or RAY_AUTH_MODE and its token not set here",
             do="start the cluster, or leave --ray-address out to work on this machine",
         ) from None
 
@@ -135,7 +135,7 @@ class _RayRunner:
                 number = running.pop(done)
                 yield number, ray.get(done)
         except RayTaskError as error:
-            raise error.cause from None
+            raise error.cause or error from None
         except RayError as error:
             raise UserError(
                 "Ray lost a task for good",

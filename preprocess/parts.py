@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from preprocess.file_outcome import FileOutcome
 
 NO_SPLIT = -1
 """In `PartSummary.split`: the file is rejected."""
-DAMAGED = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
+DAMAGED = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a part raises that is missing or torn."""
 
 
@@ -47,6 +48,7 @@ class Chunk:
         windows: number of windows of each file.
         split: of each file, a place in `SPLITS` or `NO_SPLIT`.
         digest: hash of each file's content.
+        settled: whether trying the files again would give the same.
     """
 
     tokens: Int16[np.ndarray, "window step"]
@@ -59,6 +61,7 @@ class Chunk:
     windows: Int32[np.ndarray, " file"]
     split: Int8[np.ndarray, " file"]
     digest: UInt64[np.ndarray, " file"]
+    settled: bool
 
     @classmethod
     def of(cls, files: Sequence[tuple[FileOutcome, WindowBlock | None]]) -> "Chunk":
@@ -83,6 +86,7 @@ class Chunk:
             windows=np.array([outcome.windows for outcome in outcomes], dtype=np.int32),
             split=np.array([_code(outcome) for outcome in outcomes], dtype=np.int8),
             digest=np.array([outcome.digest for outcome in outcomes], dtype=np.uint64),
+            settled=all(outcome.settled for outcome in outcomes),
         )
 
 
@@ -116,6 +120,7 @@ class PartWriter:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._chunks: list[tuple[np.ndarray, ...]] = []
+        self._settled = True
 
     def add(self, chunk: Chunk) -> None:
         """Writes the chunk's windows and records; the rest waits for the summary."""
@@ -127,16 +132,20 @@ class PartWriter:
             _write(self._archive, f"{number}/drums", str(chunk.num_drums).encode())
             _write(self._archive, f"{number}/meta", chunk.meta)
         _write(self._archive, f"{number}/records", chunk.records)
+        self._settled &= chunk.settled
         self._chunks.append((chunk.windows, chunk.split, chunk.digest, chunk.hashes))
 
     def finish(self, key: str) -> PartSummary:
-        """Writes the summary under the key that says what the part was made of."""
+        """Writes the summary under the key that says what the part was made of.
+
+        Without a key, so that it is made again by the next build, if a rejection in it may have had a passing cause.
+        """
         windows, split, digest, hashes = (np.concatenate(own) for own in zip(*self._chunks, strict=True))
         lengths = np.array([len(own) for _, _, _, own in self._chunks], dtype=np.int64)
         arrays = {"windows": windows, "split": split, "digest": digest, "hashes": hashes, "chunks": lengths}
         for name, array in arrays.items():
             _write_array(self._archive, name, array)
-        _write(self._archive, "key", key.encode())
+        _write(self._archive, "key", key.encode() if self._settled else b"")
         return PartSummary(_content(self._archive), windows, split, digest, hashes)
 
 

@@ -37,6 +37,10 @@ class Reason(StrEnum):
     """A bug of this program; the detail belongs in a report to its authors."""
 
 
+PASSING = frozenset({Reason.UNREADABLE, Reason.TIMEOUT, Reason.MEMORY, Reason.WORKER_DIED, Reason.INTERNAL_ERROR})
+"""Reasons that may be gone when the file is tried again another day, on another machine or by a mended program."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A file that is not used, with the numbers that decided it."""

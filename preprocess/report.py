@@ -45,6 +45,7 @@ class BuildReport:
         dropped_bars: bars of accepted files that can stand in no window, by reason.
         equal_files: names of files of equal content that were all kept, because a table lists them.
         statistics: what the windows of a split look like.
+        unopened_archives: archives that lie in the folder and were not looked into.
 
     Raises:
         ValueError: files or windows that do not add up.
@@ -74,6 +75,7 @@ class BuildReport:
     dropped_bars: Mapping[str, int]
     equal_files: tuple[tuple[str, ...], ...]
     statistics: Mapping[str, WindowStatistics]
+    unopened_archives: int = 0
 
     def __post_init__(self) -> None:
         if self.accepted + sum(self.rejected.values()) != self.seen:

@@ -1,8 +1,8 @@
 """What decides which windows come out of a collection; nothing here changes how fast."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from musicvae.grid import GridSpec
 from musicvae.settings import Settings
@@ -13,11 +13,11 @@ Channel = Annotated[int, Field(ge=1, le=16)]
 class WindowSettings(Settings):
     """What one window is and how far the next one is away."""
 
-    bars: int = Field(default=4, ge=1)
+    bars: int = Field(default=4, ge=1, le=64)
     """Bars of a window."""
     hop_bars: int = Field(default=1, ge=1)
     """Bars from the start of one window to the start of the next."""
-    steps_per_beat: int = Field(default=4, ge=1)
+    steps_per_beat: int = Field(default=4, ge=1, le=96)
     """Steps of the grid in a quarter note."""
     pad_last_bar: bool = True
     """Whether the bar of a file's last hit counts although the file ends before its bar line."""
@@ -37,6 +37,11 @@ class ReadingSettings(Settings):
     unknown_pitch: Literal["drop", "nearest", "reject"] = "drop"
     """Hits of a pitch that the drum map does not know: drop and count them, take the class of the nearest known pitch
     (the lower of two), or reject the file."""
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _one_channel(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
 
 
 class FilterSettings(Settings):

@@ -31,7 +31,7 @@ NO_TEXT = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 def open_list(path: Path, settings: SplitSettings) -> Source:
     """The files that a table names: a `path` each, relative to the table's folder or absolute, in any order.
 
-    Optional are `split`, `group`, `style` and `bpm` (the tempo where a file does not say it); other columns are
+    Optional are `split`, `group`, `style` and `bpm` (instead of the tempo that a file says); other columns are
     ignored. Files are not looked for: one that is missing is accounted for as such.
 
     Args:
@@ -48,7 +48,7 @@ def open_list(path: Path, settings: SplitSettings) -> Source:
     if not rows.names:
         raise DataError(f"{path} lists no files", expected="one line a file", found="none")
     if settings.group == "column":
-        rows.check_groups()
+        rows.keep_groups_together()
     can_occur = set(rows.splits)
     if None in can_occur:
         can_occur.update(possible_splits(settings))
@@ -94,8 +94,13 @@ class _Rows:
         self._styles.append(sys.intern(printable(self._text(line, row, "style"))))
         self._tempos.append(self._tempo(line, row.get("bpm")))
 
-    def check_groups(self) -> None:
-        """Makes sure that each row without a split has a group."""
+    def keep_groups_together(self) -> None:
+        """Gives rows without a split the one that their group has.
+
+        Raises:
+            ConfigError: there are no groups.
+            DataError: a row with neither group nor split, or a group in two splits.
+        """
         if not any(self._groups):
             raise ConfigError(
                 "split.group=column needs a list with groups",
@@ -105,6 +110,13 @@ class _Rows:
             )
         if self._without_group:
             raise self._error(self._without_group, expected="a `group` or a `split`", found="neither")
+        given: dict[str, Split] = {}
+        for line, group, split in zip(self._lines.values(), self._groups, self.splits, strict=True):
+            if group and split and given.setdefault(group, split) != split:
+                found = f"{split}, and {given[group]} in an earlier line"
+                raise self._error(line, expected=f"one split for all of group {group!r}", found=found)
+        for row, group in enumerate(self._groups):
+            self.splits[row] = self.splits[row] or given.get(group)
 
     def listing(self) -> Listing:
         """All rows by name."""
@@ -175,6 +187,8 @@ def _read_csv(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str, 
     rows = csv.reader(file, strict=True)
     try:
         header = [name.strip().lower() for name in next(rows, [])]
+        if twice := [name for name in COLUMNS if header.count(name) > 1]:
+            raise _unusable(path, 1, expected="each column once", found=f"`{twice[0]}` twice")
         if "path" not in header:
             raise _unusable(
                 path,

@@ -12,7 +12,10 @@ from pathlib import Path
 from musicvae.durable import publish_folder
 from musicvae.errors import ConfigError, UserError
 from musicvae.folder_lock import hold_folder
+from musicvae.manifest import MANIFEST_NAME
 from preprocess.on_ray import TaskRunner
+from preprocess.report import REPORT_NAME
+from preprocess.report_page import PAGE_NAME
 from preprocess.sources import DEMO_FOLDER
 
 SUFFIX = ".building"
@@ -43,22 +46,30 @@ class WorkFolder:
         """What will become the output."""
         return self.path / "shards"
 
+    @property
+    def replaced(self) -> Path:
+        """Where an output that gives way lies for a moment."""
+        return self.path / "replaced"
+
     def publish(self, out: Path, shards: Collection[str], *, replace: bool) -> None:
         """Gives the result its final name and removes all else.
 
         Args:
-            shards: names of its shards; others that lie there are of a build with other settings that was given up.
+            shards: names of its shards; what else lies there is of a build with other settings, or torn by a kill.
             replace: whether an existing `out` gives way.
 
         Raises:
             OSError: `out` exists, or cannot be made.
         """
-        for path in self.result.glob("*.tar"):
-            if path.name not in shards:
+        own = {*shards, MANIFEST_NAME, REPORT_NAME, PAGE_NAME}
+        for path in self.result.iterdir():
+            if path.is_file() and path.name not in own:
                 path.unlink()
         if (self.scratch / DEMO_FOLDER).exists():
+            shutil.rmtree(self.result / DEMO_FOLDER, ignore_errors=True)
             (self.scratch / DEMO_FOLDER).replace(self.result / DEMO_FOLDER)
-        publish_folder(self.result, out, replace=replace)
+        shutil.rmtree(self.replaced, ignore_errors=True)
+        publish_folder(self.result, out, before=self.replaced if replace else None)
         shutil.rmtree(self.path, ignore_errors=True)
 
 

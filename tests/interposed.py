@@ -30,6 +30,19 @@ def poisoned(data, **options):
 
 convert.read_performances = poisoned
 """
+SLOW_READER = """
+import time
+import preprocess.convert as convert
+
+read = convert.read_performances
+
+def slow(data, **options):
+    if len(data) % 7 == 0:
+        time.sleep(3)
+    return read(data, **options)
+
+convert.read_performances = slow
+"""
 SHUFFLED_LISTING = """
 import os, random
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.build_fixtures import contents, write_mixed_folder
 from tests.commands import CHECKOUT, job_command, ok, run_job
+from tests.interposed import SLOW_READER, interposed
 from tests.running_build import finished_parts, running_build, wait_for, wait_for_parts
 
 
@@ -139,6 +140,58 @@ def test_too_many_rejections_end_with_a_report_and_a_higher_share_goes_on(mixed_
     ok(run_job("build_shards", *arguments(mixed_folder, out), "max_rejected_share=0.5"))
     tars = {name: data for name, data in undisturbed.items() if name.endswith((".tar", "manifest.json"))}
     assert {name: data for name, data in contents(out).items() if name in tars} == tars
+
+
+@pytest.mark.slow
+def test_a_file_that_timed_out_is_tried_again_and_a_build_with_one_is_known_again(tmp_path):
+    source, out = tmp_path / "midi", tmp_path / "out"
+    write_mixed_folder(source, 12)
+    command = [*arguments(source, out), "limits.wall_seconds=1"]
+    slow = interposed(tmp_path / "site", SLOW_READER)
+    assert "timeout" in run_job("build_shards", *command, "max_rejected_share=0", **slow).stderr
+    ok(run_job("build_shards", *command))
+    assert "timeout" not in json.loads((out / "report.json").read_text())["rejected"]
+
+    command = [*arguments(source, tmp_path / "other"), "limits.wall_seconds=1"]
+    assert "timeout" in ok(run_job("build_shards", *command, **slow)).stdout
+    assert "nothing to do" in ok(run_job("build_shards", *command, **slow)).stdout
+
+
+def test_what_a_kill_tore_is_not_published(mixed_folder, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    with running_build(*arguments(mixed_folder, out)) as build:
+        wait_for_parts(out, build)
+        build.kill()
+    (work(out) / "shards" / ".train-000000.tar.0123456789ab.tmp").write_bytes(b"torn")
+    (work(out) / "shards" / "train-000099.tar").write_bytes(b"of other settings")
+    ok(run_job("build_shards", *arguments(mixed_folder, out)))
+    assert contents(out) == undisturbed
+
+
+def test_a_share_that_a_finished_build_does_not_meet_is_said(mixed_folder, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    ok(run_job("build_shards", *arguments(mixed_folder, out)))
+    strict = run_job("build_shards", *arguments(mixed_folder, out), "max_rejected_share=0.001")
+    assert strict.returncode == 3
+    assert "too many files are rejected" in strict.stderr
+    assert contents(out) == undisturbed
+
+
+def test_a_link_as_output_is_followed(tmp_path):
+    source = tmp_path / "midi"
+    write_mixed_folder(source, 30)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    ok(run_job("build_shards", *arguments(source, tmp_path / "link")))
+    assert (tmp_path / "disk" / "manifest.json").exists()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_mount_point_as_output_is_refused_before_the_work(mixed_folder):
+    result = run_job("build_shards", *arguments(mixed_folder, Path("/proc")))
+    assert result.returncode == 2
+    assert "/proc is a mount point" in result.stderr
+    assert "/proc/shards" in result.stderr
 
 
 def test_the_output_may_lie_inside_the_source(tmp_path):

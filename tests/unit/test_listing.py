@@ -76,3 +76,8 @@ def test_without_a_suffix_the_first_bytes_tell(name):
 @pytest.mark.parametrize("name", ["a.midx", "a.txt", "mid.zip", "a.mid.gz"])
 def test_another_suffix_is_another_file(name):
     assert not is_candidate(name, lambda: b"MThd\0\0\0\6\0\1\0\1")
+
+
+def test_attributes_that_macos_lays_beside_files_are_no_candidates():
+    assert not is_candidate("__MACOSX/a/._song.mid", lambda: b"\x00\x05\x16\x07")
+    assert is_candidate("a/._song.mid", lambda: b"MThd")

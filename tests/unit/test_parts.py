@@ -96,6 +96,16 @@ def test_nor_is_a_damaged_one(tmp_path, damage):
     assert read_summary(tmp_path / "part", "key") is None
 
 
+def test_one_with_a_rejection_that_may_pass_is_made_again(tmp_path):
+    outcome = FileOutcome("a", 1, None, 0, FileCounts(), Rejection("a", Reason.TIMEOUT), settled=False)
+    with writing_part(tmp_path / "part") as part:
+        part.add(Chunk.of([(outcome, None)]))
+        part.add(Chunk.of([rejected("b")]))
+        part.finish("key")
+    assert read_summary(tmp_path / "part", "key") is None
+    assert len(read_records(tmp_path / "part")) == 2
+
+
 def test_nor_one_torn_anywhere(tmp_path):
     write(tmp_path / "part")
     data = (tmp_path / "part").read_bytes()

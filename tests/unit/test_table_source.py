@@ -157,6 +157,18 @@ def test_groups_may_be_numbers(tmp_path):
     assert file.group == "7"
 
 
+def test_rows_without_a_split_follow_their_group(tmp_path):
+    rows = "path,group,split\na.mid,g,\nb.mid,g,test\nc.mid,h,train\n"
+    assert [file.split for file in files(table(tmp_path, rows), group="column")] == ["test", "test", "train"]
+    with pytest.raises(DataError, match=r"line 3.*(?s:.)*train, and test in an earlier line"):
+        files(table(tmp_path, "path,group,split\na.mid,g,test\nb.mid,g,train\n"), group="column")
+
+
+def test_a_column_stands_once(tmp_path):
+    with pytest.raises(DataError, match="`path` twice"):
+        files(table(tmp_path, "path,path\na.mid,b.mid\n"))
+
+
 def test_groups_that_decide_must_be_there(tmp_path):
     with pytest.raises(ConfigError, match="needs a list with groups"):
         files(table(tmp_path, "path\na.mid\n"), group="column")
