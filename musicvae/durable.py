@@ -14,7 +14,7 @@ SYNC_THREADS = 16
 """A sync waits for the disk, not for the CPU; many at once let the disk order them."""
 
 
-def write_whole(path: Path, data: bytes | str, *, sync: bool = True) -> None:
+def write_whole(path: Path, data: bytes | memoryview | str, *, sync: bool = True) -> None:
     """Writes aside, syncs and renames: `path` never holds a part of `data`, also after a power cut.
 
     Args:

@@ -112,7 +112,7 @@ def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
     with TarWriter(buffer, encoder=False, mtime=0, user="root", group="root") as tar:
         for number, start in enumerate(range(0, len(windows), BLOCK_WINDOWS)):
             tar.write({"__key__": f"{number:06d}", **_encode(windows[start : start + BLOCK_WINDOWS])})
-    data = buffer.getvalue()
+    data = buffer.getbuffer()
     write_whole(path, data, sync=False)
     return ShardEntry(path.name, len(windows), len(data), hashlib.sha256(data).hexdigest())
 
@@ -164,7 +164,7 @@ def _samples(name: str, data: bytes) -> Iterator[dict[str, Any]]:
     return group_by_keys(tar_file_expander([{"url": name, "stream": io.BytesIO(data)}]))
 
 
-def _encode(block: WindowBlock) -> dict[str, bytes]:
+def _encode(block: WindowBlock) -> dict[str, bytes | memoryview]:
     meta = [{"source": m.source, "bar": m.bar, "tempo": m.tempo, "style": m.style} for m in block.meta]
     return {
         "tokens.npy": _npy(block.tokens),
@@ -186,10 +186,10 @@ def _decode(sample: dict[str, Any]) -> WindowBlock:
     )
 
 
-def _npy(array: np.ndarray) -> bytes:
+def _npy(array: np.ndarray) -> memoryview:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _damaged(path: Path, found: str) -> DataError:
