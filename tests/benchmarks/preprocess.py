@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pretty_midi
 
@@ -29,6 +30,7 @@ from preprocess.report import BuildReport
 from preprocess.settings import BuildSettings
 from tests.benchmarks.jittered_corpus import write_corpus
 
+Result = TypeVar("Result")
 PRETTY_MIDI_FILES = 100
 """It takes about 20 ms a file, so a spread-out sample has to do."""
 
@@ -81,11 +83,16 @@ def _workers(groove: Path, folder: Path, files: int, repeats: int) -> None:
 def _memory(groove: Path, folder: Path, sizes: list[int]) -> None:
     print("peak resident memory of the driver, two workers")
     for size in sizes:
-        write_corpus(groove, folder / str(size), size)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peak, seconds, windows = pool.apply(_peak, (folder / str(size), folder / f"out{size}"))
+        # A process begins with the peak of the one that starts it, so that one has to stay small.
+        _in_own_process(write_corpus, groove, folder / str(size), size)
+        peak, seconds, windows = _in_own_process(_peak, folder / str(size), folder / f"out{size}")
         rate = f"{seconds:7.1f} s {size / seconds:6.0f} files/s"
         print(f"  {size:>9,} files  {windows:>9,} windows  {peak:7.1f} MB  {rate}")
+
+
+def _in_own_process(function: Callable[..., Result], *arguments: object) -> Result:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
 
 
 def _peak(midi: Path, out: Path) -> tuple[float, float, int]:
