@@ -1,8 +1,12 @@
 """The commands of the pages in docs/, run as they are written."""
 
+import pytest
+
 from musicvae.manifest import ShardManifest
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
+
+pytestmark = pytest.mark.slow
 
 
 def test_preprocessing(tmp_path):
