@@ -74,5 +74,5 @@ def _receipt(plan: ShardPlan, key: str) -> WrittenShard | None:
         if values["key"] == key and hashlib.sha256(data).hexdigest() == entry.sha256:
             return WrittenShard(entry, WindowStatistics.from_json(values["statistics"]))
     except (OSError, ValueError, KeyError, TypeError):
-        pass
+        return None  # no receipt, or a torn one: the shard is written again
     return None

@@ -35,9 +35,9 @@ def holder(tmp_path):
     process.stdout.close()
 
 
-def hold(folder: Path) -> None:
+def hold(folder: Path) -> bool:
     with hold_folder(folder):
-        pass
+        return json.loads((folder / LOCK_NAME).read_text())["pid"] == os.getpid()
 
 
 def claim(folder: Path, host: str, *, seconds_ago: float) -> None:
@@ -55,12 +55,12 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path, holder):
 def test_a_killed_holder_holds_nothing(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    hold(tmp_path)
+    assert hold(tmp_path)
 
 
 def test_it_can_be_held_again_and_again(tmp_path):
-    hold(tmp_path)
-    hold(tmp_path)
+    assert hold(tmp_path)
+    assert hold(tmp_path)
 
 
 def test_within_one_process_too_only_once(tmp_path):
@@ -73,7 +73,7 @@ def test_a_holder_on_another_machine_lives_as_long_as_it_is_heard_of(tmp_path):
     with pytest.raises(ConfigError, match="process 4 on another-machine"):
         hold(tmp_path)
     claim(tmp_path, "another-machine", seconds_ago=DEAD_SECONDS + 1)
-    hold(tmp_path)
+    assert hold(tmp_path)
 
 
 def test_where_the_file_system_knows_no_locks_the_sign_of_life_decides(tmp_path, monkeypatch):
@@ -83,9 +83,9 @@ def test_where_the_file_system_knows_no_locks_the_sign_of_life_decides(tmp_path,
     monkeypatch.setattr("fcntl.flock", no_locks)
     with hold_folder(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} on "):
         hold(tmp_path)
-    hold(tmp_path)
+    assert hold(tmp_path)
 
 
 def test_a_torn_claim_is_no_claim(tmp_path):
     (tmp_path / LOCK_NAME).write_text('{"host": "anoth')
-    hold(tmp_path)
+    assert hold(tmp_path)
