@@ -1,6 +1,7 @@
 """The same shards from any number of workers, from two nodes, and in whatever order a file system lists its files."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,9 +63,10 @@ def test_a_client_without_the_token_is_told_so(cluster, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_node_that_does_not_see_the_output_is_named(mixed, cluster, tmp_path):
+def test_a_node_that_does_not_see_the_source_is_named(mixed, cluster, tmp_path):
     # This path leads each process to its own folder, as a path on a local disk leads each node to its own.
-    arguments = ["--source", mixed, "--out", "/proc/self/cwd/out", "--ray-address", cluster.address]
+    shutil.copytree(mixed, tmp_path / "midi", symlinks=True)
+    arguments = ["--source", "/proc/self/cwd/midi", "--out", tmp_path / "out", "--ray-address", cluster.address]
     result = subprocess.run(
         job_command("build_shards", *arguments),
         cwd=tmp_path,
@@ -75,5 +77,5 @@ def test_a_node_that_does_not_see_the_output_is_named(mixed, cluster, tmp_path):
     )
     assert result.returncode == 2, result.stderr
     assert "does not see the files" in result.stderr
-    assert "/proc/self/cwd/out.building: No such file" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "found     no /proc/self/cwd/midi/" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["midi"]
