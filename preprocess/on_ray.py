@@ -117,7 +117,7 @@ class _RayRunner:
 
     def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
         import ray
-        from ray.exceptions import RayError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
         @ray.remote(max_retries=LOST_RETRIES)
         def run(task: Task) -> Answer:
@@ -134,6 +134,9 @@ class _RayRunner:
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 number = running.pop(done)
                 yield number, ray.get(done)
+        except TaskCancelledError:
+            # A terminal's Ctrl-C reaches the workers too, and their answer may come before our own interrupt.
+            raise KeyboardInterrupt from None
         except RayTaskError as error:
             raise error.cause or error from None
         except RayError as error:
