@@ -25,7 +25,6 @@ OUR_PACKAGES = [str(Path(package).parent) for package in (musicvae.__file__, pre
 LOST_RETRIES = 10
 """Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
 CONNECT_SECONDS = 10.0
-CANCEL_SECONDS = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -134,6 +133,8 @@ class _RayRunner:
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 number = running.pop(done)
                 yield number, ray.get(done)
+        # What still runs is not cancelled: Ray ends it with the driver, its writes are whole or absent, and a forced
+        # cancel of a task that just ends makes Ray abort this process.
         except TaskCancelledError:
             # A terminal's Ctrl-C reaches the workers too, and their answer may come before our own interrupt.
             raise KeyboardInterrupt from None
@@ -147,12 +148,6 @@ class _RayRunner:
                 likely="nodes without memory, or that come and go faster than a task runs",
                 do="run the same command again: what was done is kept",
             ) from None
-        finally:
-            # After an error or Ctrl-C nobody may go on writing into a folder that is about to be removed.
-            for task in running:
-                ray.cancel(task, force=True)
-            if running:
-                ray.wait(list(running), num_returns=len(running), timeout=CANCEL_SECONDS)
 
     def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
         import ray
