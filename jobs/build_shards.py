@@ -1,7 +1,6 @@
 """MIDI files -> shards of 4-bar windows: python -m jobs.build_shards --source groove --out shards/groove"""
 
 import errno
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from preprocess.report import REPORT_NAME
 from preprocess.report_page import PAGE_NAME
 from preprocess.settings import BuildSettings
 from preprocess.sources import DEMO_FOLDER
-from preprocess.work_folder import work_folder_of
+from preprocess.work_folder import remove_leftovers, work_folder_of
 
 LIKELY_CAUSES = {
     errno.ENOSPC: "the disk is full: the work needs the room of the shards and about a fifth more",
@@ -53,7 +52,7 @@ def main(
         if overwrite:
             check_replaceable(source, out)
         elif finished := find_finished_build(source, out, settings):
-            shutil.rmtree(work_folder_of(out), ignore_errors=True)
+            remove_leftovers(out)
             console.print(table_of(finished))
             check_rejected_share(finished.rejected, finished.seen, settings, out / REPORT_NAME)
             console.print(

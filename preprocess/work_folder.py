@@ -102,6 +102,14 @@ def open_work_folder(out: Path) -> Iterator[WorkFolder]:
             raise
 
 
+def remove_leftovers(out: Path) -> None:
+    """Removes the work folder that a build killed after its end has left; one that a build works in stays."""
+    path = work_folder_of(out)
+    if path.exists():
+        with suppress(ConfigError), hold_folder(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _remove(path: Path, new_parents: Sequence[Path]) -> None:
     shutil.rmtree(path, ignore_errors=True)
     for parent in new_parents:

@@ -64,7 +64,7 @@ def _event_starts(track: bytes) -> list[int]:
                 place += 1 if 0xC0 <= status < 0xE0 else 2
             starts.append(min(place, len(track)))
     except IndexError:
-        pass
+        return starts  # of a track that is cut off already, what is there
     return starts
 
 

@@ -210,6 +210,20 @@ def test_the_output_may_lie_inside_the_source(tmp_path):
     assert (source / "shards" / "manifest.json").read_bytes() == (tmp_path / "out" / "manifest.json").read_bytes()
 
 
+def test_a_finished_build_leaves_the_work_of_a_living_one_alone(mixed_folder, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    ok(run_job("build_shards", *arguments(mixed_folder, out)))
+    with running_build(*arguments(mixed_folder, out), "window.hop_bars=2", "--overwrite") as build:
+        wait_for_parts(out, build)
+        build.send_signal(signal.SIGSTOP)
+        assert "nothing to do" in ok(run_job("build_shards", *arguments(mixed_folder, out))).stdout
+        assert finished_parts(out)
+        build.send_signal(signal.SIGCONT)
+        build.communicate(timeout=120)
+    assert build.returncode == 0
+    assert contents(out) != undisturbed
+
+
 @pytest.mark.slow
 def test_leftovers_of_a_build_killed_after_its_end_are_removed(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
