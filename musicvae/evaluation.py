@@ -92,6 +92,8 @@ class EvaluationReport:
         negative_elbo: reconstruction + KL, nats per window; lower is better.
         reconstruction: -E_q[log p(x | z)], nats per window.
         kl: KL(q(z | x) || N(0, I)), nats per window.
+        kl_by_dimension: the same of each dimension of z.
+        mu_variance: of each dimension's posterior mean over the windows.
         active_units: dimensions of z whose mu has a variance over windows above .01 (Burda et al. 2016).
     """
 
@@ -99,6 +101,8 @@ class EvaluationReport:
     negative_elbo: float
     reconstruction: float
     kl: float
+    kl_by_dimension: Float64[np.ndarray, " latent"]
+    mu_variance: Float64[np.ndarray, " latent"]
     active_units: int
     teacher_forced: MatchCounts
     free_running: MatchCounts
@@ -116,13 +120,15 @@ class EvaluationReport:
     def from_sums(cls, sums: EvaluationSums) -> "EvaluationReport":
         windows = sums.windows or math.nan
         reconstruction, kl = sums.reconstruction / windows, float(sums.kl.sum()) / windows
-        mean = sums.mu / windows
+        mu_variance = sums.mu_squared / windows - (sums.mu / windows) ** 2
         return cls(
             windows=int(sums.windows),
             negative_elbo=reconstruction + kl,
             reconstruction=reconstruction,
             kl=kl,
-            active_units=active_units(sums.mu_squared / windows - mean**2),
+            kl_by_dimension=sums.kl / windows,
+            mu_variance=mu_variance,
+            active_units=active_units(mu_variance),
             teacher_forced=sums.teacher_forced,
             free_running=sums.free_running,
         )

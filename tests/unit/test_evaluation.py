@@ -163,4 +163,6 @@ def test_active_units_are_dimensions_whose_mean_moves() -> None:
     report = EvaluationReport.from_sums(moved)
     assert report.active_units == 1
     assert report.kl == 1.25
+    assert report.kl_by_dimension.tolist() == [0.0, 1.0, 0.25]
+    assert report.mu_variance.tolist() == pytest.approx([0.0, 1.0, 0.0025])
     assert report.kl_bits == pytest.approx(1.25 / np.log(2))
