@@ -9,7 +9,7 @@ import torch
 
 from jobs.train_config import ResourceSettings
 from musicvae.errors import ConfigError, UserError
-from musicvae.fit import Wish
+from musicvae.stopping import Wish
 from musicvae.world import World
 
 

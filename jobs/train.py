@@ -7,6 +7,8 @@
 RUN absent: start. RUN present with the same settings and data: go on from its newest checkpoint.
 """
 
+import secrets
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +21,7 @@ from jobs.terminal_tracker import TerminalTracker
 from jobs.train_config import TrainConfig
 from jobs.wandb_tracker import WandbTracker
 from musicvae.checkpoint import checkpoints
-from musicvae.errors import ConfigError, DivergedError, StoppedError
+from musicvae.errors import ConfigError, DivergedError, StoppedError, SupersededError
 from musicvae.fit import data_order, fit
 from musicvae.manifest import ShardManifest
 from musicvae.order import DataOrder
@@ -60,6 +62,9 @@ def main(
     wish = listen_for_signals()
     world = join_world(settings.resources)
     resumed = world.on_main(lambda: folder.open(identity, settings.model_dump(mode="json"), provenance()))
+    until_the_end = ExitStack()
+    held = world.on_main(lambda: until_the_end.enter_context(folder.held(secrets.token_hex(6))))
+    folder = held if world.is_main else folder
 
     tracker = Trackers([])
     if world.is_main:
@@ -93,7 +98,9 @@ def main(
         raise
     finally:
         if world.is_main:
-            folder.finish_status(state)
+            with suppress(SupersededError):
+                folder.finish_status(state)
+        until_the_end.close()
         tracker.close(state)
         world.leave()
     if world.is_main:

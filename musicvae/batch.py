@@ -43,6 +43,10 @@ class Batch:
         bounds = [len(self) * i // count for i in range(count + 1)]
         return [self._rows(slice(a, b)) for a, b in pairwise(bounds) if b > a]
 
+    def first(self, count: int) -> "Batch":
+        """Its first windows alone."""
+        return self._rows(slice(0, count))
+
     def _rows(self, rows: slice) -> "Batch":
         place = self.first_place + rows.start
         return self._changed(lambda tensor: tensor[rows], first_place=place, window_ids=self.window_ids[rows])

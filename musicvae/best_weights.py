@@ -7,18 +7,17 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError, DataError
 
 
-def save_best(path: Path, model: nn.Module, step: int, figures: Mapping[str, float]) -> None:
+def save_best(path: Path, weights: Mapping[str, Tensor], step: int, figures: Mapping[str, float]) -> None:
     """Writes weights with their step and figures as safetensors."""
-    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     # One key: safetensors writes several in no fixed order, and equal weights shall give equal bytes.
     metadata = {"best": json.dumps({"step": step, "figures": dict(figures)}, sort_keys=True)}
-    write_whole(path, safetensors.torch.save(weights, metadata))
+    write_whole(path, safetensors.torch.save({n: tensor.contiguous() for n, tensor in weights.items()}, metadata))
 
 
 def load_best(path: Path, model: nn.Module) -> tuple[int, str]:

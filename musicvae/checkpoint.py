@@ -6,7 +6,8 @@ Weights are safetensors; the optimizer's state is read with `weights_only=True`.
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from musicvae.durable import whole_folder, write_json
+from musicvae.host_copy import HostCopy
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.pt"
@@ -24,29 +26,55 @@ HASHES = "sha256.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What a run needs beside weights and optimizer to go on: everything else is a function of the step."""
+    """What a run needs beside weights and optimizer to go on: everything else is a function of the step.
+
+    Attributes:
+        step: global batches that were trained on, skipped ones included.
+        best_loss: lowest validation -ELBO so far, nats per window.
+        best_step: the step that it was measured at.
+        skipped: steps whose gradient was not finite and that therefore changed nothing.
+        unlogged: figures of this very step, while its evaluation was interrupted and has to be made again.
+    """
 
     step: int
     best_loss: float | None = None
-    """Lowest validation -ELBO so far, nats per window."""
     best_step: int | None = None
+    skipped: int = 0
+    unlogged: Mapping[str, float] | None = None
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState, *, keep: int
-) -> Path:
-    """Writes `folder/step-<step>` aside and renames it, then removes all but the newest `keep`."""
+def copy_to_host(model: nn.Module, optimizer: torch.optim.Optimizer) -> HostCopy:
+    """What `write_checkpoint` writes, as it is now."""
+    return HostCopy.of({WEIGHTS: model.state_dict(), OPTIMIZER: optimizer.state_dict()})
+
+
+def write_checkpoint(folder: Path, copy: HostCopy, state: TrainingState, *, keep: int, keep_every: int) -> Path:
+    """Writes `folder/step-<step>` aside and renames it, then removes what is not to be kept.
+
+    Args:
+        keep: how many of the newest stay.
+        keep_every: checkpoints of steps that this divides stay for good; 0 keeps none for good.
+    """
     target = folder / f"step-{state.step:08d}"
-    if target.exists():
+    if target.exists() and damage_of(target) is None:
         return target
-    with whole_folder(target) as aside:
-        save_weights(aside / WEIGHTS, model)
-        torch.save(optimizer.state_dict(), aside / OPTIMIZER)
-        write_json(aside / STATE, {"step": state.step, "best_loss": state.best_loss, "best_step": state.best_step})
+    values = copy.arrived()
+    with whole_folder(target, replace=True) as aside:
+        safetensors.torch.save_file(
+            {name: tensor.contiguous() for name, tensor in values[WEIGHTS].items()}, aside / WEIGHTS
+        )
+        torch.save(values[OPTIMIZER], aside / OPTIMIZER)
+        write_json(aside / STATE, asdict(state))
         write_json(aside / HASHES, {name: _sha256(aside / name) for name in (WEIGHTS, OPTIMIZER, STATE)})
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        if not keep_every or step_of(old) % keep_every:
+            shutil.rmtree(old)
     return target
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint is of."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -58,7 +86,7 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose hashes hold, and a sentence about each newer one that was passed over."""
     passed_over = []
     for path in reversed(checkpoints(folder)):
-        problem = _damage(path)
+        problem = damage_of(path)
         if problem is None:
             return path, passed_over
         passed_over.append(f"checkpoint {path.name} is damaged ({problem}); going back to the one before")
@@ -67,30 +95,22 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Restores weights and optimizer in place."""
-    load_weights(path / WEIGHTS, model)
+    model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
     device = next(model.parameters()).device
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location=device, weights_only=True))
     return TrainingState(**json.loads((path / STATE).read_text()))
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The weights alone, as safetensors."""
-    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(weights, path)
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Fills a model from `save_weights`; names and shapes must match."""
-    model.load_state_dict(safetensors.torch.load_file(path))
-
-
-def _damage(path: Path) -> str | None:
+def damage_of(path: Path) -> str | None:
+    """Why a checkpoint cannot be trusted; None if it can."""
     try:
         hashes: dict[str, Any] = json.loads((path / HASHES).read_text())
+        if missing := {WEIGHTS, OPTIMIZER, STATE} - set(hashes):
+            return f"{HASHES} does not name {', '.join(sorted(missing))}"
         for name, expected in hashes.items():
             if _sha256(path / name) != expected:
                 return f"{name} has changed"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         return str(error)
     return None
 

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and logs whose last line may be torn."""
 
+import errno
 import json
 import os
 import shutil
@@ -107,11 +108,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def remove_asides(folder: Path) -> None:
+    """Removes what a killed process was writing in a folder. Nobody else may be writing there."""
+    for aside in folder.glob(".*.tmp"):
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one JSON line in one write, so that lines of several writers never mix."""
-    line = json.dumps(record, ensure_ascii=False) + "\n"
+    """Appends one JSON line in one write, so that lines of several writers never mix.
+
+    Raises:
+        OSError: the line cannot be written whole; a full disk takes a part of it without an error.
+    """
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
     with path.open("ab", buffering=0) as file:
-        file.write(line.encode())
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

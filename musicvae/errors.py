@@ -42,6 +42,18 @@ class DivergedError(UserError):
     """Training produced a loss that is not finite."""
 
 
+class MemoryExhaustedError(UserError):
+    """A step does not fit into the memory of a device or process."""
+
+
+class DiskFullError(UserError):
+    """The run folder cannot take any more."""
+
+
+class SupersededError(UserError):
+    """Another launch has taken the run folder over; this one must not write any more."""
+
+
 class StoppedError(Exception):
     """Training was asked to stop, saved its work and left; `by_user` tells Ctrl-C from a scheduler's signal."""
 

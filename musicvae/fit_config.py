@@ -1,6 +1,6 @@
 """All settings of one training run, and which of them make it the run that it is."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -26,11 +26,22 @@ class TrainSettings(Settings):
     """`bfloat16` computes matrix products in bfloat16 (autocast) and keeps weights in float32."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient of the mean loss in nats per window."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What follows a step whose gradient is not finite; it never changes weights. `stop` ends the run with status 4."""
+    max_skipped: NonNegativeInt = 10
+    """`skip`: the run ends all the same when more steps than this were left out."""
+    max_minutes: PositiveFloat | None = None
+    """Saves and leaves, as if preempted, after so many minutes of this launch."""
     log_every: PositiveInt = 10
     evaluate_every: PositiveInt = 250
     evaluation_batch: PositiveInt = 256
     checkpoint_every: PositiveInt = 250
     keep_checkpoints: PositiveInt = 2
+    """How many of the newest stay; the best weights are kept beside them."""
+    keep_every: NonNegativeInt = 0
+    """Checkpoints of steps that this divides stay for good; 0 keeps none for good."""
+    log_windows: bool = False
+    """Writes the window ids that each rank's forward pass received to RUN/windows, to look into the data order."""
 
 
 class FitConfig(Settings):

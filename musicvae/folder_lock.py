@@ -5,11 +5,13 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES, EAGAIN
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from musicvae.durable import aside_of
 from musicvae.errors import ConfigError
@@ -25,7 +27,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
     """Holds a folder for this process until the block ends or the process does, however it does.
 
     The operating system's lock tells the processes of one machine apart; many shared file systems do not pass it on to
-    other machines, so the holder also gives a sign of life there.
+    other machines, so the holder also gives a sign of life there. A holder on another machine is watched until it gives
+    one or has been silent for `DEAD_SECONDS`, so that a job that is requeued elsewhere after its node died gets in.
 
     Raises:
         ConfigError: another process holds it.
@@ -37,15 +40,16 @@ def hold_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (EACCES, EAGAIN):
-                raise _held(folder, _holder(file), "") from None
+                raise _held(folder, _holder(file)) from None
             locked = False  # a file system without locks: the sign of life alone has to do
         holder = _holder(file)
         known_dead = locked and holder.get("host") == socket.gethostname()
-        if holder and not known_dead and _age(file, folder) < DEAD_SECONDS:
-            raise _held(folder, holder, f"; if it was killed, it counts as gone after {DEAD_SECONDS:.0f} s")
-        _write(file, {"host": socket.gethostname(), "pid": os.getpid()})
+        if holder and not known_dead and _gives_sign_of_life(file, folder):
+            raise _held(folder, holder)
+        own = {"host": socket.gethostname(), "pid": os.getpid(), "key": uuid4().hex}
+        _write(file, own)
         ended = threading.Event()
-        beat = threading.Thread(target=_beat, args=(file.name, ended), daemon=True)
+        beat = threading.Thread(target=_beat, args=(Path(file.name), own, ended), daemon=True)
         beat.start()
         try:
             yield
@@ -53,12 +57,25 @@ def hold_folder(folder: Path) -> Iterator[None]:
             ended.set()
             beat.join()
             with suppress(OSError):
-                _write(file, {})
+                if _holder(file) == own:
+                    _write(file, {})
 
 
-def _beat(path: str, ended: threading.Event) -> None:
+def _gives_sign_of_life(file: IO[str], folder: Path) -> bool:
+    """Watches the lock file until its holder touches it, or has not done so for too long."""
+    before = os.fstat(file.fileno()).st_mtime
+    while _clock(folder) - before < DEAD_SECONDS:
+        time.sleep(BEAT_SECONDS / 5)
+        if Path(file.name).stat().st_mtime != before:
+            return True
+    return False
+
+
+def _beat(path: Path, own: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(BEAT_SECONDS):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
+            if json.loads(path.read_text()) != own:
+                return  # taken over while this process was not heard of: the sign of life is the new holder's
             os.utime(path)
 
 
@@ -77,22 +94,21 @@ def _holder(file: IO[str]) -> dict[str, Any]:
         return {}
 
 
-def _age(file: IO[str], folder: Path) -> float:
-    """Seconds since the last sign of life, by the clock of the file system."""
+def _clock(folder: Path) -> float:
+    """Now, by the clock of the file system, in seconds."""
     probe = aside_of(folder / LOCK_NAME)
     probe.touch()
     try:
-        return probe.stat().st_mtime - os.fstat(file.fileno()).st_mtime
+        return probe.stat().st_mtime
     finally:
         probe.unlink()
 
 
-def _held(folder: Path, holder: dict[str, Any], more: str) -> ConfigError:
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+def _held(folder: Path, holder: dict[str, Any]) -> ConfigError:
     return ConfigError(
         f"{folder} is in use",
         expected="one process at a time",
-        found=f"{who}{more}",
+        found=f"process {holder.get('pid', '?')} on {holder.get('host', '?')}",
         likely="the same command is running already",
         do="wait for it, or end it and run this command again: it goes on where that one stopped",
     )

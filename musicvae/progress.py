@@ -3,13 +3,26 @@
 import math
 import time
 from collections.abc import Mapping
+from typing import Literal
 
+import numpy as np
+from jaxtyping import Float64
+
+from musicvae.checkpoint import TrainingState
 from musicvae.evaluation import EvaluationReport
-from musicvae.run_folder import RunFolder, State
+from musicvae.fit_config import FitConfig, TrainSettings
+from musicvae.objective import NATS_PER_BIT, beta_at
+from musicvae.order import DataOrder
+from musicvae.run_folder import RunFolder
+from musicvae.schedule import learning_rate_at
 from musicvae.tracker import Tracker
+from musicvae.train_step import StepResult
 
 STATUS_SECONDS = 5.0
 """Between two writes of status.json, which are synced to disk."""
+
+
+Phase = Literal["starting", "training", "evaluating", "saving", "stopping", "ending"]
 
 
 class RunProgress:
@@ -18,31 +31,35 @@ class RunProgress:
     Args:
         run: None on every rank but the main one, where nothing is written.
         tracker: told what is logged.
-        first_step: where this launch begins.
-        total: the step that ends the run.
-        global_batch: windows per step, for the rate.
+        state: where this launch begins.
+        settings: for the step that ends the run, and windows per step.
     """
 
-    def __init__(
-        self, run: RunFolder | None, tracker: Tracker, *, first_step: int, total: int, global_batch: int
-    ) -> None:
+    def __init__(self, run: RunFolder | None, tracker: Tracker, state: TrainingState, settings: TrainSettings) -> None:
         self.run = run
         self.tracker = tracker
-        self.total = total
-        self.global_batch = global_batch
+        self.total = settings.steps
+        self.global_batch = settings.global_batch
         self.restarts = run.read_status().get("restarts", -1) + 1 if run else 0
         self.last_status = 0.0
-        self.start_clock(first_step)
         self.rate = 0.0
+        self.start_clock(state.step)
 
-    def state(self, state: State, step: int) -> None:
-        """Writes status.json."""
-        if self.run is None:
+    def doing(self, phase: Phase, state: TrainingState, *, at_once: bool = False) -> None:
+        """A sign of life in status.json, unless there was one a moment ago."""
+        if self.run is None or not (at_once or time.monotonic() - self.last_status > STATUS_SECONDS):
             return
         self.last_status = time.monotonic()
-        eta = (self.total - step) * self.global_batch / self.rate if self.rate else None
+        eta = (self.total - state.step) * self.global_batch / self.rate if self.rate else None
         self.run.write_status(
-            state, step, self.total, windows_per_second=self.rate, eta_seconds=eta, restarts=self.restarts
+            "starting" if phase == "starting" else "running",
+            state.step,
+            self.total,
+            phase=phase,
+            windows_per_second=self.rate,
+            eta_seconds=eta,
+            restarts=self.restarts,
+            skipped=state.skipped,
         )
 
     def start_clock(self, step: int) -> None:
@@ -53,17 +70,36 @@ class RunProgress:
         """Takes the rate since the clock was started, before an evaluation adds its time."""
         if step > self.logged_step:
             self.rate = (step - self.logged_step) * self.global_batch / (time.monotonic() - self.logged_at)
+            self.start_clock(step)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes the figures of a step, if there are any: one line a step, so that each step stands once."""
+        """Writes the figures of a step, if there are any: one line a step, so that each step stands once.
+
+        What is not finite is left out: JSON has no word for it, and nonfinite.jsonl tells of it.
+        """
         if not figures or self.run is None:
             return
-        figures = {**figures, "windows_per_second": self.rate}
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        figures["windows_per_second"] = self.rate
         self.run.log({"step": step, **figures})
         self.tracker.log(step, figures)
-        if time.monotonic() - self.last_status > STATUS_SECONDS:
-            self.state("running", step)
-        self.start_clock(step)
+
+
+def training_figures(
+    config: FitConfig, step: int, sums: Float64[np.ndarray, " value"], result: StepResult, order: DataOrder
+) -> dict[str, float]:
+    """The figures of a step, from sums over all ranks."""
+    windows, loss, reconstruction, kl = sums.tolist()
+    return {
+        "epoch": order.epoch(step),
+        "loss": loss / windows,
+        "reconstruction": reconstruction / windows,
+        "kl_nats": kl / windows,
+        "kl_bits": kl / windows / NATS_PER_BIT,
+        "beta": beta_at(config.objective, step - 1),
+        "learning_rate": learning_rate_at(config.optimizer, step - 1),
+        "gradient_norm": result.gradient_norm,
+    }
 
 
 def validation_figures(report: EvaluationReport) -> dict[str, float]:

@@ -1,26 +1,34 @@
 """The run folder: the whole truth about a run. W&B, Ray and SLURM are only views of it.
 
 config.yaml       what was asked for, on what data, with which versions; written once
-status.json       state, step, total, rate, ETA, restarts, heartbeat
+status.json       state, phase, step, total, rate, ETA, restarts, heartbeat, and the launch that may write
 metrics.jsonl     one line a logged step; evaluations stand in the same lines
+nonfinite.jsonl   one line a step whose gradient was not finite
 checkpoints/      the newest few, one folder a step
 best.safetensors  the weights with the lowest validation -ELBO, with their figures
 feel.safetensors  mean velocity and timing of the training data
+windows/          with train.log_windows: the window ids that each rank's forward pass received
+lock              held by the launch that trains
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
+import numpy as np
 import yaml
+from jaxtyping import Int64
 
 from musicvae.drum_map import DrumMap
-from musicvae.durable import append_line, read_lines, whole_folder, write_json, write_whole
-from musicvae.errors import ConfigError, DataError
+from musicvae.durable import append_line, read_lines, remove_asides, whole_folder, write_json, write_whole
+from musicvae.errors import ConfigError, DataError, SupersededError
+from musicvae.folder_lock import hold_folder
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardManifest
 from musicvae.settings import read_yaml
@@ -57,9 +65,14 @@ class RunIdentity:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run.
+
+    Attributes:
+        writer: whoever may write, see `held`; None where the folder is only read, or written before training starts.
+    """
 
     path: Path
+    writer: str | None = None
 
     @property
     def config(self) -> Path:
@@ -82,8 +95,47 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def nonfinite(self) -> Path:
+        return self.path / "nonfinite.jsonl"
+
+    @property
     def status(self) -> Path:
         return self.path / "status.json"
+
+    @contextmanager
+    def held(self, launch: str) -> Iterator["RunFolder"]:
+        """This folder, to be written by one launch alone until the block ends.
+
+        A second live launch is refused. One that was thought dead and comes back, as after a node's network did, finds
+        another writer in status.json and stops before its next write.
+
+        Raises:
+            ConfigError: another launch holds it.
+        """
+        with hold_folder(self.path):
+            mine = replace(self, writer=uuid4().hex)
+            write_json(self.status, {**self.read_status(), "launch": launch, "writer": mine.writer})
+            for folder in (self.path, self.checkpoints):
+                remove_asides(folder)
+            yield mine
+
+    def check_writer(self) -> None:
+        """Asked before every write.
+
+        Raises:
+            SupersededError: another launch has taken the folder over.
+        """
+        if self.writer is None:
+            return
+        status = self.read_status()
+        if status.get("writer") != self.writer:
+            raise SupersededError(
+                f"another launch trains in {self.path}",
+                expected="this launch to be the only one",
+                found=f"launch {status.get('launch', '?')} in status.json",
+                likely="this process was not heard of for so long that it counted as dead, and the run was begun again",
+                do="nothing: the other launch goes on from the last checkpoint",
+            )
 
     def open(self, identity: RunIdentity, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
         """Starts the run, or finds that it was started before; gives whether it was.
@@ -150,12 +202,12 @@ class RunFolder:
         return GridSpec(**shards["grid"]), DrumMap(shards["drum_map"]["name"], pitches), shards["fingerprint"]
 
     def write_status(self, state: State, step: int, total: int, **more: Any) -> None:
-        """Replaces status.json; `more` holds rate, ETA, restarts or the reason of a failure."""
-        write_json(self.status, {"state": state, "step": step, "total": total, "heartbeat": time.time(), **more})
+        """Replaces status.json; `more` holds phase, rate, ETA, restarts or the reason of a failure."""
+        self._update_status({"state": state, "step": step, "total": total, **more})
 
     def finish_status(self, state: State) -> None:
         """Sets the state of the last status, for a run that ends in any way."""
-        write_json(self.status, {**self.read_status(), "state": state, "heartbeat": time.time()})
+        self._update_status({"state": state})
 
     def read_status(self) -> dict[str, Any]:
         """The last status, empty where there is none yet."""
@@ -163,12 +215,31 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl."""
+        self.check_writer()
         append_line(self.metrics, record)
 
-    def cut_metrics(self, step: int) -> None:
+    def log_nonfinite(self, record: Mapping[str, Any]) -> None:
+        """Appends a line to nonfinite.jsonl."""
+        self.check_writer()
+        append_line(self.nonfinite, record)
+
+    def cut_logs(self, step: int) -> None:
         """Drops what was logged after a step, so that after a resume every step stands once."""
-        kept = [json.dumps(record) + "\n" for record in read_lines(self.metrics) if record["step"] <= step]
-        write_whole(self.metrics, "".join(kept))
+        self.check_writer()
+        for path in (self.metrics, self.nonfinite):
+            kept = [json.dumps(record) + "\n" for record in read_lines(path) if record["step"] <= step]
+            if kept or path.exists():
+                write_whole(path, "".join(kept))
+
+    def log_windows(self, rank: int, step: int, window_ids: Int64[np.ndarray, " batch"]) -> None:
+        """Appends to the rank's log which windows it is about to train on at a step."""
+        folder = self.path / "windows"
+        folder.mkdir(exist_ok=True)
+        append_line(folder / f"rank-{rank:05d}.jsonl", {"step": step, "windows": window_ids.tolist()})
+
+    def _update_status(self, changed: Mapping[str, Any]) -> None:
+        self.check_writer()
+        write_json(self.status, {**self.read_status(), **changed, "heartbeat": time.time()})
 
     def _check_same(self, identity: RunIdentity) -> None:
         config = self.read_config()

@@ -11,8 +11,10 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from musicvae.batch import Batch
+from musicvae.host_copy import HostCopy
 from musicvae.model import MusicVAE
 from musicvae.objective import LossTerms, ObjectiveSettings, beta_at, loss_terms, sampling_probability_at
+from musicvae.schedule import OptimizerSettings
 from musicvae.world import World
 
 Precision = Literal["float32", "bfloat16", "float64"]
@@ -53,19 +55,44 @@ class TrainingObjective(nn.Module):
         return self.model.logits_when_shown(z, shown)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StepResult:
-    """Sums over this rank's windows of one step, in nats, and the gradient's norm over all ranks before clipping."""
+    """Sums over this rank's windows of one step, in nats, and what is the same on all ranks.
+
+    Attributes:
+        gradient_norm: over all weights and ranks, before clipping.
+        weight_norms: norm of the gradient of each weight tensor, in the order of `parameters()`.
+    """
 
     windows: int
     loss: float
     reconstruction: float
     kl: float
     gradient_norm: float
+    weight_norms: Float64[np.ndarray, " weight"]
 
     def sums(self) -> Float64[np.ndarray, " value"]:
         """What has to be added over ranks."""
         return np.array([self.windows, self.loss, self.reconstruction, self.kl])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepUnderWay:
+    """A step whose figures are still on their way from the device.
+
+    Attributes:
+        step: updates before this one.
+        windows: this rank's windows.
+    """
+
+    step: int
+    windows: int
+    figures: HostCopy
+
+    def result(self) -> StepResult:
+        """The figures; waits for the device, if it has not yet come so far."""
+        loss, reconstruction, kl, norm, *norms = self.figures.arrived().tolist()
+        return StepResult(self.windows, loss, reconstruction, kl, norm, np.array(norms))
 
 
 def train_step(
@@ -79,23 +106,41 @@ def train_step(
     clip: float,
     precision: Precision,
     world: World,
-) -> StepResult:
-    """Updates the weights with one global batch, of which this rank has `pieces`.
+) -> StepUnderWay:
+    """Updates the weights with one global batch, of which this rank has `pieces`, without waiting for the device.
 
     The loss of a rank is the sum over its windows times world size / global batch, so that DDP's mean over ranks is the
-    mean over the global batch whatever the shares. A gradient that is not finite updates nothing.
+    mean over the global batch whatever the shares. A gradient that is not finite updates nothing, neither weights nor
+    moments nor the optimizer's step count; every rank has the same gradient and therefore does the same.
+
+    Args:
+        optimizer: of `new_optimizer`.
     """
     sums = accumulate_gradients(
         objective, pieces, step=step, global_batch=global_batch, precision=precision, world=world
     )
-    norm = nn.utils.clip_grad_norm_(objective.parameters(), clip)
-    if torch.isfinite(norm):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.step()
+    weights = list(objective.parameters())
+    norms = torch.stack([torch.linalg.vector_norm(weight.grad) for weight in weights if weight.grad is not None])
+    norm = torch.linalg.vector_norm(norms)
+    nn.utils.clip_grads_with_norm_(weights, clip, norm)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    # What a GradScaler tells an optimizer: the fused kernel reads it on the device and leaves everything as it is.
+    optimizer.grad_scale, optimizer.found_inf = None, (~norm.isfinite()).float()  # type: ignore[attr-defined]
+    optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    loss, reconstruction, kl = sums.tolist()
-    return StepResult(sum(map(len, pieces)), loss, reconstruction, kl, float(norm))
+    figures = torch.cat([sums, norm[None].double(), norms.double()])
+    return StepUnderWay(step, sum(map(len, pieces)), HostCopy.of(figures))
+
+
+def new_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """AdamW whose fused kernel can leave out an update on the device."""
+    return torch.optim.AdamW(
+        model.parameters(),
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
 
 
 def accumulate_gradients(

@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3)  # as initialised the decoder hardly listens to z
-    save_best(folder.best, model, 0, {})
+    save_best(folder.best, model.state_dict(), 0, {})
     rng = np.random.default_rng(0)
     hits = rng.random((50, GRID.num_steps, DRUMS.num_drums)) < 0.2
     velocity = np.where(hits, rng.integers(1, 128, hits.shape), 0).astype(np.uint8)

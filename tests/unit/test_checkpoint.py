@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicvae.checkpoint import TrainingState, checkpoints, load_checkpoint, newest_complete, save_checkpoint
+from musicvae.checkpoint import (
+    TrainingState,
+    checkpoints,
+    copy_to_host,
+    load_checkpoint,
+    newest_complete,
+    write_checkpoint,
+)
 from tests.damage import damage_file, each_damage
 
 
@@ -19,8 +26,9 @@ def trained(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
-def save(folder: Path, step: int, keep: int = 5) -> Path:
-    return save_checkpoint(folder, *trained(step), TrainingState(step, 1.5, step), keep=keep)
+def save(folder: Path, step: int, keep: int = 5, keep_every: int = 0) -> Path:
+    state = TrainingState(step, 1.5, step)
+    return write_checkpoint(folder, copy_to_host(*trained(step)), state, keep=keep, keep_every=keep_every)
 
 
 def test_what_was_saved_comes_back(tmp_path):
@@ -38,6 +46,19 @@ def test_the_newest_few_are_kept(tmp_path):
     for step in (1, 2, 3, 4):
         save(tmp_path, step, keep=2)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000003", "step-00000004"]
+
+
+def test_every_so_many_steps_one_stays_for_good(tmp_path):
+    for step in range(1, 10):
+        save(tmp_path, step, keep=2, keep_every=3)
+    assert [int(path.name[5:]) for path in checkpoints(tmp_path)] == [3, 6, 8, 9]
+
+
+def test_a_damaged_one_is_written_anew_when_its_step_comes_again(tmp_path):
+    path = save(tmp_path, 2)
+    damage_file(path / "optimizer.pt", "flipped")
+    save(tmp_path, 2)
+    assert newest_complete(tmp_path) == (path, [])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "sha256.json"])

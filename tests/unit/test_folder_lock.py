@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -68,15 +69,40 @@ def test_within_one_process_too_only_once(tmp_path):
         hold(tmp_path)
 
 
-def test_a_holder_on_another_machine_lives_as_long_as_it_is_heard_of(tmp_path):
-    claim(tmp_path, "another-machine", seconds_ago=DEAD_SECONDS / 2)
+@pytest.fixture
+def fast_beat(monkeypatch):
+    """Signs of life every tenth of a second, so that a test need not wait for them."""
+    monkeypatch.setattr("musicvae.folder_lock.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("musicvae.folder_lock.DEAD_SECONDS", 1.0)
+
+
+def test_a_holder_on_another_machine_that_gives_signs_of_life_is_alive(tmp_path, fast_beat):
+    claim(tmp_path, "another-machine", seconds_ago=0.5)
+    beat = threading.Timer(0.2, os.utime, [tmp_path / LOCK_NAME])
+    beat.start()
     with pytest.raises(ConfigError, match="process 4 on another-machine"):
         hold(tmp_path)
+    beat.join()
+
+
+def test_a_holder_on_another_machine_that_falls_silent_is_gone(tmp_path, fast_beat):
+    claim(tmp_path, "another-machine", seconds_ago=0.5)
+    assert hold(tmp_path)
     claim(tmp_path, "another-machine", seconds_ago=DEAD_SECONDS + 1)
     assert hold(tmp_path)
 
 
-def test_where_the_file_system_knows_no_locks_the_sign_of_life_decides(tmp_path, monkeypatch):
+def test_a_holder_that_was_taken_over_neither_beats_nor_clears_for_the_new_one(tmp_path, fast_beat):
+    lock = tmp_path / LOCK_NAME
+    with hold_folder(tmp_path):
+        claim(tmp_path, "another-machine", seconds_ago=100)
+        touched = lock.stat().st_mtime
+        time.sleep(0.3)
+        assert lock.stat().st_mtime == touched
+    assert json.loads(lock.read_text())["host"] == "another-machine"
+
+
+def test_where_the_file_system_knows_no_locks_the_sign_of_life_decides(tmp_path, monkeypatch, fast_beat):
     def no_locks(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 

@@ -65,8 +65,9 @@ def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
     resources = {
         "data": {"cached_shards"},
         "train": {
-            *("steps", "accumulation", "log_every", "evaluate_every"),
-            *("evaluation_batch", "checkpoint_every", "keep_checkpoints"),
+            *("steps", "accumulation", "log_every", "evaluate_every", "evaluation_batch", "log_windows"),
+            *("checkpoint_every", "keep_checkpoints", "keep_every"),
+            *("on_nonfinite", "max_skipped", "max_minutes"),
         },
     }
     result = settings().result_settings()
@@ -111,7 +112,7 @@ def test_metrics_are_cut_back_to_a_checkpoint_and_a_torn_line_is_ignored(tmp_pat
     with run.metrics.open("a") as file:
         file.write('{"step": 6, "lo')
     assert [record["step"] for record in read_lines(run.metrics)] == [1, 2, 3, 4, 5]
-    run.cut_metrics(3)
+    run.cut_logs(3)
     run.log({"step": 4, "loss": 2.0})
     assert [record["step"] for record in read_lines(run.metrics)] == [1, 2, 3, 4]
 

@@ -1,0 +1,62 @@
+"""When a step does not fit into memory: what would."""
+
+from collections.abc import Callable
+
+import torch
+
+from musicvae.errors import MemoryExhaustedError
+
+
+def is_exhausted_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, on a device or on the host."""
+    # The allocator of the CPU raises a plain RuntimeError; its sentence is all that tells it from others.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def largest_that_fits(attempt: Callable[[int], None], size: int) -> int | None:
+    """The first of size / 2, size / 4, ... with which an attempt does not run out of memory; None if none does."""
+    while size > 1:
+        size //= 2
+        try:
+            attempt(size)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted_memory(error):
+                raise
+            del error
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        else:
+            return size
+    return None
+
+
+def memory_exhausted(
+    *, step: int, share: int, accumulation: int, fitting: int | None, device: torch.device
+) -> MemoryExhaustedError:
+    """What to tell of it.
+
+    Args:
+        share: windows of this rank in a global batch.
+        accumulation: pieces that it was cut into.
+        fitting: windows at once that were found to fit.
+    """
+    tried = -(-share // accumulation)
+    where = f"{device}" if device.type != "cuda" else f"{device} ({torch.cuda.get_device_name(device)})"
+    if fitting is None:
+        cure = "a smaller model, or more memory: not even one window at a time fits"
+    else:
+        pieces = -(-share // fitting)
+        cure = (
+            f"run the same command with train.accumulation={pieces}: {fitting} windows at a time fit (tried just now), "
+            "and the result is that of the same global batch"
+        )
+    return MemoryExhaustedError(
+        f"memory is exhausted at step {step}",
+        expected=f"{tried} windows at a time (this rank's {share} of train.global_batch in {accumulation} piece(s)) "
+        "to fit",
+        found=f"they do not fit into the memory of {where}",
+        likely="a model or batch that is large for this device, or another process on it",
+        do=cure,
+    )

@@ -1,0 +1,55 @@
+"""The evaluation inside a run: all ranks share a split, and leave together when they are asked to stop."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from musicvae.evaluation import EvaluationReport, EvaluationSums, evaluate_batch, evaluation_batches
+from musicvae.manifest import ShardManifest
+from musicvae.model import MusicVAE
+from musicvae.stopping import StopAgreement, Wish
+from musicvae.world import World
+
+EVALUATION_SEED = 0
+"""Of the latent noise: the same for every run and in `jobs.evaluate`, so that their figures compare."""
+
+
+def validate(
+    model: MusicVAE,
+    shards: Path,
+    manifest: ShardManifest,
+    world: World,
+    stopping: StopAgreement,
+    *,
+    batch: int,
+    free_running: bool,
+    beat: Callable[[], None],
+) -> EvaluationReport | Wish:
+    """The report on the validation split, each window counted once whatever the world size; or the wish to stop.
+
+    Every rank makes the same number of rounds, and between two of them all agree on whether to go on.
+
+    Args:
+        batch: windows that a rank evaluates at once; a resource, it changes no figure.
+        free_running: also decode free-running, which takes one decoder call per step.
+        beat: called once a round.
+    """
+    num_drums = manifest.drum_map.num_drums
+    sums = EvaluationSums.empty(model.latent, num_drums)
+    for window_ids, tokens in evaluation_batches(
+        shards, manifest, "validation", batch=batch, rank=world.rank, world_size=world.size
+    ):
+        beat()
+        if stop := stopping.agreed():
+            return stop
+        stopping.ask()
+        sums += evaluate_batch(
+            model,
+            tokens,
+            window_ids,
+            num_drums=num_drums,
+            seed=EVALUATION_SEED,
+            device=world.device,
+            free_running=free_running,
+        )
+    total = world.sum(sums.to_vector())
+    return EvaluationReport.from_sums(EvaluationSums.from_vector(total, latent=model.latent, num_drums=num_drums))
