@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from musicvae.examples import Examples
+
 
 class TerminalTracker:
     """Shows progress. On a terminal one line is redrawn; elsewhere (a log file, a scheduler) lines are appended."""
@@ -36,6 +38,9 @@ class TerminalTracker:
                 self.say(f"step {step}/{self.total}  {text}  ETA {self._left(step, values['windows_per_second'])}")
         if "validation.negative_elbo" in values:
             self.say(_validation(step, values))
+
+    def show(self, step: int, examples: Examples) -> None:
+        """Drum grids would push the line of progress away; `jobs.report` draws them."""
 
     def say(self, text: str) -> None:
         self.live.console.print(text, soft_wrap=True)

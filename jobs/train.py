@@ -72,10 +72,7 @@ def main(
         terminal = TerminalTracker(console, total=settings.train.steps, global_batch=settings.train.global_batch)
         tracker = Trackers([terminal])
         if settings.tracking.wandb != "off":
-            values = folder.read_config()
-            tracking_id = values["provenance"]["tracking_id"]
-            wandb = WandbTracker(settings.tracking, run, tracking_id, values, warn=terminal.say)
-            tracker = Trackers([terminal, wandb])
+            tracker = Trackers([terminal, WandbTracker(settings.tracking, run, warn=terminal.say)])
     state = "failed"
     try:
         fit(

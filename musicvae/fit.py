@@ -18,10 +18,11 @@ from musicvae.batch import Batch
 from musicvae.checkpoint_writer import CheckpointWriter
 from musicvae.errors import DiskFullError, StoppedError
 from musicvae.evaluation import EvaluationReport
+from musicvae.example_maker import ExampleMaker
 from musicvae.feel import measure_feel
 from musicvae.fit_config import FitConfig
 from musicvae.loader import RandomDraws, in_background, training_batches
-from musicvae.manifest import ShardManifest
+from musicvae.manifest import MANIFEST_NAME, ShardManifest
 from musicvae.model import MusicVAE
 from musicvae.nonfinite import diverged, nonfinite_record
 from musicvae.order import DataOrder
@@ -138,6 +139,8 @@ def fit(
             if writer:
                 writer.save_best(training.model, step, validation)
         training.state = state
+        if examples:
+            examples.make(training.model, outcome, step)
         if order.epoch(step) >= 1:
             _warn_of_collapse(outcome, step, tracker)
         progress.log(step, {**figures, **validation})
@@ -154,10 +157,12 @@ def fit(
 
     report = None
     with _disk_full_explained(run), ExitStack() as at_the_end:
-        writer = None
+        writer = examples = None
         if world.is_main:
             run.cut_logs(training.state.step)
-            _ensure_feel(run, shards, manifest)
+            _describe_data(run, shards, manifest)
+            validation = WindowStore(shards, manifest, "validation", cached_shards=config.data.cached_shards)
+            examples = ExampleMaker(run, validation, training.state.step, tracker)
             writer = CheckpointWriter(run, keep=settings.keep_checkpoints, keep_every=settings.keep_every)
             at_the_end.callback(writer.close)
         progress.doing("starting", training.state, at_once=True)
@@ -250,7 +255,9 @@ def _warn_of_collapse(report: EvaluationReport, step: int, tracker: Tracker) -> 
         )
 
 
-def _ensure_feel(run: RunFolder, shards: Path, manifest: ShardManifest) -> None:
+def _describe_data(run: RunFolder, shards: Path, manifest: ShardManifest) -> None:
+    if not (run.path / MANIFEST_NAME).exists():
+        manifest.write(run.path)
     if run.feel.exists():
         return
     entries = manifest.split("train").shards

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     VARIATION = 9
     WORD_DROPOUT = 10
     DEMO_CORPUS = 11
+    DRUM_KIT = 12
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -7,6 +7,8 @@ nonfinite.jsonl   one line a step whose gradient was not finite
 checkpoints/      the newest few, one folder a step
 best.safetensors  the weights with the lowest validation -ELBO, with their figures
 feel.safetensors  mean velocity and timing of the training data
+manifest.json     of the shards: what the run was trained on, hash by hash
+examples/         of each evaluation: validation windows, their reconstructions, samples, KL of each latent dimension
 windows/          with train.log_windows: the window ids that each rank's forward pass received
 lock              held by the launch that trains
 """
@@ -89,6 +91,10 @@ class RunFolder:
     @property
     def feel(self) -> Path:
         return self.path / "feel.safetensors"
+
+    @property
+    def examples(self) -> Path:
+        return self.path / "examples"
 
     @property
     def metrics(self) -> Path:

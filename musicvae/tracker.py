@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from musicvae.examples import Examples
+
 
 @runtime_checkable
 class Tracker(Protocol):
@@ -10,6 +12,10 @@ class Tracker(Protocol):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Figures of a step."""
+        ...
+
+    def show(self, step: int, examples: Examples) -> None:
+        """What the model made at an evaluation; the run folder holds it already."""
         ...
 
     def say(self, text: str) -> None:
@@ -30,6 +36,10 @@ class Trackers:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for tracker in self.trackers:
             tracker.log(step, values)
+
+    def show(self, step: int, examples: Examples) -> None:
+        for tracker in self.trackers:
+            tracker.show(step, examples)
 
     def say(self, text: str) -> None:
         for tracker in self.trackers:

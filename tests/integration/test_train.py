@@ -179,35 +179,6 @@ def test_what_print_config_shows_of_a_preset_gives_the_same_settings(preset, tmp
     assert ok(run_job("train", "--config", tmp_path / "config.yaml", "--print-config")).stdout == shown
 
 
-def test_wandb_offline_holds_the_run_and_changes_nothing(small_shards, tmp_path):
-    plain = train(small_shards, tmp_path / "plain", "train.steps=3")
-    tracked = train(small_shards, tmp_path / "tracked", "train.steps=3", "tracking.wandb=offline")
-    assert tracked == plain
-    files = list((tmp_path / "tracked" / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 1
-    assert files[0].stat().st_size > 0
-
-
-def test_wandb_off_can_be_typed():
-    assert "wandb: 'off'" in ok(run_job("train", "--print-config", "tracking.wandb=off")).stdout
-
-
-def test_wandb_without_a_server_is_left_out_with_a_word(small_shards, tmp_path):
-    arguments = ["--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=2"]
-    result = ok(
-        run_job(
-            "train",
-            *arguments,
-            "tracking.wandb=online",
-            "tracking.init_timeout=2",
-            WANDB_BASE_URL="http://127.0.0.1:9",
-            WANDB_API_KEY="0" * 40,
-        )
-    )
-    assert "W&B is left out from here on" in result.stdout
-    assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == 2
-
-
 def test_init_from_starts_a_new_run_from_weights(small_shards, tmp_path):
     train(small_shards, tmp_path / "first", "train.steps=5")
     arguments = ["--init-from", tmp_path / "first", "--shards", small_shards, "--run", tmp_path / "second", *TINY]

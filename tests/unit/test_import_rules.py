@@ -20,7 +20,7 @@ MAY_IMPORT = {
 ONE_FILE_KNOWS = {
     "torch.distributed": {"musicvae/world.py"},
     "torch.nn.parallel": {"musicvae/world.py"},
-    "wandb": {"jobs/wandb_tracker.py"},
+    "wandb": {"jobs/wandb_session.py"},
     "ray": {"preprocess/on_ray.py"},
 }
 HEAVY = ("torch", "ray", "wandb")

@@ -8,9 +8,10 @@ import pytest
 from musicvae.shards import WindowBlock
 from musicvae.window_lookup import FoundWindow
 from musicvae.window_statistics import WindowStatistics, count_windows
+from preprocess.html_page import changed_settings
 from preprocess.pitch_names import pitch_name
 from preprocess.rejection import Reason
-from preprocess.report_page import HINTS, changed_settings, report_page
+from preprocess.report_page import HINTS, report_page
 from preprocess.settings import BuildSettings, FilterSettings, ReadingSettings
 from tests.report_fixtures import HOSTILE, build_report
 from tests.shard_fixtures import GRID, patterned_windows
@@ -154,13 +155,14 @@ def test_hits_that_were_given_to_the_nearest_pitch_are_not_lost():
 
 def test_settings_that_differ_from_their_defaults():
     settings = BuildSettings(filters=FilterSettings(min_hits=8, styles=("rock", "jazz")), drum_map="roland")
-    changed = changed_settings(settings.model_dump(mode="json"))
+    changed = changed_settings(settings.model_dump(mode="json"), BuildSettings().model_dump(mode="json"))
     assert [(setting.name, setting.value, setting.default) for setting in changed] == [
         ("drum_map", "roland", "auto"),
         ("filters.min_hits", "8", "0"),
         ("filters.styles", "['rock', 'jazz']", "[]"),
     ]
-    assert changed_settings(BuildSettings().model_dump(mode="json")) == []
+    defaults = BuildSettings().model_dump(mode="json")
+    assert changed_settings(defaults, defaults) == []
 
 
 def test_every_reason_is_explained():
