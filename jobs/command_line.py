@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from cluster.exit_codes import ExitCode
-from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, UserError
+from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, SupersededError, UserError
 from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 PRESETS = Path(__file__).with_name("presets")
@@ -79,7 +79,7 @@ def _exit_code(command: Callable[[], Any]) -> ExitCode:
 
 def _code_of(error: UserError) -> ExitCode:
     match error:
-        case ConfigError():
+        case ConfigError() | SupersededError():
             return ExitCode.USAGE
         case DataError():
             return ExitCode.DATA

@@ -4,6 +4,7 @@ Weights are safetensors; the optimizer's state is read with `weights_only=True`.
 """
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -60,12 +61,13 @@ def write_checkpoint(folder: Path, copy: HostCopy, state: TrainingState, *, keep
         return target
     values = copy.arrived()
     with whole_folder(target, replace=True) as aside:
-        safetensors.torch.save_file(
-            {name: tensor.contiguous() for name, tensor in values[WEIGHTS].items()}, aside / WEIGHTS
-        )
-        torch.save(values[OPTIMIZER], aside / OPTIMIZER)
-        write_json(aside / STATE, asdict(state))
-        write_json(aside / HASHES, {name: _sha256(aside / name) for name in (WEIGHTS, OPTIMIZER, STATE)})
+        # Made in memory first: the libraries' own writers turn a full disk into an error that says nothing of it.
+        hashes = {
+            WEIGHTS: _write(aside / WEIGHTS, safetensors.torch.save(_contiguous(values[WEIGHTS]))),
+            OPTIMIZER: _write(aside / OPTIMIZER, _saved(values[OPTIMIZER])),
+            STATE: _write(aside / STATE, json.dumps(asdict(state), indent=1).encode()),
+        }
+        write_json(aside / HASHES, hashes)
     for old in checkpoints(folder)[:-keep]:
         if not keep_every or step_of(old) % keep_every:
             shutil.rmtree(old)
@@ -113,6 +115,21 @@ def damage_of(path: Path) -> str | None:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return str(error)
     return None
+
+
+def _write(path: Path, data: bytes | memoryview) -> str:
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _saved(value: Any) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getbuffer()
+
+
+def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.commands import CHECKOUT
+
 MARKER = b"poisoned: "
 """A reader that is poisoned does what stands after it in a file."""
 POISONED_READER = f"""
@@ -67,8 +69,25 @@ os.listdir = lambda path=".": [entry.name for entry in Shuffled(path)]
 """
 
 
+POISONED_STEP = 5
+POISONED_NOISE = f"""
+import musicvae.loader as loader
+
+normals = loader.normals
+
+def poisoned(seed, purpose, step, first_place, num_places, draws):
+    noise = normals(seed, purpose, step, first_place, num_places, draws)
+    if step == {POISONED_STEP} - 1 and first_place + num_places == 16:
+        noise[-1, 0] = float("inf")
+    return noise
+
+loader.normals = poisoned
+"""
+"""Spoils the noise of the last of 16 windows of one global batch, which only the last rank has."""
+
+
 def interposed(folder: Path, code: str) -> dict[str, str]:
     """The variables under which every Python process runs some code before anything else."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": f"{folder}:{CHECKOUT}"}
