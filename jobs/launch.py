@@ -9,6 +9,7 @@ import torch
 
 from jobs.train_config import ResourceSettings
 from musicvae.errors import ConfigError, UserError
+from musicvae.kept_memory import keep_freed_memory
 from musicvae.stopping import Wish
 from musicvae.world import World
 
@@ -29,7 +30,7 @@ def only_main_speaks() -> Iterator[None]:
 
 
 def join_world(resources: ResourceSettings) -> World:
-    """The world that torchrun describes, or a world of one; sets this process's CPU threads.
+    """The world that torchrun describes, or a world of one; sets this process's CPU threads and keeps its memory.
 
     Raises:
         ConfigError: CUDA is asked for and absent.
@@ -39,6 +40,8 @@ def join_world(resources: ResourceSettings) -> World:
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(resources.threads or max(1, cores // local_size))
     device = _device(resources, local_rank, local_size)
+    if device.type == "cpu":
+        keep_freed_memory()
     return World.join(device=device) if launched_by_torchrun() else World.single(device)
 
 

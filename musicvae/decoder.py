@@ -8,6 +8,7 @@ flat decoder is the same LSTM with a single segment, the whole window, whose emb
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class SegmentDecoder(nn.Module):
         super().__init__()
         self.num_steps = num_steps
         self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
-        self.lstm = nn.LSTM(condition + embedding, hidden, layers, batch_first=True)
+        self.lstm = nn.LSTM(condition + embedding, hidden, layers)
         self.initial_state = InitialState(condition, self.lstm)
         self.scores = TokenScores(num_drums, hidden, bits=bits)
 
@@ -75,10 +76,12 @@ class SegmentDecoder(nn.Module):
         """Logits of every step; `shown[:, t]` is the token that step t is shown, the target of step t - 1."""
         batch, count, _ = segments.shape
         length = self.num_steps // count
-        condition = segments.reshape(batch * count, 1, -1)
-        inputs = torch.cat([condition.expand(-1, length, -1), self.embed(shown.reshape(batch * count, length))], dim=-1)
-        outputs, _ = self.lstm(inputs, self.initial_state(condition[:, 0]))
-        return self.scores(outputs).view(batch, self.num_steps, -1)
+        condition = segments.reshape(batch * count, -1)
+        # Time first within a segment, which is the LSTM kernels' own order.
+        embedded = self.embed(shown.reshape(batch * count, length).T)
+        inputs = torch.cat([condition.expand(length, -1, -1), embedded], dim=-1)
+        outputs, _ = self.lstm(inputs, self.initial_state(condition))
+        return self.scores(outputs.transpose(0, 1)).reshape(batch, self.num_steps, -1)
 
     def stepwise(
         self, segments: Float[Tensor, "batch segment condition"], next_token: NextToken
@@ -86,17 +89,18 @@ class SegmentDecoder(nn.Module):
         """Logits of every step, where each step is shown what `next_token` made of the logits before it."""
         batch, count, _ = segments.shape
         length = self.num_steps // count
+        table, (weight, bias) = self.embed.table(), self.scores.weight_and_bias()
         token = torch.full((batch,), self.embed.start_token, device=segments.device)
         logits = []
         for segment in range(count):
-            condition = segments[:, segment : segment + 1]
-            state = self.initial_state(condition[:, 0])
+            condition = segments[:, segment]
+            state = self.initial_state(condition)
             for step in range(segment * length, (segment + 1) * length):
-                inputs = torch.cat([condition, self.embed(token[:, None])], dim=-1)
-                outputs, state = self.lstm(inputs, state)
-                logits.append(self.scores(outputs))
-                token = next_token(step, logits[-1][:, 0])
-        return torch.cat(logits, dim=1)
+                inputs = torch.cat([condition, F.embedding(token, table)], dim=-1)
+                outputs, state = self.lstm(inputs[None], state)
+                logits.append(F.linear(outputs[0], weight, bias))
+                token = next_token(step, logits[-1])
+        return torch.stack(logits, dim=1)
 
     def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
         """The targets moved one step on, behind the start token."""

@@ -41,7 +41,7 @@ class LSTMEncoder(nn.Module):
     def __init__(self, num_drums: int, *, embedding: int, hidden: int, layers: int, latent: int, bits: bool) -> None:
         super().__init__()
         self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
-        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, bidirectional=True)
+        self.lstm = nn.LSTM(embedding, hidden, layers, bidirectional=True)
         self.mu = nn.Linear(2 * hidden, latent)
         self.sigma = nn.Linear(2 * hidden, latent)
         for head in (self.mu, self.sigma):
@@ -49,7 +49,7 @@ class LSTMEncoder(nn.Module):
             nn.init.zeros_(head.bias)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
-        _, (last, _) = self.lstm(self.embed(tokens))
+        _, (last, _) = self.lstm(self.embed(tokens.T))  # time first: the kernel's own order, so nothing is copied
         summary = torch.cat([last[-2], last[-1]], dim=-1)
         mu, sigma = self.mu(summary), self.sigma(summary)
         full = torch.promote_types(mu.dtype, torch.float32)  # KL in bfloat16 would lose small dimensions

@@ -3,9 +3,13 @@
 A token is a set of drums. With `bits` its embedding and its score are the sum of a part of its own and of one part
 for each drum that it hits, so that the 365 tokens that never occur in training, and the many rare ones, share what is
 learnt about their drums. Without, each token stands alone, as in the paper.
+
+Parts are summed once for the whole vocabulary, not for each of the many tokens of a batch, and in the precision of the
+weights: rounded to bfloat16 first, a small part would vanish beside a large one.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -28,11 +32,15 @@ class TokenEmbedding(nn.Module):
         start_row = torch.zeros(1, num_drums)
         self.register_buffer("bits", torch.cat([token_bits(num_drums), start_row]), persistent=False)
 
-    def forward(self, tokens: Int64[Tensor, "batch step"]) -> Float[Tensor, "batch step hidden"]:
-        embedded = self.own(tokens)
-        if self.of_bits is not None:
-            embedded = embedded + self.of_bits(self.bits[tokens])
-        return embedded
+    def table(self) -> Float[Tensor, "token hidden"]:
+        """The vector of every token, that of the start token last."""
+        if self.of_bits is None:
+            return self.own.weight
+        with torch.autocast(self.bits.device.type, enabled=False):
+            return self.own.weight + self.bits @ self.of_bits.weight.T
+
+    def forward(self, tokens: Int64[Tensor, "*place"]) -> Float[Tensor, "*place hidden"]:
+        return F.embedding(tokens, self.table())
 
 
 class TokenScores(nn.Module):
@@ -46,8 +54,13 @@ class TokenScores(nn.Module):
         self.of_bits = nn.Linear(hidden, num_drums) if bits else None
         self.register_buffer("bits", token_bits(num_drums), persistent=False)
 
-    def forward(self, hidden: Float[Tensor, "batch step hidden"]) -> Float[Tensor, "batch step vocab"]:
-        scores = self.own(hidden)
-        if self.of_bits is not None:
-            scores = scores + self.of_bits(hidden) @ self.bits.T.to(scores.dtype)
-        return scores
+    def weight_and_bias(self) -> tuple[Float[Tensor, "vocab hidden"], Float[Tensor, " vocab"]]:
+        """The one linear layer that all parts together are."""
+        if self.of_bits is None:
+            return self.own.weight, self.own.bias
+        with torch.autocast(self.bits.device.type, enabled=False):
+            weight = self.own.weight + self.bits @ self.of_bits.weight
+            return weight, self.own.bias + self.bits @ self.of_bits.bias
+
+    def forward(self, hidden: Float[Tensor, "*place hidden"]) -> Float[Tensor, "*place vocab"]:
+        return F.linear(hidden, *self.weight_and_bias())
