@@ -182,7 +182,7 @@ def fit(
                 leave(stop)
             stopping.ask()
             if settings.log_windows:
-                run.log_windows(world.rank, training.state.step + 1, batch.window_ids)
+                run.log_windows(training.state.step + 1, batch.window_ids, rank=world.rank, world_size=world.size)
             before, under_way = under_way, training.step(batch)
             if before:
                 progress.log(before.step + 1, settle(before))

@@ -237,11 +237,12 @@ class RunFolder:
             if kept or path.exists():
                 write_whole(path, "".join(kept))
 
-    def log_windows(self, rank: int, step: int, window_ids: Int64[np.ndarray, " batch"]) -> None:
+    def log_windows(self, step: int, window_ids: Int64[np.ndarray, " batch"], *, rank: int, world_size: int) -> None:
         """Appends to the rank's log which windows it is about to train on at a step."""
         folder = self.path / "windows"
         folder.mkdir(exist_ok=True)
-        append_line(folder / f"rank-{rank:05d}.jsonl", {"step": step, "windows": window_ids.tolist()})
+        record = {"step": step, "world_size": world_size, "windows": window_ids.tolist()}
+        append_line(folder / f"rank-{rank:05d}.jsonl", record)
 
     def _update_status(self, changed: Mapping[str, Any]) -> None:
         self.check_writer()

@@ -86,6 +86,24 @@ loader.normals = poisoned
 """Spoils the noise of the last of 16 windows of one global batch, which only the last rank has."""
 
 
+MARKED_PHASES = """
+import os, pathlib, time
+import musicvae.checkpoint_writer as writer, musicvae.training as training, musicvae.validation as validation
+
+def marked(phase, action, seconds):
+    def slow(*arguments, **options):
+        pathlib.Path(os.environ["PHASE_MARKS"], phase).touch()
+        time.sleep(seconds)
+        return action(*arguments, **options)
+    return slow
+
+training.train_step = marked("training", training.train_step, 0.02)
+validation.evaluate_batch = marked("evaluating", validation.evaluate_batch, 0.1)
+writer.write_checkpoint = marked("saving", writer.write_checkpoint, 0.2)
+"""
+"""Tells in the folder PHASE_MARKS what a run is doing, and makes it slow enough to be hit at it."""
+
+
 def interposed(folder: Path, code: str) -> dict[str, str]:
     """The variables under which every Python process runs some code before anything else."""
     folder.mkdir()
