@@ -85,6 +85,19 @@ def test_a_run_stands_beside_the_baselines_with_the_figures_of_its_training(
     assert accuracy == pytest.approx(logged["validation.token_accuracy_free_running"], abs=1e-3)
 
 
+@pytest.mark.slow
+def test_ranks_that_share_an_evaluation_find_the_figures_of_the_command(small_shards: Path, tmp_path: Path) -> None:
+    """41 windows over 3 ranks in rounds of 4: the last round is short on one rank and empty on another."""
+    shared = tmp_path / "shared"
+    ok(run_job("train", "--shards", small_shards, "--run", shared, *TINY, "train.evaluation_batch=4", ranks=3))
+    found = figures("--run", shared, "--shards", small_shards, "--no-baselines", to=tmp_path / "a.json")["run"]
+    logged = json.loads((shared / "metrics.jsonl").read_text().splitlines()[-1])
+    for name in ("negative_elbo", "reconstruction", "kl_nats", "active_units"):
+        assert logged[f"validation.{name}"] == pytest.approx(found[name], rel=1e-6), name
+    for way in ("teacher_forced", "free_running"):
+        assert logged[f"validation.token_accuracy_{way}"] == pytest.approx(found[way]["token_accuracy"], abs=1e-9)
+
+
 def test_batch_size_changes_no_figure_and_the_seed_only_the_draw_of_z(
     run: Path, small_shards: Path, tmp_path: Path
 ) -> None:
