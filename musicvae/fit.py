@@ -117,8 +117,8 @@ def fit(
         training.state = replace(training.state, skipped=skipped + 1)
         tracker.say(f"step {step} is left out: its gradient is not finite ({skipped + 1} so far); see {run.nonfinite}")
 
-    def evaluate(figures: Mapping[str, float], *, is_last: bool) -> EvaluationReport:
-        """Evaluates after the present step, logs it with the figures of the step, and keeps the best weights."""
+    def measure(figures: Mapping[str, float], *, is_last: bool) -> EvaluationReport:
+        """Evaluates after the present step; the figures of the step are kept if this is interrupted."""
         outcome = validate(
             training.model,
             shards,
@@ -132,19 +132,24 @@ def fit(
         if isinstance(outcome, Wish):
             training.state = replace(training.state, unlogged=figures)
             leave(outcome)
-        step, validation = training.state.step, validation_figures(outcome)
+        return outcome
+
+    def evaluate(figures: Mapping[str, float], *, is_last: bool) -> EvaluationReport:
+        """Evaluates, logs that with the figures of the step, and keeps the best weights."""
+        report = measure(figures, is_last=is_last)
+        step, validation = training.state.step, validation_figures(report)
         state = replace(training.state, unlogged=None)
-        if state.best_loss is None or outcome.negative_elbo < state.best_loss:
-            state = replace(state, best_loss=outcome.negative_elbo, best_step=step)
+        if state.best_loss is None or report.negative_elbo < state.best_loss:
+            state = replace(state, best_loss=report.negative_elbo, best_step=step)
             if writer:
                 writer.save_best(training.model, step, validation)
         training.state = state
         if examples:
-            examples.make(training.model, outcome, step)
+            examples.make(training.model, report, step)
         if order.epoch(step) >= 1:
-            _warn_of_collapse(outcome, step, tracker)
+            _warn_of_collapse(report, step, tracker)
         progress.log(step, {**figures, **validation})
-        return outcome
+        return report
 
     def leave(stop: Wish) -> NoReturn:
         """Saves everything and says how far it came."""
@@ -203,7 +208,8 @@ def fit(
             writer.wait()
         progress.doing("ending", training.state, at_once=True)
         if report is None:
-            report = evaluate({}, is_last=True)
+            report = measure({}, is_last=True)
+            tracker.log(training.state.step, validation_figures(report))
     return report
 
 

@@ -40,6 +40,15 @@ def test_a_run_stopped_at_step_30_and_resumed_equals_the_unstopped_one(small_sha
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 50)
 
 
+def test_a_finished_run_that_is_started_again_stays_as_it_is(small_shards, tmp_path):
+    train(small_shards, tmp_path / "run", "train.steps=3")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    result = ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=3"))
+    assert "already at step 3" in result.stdout
+    assert "validation -ELBO" in result.stdout
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
 def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path):
     sampling = ["objective.scheduled_sampling=constant", "objective.sampling_rate=0.5"]
     whole = train(small_shards, tmp_path / "whole", "train.steps=8", *sampling)
