@@ -26,6 +26,7 @@ from musicvae.manifest import MANIFEST_NAME, ShardManifest
 from musicvae.model import MusicVAE
 from musicvae.nonfinite import diverged, nonfinite_record
 from musicvae.order import DataOrder
+from musicvae.profiling import ProfiledWork, profiled
 from musicvae.progress import Phase, RunProgress, training_figures, validation_figures
 from musicvae.run_folder import RunFolder
 from musicvae.shards import read_shard
@@ -176,10 +177,15 @@ def fit(
         training.warm_up(next(iter(batches(0, 1))))
         if training.state.unlogged is not None:
             report = evaluate(training.state.unlogged, is_last=training.state.step == settings.steps)
+        ahead = at_the_end.enter_context(closing(in_background(batches(training.state.step, settings.steps))))
+        stream = progress.waiting_for(ahead)
+        if settings.profile and world.is_main:
+            work = ProfiledWork.of(config, manifest, world)
+            stream = at_the_end.enter_context(closing(profiled(stream, run.profile, work)))
         progress.start_clock(training.state.step)
 
         under_way: StepUnderWay | None = None
-        for batch in at_the_end.enter_context(closing(in_background(batches(training.state.step, settings.steps)))):
+        for batch in stream:
             doing("training")
             if stop := stopping.agreed():
                 if under_way:

@@ -2,17 +2,20 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
+from torch.profiler import record_function
 
+from musicvae.batch import Batch
 from musicvae.checkpoint import TrainingState
 from musicvae.evaluation import EvaluationReport
 from musicvae.fit_config import FitConfig, TrainSettings
 from musicvae.objective import NATS_PER_BIT, beta_at
 from musicvae.order import DataOrder
+from musicvae.profiling import WAITING_FOR_DATA
 from musicvae.run_folder import RunFolder
 from musicvae.schedule import learning_rate_at
 from musicvae.tracker import Tracker
@@ -43,6 +46,7 @@ class RunProgress:
         self.restarts = run.read_status().get("restarts", -1) + 1 if run else 0
         self.last_status = 0.0
         self.rate = 0.0
+        self.data_wait = 0.0
         self.start_clock(state.step)
 
     def doing(self, phase: Phase, state: TrainingState, *, at_once: bool = False) -> None:
@@ -64,12 +68,26 @@ class RunProgress:
 
     def start_clock(self, step: int) -> None:
         """Counts time from here; what happened since the last figures (starting, evaluating) is not training."""
-        self.logged_step, self.logged_at = step, time.monotonic()
+        self.logged_step, self.logged_at, self.waited = step, time.monotonic(), 0.0
+
+    def waiting_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; what passes until each is there counts as waiting for data."""
+        iterator = iter(batches)
+        while True:
+            asked = time.monotonic()
+            with record_function(WAITING_FOR_DATA):
+                batch = next(iterator, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
 
     def measure_rate(self, step: int) -> None:
-        """Takes the rate since the clock was started, before an evaluation adds its time."""
+        """Takes rate and data wait since the clock was started, before an evaluation adds its time."""
         if step > self.logged_step:
-            self.rate = (step - self.logged_step) * self.global_batch / (time.monotonic() - self.logged_at)
+            seconds = time.monotonic() - self.logged_at
+            self.rate = (step - self.logged_step) * self.global_batch / seconds
+            self.data_wait = self.waited / seconds
             self.start_clock(step)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
@@ -80,7 +98,7 @@ class RunProgress:
         if not figures or self.run is None:
             return
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
-        figures["windows_per_second"] = self.rate
+        figures |= {"windows_per_second": self.rate, "data_wait": self.data_wait}
         self.run.log({"step": step, **figures})
         self.tracker.log(step, figures)
 

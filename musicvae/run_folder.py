@@ -105,6 +105,10 @@ class RunFolder:
         return self.path / "nonfinite.jsonl"
 
     @property
+    def profile(self) -> Path:
+        return self.path / "profile"
+
+    @property
     def status(self) -> Path:
         return self.path / "status.json"
 

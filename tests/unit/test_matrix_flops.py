@@ -1,0 +1,48 @@
+"""Counted operations are those that torch counts in a model whose LSTMs it sees through."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from musicvae.grid import GridSpec
+from musicvae.matrix_flops import forward_flops, matrix_peak, training_flops
+from musicvae.model import ModelSettings, MusicVAE
+
+WINDOWS, DRUMS = 3, 4
+GRID = GridSpec(bars=3, beats_per_bar=4, steps_per_beat=4)
+# All sizes differ, so that none can stand for another; `own` has no tables, which are no work of a window.
+SETTINGS = {
+    "latent": 7,
+    "token_features": "own",
+    "encoder_embedding": 5,
+    "encoder_hidden": 12,
+    "encoder_layers": 3,
+    "conductor_hidden": 9,
+    "conductor_layers": 2,
+    "conductor_embedding": 10,
+    "decoder_embedding": 6,
+    "decoder_hidden": 11,
+    "decoder_layers": 2,
+}
+
+
+@pytest.mark.parametrize("decoder", ["hierarchical", "flat"])
+def test_counted_operations_are_those_that_torch_counts(decoder: str) -> None:
+    settings = ModelSettings.model_validate(SETTINGS | {"decoder": decoder})
+    # In double precision torch has no fused LSTM, so that its counter meets the products themselves.
+    model = MusicVAE(settings, GRID, DRUMS).double()
+    tokens = torch.randint(0, 1 << DRUMS, (WINDOWS, GRID.num_steps))
+    with FlopCounterMode(display=False) as forward:
+        posterior = model.encode(tokens)
+        logits = model.logits(posterior.mu + posterior.sigma, tokens)
+    with FlopCounterMode(display=False) as backward:
+        (logits.logsumexp(dim=-1).sum() + posterior.kl().sum()).backward()
+    assert forward.get_total_flops() == WINDOWS * forward_flops(settings, GRID, DRUMS)
+    both = forward.get_total_flops() + backward.get_total_flops()
+    # States before the first step are constants: the gradients for them, which nobody needs, are counted but not made.
+    assert both == pytest.approx(WINDOWS * training_flops(settings, GRID, DRUMS), rel=0.02)
+
+
+def test_the_peak_is_a_rate_of_this_machine() -> None:
+    peak = matrix_peak(torch.float32, torch.device("cpu"), seconds=0)
+    assert 1e8 < peak < 1e15
