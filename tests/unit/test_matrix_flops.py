@@ -44,5 +44,5 @@ def test_counted_operations_are_those_that_torch_counts(decoder: str) -> None:
 
 
 def test_the_peak_is_a_rate_of_this_machine() -> None:
-    peak = matrix_peak(torch.float32, torch.device("cpu"), seconds=0)
+    peak = matrix_peak(torch.float32, torch.device("cpu"), seconds=0.0)
     assert 1e8 < peak < 1e15
