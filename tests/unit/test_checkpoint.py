@@ -14,16 +14,7 @@ from musicvae.checkpoint import (
     write_checkpoint,
 )
 from tests.damage import damage_file, each_damage
-
-
-def trained(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """A small model that has taken one step, so that its optimizer has moments."""
-    torch.manual_seed(seed)
-    model = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(4, 3)).sum().backward()
-    optimizer.step()
-    return model, optimizer
+from tests.trained_layer import trained
 
 
 def save(folder: Path, step: int, keep: int = 5, keep_every: int = 0) -> Path:

@@ -11,16 +11,7 @@ from musicvae.checkpoint import TrainingState, checkpoints, load_checkpoint, new
 from musicvae.checkpoint_writer import CheckpointWriter
 from musicvae.errors import SupersededError
 from musicvae.run_folder import RunFolder
-
-
-def trained(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """A small model that has taken one step, so that its optimizer has moments."""
-    torch.manual_seed(seed)
-    model = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(4, 3)).sum().backward()
-    optimizer.step()
-    return model, optimizer
+from tests.trained_layer import trained
 
 
 @pytest.fixture
