@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from musicvae.shard_source import without_secrets
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "symusic", "webdataset", "pydantic", "ray", "wandb")
 
@@ -20,7 +22,7 @@ def provenance() -> dict[str, Any]:
     status = _git("status", "--porcelain")
     return {
         "tracking_id": secrets.token_hex(6),
-        "command": " ".join(sys.argv),
+        "command": without_secrets(" ".join(sys.argv)),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         "python": platform.python_version(),

@@ -15,6 +15,7 @@ from jobs.command_line import console
 from jobs.show_window import hit_values, window_text, window_values
 from musicvae.errors import DataError
 from musicvae.manifest import ShardEntry, ShardManifest
+from musicvae.shard_source import FolderShards
 from musicvae.shards import read_shard
 from musicvae.window_lookup import find_windows
 from musicvae.window_statistics import WindowStatistics, count_windows
@@ -65,7 +66,7 @@ def show_shards(folder: Path, *, split: str | None, window: int | None, as_json:
 
 
 def _show_window(folder: Path, manifest: ShardManifest, split: str, window: int, as_json: bool) -> None:
-    (found,) = find_windows(folder, manifest, split, [window])
+    (found,) = find_windows(FolderShards(folder), manifest, split, [window])
     drums = manifest.drum_map.classes
     if as_json:
         about = {"split": split, "window": window, **window_values(found.meta, found.groove)}
@@ -82,7 +83,7 @@ def _check(folder: Path, manifest: ShardManifest, splits: Sequence[str], *, quie
     for name, shard in _with_progress(shards, quiet=quiet):
         own = checked[name]
         try:
-            windows = read_shard(folder, shard, grid=manifest.grid, num_drums=num_drums)
+            windows = read_shard(folder / shard.name, shard, grid=manifest.grid, num_drums=num_drums)
         except DataError as error:
             own.damaged[shard.name] = error.details["found"]
             continue

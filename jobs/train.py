@@ -26,6 +26,7 @@ from musicvae.fit import data_order, fit
 from musicvae.manifest import ShardManifest
 from musicvae.order import DataOrder
 from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.shard_source import open_shards
 from musicvae.tracker import Trackers
 from musicvae.trained import TrainedModel, load_run
 from musicvae.world import World
@@ -33,7 +34,9 @@ from musicvae.world import World
 
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...", show_default=False)] = None,
-    shards: Annotated[Path | None, typer.Option(help="Folder that jobs.build_shards made.")] = None,
+    shards: Annotated[
+        str | None, typer.Option(metavar="FOLDER|URL", help="What jobs.build_shards made: a folder, or its URL.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder: made, or continued.")] = None,
     preset: Annotated[str | None, typer.Option(help="A shipped preset: demo, small, paper.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
@@ -50,7 +53,8 @@ def main(
             raise ConfigError(
                 "--shards and --run are needed", do="python -m jobs.train --preset demo --shards SHARDS --run RUN"
             )
-        manifest = ShardManifest.read(shards)
+        source = open_shards(shards, cache_dir=settings.data.cache_dir, cache_gib=settings.data.cache_gib)
+        manifest = source.manifest()
         order = data_order(settings, manifest)
         manifest.split("validation")
         folder = RunFolder(run)
@@ -77,7 +81,7 @@ def main(
     try:
         fit(
             settings,
-            shards,
+            source,
             folder,
             world,
             tracker,

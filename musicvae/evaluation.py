@@ -13,19 +13,20 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int16, Int64
 from torch import Tensor
 
-from musicvae.manifest import ShardManifest
 from musicvae.model import MusicVAE
 from musicvae.objective import NATS_PER_BIT, reconstruction_nats
 from musicvae.randomness import Purpose, normals
 from musicvae.scores import MatchCounts, active_units
-from musicvae.shards import read_tokens
+from musicvae.window_store import WindowStore
+
+EVALUATION_BLOCKS = 64
+"""Blocks of a split that an evaluation keeps in memory, 8 MiB: it goes through the windows in their order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,9 +137,7 @@ class EvaluationReport:
 
 def evaluate_split(
     model: MusicVAE,
-    shards: Path,
-    manifest: ShardManifest,
-    split: str,
+    windows: WindowStore,
     *,
     seed: int,
     batch: int,
@@ -152,6 +151,7 @@ def evaluate_split(
     """This rank's share of a split; the sums of all ranks, added, are the split's. No rank waits for another here.
 
     Args:
+        windows: of the split; `EVALUATION_BLOCKS` of them in memory are enough.
         seed: of the latent noise, the same on all ranks.
         batch: windows at once; a resource, it changes no figure.
         autocast_dtype: low precision for matrix products; None computes in the weights' precision.
@@ -159,14 +159,11 @@ def evaluate_split(
         limit: take this many windows, evenly spaced over the split; None takes all.
 
     Raises:
-        ConfigError: no such split.
         DataError: a damaged shard.
     """
-    num_drums = manifest.drum_map.num_drums
+    num_drums = windows.num_drums
     sums = EvaluationSums.empty(model.latent, num_drums)
-    for window_ids, tokens in evaluation_batches(
-        shards, manifest, split, batch=batch, limit=limit, rank=rank, world_size=world_size
-    ):
+    for window_ids, tokens in evaluation_batches(windows, batch=batch, limit=limit, rank=rank, world_size=world_size):
         sums += evaluate_batch(
             model,
             tokens,
@@ -181,9 +178,7 @@ def evaluate_split(
 
 
 def evaluation_batches(
-    shards: Path,
-    manifest: ShardManifest,
-    split: str,
+    windows: WindowStore,
     *,
     batch: int,
     limit: int | None = None,
@@ -194,11 +189,10 @@ def evaluation_batches(
 
     All ranks get the same number of batches, so that a trainer may meet the others between them; the last may be empty.
     """
-    tokens = read_tokens(shards, manifest, split).tokens
-    window_ids = spaced_windows(len(tokens), limit)
+    window_ids = spaced_windows(windows.num_windows, limit)
     for first in range(0, len(window_ids), batch * world_size):
         chosen = window_ids[first + rank * batch :][:batch]
-        yield chosen, tokens[chosen]
+        yield chosen, windows.tokens(chosen)
 
 
 def spaced_windows(windows: int, limit: int | None) -> Int64[np.ndarray, " window"]:

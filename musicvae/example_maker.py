@@ -30,7 +30,7 @@ class ExampleMaker:
     def __init__(self, run: RunFolder, validation: WindowStore, step: int, tracker: Tracker) -> None:
         self.run = run
         self.tracker = tracker
-        self.window_ids = example_ids(int(validation.starts[-1]))
+        self.window_ids = example_ids(validation.num_windows)
         self.windows = validation.tokens(self.window_ids)
         cut_examples(run.examples, step)
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from musicvae.batch import Batch
 from musicvae.checkpoint_writer import CheckpointWriter
 from musicvae.errors import DiskFullError, StoppedError
-from musicvae.evaluation import EvaluationReport
+from musicvae.evaluation import EVALUATION_BLOCKS, EvaluationReport
 from musicvae.example_maker import ExampleMaker
 from musicvae.feel import measure_feel
 from musicvae.fit_config import FitConfig
@@ -29,6 +28,7 @@ from musicvae.order import DataOrder
 from musicvae.profiling import ProfiledWork, profiled
 from musicvae.progress import Phase, RunProgress, training_figures, validation_figures
 from musicvae.run_folder import RunFolder
+from musicvae.shard_source import ShardSource
 from musicvae.shards import read_shard
 from musicvae.stopping import StopAgreement, Wish, until
 from musicvae.tracker import Tracker
@@ -46,7 +46,7 @@ COLLAPSED_NATS = 1.0
 
 def fit(
     config: FitConfig,
-    shards: Path,
+    shards: ShardSource,
     run: RunFolder,
     world: World,
     tracker: Tracker,
@@ -73,8 +73,9 @@ def fit(
         StoppedError: a process wished to stop; everything was saved.
     """
     settings = config.train
-    manifest = ShardManifest.read(shards)
-    store = WindowStore(shards, manifest, "train", cached_shards=config.data.cached_shards)
+    manifest = shards.manifest()
+    store = WindowStore(shards, manifest, "train", cached_blocks=config.data.cached_blocks)
+    held_out = WindowStore(shards, manifest, "validation", cached_blocks=EVALUATION_BLOCKS)
     order = data_order(config, manifest)
     stopping = StopAgreement(world, until(settings.max_minutes, wish))
     stopping.ask()
@@ -122,8 +123,7 @@ def fit(
         """Evaluates after the present step; the figures of the step are kept if this is interrupted."""
         outcome = validate(
             training.model,
-            shards,
-            manifest,
+            held_out,
             world,
             stopping,
             batch=settings.evaluation_batch,
@@ -167,8 +167,7 @@ def fit(
         if world.is_main:
             run.cut_logs(training.state.step)
             _describe_data(run, shards, manifest)
-            validation = WindowStore(shards, manifest, "validation", cached_shards=config.data.cached_shards)
-            examples = ExampleMaker(run, validation, training.state.step, tracker)
+            examples = ExampleMaker(run, held_out, training.state.step, tracker)
             writer = CheckpointWriter(run, keep=settings.keep_checkpoints, keep_every=settings.keep_every)
             at_the_end.callback(writer.close)
         progress.doing("starting", training.state, at_once=True)
@@ -267,7 +266,7 @@ def _warn_of_collapse(report: EvaluationReport, step: int, tracker: Tracker) -> 
         )
 
 
-def _describe_data(run: RunFolder, shards: Path, manifest: ShardManifest) -> None:
+def _describe_data(run: RunFolder, shards: ShardSource, manifest: ShardManifest) -> None:
     if not (run.path / MANIFEST_NAME).exists():
         manifest.write(run.path)
     if run.feel.exists():
@@ -275,5 +274,5 @@ def _describe_data(run: RunFolder, shards: Path, manifest: ShardManifest) -> Non
     entries = manifest.split("train").shards
     count = min(len(entries), FEEL_SHARDS)
     spaced = [entries[i * len(entries) // count] for i in range(count)]
-    blocks = (read_shard(shards, e, grid=manifest.grid, num_drums=manifest.drum_map.num_drums) for e in spaced)
+    blocks = (read_shard(shards.local(e), e, grid=manifest.grid, num_drums=manifest.drum_map.num_drums) for e in spaced)
     measure_feel(blocks, manifest.grid).save(run.feel)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from webdataset.pipeline import DataPipeline
 
 from musicvae.batch import Batch
@@ -21,10 +21,15 @@ from musicvae.order import DataOrder, lanes_of_rank
 from musicvae.randomness import Purpose, normals, uniforms
 from musicvae.recombination import draws_per_window, recombine
 from musicvae.settings import Settings
+from musicvae.shard_cache import DEFAULT_GIB
 from musicvae.window_store import WindowStore
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 PREFETCHED_BATCHES = 4
+AHEAD_BATCHES = 128
+"""So many batches before a lane comes to a shard, it is fetched and verified."""
+LEAVE_SECONDS = 5.0
+"""A thread that waits for the network is not waited for."""
 
 
 class DataSettings(Settings):
@@ -36,8 +41,13 @@ class DataSettings(Settings):
     """Probability that a training window gets half its drums from another."""
     mix_bars: Probability = 0.0
     """Probability that a training window gets half its bars from another."""
-    cached_shards: PositiveInt = 256
-    """Decoded shards that each rank keeps in memory."""
+    cached_blocks: PositiveInt = 2048
+    """Runs of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all; more than its lanes times the
+    blocks of a shard are not needed."""
+    cache_dir: str | None = None
+    """Folder on a disk of this machine for copies of remote shards; none: this user's own among the temporary files."""
+    cache_gib: PositiveFloat = DEFAULT_GIB
+    """Space for these copies; those used longest ago give way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,15 @@ def training_batches(
     """A rank's share of the global batches first .. last - 1, as a webdataset pipeline."""
     lanes = lanes_of_rank(rank, world_size, order.lanes)
     return DataPipeline(
-        partial(iter, range(first, last)),
-        partial(_in_order, store=store, order=order, settings=settings, seed=draws.seed, lanes=lanes),
+        partial(
+            _in_order,
+            range(first, last),
+            store=store,
+            order=order,
+            settings=settings,
+            seed=draws.seed,
+            lanes=lanes,
+        ),
         partial(_with_draws, draws=draws, first_place=lanes.start * order.windows_per_lane),
     )
 
@@ -82,7 +99,7 @@ Windows = tuple[int, np.ndarray, np.ndarray]
 
 
 def _in_order(
-    numbers: Iterable[int],
+    numbers: range,
     *,
     store: WindowStore,
     order: DataOrder,
@@ -90,10 +107,14 @@ def _in_order(
     seed: int,
     lanes: Sequence[int],
 ) -> Iterator[Windows]:
+    expected = numbers.start
     first_place = lanes[0] * order.windows_per_lane
     mixes = settings.mix_drums > 0 or settings.mix_bars > 0
     draws = draws_per_window(store.grid, store.num_drums)
     for number in numbers:
+        while expected < min(number + AHEAD_BATCHES, numbers.stop):
+            store.expect(order.shards(expected, lanes).tolist())
+            expected += 1
         ids = order.windows(number, lanes)
         tokens = store.tokens(ids)
         if mixes:
@@ -166,4 +187,4 @@ def in_background(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
             yield item
     finally:
         closed.set()
-        thread.join()
+        thread.join(LEAVE_SECONDS)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class ShardEntry:
     """One tar of a split.
 
     Raises:
-        ValueError: no windows, or a name that is not a plain file name.
+        ValueError: no windows, a name that is not a plain file name, or a hash that is none.
     """
 
     name: str
@@ -36,6 +37,9 @@ class ShardEntry:
             raise ValueError(f"shard {self.name!r} must hold windows, found {self.windows} in {self.bytes} bytes")
         if self.name != Path(self.name).name or self.name.startswith("."):
             raise ValueError(f"a shard's name must be a plain file name, found {self.name!r}")
+        # Copies of remote shards are named by it.
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"a sha256 has 64 hexadecimal digits, found {self.sha256!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +122,30 @@ class ShardManifest:
         """
         path = folder / MANIFEST_NAME
         try:
-            values = json.loads(path.read_text())
-            manifest = cls._from_values(values)
+            return cls.parse(path.read_text(), str(path))
         except FileNotFoundError:
-            raise ConfigError(
-                f"no shards in {folder}",
-                expected=f"a folder with {MANIFEST_NAME}, as jobs.build_shards makes it",
-                found="no such folder" if not folder.exists() else f"no {MANIFEST_NAME} in it",
-                likely="another path, or build_shards has not finished there",
-                do=f"python -m jobs.build_shards --source ... --out {folder}",
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(path, f"{type(error).__name__}: {error}") from None
+            found = "no such folder" if not folder.exists() else f"no {MANIFEST_NAME} in it"
+            raise no_shards(str(folder), found, f"python -m jobs.build_shards --source ... --out {folder}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise _damaged(str(path), f"{type(error).__name__}: {error}") from None
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> "ShardManifest":
+        """The manifest that a text holds.
+
+        Args:
+            name: of the file, for the message.
+
+        Raises:
+            DataError: it is damaged, of another schema, or edited (its fingerprint does not match).
+        """
+        try:
+            values = json.loads(text)
+            manifest = cls._from_values(values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(name, f"{type(error).__name__}: {error}") from None
         if values.get("fingerprint") != manifest.fingerprint:
-            raise _damaged(path, f"fingerprint {values.get('fingerprint')}, its content has {manifest.fingerprint}")
+            raise _damaged(name, f"fingerprint {values.get('fingerprint')}, its content has {manifest.fingerprint}")
         return manifest
 
     def _content(self) -> dict[str, Any]:
@@ -156,9 +170,20 @@ class ShardManifest:
         return cls(GridSpec(**values["grid"]), drum_map, splits, values["schema"])
 
 
-def _damaged(path: Path, found: str) -> DataError:
+def no_shards(place: str, found: str, do: str) -> ConfigError:
+    """What to tell a user who named a place without shards."""
+    return ConfigError(
+        f"no shards in {place}",
+        expected=f"a folder with {MANIFEST_NAME}, as jobs.build_shards makes it",
+        found=found,
+        likely="another path, or build_shards has not finished there",
+        do=do,
+    )
+
+
+def _damaged(name: str, found: str) -> DataError:
     return DataError(
-        f"{path} cannot be used",
+        f"{name} cannot be used",
         expected=f"a manifest of schema {SCHEMA} as jobs.build_shards writes it",
         found=found,
         likely="a copy that broke off, another version, or an edit by hand",

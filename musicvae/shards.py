@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ import numpy as np
 from jaxtyping import Int16, Int64, UInt8
 
 from musicvae.durable import write_whole
-from musicvae.errors import DataError
 from musicvae.grid import GridSpec
 from musicvae.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.manifest import ShardEntry, ShardManifest
+from musicvae.shard_file import check_members, verified
+from musicvae.shard_source import ShardSource
 
 BLOCK_WINDOWS = 1024
 OFFSET_UNITS = 65536
 """Offsets are stored in 1/65536 of a step: int16 spans [-0.5, 0.5) exactly."""
-MEMBERS = ("tokens.npy", "velocity.npy", "offset.npy", "meta.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,32 +118,21 @@ def write_shard(path: Path, windows: WindowBlock) -> ShardEntry:
     return ShardEntry(path.name, len(windows), len(data), hashlib.sha256(data).hexdigest())
 
 
-def read_shard(folder: Path, shard: ShardEntry, *, grid: GridSpec, num_drums: int) -> WindowBlock:
+def read_shard(path: Path, shard: ShardEntry, *, grid: GridSpec, num_drums: int) -> WindowBlock:
     """All windows of a shard, with its hash checked first.
 
     Raises:
         DataError: the file is missing, not the one that the manifest describes, or holds anything unexpected.
     """
-    path = folder / shard.name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _damaged(path, f"{error.strerror or error}") from None
-    if len(data) != shard.bytes:
-        raise _damaged(path, f"{len(data)} bytes, the manifest says {shard.bytes}")
-    if (found := hashlib.sha256(data).hexdigest()) != shard.sha256:
-        raise _damaged(path, f"sha256 {found[:12]}..., the manifest says {shard.sha256[:12]}...")
-    try:
-        windows = WindowBlock.joined([_decode(sample) for sample in _samples(path.name, data)])
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, str(error)) from None
-    expected = (shard.windows, grid.num_steps, num_drums)
-    if windows.velocity.shape != expected:
-        raise _damaged(path, f"windows of shape {windows.velocity.shape}, the manifest says {expected}")
+    with verified(path, shard) as file:
+        windows = WindowBlock.joined([_decode(sample) for sample in _samples(path.name, file)])
+        expected = (shard.windows, grid.num_steps, num_drums)
+        if windows.velocity.shape != expected:
+            raise ValueError(f"windows of shape {windows.velocity.shape}, the manifest says {expected}")
     return windows
 
 
-def read_tokens(folder: Path, manifest: ShardManifest, split: str) -> SplitTokens:
+def read_tokens(source: ShardSource, manifest: ShardManifest, split: str) -> SplitTokens:
     """The tokens of a whole split, in the order of the window ids.
 
     Raises:
@@ -151,17 +141,17 @@ def read_tokens(folder: Path, manifest: ShardManifest, split: str) -> SplitToken
     """
     tokens, sources = [], []
     for shard in manifest.split(split).shards:
-        block = read_shard(folder, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        block = read_shard(source.local(shard), shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
         tokens.append(block.tokens)
         sources += [meta.source for meta in block.meta]
     _, performance = np.unique(sources, return_inverse=True)
     return SplitTokens(np.concatenate(tokens), performance.astype(np.int64))
 
 
-def _samples(name: str, data: bytes) -> Iterator[dict[str, Any]]:
+def _samples(name: str, file: BufferedReader) -> Iterator[dict[str, Any]]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    return group_by_keys(tar_file_expander([{"url": name, "stream": io.BytesIO(data)}]))
+    return group_by_keys(tar_file_expander([{"url": name, "stream": file}]))
 
 
 def _encode(block: WindowBlock) -> dict[str, bytes | memoryview]:
@@ -176,8 +166,7 @@ def _encode(block: WindowBlock) -> dict[str, bytes | memoryview]:
 
 def _decode(sample: dict[str, Any]) -> WindowBlock:
     members = {name: value for name, value in sample.items() if not name.startswith("__")}
-    if set(members) != set(MEMBERS):
-        raise ValueError(f"block {sample['__key__']} has members {sorted(members)}, expected {sorted(MEMBERS)}")
+    check_members(sample["__key__"], members)
     return WindowBlock(
         np.load(io.BytesIO(members["tokens.npy"]), allow_pickle=False),
         np.load(io.BytesIO(members["velocity.npy"]), allow_pickle=False),
@@ -190,13 +179,3 @@ def _npy(array: np.ndarray) -> memoryview:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getbuffer()
-
-
-def _damaged(path: Path, found: str) -> DataError:
-    return DataError(
-        f"shard {path} cannot be used",
-        expected="the file that the manifest describes",
-        found=found,
-        likely="a copy that broke off, or a shard of another build in the same folder",
-        do="copy the shards again, or build them anew with --overwrite",
-    )

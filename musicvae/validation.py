@@ -1,12 +1,11 @@
 """The evaluation inside a run: all ranks share a split, and leave together when they are asked to stop."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from musicvae.evaluation import EvaluationReport, EvaluationSums, evaluate_batch, evaluation_batches
-from musicvae.manifest import ShardManifest
 from musicvae.model import MusicVAE
 from musicvae.stopping import StopAgreement, Wish
+from musicvae.window_store import WindowStore
 from musicvae.world import World
 
 EVALUATION_SEED = 0
@@ -15,8 +14,7 @@ EVALUATION_SEED = 0
 
 def validate(
     model: MusicVAE,
-    shards: Path,
-    manifest: ShardManifest,
+    windows: WindowStore,
     world: World,
     stopping: StopAgreement,
     *,
@@ -29,15 +27,14 @@ def validate(
     Every rank makes the same number of rounds, and between two of them all agree on whether to go on.
 
     Args:
+        windows: of the validation split.
         batch: windows that a rank evaluates at once; a resource, it changes no figure.
         free_running: also decode free-running, which takes one decoder call per step.
         beat: called once a round.
     """
-    num_drums = manifest.drum_map.num_drums
+    num_drums = windows.num_drums
     sums = EvaluationSums.empty(model.latent, num_drums)
-    for window_ids, tokens in evaluation_batches(
-        shards, manifest, "validation", batch=batch, rank=world.rank, world_size=world.size
-    ):
+    for window_ids, tokens in evaluation_batches(windows, batch=batch, rank=world.rank, world_size=world.size):
         beat()
         if stop := stopping.agreed():
             return stop

@@ -1,14 +1,14 @@
-"""Single windows out of a folder of shards, by their ids, with all that is known of them."""
+"""Single windows out of shards, by their ids, with all that is known of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from musicvae.errors import ConfigError
 from musicvae.groove import DrumGroove
 from musicvae.manifest import ShardManifest
+from musicvae.shard_source import ShardSource
 from musicvae.shards import WindowMeta, read_shard
 
 
@@ -27,7 +27,7 @@ class FoundWindow:
     groove: DrumGroove
 
 
-def find_windows(folder: Path, manifest: ShardManifest, split: str, ids: Sequence[int]) -> list[FoundWindow]:
+def find_windows(source: ShardSource, manifest: ShardManifest, split: str, ids: Sequence[int]) -> list[FoundWindow]:
     """The windows with these ids, in that order; reads the shards that hold them, one at a time.
 
     Raises:
@@ -47,7 +47,8 @@ def find_windows(folder: Path, manifest: ShardManifest, split: str, ids: Sequenc
     shard_of = np.searchsorted(starts, ids, side="right") - 1
     found: dict[int, FoundWindow] = {}
     for shard in np.unique(shard_of).tolist():
-        windows = read_shard(folder, entry.shards[shard], grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        path = source.local(entry.shards[shard])
+        windows = read_shard(path, entry.shards[shard], grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
         for i in np.array(ids)[shard_of == shard].tolist():
             row = i - int(starts[shard])
             found[i] = FoundWindow(split, i, windows.meta[row], windows.groove(row, manifest.grid))

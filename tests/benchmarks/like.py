@@ -19,6 +19,7 @@ from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.manifest import ShardManifest
 from musicvae.midi import write_groove
 from musicvae.scores import MatchCounts
+from musicvae.shard_source import FolderShards
 from musicvae.shards import read_tokens
 from tests.commands import ok, run_job
 
@@ -26,7 +27,7 @@ from tests.commands import ok, run_job
 def like_f1(run: Path, shards: Path, *, windows: int, distance: float, folder: Path) -> tuple[float, float]:
     """Mean hit F1 over windows: of each result with its own input, and with every other input."""
     manifest = ShardManifest.read(shards)
-    tokens = read_tokens(shards, manifest, "validation").tokens
+    tokens = read_tokens(FolderShards(shards), manifest, "validation").tokens
     given = tokens[spaced_windows(len(tokens), windows)]
     given = given[(given != 0).any(axis=1)]
     song = folder / "given.mid"

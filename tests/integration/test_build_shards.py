@@ -24,7 +24,7 @@ def blocks(folder: Path) -> dict[str, list[WindowBlock]]:
     manifest = ShardManifest.read(folder)
     return {
         split: [
-            read_shard(folder, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+            read_shard(folder / shard.name, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
             for shard in entry.shards
         ]
         for split, entry in manifest.splits.items()

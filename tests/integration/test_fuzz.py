@@ -82,7 +82,7 @@ def windows_of(shards: Path) -> Windows:
     manifest = ShardManifest.read(shards)
     windows: Windows = {}
     for entry in manifest.split("train").shards:
-        block = read_shard(shards, entry, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        block = read_shard(shards / entry.name, entry, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
         for meta, *arrays in zip(block.meta, block.tokens, block.velocity, block.offset, strict=True):
             content = (meta.bar, meta.tempo, meta.style, *(array.tobytes() for array in arrays))
             windows.setdefault(meta.source, []).append(content)

@@ -26,7 +26,9 @@ def built(groove_shards: Path) -> tuple[dict[str, Windows], dict[str, WindowMeta
     for split, entry in manifest.splits.items():
         files: Windows = defaultdict(dict)
         for shard in entry.shards:
-            block = read_shard(groove_shards, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+            block = read_shard(
+                groove_shards / shard.name, shard, grid=manifest.grid, num_drums=manifest.drum_map.num_drums
+            )
             for meta, window in zip(block.meta, block.tokens.tolist(), strict=True):
                 files[meta.source][meta.bar] = window
                 metas.setdefault(meta.source, meta)

@@ -58,7 +58,7 @@ def test_the_recipe_reads_every_window(recipe, small_shards, tmp_path):
     manifest = ShardManifest.read(small_shards)
     assert windows == {split: entry.windows for split, entry in manifest.splits.items()}
     for split, entry in manifest.splits.items():
-        blocks = [read_shard(small_shards, s, grid=GRID, num_drums=DRUM_MAP.num_drums) for s in entry.shards]
+        blocks = [read_shard(small_shards / s.name, s, grid=GRID, num_drums=DRUM_MAP.num_drums) for s in entry.shards]
         assert hits[split] == sum(np.count_nonzero(block.velocity) for block in blocks)
 
 
@@ -68,7 +68,7 @@ def test_the_recipe_s_arrays_are_the_windows(recipe, small_shards, tmp_path):
     result = run_alone(f"{recipe}\nnp.savez('last.npz', tokens, velocity, offset)\nprint(meta[-1])", tmp_path)
     assert result.returncode == 0, result.stderr
     entry = ShardManifest.read(small_shards).split("validation").shards[-1]
-    block = read_shard(small_shards, entry, grid=GRID, num_drums=DRUM_MAP.num_drums)
+    block = read_shard(small_shards / entry.name, entry, grid=GRID, num_drums=DRUM_MAP.num_drums)
     with np.load(tmp_path / "last.npz", allow_pickle=False) as last:
         for number, expected in enumerate((block.tokens, block.velocity, block.offset)):
             assert np.array_equal(last[f"arr_{number}"], expected)

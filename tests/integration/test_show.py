@@ -158,7 +158,7 @@ def test_shards_as_json(small_shards):
         assert (own["windows"], own["shards"], own["damaged"]) == (sum(counts), len(counts), {})
         expected = WindowStatistics.zero(DRUM_MAP.num_drums)
         for shard in manifest.split(split).shards:
-            block = read_shard(small_shards, shard, grid=GRID, num_drums=DRUM_MAP.num_drums)
+            block = read_shard(small_shards / shard.name, shard, grid=GRID, num_drums=DRUM_MAP.num_drums)
             expected += count_windows(block, GRID)
         assert own["statistics"] == expected.to_json()
         assert own["offset_deviation"] == expected.offset_deviation
@@ -170,7 +170,7 @@ def test_shards_as_json(small_shards):
 )
 def test_a_window_of_shards_is_that_of_its_id(small_shards, split, window, shard, row):
     entry = ShardManifest.read(small_shards).split(split).shards[shard]
-    block = read_shard(small_shards, entry, grid=GRID, num_drums=DRUM_MAP.num_drums)
+    block = read_shard(small_shards / entry.name, entry, grid=GRID, num_drums=DRUM_MAP.num_drums)
     shown = values(small_shards, "--split", split, "--window", window)
     assert shown["tokens"] == block.tokens[row].tolist()
     assert (shown["source"], shown["window"]) == (block.meta[row].source, window)

@@ -19,7 +19,9 @@ from musicvae.evaluation import (
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardManifest, SplitEntry
 from musicvae.model import ModelSettings, MusicVAE
+from musicvae.shard_source import FolderShards
 from musicvae.shards import WindowBlock, WindowMeta, write_shard
+from musicvae.window_store import WindowStore
 
 CPU = torch.device("cpu")
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
@@ -58,9 +60,13 @@ def model() -> MusicVAE:
     return MusicVAE(SETTINGS, GRID, DRUMS.num_drums).double()
 
 
+def store(shards: Path) -> WindowStore:
+    return WindowStore(FolderShards(shards), ShardManifest.read(shards), "validation", cached_blocks=2)
+
+
 def evaluate(model: MusicVAE, shards: Path, **options) -> EvaluationSums:
     options = {"seed": 3, "batch": 5, "device": CPU} | options
-    return evaluate_split(model, shards, ShardManifest.read(shards), "validation", **options)
+    return evaluate_split(model, store(shards), **options)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 8, 100])
@@ -76,10 +82,7 @@ def test_ranks_add_up_to_one(model: MusicVAE, shards: Path, world_size: int) -> 
 
 
 def test_ranks_meet_equally_often_and_see_each_window_once(shards: Path) -> None:
-    manifest = ShardManifest.read(shards)
-    of_rank = [
-        list(evaluation_batches(shards, manifest, "validation", batch=5, rank=rank, world_size=3)) for rank in range(3)
-    ]
+    of_rank = [list(evaluation_batches(store(shards), batch=5, rank=rank, world_size=3)) for rank in range(3)]
     assert [len(batches) for batches in of_rank] == [2, 2, 2]
     ids = [int(window) for batches in of_rank for window_ids, _ in batches for window in window_ids]
     assert sorted(ids) == list(range(WINDOWS))

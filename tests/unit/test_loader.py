@@ -13,6 +13,7 @@ from musicvae.grid import GridSpec
 from musicvae.loader import DataSettings, RandomDraws, in_background, training_batches
 from musicvae.manifest import ShardManifest, SplitEntry
 from musicvae.order import DataOrder
+from musicvae.shard_source import FolderShards
 from musicvae.shards import WindowBlock, WindowMeta, write_shard
 from musicvae.window_store import WindowStore
 
@@ -39,7 +40,7 @@ def shards(tmp_path):
 def batches(shards, *, rank=0, world_size=1, first=0, last=8, data=None, draws=None) -> list[Batch]:
     folder, manifest, _ = shards
     data = data or DataSettings(lanes=8)
-    store = WindowStore(folder, manifest, "train", cached_shards=2)
+    store = WindowStore(FolderShards(folder), manifest, "train", cached_blocks=2)
     order = DataOrder([34, 33, 33], seed=5, lanes=8, global_batch=16)
     draws = draws or RandomDraws(seed=5, latent=6, scheduled_sampling=True, word_dropout=0.3)
     return list(training_batches(store, order, data, draws, rank=rank, world_size=world_size, first=first, last=last))

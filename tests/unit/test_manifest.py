@@ -11,7 +11,7 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.grid import GridSpec
 from musicvae.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, SplitEntry
 
-SHARD = ShardEntry("train-000000.tar", 5, 100, "ab")
+SHARD = ShardEntry("train-000000.tar", 5, 100, "ab" * 32)
 MANIFEST = ShardManifest(
     GridSpec(),
     DrumMap.load("roland"),
@@ -35,7 +35,7 @@ def test_the_fingerprint_follows_the_content():
         replace(MANIFEST, grid=GridSpec(bars=2)),
         replace(MANIFEST, drum_map=DrumMap.load("general_midi")),
         replace(MANIFEST, splits={"train": replace(MANIFEST.splits["train"], files=3)}),
-        replace(MANIFEST, splits={"train": SplitEntry(5, 2, (replace(SHARD, sha256="ac"),))}),
+        replace(MANIFEST, splits={"train": SplitEntry(5, 2, (replace(SHARD, sha256="ac" * 32),))}),
     ]
     assert len({manifest.fingerprint for manifest in [MANIFEST, *other]}) == 5
 

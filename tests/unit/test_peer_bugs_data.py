@@ -73,7 +73,7 @@ def split_collection(tmp_path_factory):
         report = build(str(folder), out, BuildSettings(), run)
     manifest = ShardManifest.read(out)
     blocks = {
-        split: [read_shard(out, shard, grid=GRID, num_drums=9) for shard in entry.shards]
+        split: [read_shard(out / shard.name, shard, grid=GRID, num_drums=9) for shard in entry.shards]
         for split, entry in manifest.splits.items()
     }
     return rows, report, blocks

@@ -49,7 +49,7 @@ def test_what_changes_the_result_changes_the_run_id(override):
         "train.checkpoint_every=9",
         "train.keep_checkpoints=9",
         "train.evaluation_batch=9",
-        "data.cached_shards=9",
+        "data.cached_blocks=9",
     ],
 )
 def test_a_resource_does_not(override):
@@ -63,7 +63,7 @@ def test_a_typed_default_is_the_default():
 
 def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
     resources = {
-        "data": {"cached_shards"},
+        "data": {"cached_blocks", "cache_dir", "cache_gib"},
         "train": {
             *("steps", "accumulation", "log_every", "evaluate_every", "evaluation_batch", "log_windows"),
             *("checkpoint_every", "keep_checkpoints", "keep_every"),

@@ -28,7 +28,7 @@ def windows(count: int, seed: int = 0) -> WindowBlock:
 
 
 def read(path: Path, shard: ShardEntry) -> WindowBlock:
-    return read_shard(path.parent, shard, grid=GRID, num_drums=9)
+    return read_shard(path, shard, grid=GRID, num_drums=9)
 
 
 def rewritten(path: Path, members: dict[str, bytes], shard: ShardEntry) -> ShardEntry:
