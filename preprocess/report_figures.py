@@ -170,8 +170,9 @@ def _histogram(
     if trim and len(filled):
         low, high = int(filled[0]), int(filled[-1]) + 1
     shares = {split: series[low:high] / max(1, int(series.sum())) for split, series in counts.items()}
-    rule = _rule(max((float(series.max(initial=0)) for series in shares.values()), default=0.0))
-    top = rule * max(1, -(-max((float(s.max(initial=0)) for s in shares.values()), default=0.0) // rule))
+    highest = max([1e-4, *(float(series.max(initial=0)) for series in shares.values())])
+    rule = rule_distance(highest)
+    top = rule * -(-highest // rule)
     inside = [(place - low, label) for place, label in ticks if low <= place <= high]
     return Histogram(
         name,
@@ -193,10 +194,10 @@ def _thinned(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
     return [(place, label) for place, label in ticks if int(label) % (unit * every) == 0]
 
 
-def _rule(highest: float) -> float:
-    """The distance of horizontal rules: 1, 2 or 5 times a power of ten, so that few of them reach the highest bar."""
-    power = 10.0 ** np.floor(np.log10(max(highest, 1e-4) / MOST_RULES))
-    return float(next(power * step for step in (1, 2, 5, 10) if power * step * MOST_RULES >= highest))
+def rule_distance(length: float) -> float:
+    """The distance of rules along an axis: 1, 2 or 5 times a power of ten, so that few of them reach its end."""
+    power = 10.0 ** np.floor(np.log10(length / MOST_RULES))
+    return float(next(power * step for step in (1, 2, 5, 10) if power * step * MOST_RULES >= length))
 
 
 def _bars(start: float, parts: Mapping[str, float], whole: float) -> tuple[Bar, ...]:
