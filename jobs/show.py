@@ -9,11 +9,12 @@ from jobs.show_file import show_file
 from jobs.show_shards import show_shards
 from musicvae.errors import ConfigError
 from musicvae.manifest import MANIFEST_NAME
+from musicvae.shard_source import is_url, without_secrets
 from preprocess.settings import BuildSettings
 
 
 def main(
-    path: Path = typer.Argument(..., metavar="FILE.mid|SHARDS", help="A MIDI file, or a folder of shards."),
+    location: str = typer.Argument(..., metavar="FILE.mid|SHARDS", help="A MIDI file, or a folder of shards."),
     overrides: list[str] = typer.Argument(None, metavar="[key.sub=value]...", help="Settings, for a MIDI file."),
     split: str | None = typer.Option(None, help="Of shards: this one alone, or that of --window (then train)."),
     window: int | None = typer.Option(None, metavar="N", help="Draw this window alone, counted from 0."),
@@ -21,6 +22,14 @@ def main(
     config: Path | None = typer.Option(None, help="Settings from a YAML file, for a MIDI file."),
 ) -> None:
     """Show the windows of a MIDI file and what was dropped of it, or check shards and show what they hold."""
+    if is_url(location):
+        raise ConfigError(
+            "only what lies on a disk can be shown",
+            expected="a MIDI file, or a folder of shards",
+            found=without_secrets(location),
+            do="copy it here; jobs.train and jobs.evaluate take the URL of shards",
+        )
+    path = Path(location)
     if path.is_dir():
         if overrides or config:
             raise _misplaced("settings", "shards are shown as they were built", "a MIDI file", path)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
+from ssl import CertificateError
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -158,7 +159,8 @@ class RemoteShards:
 def _is_final(error: Exception) -> bool:
     """Whether a failure would only repeat itself."""
     full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
-    return full or isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "status", None) in REFUSED
+    refused = isinstance(error, FileNotFoundError | PermissionError | CertificateError)
+    return full or refused or getattr(error, "status", None) in REFUSED
 
 
 def _described(error: Exception) -> str:

@@ -123,6 +123,6 @@ def _used_now(path: Path) -> bool:
         modified = path.stat().st_mtime_ns
         with suppress(PermissionError):  # somebody else's copy, which may be read all the same
             os.utime(path, ns=(time.time_ns(), modified))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True

@@ -33,7 +33,7 @@ TINY = (
 )
 
 
-def train(shards: Path, run: Path, *settings: object, ranks: int = 0, **environment: str) -> list[float]:
+def train(shards: Path | str, run: Path, *settings: object, ranks: int = 0, **environment: str) -> list[float]:
     """Trains a tiny model to its end and gives the loss of every step."""
     ok(run_job("train", "--shards", shards, "--run", run, *TINY, *settings, ranks=ranks, **environment))
     return losses(run)

@@ -206,6 +206,7 @@ def test_what_cannot_be_shown_is_refused_with_its_numbers(small_shards, song, tm
         ([small_shards, "window.hop_bars=2"], ["settings cannot be used here"]),
         ([small_shards / "train-000000.tar"], ["a part of shards", f"python -m jobs.show {small_shards}"]),
         ([small_shards / "manifest.json"], ["a part of shards"]),
+        (["https://host/shards"], ["only what lies on a disk", "https://host/shards"]),
         ([song, "--window", 5], ["no window 5", "0 to 4"]),
         ([song, "--split", "train"], ["--split cannot be used here"]),
         ([song, "window.hop_bar=2"], ["did you mean window.hop_bars?"]),
