@@ -172,7 +172,8 @@ def _chart(spec: ChartSpec, runs: Sequence[RunRecord], last: int) -> Chart:
     means = [point.mean for _, _, _, series in found for point in series.points]
     if spec.logarithmic:
         means = [mean for mean in means if mean > 0]
-    if not means or (spec.only_if_it_moves and min(means) == max(means)):
+    moves = any(len({point.mean for point in series.points}) > 1 for _, _, _, series in found)
+    if not means or (spec.only_if_it_moves and not moves):
         return Chart(spec.name, spec.about, (), (), (), (), ())
     scale = _Scale(0.0 if spec.from_zero else min(means), max(means), logarithmic=spec.logarithmic)
     return Chart(
