@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from musicvae.drum_map import DrumMap as DrumMap
+    from musicvae.exported import load as load
     from musicvae.fit import fit as fit
     from musicvae.fit_config import FitConfig as FitConfig
     from musicvae.grid import GridSpec as GridSpec
@@ -32,6 +33,7 @@ _HOME = {
     "TrainedModel": "trained",
     "World": "world",
     "fit": "fit",
+    "load": "exported",
     "load_run": "trained",
     "read_performance": "midi",
     "write_groove": "midi",
@@ -48,6 +50,7 @@ __all__ = [
     "TrainedModel",
     "World",
     "fit",
+    "load",
     "load_run",
     "read_performance",
     "write_groove",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -20,12 +21,32 @@ def save_best(path: Path, weights: Mapping[str, Tensor], step: int, figures: Map
     write_whole(path, safetensors.torch.save({n: tensor.contiguous() for n, tensor in weights.items()}, metadata))
 
 
-def load_best(path: Path, model: nn.Module) -> tuple[int, str]:
-    """Fills a model and gives the step that the weights are from, and a short sha256 of the very bytes that were read.
+@dataclass(frozen=True, slots=True)
+class BestWeights:
+    """A file of weights as it was read, at once: a run that still trains may replace it at any moment.
+
+    Attributes:
+        data: the bytes of the file.
+        step: the step that they are from.
+        figures: of the evaluation that found them the best.
+    """
+
+    data: bytes
+    step: int
+    figures: Mapping[str, float]
+
+    @property
+    def weights_hash(self) -> str:
+        """A short sha256 of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()[:12]
+
+
+def read_best(path: Path) -> BestWeights:
+    """Reads what `save_best` wrote.
 
     Raises:
         ConfigError: there are no best weights yet.
-        DataError: the file is damaged, or its weights are for another model.
+        DataError: the file is damaged.
     """
     if not path.exists():
         raise ConfigError(
@@ -35,16 +56,34 @@ def load_best(path: Path, model: nn.Module) -> tuple[int, str]:
             do="train on with the same command: python -m jobs.train ...",
         )
     try:
-        data = path.read_bytes()  # once: a run that still trains may replace the file at any moment
-        model.load_state_dict(safetensors.torch.load(data))
+        data = path.read_bytes()
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        step = json.loads(header["__metadata__"]["best"])["step"]
+        best = json.loads(header["__metadata__"]["best"])
+        return BestWeights(data, best["step"], best["figures"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def load_best(path: Path, model: nn.Module) -> BestWeights:
+    """Fills a model with the weights of a file.
+
+    Raises:
+        ConfigError: there are no best weights yet.
+        DataError: the file is damaged, or its weights are for another model.
+    """
+    best = read_best(path)
+    try:
+        model.load_state_dict(safetensors.torch.load(best.data))
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be used",
-            expected="weights of the model that config.yaml describes",
-            found=str(error).splitlines()[0],
-            likely="a copy that broke off, or a config.yaml that was edited",
-            do="copy the run again, or train on with the same command",
-        ) from None
-    return step, hashlib.sha256(data).hexdigest()[:12]
+        raise _damaged(path, error) from None
+    return best
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be used",
+        expected="weights of the model that the configuration beside them describes",
+        found=f"{type(error).__name__}: {error}".splitlines()[0],
+        likely="a copy that broke off, or a configuration that was edited",
+        do="copy the folder again",
+    )

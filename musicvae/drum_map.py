@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from musicvae.errors import ConfigError
 
@@ -85,6 +84,8 @@ class DrumMap:
         Raises:
             ConfigError: no such map or file, or the file holds no valid map.
         """
+        import yaml  # a map that comes with a model is used without it
+
         shipped = yaml.safe_load(SHIPPED_MAPS.read_text())
         if name in shipped:
             return cls(name, {drum: tuple(pitches) for drum, pitches in shipped[name].items()})

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from musicvae.errors import ConfigError
@@ -75,6 +74,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, no YAML, or no mapping.
     """
+    import yaml  # not where a setting is defined: an exported model is loaded without it
+
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -90,6 +91,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
     Raises:
         ConfigError: an override without '=', one that YAML cannot read, or one that goes through a plain value.
     """
+    import yaml
+
     result = _copy(values)
     for override in overrides:
         path, equals, text = override.partition("=")

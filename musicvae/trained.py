@@ -1,15 +1,14 @@
-"""A trained model from its run folder alone, without the shards that it was trained on."""
+"""A trained model from its run folder, or an export of it, without the shards that it was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicvae.best_weights import load_best
+from musicvae.best_weights import load_best, read_best
 from musicvae.drum_map import DrumMap
 from musicvae.errors import DataError
 from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
 from musicvae.model import ModelSettings, MusicVAE
-from musicvae.run_folder import RunFolder
 from musicvae.settings import parse_settings
 
 
@@ -35,29 +34,54 @@ class TrainedModel:
     weights_hash: str
 
 
-def load_run(run: Path) -> TrainedModel:
-    """Loads the best weights of a run folder.
+def assembled(
+    weights: Path, settings: ModelSettings, grid: GridSpec, drum_map: DrumMap, feel: GrooveFeel, fingerprint: str
+) -> TrainedModel:
+    """A model with the weights of a file, ready to be used.
 
     Raises:
-        ConfigError: no run there, or no trained weights yet.
-        DataError: a file of it is damaged.
+        ConfigError: there are no weights.
+        DataError: they are damaged or another model's, or the feel is of another grid.
     """
-    folder = RunFolder(run)
-    grid, drum_map, fingerprint = folder.shard_format()
-    # The job that made the run adds settings of its own (resources, tracking); the model needs only its own.
-    settings = parse_settings(ModelSettings, folder.read_config()["settings"]["model"])
-    model = MusicVAE(settings, grid, drum_map.num_drums)
-    step, weights_hash = load_best(folder.best, model)
-    feel = GrooveFeel.load(folder.feel)
     if feel.grid != grid:
-        raise DataError(f"{folder.feel} is of another grid", expected=str(grid), found=str(feel.grid))
+        raise DataError(
+            f"{weights.parent} does not fit together",
+            expected=f"velocity and timing of {grid}, the model's",
+            found=str(feel.grid),
+            likely="files of two runs in one folder",
+            do="copy the folder again",
+        )
+    model = MusicVAE(settings, grid, drum_map.num_drums)
+    best = load_best(weights, model)
     return TrainedModel(
         model=model.eval().requires_grad_(False),
         settings=settings,
         grid=grid,
         drum_map=drum_map,
         feel=feel,
-        step=step,
+        step=best.step,
         fingerprint=fingerprint,
-        weights_hash=weights_hash,
+        weights_hash=best.weights_hash,
     )
+
+
+def load_run(run: Path) -> TrainedModel:
+    """Loads the best weights of a run folder, or an export.
+
+    Raises:
+        ConfigError: neither is there, or a run without trained weights yet.
+        DataError: a file of it is damaged.
+    """
+    # Both are kept out of `import musicvae.exported`, which needs no YAML; it imports this module.
+    from musicvae.exported import is_export, load
+    from musicvae.run_folder import RunFolder
+
+    if is_export(run):
+        return load(run)
+    folder = RunFolder(run)
+    grid, drum_map, fingerprint = folder.shard_format()
+    # The job that made the run adds settings of its own (resources, tracking); the model needs only its own.
+    settings = parse_settings(ModelSettings, folder.read_config()["settings"]["model"])
+    # Whether there are weights at all is asked first: without them nothing else matters.
+    read_best(folder.best)
+    return assembled(folder.best, settings, grid, drum_map, GrooveFeel.load(folder.feel), fingerprint)

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from musicvae.best_weights import save_best
 from musicvae.examples import Examples
 from musicvae.feel import measure_feel
 from musicvae.fit_config import FitConfig
+from musicvae.model import MusicVAE
 from musicvae.run_folder import RunFolder, RunIdentity
 from musicvae.settings import apply_overrides, parse_settings
 from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
@@ -48,6 +51,24 @@ def trained_run(path: Path, *overrides: str, steps: int = 100, every: int = 20, 
             some_examples(seed=step).save(run.examples, step)
         run.log({"step": step, **figures})
     run.write_status("running", steps, 2 * steps, restarts=2, windows_per_second=500.0)
+    return run
+
+
+TINY_MODEL = [
+    *("model.latent=8", "model.encoder_embedding=8", "model.encoder_hidden=16", "model.encoder_layers=1"),
+    *("model.conductor_hidden=16", "model.conductor_layers=1", "model.conductor_embedding=16"),
+    *("model.decoder_embedding=8", "model.decoder_hidden=16", "model.decoder_layers=1"),
+]
+
+
+def run_with_weights(path: Path, *, seed: int = 0, step: int = 40) -> RunFolder:
+    """A run of a tiny model with weights that nobody trained."""
+    run = begun_run(path, *TINY_MODEL)
+    settings = parse_settings(FitConfig, apply_overrides({}, TINY_MODEL))
+    torch.manual_seed(seed)
+    model = MusicVAE(settings.model, GRID, DRUM_MAP.num_drums)
+    save_best(run.best, model.state_dict(), step, validation_line(step, 70.0))
+    measure_feel([patterned_windows(50, seed=3)], GRID).save(run.feel)
     return run
 
 

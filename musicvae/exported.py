@@ -1,0 +1,139 @@
+"""A trained model in three files, to be kept or passed on: weights, all that they need, and a page about them.
+
+model.safetensors  the run's best weights, byte for byte
+config.json        settings, grid, drum map, velocity and timing of the training data, figures, origin
+README.md          a model card
+
+`load` needs torch and safetensors, and nothing of the run.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicvae.best_weights import BestWeights
+from musicvae.drum_map import DrumMap
+from musicvae.durable import write_json, write_whole
+from musicvae.errors import ConfigError, DataError, UserError
+from musicvae.feel import GrooveFeel
+from musicvae.grid import GridSpec
+from musicvae.groove_statistics import GrooveStatistics
+from musicvae.model import ModelSettings
+from musicvae.model_card import model_card
+from musicvae.settings import parse_settings
+from musicvae.trained import TrainedModel, assembled
+
+FORMAT = "musicvae-grooves export 1"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder looks like what `write_export` makes."""
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def write_export(folder: Path, trained: TrainedModel, best: BestWeights, origin: Mapping[str, Any]) -> None:
+    """Fills a folder.
+
+    Args:
+        best: the weights that `trained` has.
+        origin: where they come from: run id, commit, versions.
+    """
+    config = {
+        "format": FORMAT,
+        "step": trained.step,
+        "weights": trained.weights_hash,
+        "model": trained.settings.model_dump(mode="json"),
+        "grid": asdict(trained.grid),
+        "drum_map": {"name": trained.drum_map.name, "classes": _pairs(trained.drum_map)},
+        "feel": _feel_values(trained.feel),
+        "shards": trained.fingerprint,
+        "figures": dict(best.figures),
+        "origin": dict(origin),
+    }
+    write_whole(folder / WEIGHTS, best.data)
+    write_json(folder / CONFIG, config)
+    write_whole(folder / CARD, model_card(trained, best, origin))
+
+
+def load(folder: Path | str) -> TrainedModel:
+    """Loads what `python -m jobs.export` wrote.
+
+    Raises:
+        ConfigError: there is no export.
+        DataError: a file of it is missing, damaged, or of another export or program.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(
+            f"no exported model in {folder}",
+            expected=f"{CONFIG} and {WEIGHTS}, as python -m jobs.export writes them",
+            found="no such folder" if not folder.exists() else f"no {CONFIG} in it",
+            do="check the path; a run folder is loaded by musicvae.load_run",
+        )
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        if config["format"] != FORMAT:
+            raise ValueError(f"format {config['format']!r}, this version reads {FORMAT!r}")
+        settings = parse_settings(ModelSettings, config["model"])
+        grid = GridSpec(**config["grid"])
+        classes = {drum: tuple(pitches) for drum, pitches in config["drum_map"]["classes"]}
+        drum_map = DrumMap(config["drum_map"]["name"], classes)
+        feel = _feel(config["feel"], grid)
+        fingerprint, expected = str(config["shards"]), config["weights"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        problem = error.details["found"] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise _damaged(folder / CONFIG, f"a {FORMAT}", problem) from None
+    if not (folder / WEIGHTS).is_file():
+        raise _damaged(folder, f"{WEIGHTS} beside {CONFIG}", "no such file")
+    trained = assembled(folder / WEIGHTS, settings, grid, drum_map, feel, fingerprint)
+    if trained.weights_hash != expected:
+        raise _damaged(folder / WEIGHTS, f"weights {expected}, as {CONFIG} says", f"weights {trained.weights_hash}")
+    return trained
+
+
+def _damaged(path: Path, expected: str, found: str) -> DataError:
+    return DataError(
+        f"{path} cannot be used",
+        expected=expected,
+        found=found,
+        likely="a copy that broke off, a file that was edited, or another program's",
+        do="copy the folder again, or write it anew: python -m jobs.export RUN OUT",
+    )
+
+
+def _pairs(drum_map: DrumMap) -> list[list[Any]]:
+    """Classes in bit order: keys of a JSON object have none."""
+    return [[drum, list(pitches)] for drum, pitches in drum_map.pitches.items()]
+
+
+def _feel_values(feel: GrooveFeel) -> dict[str, Any]:
+    counts = feel.statistics
+    return {
+        "velocity": feel.velocity.tolist(),
+        "offset": feel.offset.tolist(),
+        "tempo": feel.tempo,
+        "statistics": {
+            "windows": counts.windows,
+            "empty": counts.empty,
+            "bars": counts.bars,
+            "hits": counts.hits.tolist(),
+        },
+    }
+
+
+def _feel(values: Mapping[str, Any], grid: GridSpec) -> GrooveFeel:
+    counts = values["statistics"]
+    return GrooveFeel(
+        grid=grid,
+        velocity=np.array(values["velocity"], dtype=np.float32),
+        offset=np.array(values["offset"], dtype=np.float32),
+        tempo=float(values["tempo"]),
+        statistics=GrooveStatistics(
+            counts["windows"], counts["empty"], counts["bars"], np.array(counts["hits"], dtype=np.int64)
+        ),
+    )
