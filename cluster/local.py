@@ -1,33 +1,18 @@
 """Runs command lines on this machine."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-TORCHRUN_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
-"""Without SIGUSR2 in its list the torchrun agent dies of it and leaves its workers running."""
+PR_SET_PDEATHSIG = 1
 
 
 def python_module(module: str, *arguments: object) -> list[str]:
     """The argv of `python -m module arguments` with this very interpreter."""
     return [sys.executable, "-m", module, *map(str, arguments)]
-
-
-def torchrun_module(module: str, *arguments: object, ranks: int) -> list[str]:
-    """The argv that runs a module on several ranks of this machine, at a free port."""
-    return python_module(
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        ranks,
-        "--signals-to-handle",
-        TORCHRUN_SIGNALS,
-        "-m",
-        module,
-        "--",  # or torchrun takes options that begin like its own for abbreviations of them
-        *arguments,
-    )
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
@@ -41,3 +26,30 @@ def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> in
             return process.wait()
         except KeyboardInterrupt:
             continue
+
+
+def start_guarded(
+    argv: Sequence[str], environment: Mapping[str, str], *, when_orphaned: signal.Signals
+) -> subprocess.Popen[bytes]:
+    """Starts a command in a session of its own, which a terminal's Ctrl-C does not reach: the caller hands signals on.
+
+    On Linux it gets a signal when the caller dies, be it of SIGKILL; elsewhere it lives on.
+    """
+    return subprocess.Popen(
+        argv,
+        env={**os.environ, **environment},
+        start_new_session=True,
+        preexec_fn=_signal_when_parent_dies(when_orphaned) if sys.platform == "linux" else None,
+    )
+
+
+def _signal_when_parent_dies(number: signal.Signals) -> Callable[[], None]:
+    library = ctypes.CDLL(None)  # loaded here: between fork and exec little is allowed
+    parent = os.getpid()
+
+    def prepare() -> None:
+        library.prctl(PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare

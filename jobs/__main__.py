@@ -6,6 +6,7 @@ from pathlib import Path
 from jobs.command_line import console
 
 HERE = Path(__file__).parent
+NOT_FOR_PEOPLE = ("__main__", "torchrun_agent")
 
 
 def commands() -> dict[str, str]:
@@ -13,7 +14,7 @@ def commands() -> dict[str, str]:
     found = {}
     for path in sorted(HERE.glob("*.py")):
         source = path.read_text()
-        if path.name != "__main__.py" and '__name__ == "__main__"' in source:
+        if path.stem not in NOT_FOR_PEOPLE and '__name__ == "__main__"' in source:
             found[path.stem] = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
     return found
 

@@ -9,13 +9,13 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.local import python_module, run, torchrun_module
+from cluster.local import python_module, run
 from jobs.command_line import console, run_command
 from musicvae.errors import ConfigError
 
@@ -39,7 +39,7 @@ def main(
     started = time.monotonic()
     step(python_module("jobs.build_shards", "--source", "demo", "--out", shards, "--workers", workers))
     training = ["--preset", "demo", "--shards", shards, "--run", trained, "tracking.wandb=offline"]
-    step(torchrun_module("jobs.train", *training, ranks=RANKS), {"OMP_NUM_THREADS": "1"})
+    step(python_module("jobs.train", "--ranks", RANKS, *training))
     evaluation = ["--run", trained, "--shards", shards, "--split", "validation", "--json", out / "evaluation.json"]
     step(python_module("jobs.evaluate", *evaluation))
     step(python_module("jobs.sample", "--run", trained, "--count", GROOVES, "--out", grooves))
@@ -48,11 +48,10 @@ def main(
     console.print(f"a picture of the first ones: {(grooves / 'grooves.png').resolve()}", soft_wrap=True)
 
 
-def step(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+def step(argv: Sequence[str]) -> None:
     """Shows a command, runs it, and ends with its exit status if it fails."""
-    shown = shlex.join(["python", *argv[1:]]).replace("python -m torch.distributed.run", "torchrun")
-    console.print(f"\n$ {shown}", style="bold", soft_wrap=True)
-    if code := run(argv, environment):
+    console.print(f"\n$ {shlex.join(['python', *argv[1:]])}", style="bold", soft_wrap=True)
+    if code := run(argv):
         sys.exit(code)
 
 

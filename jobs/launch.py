@@ -1,22 +1,79 @@
-"""From torchrun's variables and the operating system's signals to plain values that `fit` understands."""
+"""From torchrun's variables to plain values: who this process is in which launch."""
 
 import os
-import signal
-from collections.abc import Callable, Iterator
+import secrets
+import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from jobs.train_config import ResourceSettings
 from musicvae.errors import ConfigError, UserError
 from musicvae.kept_memory import keep_freed_memory
-from musicvae.stopping import Wish
-from musicvae.world import World
+
+if TYPE_CHECKING:  # torch takes seconds to load, in which no signal would be heard
+    import torch
+
+    from jobs.train_config import ResourceSettings
+    from musicvae.world import World
+
+LAUNCHER_VARIABLE = "GROOVES_LAUNCHER"
+"""Set for the ranks of `jobs.train --ranks`: whether nodes may leave and join."""
 
 
 def launched_by_torchrun() -> bool:
     """Whether torchrun, or anything that sets its variables, started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def launcher() -> Literal["fixed", "elastic"] | None:
+    """The kind of launch if our own launcher started torchrun."""
+    match os.environ.get(LAUNCHER_VARIABLE):
+        case "fixed":
+            return "fixed"
+        case "elastic":
+            return "elastic"
+        case _:
+            return None
+
+
+def own_rank() -> int:
+    """This process among all of the launch."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def attempt() -> int:
+    """How often torchrun has started the ranks again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+@cache
+def launch_id() -> str:
+    """The same for all ranks of this machine and all restarts of one launch, another for every new launch.
+
+    torchrun's own identity where it is one (`--standalone`, one given by our launcher or by --rdzv-id); its default
+    for several nodes is "none", and then the agent process stands for the launch: rank 0's word holds for all.
+    """
+    identity = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if identity != "none":
+        return identity
+    if launched_by_torchrun():
+        return f"{socket.gethostname()}-{os.getppid()}-{_start_of(os.getppid())}"
+    return secrets.token_hex(8)
+
+
+def _start_of(pid: int) -> str:
+    """When a process began, in clock ticks since the machine did; a process number alone is used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "0"
 
 
 @contextmanager
@@ -25,16 +82,20 @@ def only_main_speaks() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        error.shown_elsewhere = os.environ.get("RANK", "0") != "0"
+        error.shown_elsewhere = own_rank() != 0
         raise
 
 
-def join_world(resources: ResourceSettings) -> World:
+def join_world(resources: "ResourceSettings") -> "World":
     """The world that torchrun describes, or a world of one; sets this process's CPU threads and keeps its memory.
 
     Raises:
         ConfigError: CUDA is asked for and absent.
     """
+    import torch
+
+    from musicvae.world import World
+
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     cores = len(os.sched_getaffinity(0))
@@ -45,44 +106,18 @@ def join_world(resources: ResourceSettings) -> World:
     return World.join(device=device) if launched_by_torchrun() else World.single(device)
 
 
-def _device(resources: ResourceSettings, local_rank: int, local_size: int) -> torch.device:
+def _device(resources: "ResourceSettings", local_rank: int, local_size: int) -> "torch.device":
+    import torch
+
     count = torch.cuda.device_count()
     if resources.device == "cuda" and count < local_size:
         raise ConfigError(
             "not enough CUDA devices",
             expected=f"one for each of the {local_size} rank(s) on this machine",
             found=str(count),
-            likely="a CPU build of torch, or fewer GPUs than --nproc-per-node",
+            likely="a CPU build of torch, or fewer GPUs than --ranks",
             do="make install TORCH_INDEX=... for a CUDA build, or resources.device=cpu",
         )
     if resources.device == "cpu" or count < local_size:
         return torch.device("cpu")
     return torch.device("cuda", local_rank)
-
-
-def listen_for_signals() -> Callable[[], Wish]:
-    """Turns signals into a wish that the loop asks for; installed before the process group, so that none is lost.
-
-    SIGUSR2 (schedulers; NCCL may take SIGUSR1) and SIGTERM ask to save and leave, Ctrl-C does the same for the user.
-    The handlers only set a flag; a second Ctrl-C ends the process at once. Under torchrun, losing the agent asks to
-    leave too: an agent that dies of a signal it was not told to handle leaves its ranks running.
-    """
-    wishes = [Wish.GO_ON]
-
-    def for_scheduler(number: int, frame: object) -> None:
-        wishes.append(Wish.STOP_FOR_SCHEDULER)
-
-    def for_user(number: int, frame: object) -> None:
-        wishes.append(Wish.STOP_FOR_USER)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGUSR2, for_scheduler)
-    signal.signal(signal.SIGTERM, for_scheduler)
-    signal.signal(signal.SIGINT, for_user)
-    agent = os.getppid() if launched_by_torchrun() else None
-
-    def wish() -> Wish:
-        orphaned = agent is not None and os.getppid() != agent
-        return max([*wishes, Wish.STOP_FOR_SCHEDULER if orphaned else Wish.GO_ON])
-
-    return wish

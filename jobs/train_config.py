@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jobs.wandb_tracker import TrackingSettings
 from musicvae.fit_config import FitConfig
@@ -16,6 +16,14 @@ class ResourceSettings(Settings):
     """`auto`: CUDA where there is a device, else the CPU."""
     threads: NonNegativeInt = 0
     """CPU threads of each rank; 0 shares the machine's cores among the ranks on it."""
+    max_restarts: NonNegativeInt = 3
+    """`--ranks`: how often in a row the ranks are started again without a new checkpoint in between."""
+    hang_seconds: PositiveFloat = 600.0
+    """A rank without progress for so long is named, dumps its stacks and ends; thrice as long at the start."""
+    stop_margin_seconds: NonNegativeFloat = 120.0
+    """`--stop-before`: how long ahead of that time to begin saving."""
+    shutdown_seconds: PositiveInt = 100
+    """`--ranks`: what ranks get to save and leave after a signal before they are killed."""
 
 
 class TrainConfig(FitConfig):

@@ -9,6 +9,8 @@ best.safetensors  the weights with the lowest validation -ELBO, with their figur
 feel.safetensors  mean velocity and timing of the training data
 manifest.json     of the shards: what the run was trained on, hash by hash
 examples/         of each evaluation: validation windows, their reconstructions, samples, KL of each latent dimension
+ranks/            where each rank is, and why it failed
+logs/             what each rank and torchrun said, under jobs.train --ranks
 windows/          with train.log_windows: the window ids that each rank's forward pass received
 lock              held by the launch that trains
 """
@@ -111,6 +113,10 @@ class RunFolder:
     @property
     def status(self) -> Path:
         return self.path / "status.json"
+
+    @property
+    def ranks(self) -> Path:
+        return self.path / "ranks"
 
     @contextmanager
     def held(self, launch: str) -> Iterator["RunFolder"]:

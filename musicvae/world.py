@@ -84,6 +84,14 @@ class World:
         dist.all_reduce(total, group=self.host_group)
         return total.numpy()
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank, the same list on each; they cross by pickle, between our own processes."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.host_group)
+        return values
+
     def start_agreement(self, wish: int) -> Callable[[], int]:
         """Begins to find the largest wish over all ranks; the returned function waits for it and gives it."""
         if self.size == 1:

@@ -1,5 +1,6 @@
 """Changes to library and reader that reach every process of a command: a `sitecustomize` on PYTHONPATH."""
 
+import os
 from pathlib import Path
 
 from tests.commands import CHECKOUT
@@ -108,4 +109,43 @@ def interposed(folder: Path, code: str) -> dict[str, str]:
     """The variables under which every Python process runs some code before anything else."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": f"{folder}:{CHECKOUT}"}
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(CHECKOUT)])}
+
+
+def harm_at_step(harm: str, *, rank: int, step: int, attempts: int = 1) -> str:
+    """Code under which a rank does something in its main thread before a step, in its first attempts."""
+    return f"""
+import ctypes, os, signal, time
+
+if os.environ.get("RANK") == "{rank}" and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) < {attempts}:
+    import musicvae.train_step as module
+
+    real = module.train_step
+
+    def harmed(*arguments, **options):
+        if options["step"] == {step}:
+            {harm}
+        return real(*arguments, **options)
+
+    module.train_step = harmed
+"""
+
+
+def pause_in_phase(phase: str, marker: Path, *, seconds: float = 2.0) -> str:
+    """Code under which rank 0 leaves a mark and waits a moment when it first enters a phase."""
+    return f"""
+import os, pathlib, time
+
+if os.environ.get("RANK", "0") == "0":
+    from musicvae.pulse import Pulse
+
+    real, marker = Pulse.beat, pathlib.Path({str(marker)!r})
+
+    def pausing(self, step, phase):
+        real(self, step, phase)
+        if phase == {phase!r} and not marker.exists():
+            marker.touch()
+            time.sleep({seconds})
+
+    Pulse.beat = pausing
+"""

@@ -1,25 +1,10 @@
-"""The processes below a process, as Linux lists them."""
+"""What tests ask of the processes below a process."""
 
-import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 
-
-def descendants(pid: int) -> list[int]:
-    """Every process below one, parents before children."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # The name stands in brackets and may hold anything; the parent is the second field after it.
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(status.parent.name))
-    found, waiting = [], [pid]
-    while waiting:
-        own = children.get(waiting.pop(), [])
-        found += own
-        waiting += own
-    return found
+from cluster.process_tree import descendants as descendants
+from cluster.process_tree import signal_tree
 
 
 def command_of(pid: int) -> str:
@@ -32,6 +17,4 @@ def command_of(pid: int) -> str:
 
 def kill_tree(pid: int) -> None:
     """Kills a process and all below it."""
-    for process in [pid, *descendants(pid)]:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    signal_tree(pid, signal.SIGKILL)

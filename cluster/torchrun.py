@@ -1,0 +1,60 @@
+"""The command line of a torchrun agent: which flags it needs so that ranks can save, leave and come back."""
+
+import sys
+from dataclasses import dataclass
+
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
+"""Without SIGUSR2 in its list the agent dies of it and leaves its ranks running."""
+MAX_RESTARTS = 1000
+"""torchrun counts every restart; restarts without progress are counted by the launcher, which ends the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The agents that form one launch.
+
+    Attributes:
+        ranks: processes on each node.
+        min_nodes, max_nodes: how many agents it takes, and how many may take part.
+        endpoint: HOST:PORT where they meet; port 0 is any free one, for a single node.
+        identity: names the launch; the same for all its agents, another for the next launch.
+        shutdown_seconds: what ranks get to save after a signal.
+    """
+
+    ranks: int
+    min_nodes: int
+    max_nodes: int
+    endpoint: str
+    identity: str
+    shutdown_seconds: int
+
+    @property
+    def elastic(self) -> bool:
+        """Whether nodes may leave and join."""
+        return self.min_nodes != self.max_nodes
+
+
+def agent_command(agent: str, group: Group, module: str, *arguments: object) -> list[str]:
+    """The argv of `python -m agent`, a module that takes torchrun's flags, running `module` on the ranks of this node.
+
+    Read from torch.distributed.run of torch 2.13.
+    """
+    nodes = f"{group.min_nodes}:{group.max_nodes}"
+    return [
+        *(sys.executable, "-m", agent),
+        *("--nnodes", nodes, "--nproc-per-node", str(group.ranks), "--max-restarts", str(MAX_RESTARTS)),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", group.endpoint, "--rdzv-id", group.identity),
+        *("--signals-to-handle", SIGNALS, "--shutdown-timeout", str(group.shutdown_seconds)),
+        # `--`, or torchrun takes options that begin like its own for abbreviations of them.
+        *("-m", module, "--", *map(str, arguments)),
+    ]
+
+
+def agent_environment(group: Group) -> dict[str, str]:
+    """Variables that the agent needs."""
+    # torch 2.13 else gives all attempts one store without a prefix: after an attempt that failed while its ranks were
+    # joining, the next ones find addresses of dead ranks there and hang; so does a node that joins later.
+    environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    if group.ranks > 1:
+        environment["OMP_NUM_THREADS"] = "1"  # torchrun's own choice, which it makes with seven lines of warning
+    return environment

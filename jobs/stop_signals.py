@@ -1,0 +1,123 @@
+"""From the operating system's signals, a lost parent and a deadline to plain facts; nothing heavy is imported here."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from types import FrameType
+
+from musicvae.errors import ConfigError
+
+HANDLED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+class StopSignals:
+    """What has asked this process to stop.
+
+    SIGUSR2 (schedulers; NCCL may take SIGUSR1), SIGTERM and SIGHUP ask to save and leave, Ctrl-C does the same for the
+    user. The handlers only set a flag; a second Ctrl-C ends the process at once. Under our launcher, which hands every
+    scheduler's signal on as SIGUSR2, SIGTERM is the torchrun agent's alone: it stops the ranks to start them again.
+
+    Attributes:
+        scheduler, user, restart: whether each of them has asked.
+    """
+
+    def __init__(self, *, launched: bool = False, agent: int | None = None) -> None:
+        self.scheduler = self.user = self.restart = False
+        self._term_restarts = launched
+        self._agent = agent
+        self._deadline: float | None = None
+
+    def listen(self) -> None:
+        """Installs the handlers."""
+        for number in (signal.SIGUSR2, signal.SIGHUP):
+            signal.signal(number, self._for_scheduler)
+        signal.signal(signal.SIGTERM, self._for_restart if self._term_restarts else self._for_scheduler)
+        signal.signal(signal.SIGINT, self._for_user)
+
+    def stop_at(self, epoch_seconds: float) -> None:
+        """From this time on the scheduler counts as having asked."""
+        self._deadline = epoch_seconds
+
+    def look(self) -> None:
+        """Looks at what sends no signal: the clock, and an agent that died and left its ranks behind."""
+        if self._deadline is not None and time.time() >= self._deadline:
+            self.scheduler = True
+        if self._agent is not None and os.getppid() != self._agent:
+            self.scheduler = True
+
+    @property
+    def any(self) -> bool:
+        """Whether anything has asked."""
+        self.look()
+        return self.scheduler or self.user or self.restart
+
+    @contextmanager
+    def ending_at_once(self) -> Iterator[None]:
+        """Lets signals end the process by themselves: there is nothing to save yet, and the block waits in C, where
+        no handler would be heard."""
+        for number in HANDLED:
+            signal.signal(number, signal.SIG_DFL)
+        if self.any:  # asked in between
+            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            yield
+        finally:
+            self.listen()
+
+    def _for_scheduler(self, number: int, frame: FrameType | None) -> None:
+        self.scheduler = True
+
+    def _for_restart(self, number: int, frame: FrameType | None) -> None:
+        self.restart = True
+
+    def _for_user(self, number: int, frame: FrameType | None) -> None:
+        self.user = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def told_of_suspension(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
+    """Calls two functions around a stop by SIGTSTP (Ctrl-Z; SLURM sends it ahead of a suspension)."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        before()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        after()
+
+    previous = signal.signal(signal.SIGTSTP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, previous)
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch of `--stop-before`: a number, an ISO time (local unless it names a zone), or `slurm`.
+
+    Raises:
+        ConfigError: none of these, or SLURM_JOB_END_TIME is not set.
+    """
+    if text == "slurm":
+        text = os.environ.get("SLURM_JOB_END_TIME", "")
+        if not text:
+            raise ConfigError(
+                "--stop-before slurm needs SLURM_JOB_END_TIME",
+                found="it is not set",
+                likely="a SLURM older than 22.05, or no SLURM job",
+                do="give the time itself, or let SLURM signal the job: #SBATCH --signal=B:USR2@120",
+            )
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise ConfigError(
+            f"--stop-before {text} is no time",
+            expected="seconds since 1970, an ISO time as 2027-03-01T17:30, or slurm",
+            do="give one of these",
+        ) from None

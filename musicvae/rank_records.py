@@ -1,0 +1,131 @@
+"""What each rank of a launch says about itself, in files that outlive it: RUN/ranks.
+
+rank-00003.json        where rank 3 is and when it last said so
+rank-00003.error.json  why it failed
+rank-00003.stack       where its threads stood when it was found stuck
+
+One file a rank and kind, written over by the next attempt: the folder never grows beyond the largest world.
+"""
+
+import json
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Category = Literal[
+    "config", "data", "diverged", "memory", "disk", "hang", "killed", "code", "superseded", "preempted", "interrupted"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RankRecord:
+    """A rank's sign of life.
+
+    Attributes:
+        launch: the launch that the process belongs to.
+        attempt: how often torchrun has started the ranks of this launch again.
+        beats: how often the main thread has reported progress.
+        waiting: whether the main thread is waiting for other ranks.
+        ended: whether the process left by itself, which a killed one cannot say.
+        when: seconds since the epoch by the clock of the rank's machine.
+    """
+
+    launch: str
+    attempt: int
+    rank: int
+    world_size: int
+    host: str
+    pid: int
+    step: int
+    phase: str
+    beats: int
+    waiting: bool
+    ended: bool
+    when: float
+
+
+@dataclass(frozen=True, slots=True)
+class RankError:
+    """Why a rank failed.
+
+    Attributes:
+        message: what a user reads first.
+        traceback: the last lines of it, empty where the message says it all.
+        secondary: whether the rank failed only because another one did.
+        culprit: the rank that it waited for in vain, as far as it could tell.
+        when: seconds since the epoch by the clock of the rank's machine.
+    """
+
+    launch: str
+    attempt: int
+    rank: int
+    world_size: int
+    host: str
+    pid: int
+    step: int
+    phase: str
+    category: Category
+    message: str
+    traceback: str
+    secondary: bool
+    culprit: int | None
+    when: float
+
+
+@dataclass(frozen=True, slots=True)
+class RankRecords:
+    """The folder of these files."""
+
+    folder: Path
+
+    def write(self, record: RankRecord) -> None:
+        """Replaces the rank's sign of life."""
+        self._write(self.folder / f"rank-{record.rank:05d}.json", asdict(record))
+
+    def write_error(self, error: RankError) -> None:
+        """Replaces the rank's error."""
+        self._write(self.folder / f"rank-{error.rank:05d}.error.json", asdict(error))
+
+    def stack(self, rank: int) -> Path:
+        """Where a stuck rank dumps its stacks."""
+        return self.folder / f"rank-{rank:05d}.stack"
+
+    def of(self, launch: str) -> list[RankRecord]:
+        """The signs of life of one launch, by rank."""
+        return self._read(RankRecord, "rank-?????.json", launch)
+
+    def errors_of(self, launch: str) -> list[RankError]:
+        """The errors of one launch, by rank."""
+        return self._read(RankError, "rank-?????.error.json", launch)
+
+    def forget_all_but(self, alive: Collection[tuple[str, int]]) -> None:
+        """Removes what other processes than these (host, pid) left behind."""
+        for path in self.folder.glob("rank-*.json"):
+            values = _json(path)
+            if values and (values.get("host"), values.get("pid")) not in alive:
+                path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, values: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # A fixed name, not a fresh one: a rank that is killed between these lines leaves one file, however often.
+        aside = path.with_suffix(".aside")
+        aside.write_text(json.dumps(values) + "\n")
+        aside.replace(path)
+
+    def _read(self, kind: type, pattern: str, launch: str) -> list[Any]:
+        found = []
+        for path in sorted(self.folder.glob(pattern)):
+            values = _json(path)
+            if values.get("launch") == launch:
+                with suppress(TypeError):  # another version of this file's fields
+                    found.append(kind(**values))
+        return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # a peer's machine may show a file half-way to its next version
+        return {}

@@ -1,0 +1,210 @@
+"""What a launch makes of ranks that are killed, stuck, broken or at odds: exit status, message, and what goes on."""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from musicvae.durable import read_lines
+from tests.commands import CHECKOUT
+from tests.integration.test_train import assert_same_state
+from tests.interposed import harm_at_step, interposed
+from tests.running_training import RunningTraining, running_training
+
+pytestmark = pytest.mark.slow
+STEPS = 25
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_shards, tmp_path_factory):
+    """The run of two ranks that nothing happened to."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    with running_training(small_shards, run, "--ranks", 2, f"train.steps={STEPS}") as training:
+        code, said = training.ended()
+    assert code == 0, said
+    return run
+
+
+def assert_equals_undisturbed(training: RunningTraining, undisturbed) -> None:
+    records = read_lines(training.run / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, STEPS + 1)), "every step stands once"
+    assert [record["loss"] for record in records] == [r["loss"] for r in read_lines(undisturbed / "metrics.jsonl")]
+    assert_same_state(undisturbed, training.run, STEPS)
+    assert training.status()["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "killed: vanished without a word"),
+        ("raise KeyError('no such drum')", "code: KeyError: 'no such drum'"),
+        ("time.sleep(3600)", "hang: no progress for"),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", "gives no sign of life"),
+        ("ctypes.PyDLL(None).sleep(3600)", "gives no sign of life"),
+    ],
+    ids=["killed", "error", "stuck", "stopped", "interpreter held"],
+)
+def test_a_rank_that_fails_once_is_named_and_all_go_on_to_the_same_end(small_shards, tmp_path, undisturbed, harm, told):
+    environment = interposed(tmp_path / "site", harm_at_step(harm, rank=1, step=13))
+    arguments = ["--ranks", 2, f"train.steps={STEPS}", "resources.hang_seconds=6"]
+    with running_training(small_shards, tmp_path / "run", *arguments, **environment) as training:
+        code, said = training.ended()
+        assert code == 0, said
+        assert "rank 1 of 2 on" in said
+        assert told in said
+        assert "all ranks start again from step 10" in said
+        assert "Traceback" not in said, "the console is for summaries; the rank's log has it all"
+        assert_equals_undisturbed(training, undisturbed)
+
+
+def test_a_rank_that_fails_again_and_again_ends_the_launch_with_its_cause(small_shards, tmp_path):
+    harm = harm_at_step("raise KeyError('no such drum')", rank=1, step=3, attempts=99)
+    arguments = ["--ranks", 2, "train.steps=20", "resources.max_restarts=1"]
+    with running_training(
+        small_shards, tmp_path / "run", *arguments, **interposed(tmp_path / "site", harm)
+    ) as training:
+        code, said = training.ended()
+        assert code == 1, said
+        *_, summary = said.partition("error: ")
+        assert summary.startswith("code: rank 1 of 2 failed first, on ")
+        assert "KeyError: 'no such drum'" in summary
+        assert "harmed" in summary, "the last lines of the traceback"
+        assert "1 without a new checkpoint after step 0; resources.max_restarts = 1" in summary
+        assert "rank-00001.log" in summary
+        assert training.status()["state"] == "failed"
+        log = (training.run / "logs" / "rank-00001.log").read_text()
+        assert log.count("KeyError: 'no such drum'") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "category"),
+    [
+        (
+            "from musicvae.errors import DataError; raise DataError('train-000001.tar is damaged', do='copy it')",
+            3,
+            "data",
+        ),
+        ("raise MemoryError", 1, "memory"),
+        ("from musicvae.errors import DivergedError; raise DivergedError('the loss is not finite')", 4, "diverged"),
+    ],
+    ids=["data", "memory", "diverged"],
+)
+def test_what_a_restart_cannot_cure_ends_the_launch_at_once(small_shards, tmp_path, error, code, category):
+    environment = interposed(tmp_path / "site", harm_at_step(error, rank=1, step=3, attempts=99))
+    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.steps=2000", **environment) as training:
+        found, said = training.ended()
+        assert found == code, said
+        assert f"error: {category}: rank 1 of 2 failed first" in said
+        assert "start again" not in said
+        assert training.record(1)["attempt"] == 0
+
+
+def test_a_launch_whose_launcher_is_killed_saves_and_leaves(small_shards, tmp_path):
+    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.steps=100000") as training:
+        training.wait_until(lambda: training.steps() >= 5)
+        training.process.kill()
+        training.process.wait()
+        waiting = RunningTraining(subprocess.Popen(["sleep", "60"], text=True), training.run)
+        waiting.wait_until(lambda: training.status()["state"] == "preempted", 60)
+        waiting.wait_until(lambda: training.record(0)["ended"] and training.record(1)["ended"], 60)
+        waiting.process.kill()
+        step = training.status()["step"]
+        assert (training.run / "checkpoints" / f"step-{step:08d}").is_dir()
+
+
+def test_a_killed_agent_is_a_preemption(small_shards, tmp_path):
+    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.steps=100000") as training:
+        training.wait_until(lambda: training.steps() >= 5)
+        (agent,) = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(training.process.pid)], capture_output=True, text=True
+        ).stdout.split()
+        subprocess.run(["kill", "-KILL", agent], check=True)
+        code, said = training.ended()
+        assert code == 75, said
+        assert "the same command continues from there" in said
+        assert training.status()["state"] == "preempted"
+
+
+def test_a_pause_longer_than_the_watch_is_no_hang(small_shards, tmp_path):
+    arguments = ["--ranks", 2, "train.steps=100000", "resources.hang_seconds=3"]
+    with running_training(small_shards, tmp_path / "run", *arguments) as training:
+        training.wait_until(lambda: training.steps() >= 5)
+        training.process.send_signal(signal.SIGTSTP)
+        assert _stopped(training.process.pid)
+        assert _stopped(training.record(1)["pid"])
+        subprocess.run(["sleep", "20"], check=True)
+        before = training.steps()
+        training.process.send_signal(signal.SIGCONT)
+        training.wait_until(lambda: training.steps() >= before + 100)
+        training.process.send_signal(signal.SIGUSR2)
+        code, said = training.ended()
+        assert code == 75, said
+        assert "hang" not in said
+
+
+def _stopped(pid: int) -> bool:
+    for _ in range(100):
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+        if state.startswith("T"):
+            return True
+        subprocess.run(["sleep", "0.1"], check=True)
+    return False
+
+
+def test_a_rank_with_other_code_is_refused_and_both_versions_are_named(small_shards, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for package in ("musicvae", "jobs", "cluster", "preprocess"):
+        shutil.copytree(CHECKOUT / package, other / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "musicvae" / "loader.py").open("a") as file:
+        file.write("# another version\n")
+    # The agent's working folder decides which copy a rank imports.
+    site = f"""
+import os, sys
+if os.environ.get("RANK") == "1":
+    os.chdir({str(other)!r})
+"""
+    with running_training(
+        small_shards, tmp_path / "run", "--ranks", 2, "train.steps=20", **interposed(tmp_path / "site", site)
+    ) as training:
+        code, said = training.ended()
+        assert code == 2, said
+        assert said.count("the ranks do not agree on what to run") == 1
+        assert "source code (musicvae and jobs): " in said
+        assert "on rank 0 (" in said
+        assert "on rank 1 (" in said
+        assert training.steps() == 0
+
+
+def test_an_error_before_the_ranks_start_is_told_once(small_shards, tmp_path):
+    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.step=20") as training:
+        code, said = training.ended()
+    assert code == 2
+    assert said.count("error: ") == 1
+    assert said.startswith("error: unknown setting train.step (did you mean train.steps?)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_plain_torchrun_does_not_start_a_preempted_launch_again(small_shards, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "3", "-m", "jobs.train", "--", "--shards", small_shards, "--run", run]
+    from tests.running_training import TINY
+
+    agent = subprocess.Popen(
+        [*map(str, command), *TINY, "train.steps=100000"],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    training = RunningTraining(agent, run)
+    training.wait_until(lambda: training.steps() >= 5)
+    training.kill_rank(0, signal.SIGUSR2)  # the ranks are told, the agent is not
+    code, _ = training.ended()
+    assert code == 1  # torchrun's own
+    assert training.status()["state"] == "preempted"
+    assert training.record(0)["attempt"] == 3, "each restart refused to train"
+    assert training.status()["step"] == training.steps()
