@@ -1,0 +1,49 @@
+"""Which machines take part in a launch."""
+
+import pytest
+
+from cluster.torchrun import agent_command, agent_environment
+from jobs.nodes import group_of
+from musicvae.errors import ConfigError
+
+OPTIONS = {"lanes": 8, "shutdown_seconds": 100}
+
+
+def test_one_machine_meets_itself_at_a_free_port_and_each_launch_has_its_own_name():
+    first, second = (group_of(2, "1", None, None, **OPTIONS) for _ in range(2))
+    assert (first.min_nodes, first.max_nodes, first.endpoint, first.elastic) == (1, 1, "localhost:0", False)
+    assert first.identity != second.identity
+
+
+def test_several_machines_may_come_and_go():
+    group = group_of(2, "1:3", "head:29400", "tonight", **OPTIONS)
+    assert (group.min_nodes, group.max_nodes, group.elastic) == (1, 3, True)
+    command = agent_command("agent", group, "jobs.train", "--run", "RUN")
+    assert command[command.index("--nnodes") + 1] == "1:3"
+    assert "SIGUSR2" in command[command.index("--signals-to-handle") + 1]
+    assert command[-5:] == ["-m", "jobs.train", "--", "--run", "RUN"]
+    assert agent_environment(group)["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
+
+
+def test_a_slurm_job_names_its_launches(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    assert group_of(1, "2", "head:29400", None, **OPTIONS).identity == "17.3"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "nodes", "rendezvous", "identity", "said"),
+    [
+        (0, "1", None, None, "--ranks 0"),
+        (1, "two", None, None, "--nodes two"),
+        (1, "3:2", None, None, "--nodes 3:2"),
+        (9, "1", None, None, "at most data.lanes = 8"),
+        (2, "1:5", "head:1", "x", "10 ranks cannot share the data"),
+        (1, "2", None, "x", "need --rendezvous"),
+        (1, "2", "head:1", None, "need --rendezvous-id"),
+    ],
+)
+def test_what_cannot_meet_is_refused(ranks, nodes, rendezvous, identity, said, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(ConfigError, match=said):
+        group_of(ranks, nodes, rendezvous, identity, **OPTIONS)

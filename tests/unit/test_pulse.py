@@ -1,0 +1,65 @@
+"""Signs of life, and whom a stuck rank blames."""
+
+import time
+from dataclasses import replace
+
+from musicvae.pulse import Pulse, find_culprit
+from musicvae.rank_records import RankRecord, RankRecords
+
+
+def record(rank: int, *, step: int = 7, waiting: bool = True, when: float = 100.0, ended: bool = False) -> RankRecord:
+    return RankRecord("launch", 0, rank, 3, f"node{rank}", 10 + rank, step, "training", 9, waiting, ended, when)
+
+
+def later(*records: RankRecord) -> list[RankRecord]:
+    return [replace(one, when=one.when + 6) for one in records]
+
+
+def test_a_rank_that_gives_no_sign_of_life_is_blamed_first():
+    before = [record(0), record(1, step=6), record(2)]
+    after = [*later(record(0), record(1, step=6)), record(2)]
+    culprit, why = find_culprit(before, after, own_rank=0)
+    assert culprit
+    assert culprit.rank == 2
+    assert "no sign of life" in why
+
+
+def test_then_the_one_that_is_behind():
+    ranks = [record(0), record(1, step=6), record(2)]
+    culprit, why = find_culprit(ranks, later(*ranks), own_rank=0)
+    assert culprit
+    assert culprit.rank == 1
+    assert "still at step 6" in why
+
+
+def test_then_the_one_that_waits_for_nobody():
+    ranks = [record(0), record(1), record(2, waiting=False)]
+    culprit, _ = find_culprit(ranks, later(*ranks), own_rank=0)
+    assert culprit
+    assert culprit.rank == 2
+
+
+def test_a_rank_that_left_is_nobodys_culprit():
+    ranks = [record(0), record(1, ended=True, step=3)]
+    assert find_culprit(ranks, [*later(record(0)), record(1, ended=True, step=3)], own_rank=0) == (None, "")
+
+
+def test_a_pulse_tells_where_the_rank_is_and_that_it_left(tmp_path):
+    pulse = Pulse(RankRecords(tmp_path), rank=3, world_size=4, launch="a", attempt=1)
+    pulse.start()
+    pulse.beat(17, "evaluating")
+    pulse.stop()
+    (found,) = RankRecords(tmp_path).of("a")
+    assert (found.rank, found.attempt, found.step, found.phase, found.ended) == (3, 1, 17, "evaluating", True)
+    assert time.time() - found.when < 60
+    assert RankRecords(tmp_path).of("b") == []
+    assert [path.name for path in tmp_path.iterdir()] == ["rank-00003.json"]
+
+
+def test_what_others_left_behind_is_forgotten(tmp_path):
+    records = RankRecords(tmp_path)
+    for rank in range(3):
+        records.write(record(rank))
+    (tmp_path / "rank-00001.json").write_text("{torn")
+    records.forget_all_but({("node2", 12)})
+    assert [found.rank for found in records.of("launch")] == [2]
