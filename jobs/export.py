@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from jobs.command_line import console, run_command
+from jobs.output_folder import check_output
 from musicvae.best_weights import read_best
 from musicvae.durable import whole_folder
 from musicvae.errors import ConfigError
@@ -19,7 +20,9 @@ def main(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier export in OUT."),
 ) -> None:
     """Write the best weights of a run with all that they need; `musicvae.load(OUT)` reads them."""
-    check_out(out, overwrite=overwrite)
+    check_output(
+        out, option="OUT", maker="jobs.export", ours="an earlier export", is_ours=is_export(out), overwrite=overwrite
+    )
     folder = RunFolder(run)
     config = folder.read_config()
     best = read_best(folder.best)
@@ -48,24 +51,6 @@ def main(
         f"step {trained.step:,}" + (f", validation −ELBO {loss:.2f} nats per window" if loss is not None else "")
     )
     console.print(f"model: {out.resolve()}, described in {CARD}", soft_wrap=True)
-
-
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuses to touch what is not to be replaced.
-
-    Raises:
-        ConfigError: `out` holds something, and --overwrite is not given or jobs.export has not made it.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    ours = out.is_dir() and is_export(out)
-    if not (ours and overwrite):
-        raise ConfigError(
-            f"{out} exists",
-            expected="a new path" + (", or an earlier export" if overwrite else ""),
-            found="an earlier export" if ours else "something that jobs.export has not made",
-            do="name another OUT" + (", or replace it with --overwrite" if ours else ""),
-        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """One run as its folder tells it, in whatever state it is: begun a moment ago, training, failed, or copied away."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from musicvae.errors import DataError
 from musicvae.example_grooves import ExampleGrooves
 from musicvae.examples import Examples, example_files
 from musicvae.feel import GrooveFeel
+from musicvae.rank_records import RankRecords
 from musicvae.run_folder import RunFolder
 from musicvae.scores import ACTIVE_VARIANCE
 
@@ -27,11 +27,11 @@ class RunRecord:
     Attributes:
         number: its place among the runs of the page.
         nonfinite: steps whose gradient was not finite, the first of them, and how many there are.
-        hosts: machines that its ranks ran on, as far as they left a word.
+        hosts: machines that the ranks of its last launch ran on, as far as they left a word.
         examples_step: of the examples, which are the newest; None where there are none.
         kl: nats of each latent dimension, largest first.
         active: of the same dimensions, whether they are.
-        notes: what could not be read.
+        notes: what failed, and what could not be read.
     """
 
     number: int
@@ -81,6 +81,8 @@ def read_run(path: Path, number: int, name: str) -> RunRecord:
     except (OSError, ValueError) as error:
         status = {}
         notes.append(f"status.json cannot be read: {error}")
+    launch, ranks = status.get("launch", ""), RankRecords(path / "ranks")
+    notes += _failures(ranks, launch)
     steps = [record["step"] for record in records(folder.nonfinite) if record]
 
     examples_step, examples, grooves = None, None, None
@@ -108,7 +110,7 @@ def read_run(path: Path, number: int, name: str) -> RunRecord:
         metrics=metrics,
         nonfinite=tuple(steps[:NAMED_STEPS]),
         nonfinite_count=len(steps),
-        hosts=_hosts(path),
+        hosts=tuple(sorted({record.host for record in ranks.of(launch)})),
         examples_step=examples_step,
         examples=grooves,
         kl=tuple(kl[order].tolist()),
@@ -117,11 +119,10 @@ def read_run(path: Path, number: int, name: str) -> RunRecord:
     )
 
 
-def _hosts(path: Path) -> tuple[str, ...]:
-    hosts = set()
-    for file in sorted((path / "ranks").glob("rank-*.json")):
-        try:
-            hosts.add(str(json.loads(file.read_text())["host"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a rank writes it anew every few seconds
-    return tuple(sorted(hosts))
+def _failures(ranks: RankRecords, launch: str) -> list[str]:
+    """Why ranks of the last launch failed; those that only followed from another's are left out."""
+    return [
+        f"rank {error.rank} on {error.host} failed at step {error.step:,} ({error.category}): {error.message}"
+        for error in ranks.errors_of(launch)
+        if not error.secondary
+    ]

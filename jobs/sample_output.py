@@ -16,10 +16,10 @@ from rich.progress import track
 from rich.table import Table
 
 from jobs.command_line import console
+from jobs.output_folder import check_output
 from jobs.sample_job import SampleJob, write_batches
 from musicvae.drum_sheet import drum_sheet
 from musicvae.durable import write_json
-from musicvae.errors import ConfigError
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.groove_statistics import GrooveStatistics, count_grooves
 from musicvae.sampling import FromPrior, LikeWindows, num_batches
@@ -35,16 +35,14 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: `out` holds something, and --overwrite is not given or jobs.sample has not made it.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    is_ours = (out / MANIFEST).is_file() and (out / SETTINGS).is_file()
-    if not (is_ours and overwrite):
-        raise ConfigError(
-            f"{out} exists",
-            expected="a new path" + (", or grooves that jobs.sample has made" if overwrite else ""),
-            found="grooves of an earlier sampling" if is_ours else "something that jobs.sample has not made",
-            do="name another --out" + (", or replace them with --overwrite" if is_ours else ""),
-        )
+    check_output(
+        out,
+        option="--out",
+        maker="jobs.sample",
+        ours="grooves of an earlier sampling",
+        is_ours=(out / MANIFEST).is_file() and (out / SETTINGS).is_file(),
+        overwrite=overwrite,
+    )
 
 
 def write_sample(

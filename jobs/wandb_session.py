@@ -22,6 +22,8 @@ from musicvae.example_grooves import ExampleGrooves
 from musicvae.examples import example_files
 from musicvae.run_folder import RunFolder
 
+COMPLETE = ("finished", "interrupted", "diverged")
+"""States in which nobody starts a run again by himself."""
 AUDIBLE = 3
 """Samples that are sent as sound, about 400 kB each."""
 EXIT_CODES: Mapping[str, int] = {"finished": 0, "preempted": 75, "interrupted": 130, "diverged": 4}
@@ -102,15 +104,14 @@ class Session:
         self._show(step)
 
     def close(self, state: str) -> None:
-        """The last examples and the best weights, and how the run ended."""
-        leaves = state in ("preempted", "failed")
-        if not leaves:
+        """The last examples and the best weights, unless the run goes on elsewhere, and how it ended."""
+        if state in COMPLETE:
             if files := example_files(self.folder.examples):
                 last = max(files)
                 if last != self.shown_step:
                     self._show(last)
             self._artifact(f"model-{self.run.id}", "model", self.folder.best)
-        if state == "preempted":
+        elif state != "failed":
             self.run.mark_preempting()
         self.run.finish(exit_code=EXIT_CODES.get(state, 1))
 

@@ -15,6 +15,7 @@ from musicvae.model import MusicVAE
 from musicvae.run_folder import RunFolder, RunIdentity
 from musicvae.settings import apply_overrides, parse_settings
 from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
+from tests.tiny_run import TINY
 
 LATENT = 12
 PROVENANCE = {
@@ -54,11 +55,7 @@ def trained_run(path: Path, *overrides: str, steps: int = 100, every: int = 20, 
     return run
 
 
-TINY_MODEL = [
-    *("model.latent=8", "model.encoder_embedding=8", "model.encoder_hidden=16", "model.encoder_layers=1"),
-    *("model.conductor_hidden=16", "model.conductor_layers=1", "model.conductor_embedding=16"),
-    *("model.decoder_embedding=8", "model.decoder_hidden=16", "model.decoder_layers=1"),
-]
+TINY_MODEL = tuple(setting for setting in TINY if setting.startswith("model."))
 
 
 def run_with_weights(path: Path, *, seed: int = 0, step: int = 40) -> RunFolder:

@@ -90,6 +90,7 @@ print(tuple(trained.model.generate(torch.zeros(2, trained.model.latent)).shape))
     assert result.stdout.strip() == "(2, 64)"
 
 
+@pytest.mark.slow
 def test_the_card_tells_what_it_is_worth_and_its_code_runs(export):
     card = (export / "README.md").read_text()
     for words in (

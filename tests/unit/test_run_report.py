@@ -11,6 +11,7 @@ from jobs.report_page import report_page
 from jobs.report_record import read_run
 from musicvae.errors import ConfigError, DataError
 from musicvae.examples import example_files
+from musicvae.rank_records import RankError, RankRecord, RankRecords
 from tests.parsed_page import Page
 from tests.run_folders import LATENT, begun_run, some_examples, trained_run
 
@@ -29,16 +30,25 @@ def test_one_run_with_everything(tmp_path):
     run = trained_run(tmp_path / "groove", "model.latent=12", "objective.beta=0.5")
     run.log_nonfinite({"step": 41, "window_ids": [1]})
     run.log_nonfinite({"step": 57, "window_ids": [1]})
-    (tmp_path / "groove" / "ranks").mkdir()
-    (tmp_path / "groove" / "ranks" / "rank-00000.json").write_text(json.dumps({"host": "node-7"}))
+    run.write_status("running", 100, 200, restarts=2, launch="a1")
+    ranks = RankRecords(tmp_path / "groove" / "ranks")
+    ranks.write(RankRecord("a1", 0, 0, 2, "node-7", 1, 100, "training", 9, False, False, 0.0))
+    for rank, secondary in ((0, True), (1, False)):
+        ranks.write_error(
+            RankError(
+                "a1", 0, rank, 2, "node-8", 2, 61, "training", "memory", f"no room {rank}", "", secondary, None, 0.0
+            )
+        )
     page = page_of(tmp_path / "groove")
     for words in (
         *("groove running", "100 of 200 steps", "71.00 best −ELBO, step 100", "11 of 12 active units", "2 restarts"),
         *("objective.beta 0.5 0.2", "model.latent 12 256", "c0ffeec0ffee with changes", "torch 2.13.0", "node-7"),
         *("2 steps without a finite gradient: 41, 57", "jobs/train.py --preset demo", "ffffffffffffffff"),
+        "rank 1 on node-8 failed at step 61 (memory): no room 1",
         *("validation 5", "sample 3", "python 3.11.9"),
     ):
         assert words in page.text, words
+    assert "no room 0" not in page.text, "it only followed from the other"
     grids = [value for name, value in page.attributes if value.startswith("drum grid")]
     assert len(grids) == 3 + 3 + 4
     bars = [value for name, value in page.attributes if name == "class" and value in ("active", "idle")]
