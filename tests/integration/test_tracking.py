@@ -70,6 +70,7 @@ def test_examples_are_made_at_every_evaluation(plain):
     assert (first.mu_variance > 0.01).sum() == line["validation.active_units"]
 
 
+@pytest.mark.slow
 def test_offline_files_hold_curves_pictures_and_sounds(small_shards, plain, tmp_path):
     run = tmp_path / "run"
     ok(run_job("train", *training(small_shards, run, "tracking.wandb=offline")))
