@@ -21,7 +21,7 @@ from cluster.torchrun import Group, agent_command, agent_environment
 from jobs.failure import FINAL, Failure, first_failure
 from jobs.launch import LAUNCHER_VARIABLE
 from jobs.provenance import provenance
-from jobs.rank_logs import log_of, logs_of
+from jobs.rank_logs import last_words, log_of, logs_of
 from jobs.stop_signals import StopSignals, told_of_suspension
 from jobs.torchrun_agent import LOG_VARIABLE
 from jobs.train_plan import TrainPlan
@@ -142,7 +142,9 @@ class LaunchWatch:
         self.errors = [error for error in errors if self.elastic or error.attempt == attempt]
 
     def last_failure(self) -> Failure | None:
-        """Of the attempt under way, or else of the one before."""
+        """Of the attempt under way, or else of the one before; what came of giving up is no failure of its own."""
+        if self.gave_up:
+            return self.failure
         return first_failure(self.records, self.errors) or self.failure
 
     def _attempt_ended(self, failure: Failure | None) -> None:
@@ -194,7 +196,7 @@ def _await_orphans(watch: LaunchWatch, seconds: float) -> None:
 
     def alive() -> bool:
         watch.look()
-        return any(r.host == here and not r.ended and _runs(r.pid) for r in watch.records)
+        return any(not r.ended and (_runs(r.pid) if r.host == here else watch.stopped) for r in watch.records)
 
     while alive() and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
@@ -228,7 +230,7 @@ def _verdict(
             return code
     if failure is None:
         log = logs_of(run.path) / f"torchrun-{socket.gethostname()}.log"
-        print(f"error: the ranks did not start\n  log       {log}\n{_tail(log)}", file=sys.stderr)
+        print(f"error: the ranks did not start\n  log       {log}", file=sys.stderr)
         return ExitCode.UNEXPECTED
     _close_status(run, status, watch, "diverged" if failure.category == "diverged" else "failed")
     print(_summary(run, failure, watch, killed_for_memory=killed_for_memory), file=sys.stderr)
@@ -251,7 +253,7 @@ def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for
         *(f"  | {line}" for line in failure.traceback.splitlines()),
     ]
     if failure.category == "killed":
-        rows += [f"  | {line}" for line in _tail(log).splitlines()]
+        rows += [f"  | {line}" for line in last_words(log)]
     if failure.category == "killed" and killed_for_memory:
         rows.append("  likely    memory: the kernel's OOM killer has killed a process here during this launch")
     if watch.gave_up:
@@ -267,13 +269,6 @@ def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for
     if failure.category == "hang" and stack.exists() and stack.stat().st_size:
         rows.append(f"  stack     {stack}")
     return "\n".join(rows)
-
-
-def _tail(path: Path, lines: int = 8) -> str:
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""
 
 
 def _oom_kills() -> int:

@@ -130,7 +130,10 @@ class RunFolder:
         """
         with hold_folder(self.path):
             mine = replace(self, writer=uuid4().hex)
-            write_json(self.status, {**self.read_status(), "launch": launch, "writer": mine.writer})
+            status = {**self.read_status(), "launch": launch, "writer": mine.writer}
+            if status.get("state") in ("preempted", "interrupted", "diverged", "failed"):
+                status["state"] = "starting"  # that was another launch's end, and would read as this one's
+            write_json(self.status, status)
             for folder in (self.path, self.checkpoints):
                 remove_asides(folder)
             yield mine
