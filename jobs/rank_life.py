@@ -28,9 +28,15 @@ def rank_life(run: Path | None) -> Iterator[Pulse]:
     if launcher() and folder.config.exists():
         log_to_file(folder.path, rank=pulse.rank, launch=pulse.launch, attempt=pulse.attempt)
         pulse.start()
+    with told_of_suspension(pulse.suspend, pulse.resume), failures_recorded(pulse, folder):
+        yield pulse
+
+
+@contextmanager
+def failures_recorded(pulse: Pulse, folder: RunFolder) -> Iterator[None]:
+    """Writes down what ends the block by an error, and ends the pulse."""
     try:
-        with told_of_suspension(pulse.suspend, pulse.resume):
-            yield pulse
+        yield
     except (StoppedError, SystemExit):
         raise
     except BaseException as error:

@@ -38,8 +38,8 @@ class StopSignals:
         signal.signal(signal.SIGINT, self._for_user)
 
     def stop_at(self, epoch_seconds: float) -> None:
-        """From this time on the scheduler counts as having asked."""
-        self._deadline = epoch_seconds
+        """From this time on, or an earlier one given before, the scheduler counts as having asked."""
+        self._deadline = min(epoch_seconds, self._deadline or epoch_seconds)
 
     def look(self) -> None:
         """Looks at what sends no signal: the clock, and an agent that died and left its ranks behind."""

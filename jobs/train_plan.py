@@ -66,13 +66,23 @@ def prepare(request: TrainRequest) -> TrainPlan:
         raise ConfigError(
             "--shards and --run are needed", do="python -m jobs.train --preset demo --shards SHARDS --run RUN"
         )
-    source = open_shards(request.shards, cache_dir=settings.data.cache_dir, cache_gib=settings.data.cache_gib)
+    return plan_for(settings, request.shards, request.run, request.init_from)
+
+
+def plan_for(settings: TrainConfig, shards: str, run: Path, init_from: Path | None) -> TrainPlan:
+    """As `prepare`, with settings that are known already.
+
+    Raises:
+        ConfigError: settings, shards, run folder or weights do not fit each other.
+        DataError: a damaged manifest.
+    """
+    source = open_shards(shards, cache_dir=settings.data.cache_dir, cache_gib=settings.data.cache_gib)
     manifest = source.manifest()
     order = data_order(settings, manifest)
     manifest.split("validation")
-    folder = RunFolder(request.run)
+    folder = RunFolder(run)
     # A run with a checkpoint has its own weights, whatever became of those that it once started from.
-    initial = load_run(request.init_from) if request.init_from and not checkpoints(folder.checkpoints) else None
+    initial = load_run(init_from) if init_from and not checkpoints(folder.checkpoints) else None
     if initial:
         check_fits(initial, settings, manifest)
     identity = run_identity(settings, manifest, initial, folder)

@@ -1,23 +1,17 @@
 """What one rank of `jobs.train` does, from its settings to its end."""
 
-from contextlib import ExitStack, suppress
-
 from cluster.exit_codes import ExitCode
-from jobs.command_line import console
 from jobs.launch import attempt, join_world, launch_id, launched_by_torchrun, launcher, only_main_speaks
 from jobs.provenance import provenance
 from jobs.same_everywhere import check_same_everywhere
 from jobs.stop_signals import StopSignals
-from jobs.terminal_tracker import TerminalTracker
-from jobs.train_plan import TrainPlan, TrainRequest, describe, prepare
-from jobs.wandb_tracker import WandbTracker
+from jobs.train_in_world import train_in_world
+from jobs.train_plan import TrainRequest, prepare
 from musicvae.checkpoint import checkpoints
-from musicvae.errors import DivergedError, StoppedError, SupersededError
-from musicvae.fit import fit
+from musicvae.errors import StoppedError
 from musicvae.pulse import Pulse
 from musicvae.run_folder import RunFolder, State
 from musicvae.stopping import Wish
-from musicvae.tracker import Tracker, Trackers
 from musicvae.world import World
 
 
@@ -42,47 +36,28 @@ def train_rank(request: TrainRequest, signals: StopSignals, pulse: Pulse, stop_b
     if launched_by_torchrun() and not launcher() and attempt() > 0 and was_preempted(plan.folder, pulse.launch):
         raise StoppedError(plan.folder.read_status().get("step", 0), by_user=False)
 
-    with ExitStack() as held:
-        own = world.on_main(lambda: held.enter_context(plan.folder.held(pulse.launch)))
-        folder = own if world.is_main else plan.folder
-        if world.is_main:
-            pulse.records.forget_all_but({(version.host, version.pid) for version in versions})
-        pulse.start()
-        tracker = main_tracker(plan, folder, world, resumed=resumed) if world.is_main else Trackers([])
-        state: State | None = "failed"
-        initial = plan.initial
-        try:
-            fit(
-                plan.settings,
-                plan.source,
-                folder,
-                world,
-                tracker,
-                initial_weights=(lambda model: model.load_state_dict(initial.model.state_dict())) if initial else None,
-                wish=lambda: wish_of(signals),
-                beat=pulse.beat,
-            )
-            state = "finished"
-        except StoppedError as stopped:
-            stopped.shown_elsewhere = not world.is_main
-            state, starts_again = how_it_stopped(stopped, signals, world)
-            if launcher() and not starts_again:
-                return ExitCode.SUCCESS  # torchrun would start again what ends otherwise; the launcher reads the state
-            raise
-        except DivergedError as diverged:
-            state = "diverged"
-            diverged.shown_elsewhere = not world.is_main
-            raise
-        finally:
-            # Whether a failure is the end of a launch, our launcher knows and says.
-            if world.is_main and state is not None and not (state == "failed" and launcher()):
-                with suppress(SupersededError):
-                    folder.finish_status(state)
-            tracker.close(state or "stopped to start again")
-            if state != "failed":
-                world.leave()
-    if world.is_main:
-        console.print(f"best weights: {folder.best}", soft_wrap=True)
+    starts_again = False
+
+    def state_after(stopped: StoppedError) -> State | None:
+        nonlocal starts_again
+        state, starts_again = how_it_stopped(stopped, signals, world)
+        return state
+
+    try:
+        train_in_world(
+            plan,
+            world,
+            pulse,
+            alive={(version.host, version.pid) for version in versions},
+            resumed=resumed,
+            wish=lambda: wish_of(signals),
+            state_after=state_after,
+            ends_launch=not launcher(),
+        )
+    except StoppedError:
+        if launcher() and not starts_again:
+            return ExitCode.SUCCESS  # torchrun would start again what ends otherwise; the launcher reads the state
+        raise
     return ExitCode.SUCCESS
 
 
@@ -109,13 +84,3 @@ def was_preempted(folder: RunFolder, launch: str) -> bool:
     """Whether this very launch was told to leave: plain torchrun starts ranks again that left by themselves."""
     status = folder.read_status()
     return status.get("state") == "preempted" and status.get("launch") == launch
-
-
-def main_tracker(plan: TrainPlan, folder: RunFolder, world: World, *, resumed: bool) -> Tracker:
-    """What rank 0 tells: the terminal, and W&B where it is wanted."""
-    settings = plan.settings
-    console.print(describe(plan, world, resumed=resumed), soft_wrap=True)
-    terminal = TerminalTracker(console, total=settings.train.steps, global_batch=settings.train.global_batch)
-    if settings.tracking.wandb == "off":
-        return Trackers([terminal])
-    return Trackers([terminal, WandbTracker(settings.tracking, folder.path, warn=terminal.say)])

@@ -34,6 +34,10 @@ class ConfigError(UserError):
     """A setting or a command line cannot be used."""
 
 
+class FolderInUseError(ConfigError):
+    """Another process works on a folder that only one may work on."""
+
+
 class DataError(UserError):
     """Input files or shards cannot be used."""
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 from uuid import uuid4
 
 from musicvae.durable import aside_of
-from musicvae.errors import ConfigError
+from musicvae.errors import FolderInUseError
 
 LOCK_NAME = "lock"
 BEAT_SECONDS = 5.0
@@ -31,7 +31,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     one or has been silent for `DEAD_SECONDS`, so that a job that is requeued elsewhere after its node died gets in.
 
     Raises:
-        ConfigError: another process holds it.
+        FolderInUseError: another process holds it.
         OSError: the folder cannot be written to.
     """
     with (folder / LOCK_NAME).open("a+") as file:
@@ -104,8 +104,8 @@ def _clock(folder: Path) -> float:
         probe.unlink()
 
 
-def _held(folder: Path, holder: dict[str, Any]) -> ConfigError:
-    return ConfigError(
+def _held(folder: Path, holder: dict[str, Any]) -> FolderInUseError:
+    return FolderInUseError(
         f"{folder} is in use",
         expected="one process at a time",
         found=f"process {holder.get('pid', '?')} on {holder.get('host', '?')}",

@@ -34,6 +34,8 @@ class Pulse:
         records: where to write.
         rank, world_size: this process among the others.
         launch, attempt: as in `RankRecord`.
+
+    The thread that makes it is the main thread.
     """
 
     def __init__(self, records: RankRecords, *, rank: int, world_size: int, launch: str, attempt: int) -> None:
@@ -42,7 +44,7 @@ class Pulse:
         self.launch, self.attempt = launch, attempt
         self.step, self.phase, self.beats = 0, "starting", 0
         self._hang_seconds: float | None = None
-        self._main = threading.main_thread().ident
+        self._main = threading.get_ident()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
         self._writing = threading.Lock()

@@ -50,6 +50,13 @@ class World:
             dist.init_process_group("nccl", timeout=timeout, device_id=device)
         else:
             dist.init_process_group("gloo", timeout=timeout)
+        return cls.joined(device=device, timeout=timeout)
+
+    @classmethod
+    def joined(cls, *, device: torch.device, timeout: timedelta = timedelta(minutes=10)) -> "World":
+        """The processes of the default process group, which somebody else has set up."""
+        if dist.get_world_size() == 1:
+            return cls.single(device)
         # A group of its own: the stop flag is in flight while DDP reduces gradients on the default group.
         return cls(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo", timeout=timeout))
 

@@ -2,11 +2,12 @@
 
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import musicvae
 import preprocess
@@ -54,43 +55,59 @@ def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator
     if workers == 0 and not ray_address:
         yield _HereRunner()
         return
+    with ray_session(ray_address, cpus=workers, code={"py_modules": OUR_PACKAGES}):
+        import ray
+
+        slots = int(ray.cluster_resources().get("CPU", 1))
+        yield _RayRunner(TASKS_PER_SLOT * min(workers or slots, slots))
+
+
+@contextmanager
+def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any]) -> Iterator[None]:
+    """Connects this process to the cluster at an address, or to a Ray of its own, until the block ends.
+
+    Args:
+        address: HOST:PORT of a cluster whose nodes see the same files under the same paths.
+        cpus: how many a Ray of our own offers; all of this machine if not given.
+        code: the runtime environment that brings our code to a cluster.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
     # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
-    if ray_address:
-        _attach(ray_address)
+    terminate = signal.getsignal(signal.SIGTERM)
+    if address:
+        _attach(address, code)
     else:
         # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
         ray.init(
             address="local",
-            num_cpus=workers,
+            num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    # Ray takes SIGTERM for itself, to leave at once or to print stacks and abort.
+    signal.signal(signal.SIGTERM, terminate)
     try:
-        slots = int(ray.cluster_resources().get("CPU", 1))
-        yield _RayRunner(TASKS_PER_SLOT * min(workers or slots, slots))
+        yield
     finally:
         ray.shutdown()
 
 
-def _attach(address: str) -> None:
+def _attach(address: str, code: Mapping[str, Any]) -> None:
     import ray
 
     # Ray waits many minutes for a port where nobody listens, so that is found out first.
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        ray.init(
-            address=address,
-            runtime_env={"py_modules": OUR_PACKAGES},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        ray.init(address=address, runtime_env=dict(code), log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {address}",

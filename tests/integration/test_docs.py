@@ -2,6 +2,7 @@
 
 import pytest
 
+from musicvae.durable import read_lines
 from musicvae.manifest import ShardManifest
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
@@ -16,3 +17,10 @@ def test_preprocessing(tmp_path):
     windows = {name: sum(split.windows for split in own.splits.values()) for name, own in shards.items()}
     assert windows["folder"] == windows["archive"] == windows["demo"] > windows["full"] > windows["list"] > 0
     assert "# Bars of a window." in printed
+
+
+def test_ray(tmp_path):
+    run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path)
+    steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
+    assert max(steps) == 25
+    assert len(set(steps)) == len(steps)

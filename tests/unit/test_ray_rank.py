@@ -1,0 +1,57 @@
+"""A worker of Ray Train finds out whether its node sees the run that the driver has opened."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.ray_rank import Asked, RankJob, check_sees_run
+from musicvae.errors import ConfigError
+from musicvae.run_folder import RunFolder
+from musicvae.stopping import Wish
+
+PROVENANCE = {"tracking_id": "abc"}
+
+
+def job_in(run: Path) -> RankJob:
+    return RankJob({}, "/shards", run, None, PROVENANCE, "launch", 0)
+
+
+def make_run(path: Path, provenance: dict[str, str]) -> RunFolder:
+    path.mkdir()
+    content = {"run_id": "r", "settings": {}, "identity": {}, "shards": {}, "provenance": provenance}
+    (path / "config.yaml").write_text(yaml.safe_dump(content))
+    return RunFolder(path)
+
+
+def test_the_run_of_the_driver_is_seen(tmp_path):
+    folder = make_run(tmp_path / "run", PROVENANCE)
+    check_sees_run(folder, job_in(folder.path))
+
+
+def test_a_node_without_the_run_folder_is_named_and_left_as_it_is(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError) as caught:
+        check_sees_run(RunFolder(run), job_in(run))
+    assert str(caught.value).startswith(f"node {socket.gethostname()} does not see the run folder")
+    assert f"no {run / 'config.yaml'}" in str(caught.value)
+    assert not run.exists()
+
+
+def test_another_run_under_the_same_path_is_not_taken_for_it(tmp_path):
+    folder = make_run(tmp_path / "run", {"tracking_id": "xyz"})
+    with pytest.raises(ConfigError, match="another run in"):
+        check_sees_run(folder, job_in(folder.path))
+
+
+@pytest.mark.parametrize(
+    ("asked", "wish"),
+    [
+        (Asked(), Wish.GO_ON),
+        (Asked(again=True), Wish.STOP_FOR_SCHEDULER),
+        (Asked(Wish.STOP_FOR_USER, again=True), Wish.STOP_FOR_USER),
+    ],
+)
+def test_the_strongest_wish_counts(asked, wish):
+    assert asked.wish == wish
