@@ -34,8 +34,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def pinned(self) -> "Batch":
+        """The same batch in memory that a CUDA device can read by itself, so that `to` need not wait."""
+        return self._changed(lambda tensor: tensor.pin_memory())
+
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
+        """The same batch on a device; from pinned memory without waiting for it."""
         return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pieces(self, count: int) -> list["Batch"]:

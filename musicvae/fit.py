@@ -176,8 +176,8 @@ def fit(
         training.warm_up(next(iter(batches(0, 1))))
         if training.state.unlogged is not None:
             report = evaluate(training.state.unlogged, is_last=training.state.step == settings.steps)
-        ahead = at_the_end.enter_context(closing(in_background(batches(training.state.step, settings.steps))))
-        stream = progress.waiting_for(ahead)
+        ahead = in_background(batches(training.state.step, settings.steps), pin=world.device.type == "cuda")
+        stream = progress.waiting_for(at_the_end.enter_context(closing(ahead)))
         if settings.profile and world.is_main:
             work = ProfiledWork.of(config, manifest, world)
             stream = at_the_end.enter_context(closing(profiled(stream, run.profile, work)))

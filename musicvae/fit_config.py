@@ -40,6 +40,8 @@ class TrainSettings(Settings):
     """How many of the newest stay; the best weights are kept beside them."""
     keep_every: NonNegativeInt = 0
     """Checkpoints of steps that this divides stay for good; 0 keeps none for good."""
+    compile: bool = False
+    """Compiles the model with torch.compile; a minute at every start, and slower on the CPUs that it was tried on."""
     profile: bool = False
     """Writes where the time of a few early steps goes, and the share of the matrix peak, to RUN/profile."""
     log_windows: bool = False

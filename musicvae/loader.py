@@ -155,8 +155,12 @@ def _with_draws(windows: Iterable[Windows], *, draws: RandomDraws, first_place: 
         )
 
 
-def in_background(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
-    """The same batches, made ahead by a thread while the step runs; an error in it is raised here."""
+def in_background(batches: Iterable[Batch], *, pin: bool = False) -> Generator[Batch, None, None]:
+    """The same batches, made ahead by a thread while the step runs; an error in it is raised here.
+
+    Args:
+        pin: gives them in pinned memory, for a CUDA device.
+    """
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
     closed = threading.Event()
 
@@ -172,7 +176,7 @@ def in_background(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
     def work() -> None:
         try:
             for batch in batches:
-                if not put(batch):
+                if not put(batch.pinned() if pin else batch):
                     return
             put(None)
         except BaseException as error:  # carried over to the consumer, whatever it is

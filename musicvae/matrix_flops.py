@@ -10,7 +10,7 @@ from musicvae.model import ModelSettings
 
 BACKWARD = 2
 """Products of the backward pass for each of the forward pass: gradients of the input and of the weights."""
-SQUARE = 2048
+SQUARE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices that the peak is measured with."""
 
 
@@ -43,7 +43,8 @@ def forward_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> in
 
 def matrix_peak(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.5) -> float:
     """Operations per second of a product of two large square matrices, median; with this process's threads."""
-    a, b = torch.randn(2, SQUARE, SQUARE, device=device).to(dtype)
+    side = SQUARE[device.type]
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
     taken = []
     until = time.perf_counter() + seconds
     while len(taken) < 5 or time.perf_counter() < until:
@@ -52,7 +53,7 @@ def matrix_peak(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - started)
-    return _product(SQUARE, SQUARE) * SQUARE / statistics.median(taken)
+    return _product(side, side) * side / statistics.median(taken)
 
 
 def _product(inputs: int, outputs: int) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 
 from musicvae.batch import Batch
 from musicvae.checkpoint import TrainingState, load_checkpoint, newest_complete
+from musicvae.compiled import compile_parts
 from musicvae.fit_config import FitConfig
 from musicvae.manifest import ShardManifest
 from musicvae.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
@@ -68,6 +69,8 @@ class Training:
             state = TrainingState(step=0)
             if initial_weights:
                 initial_weights(model)
+        if config.train.compile:
+            compile_parts(model)
         alone = TrainingObjective(model, config.objective)
         return cls(config, world, model, optimizer, alone, world.wrap(alone), state)
 

@@ -1,9 +1,18 @@
 """What only a CUDA device can show; skipped without one."""
 
+import numpy as np
 import pytest
 import torch
 
+from musicvae.batch import Batch
 from musicvae.durable import read_lines
+from musicvae.grid import GridSpec
+from musicvae.loader import in_background
+from musicvae.model import ModelSettings, MusicVAE
+from musicvae.objective import ObjectiveSettings
+from musicvae.schedule import OptimizerSettings
+from musicvae.train_step import TrainingObjective, new_optimizer, train_step
+from musicvae.world import World
 from tests.commands import ok, run_job
 
 pytestmark = [
@@ -28,3 +37,47 @@ def test_a_run_moves_between_devices(small_shards, tmp_path):
     ok(run_job("train", *arguments, "resources.device=cuda"))
     ok(run_job("train", *arguments, "resources.device=cpu", "train.steps=22"))
     assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == 22
+
+
+def test_a_step_never_waits_for_the_device():
+    """Forward, backward, clipping, update and the copy of the figures: torch itself tells of every wait."""
+    torch.manual_seed(0)
+    model = MusicVAE(ModelSettings(latent=8), GridSpec(), 9).to("cuda")
+    objective = TrainingObjective(model, ObjectiveSettings(word_dropout=0.1))
+    optimizer = new_optimizer(objective, OptimizerSettings())
+    batch = Batch(
+        number=0,
+        first_place=0,
+        window_ids=np.arange(16),
+        tokens=torch.randint(0, 512, (16, 64)),
+        latent_noise=torch.randn(16, 8),
+        blanked=torch.rand(16, 64) < 0.1,
+    ).pinned()
+
+    def step(number):
+        return train_step(
+            objective,
+            optimizer,
+            batch.to(torch.device("cuda")).pieces(2),
+            step=number,
+            learning_rate=1e-3,
+            global_batch=16,
+            clip=1.0,
+            precision="bfloat16",
+            world=World.single("cuda"),
+        )
+
+    step(0).result()  # kernels are chosen and memory is taken at the first
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        under_way = step(1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(under_way.result().loss)
+
+
+def test_batches_for_a_gpu_come_in_pinned_memory():
+    batch = Batch(0, 0, np.arange(2), torch.zeros(2, 64, dtype=torch.int64), torch.zeros(2, 8))
+    (pinned,) = in_background([batch], pin=True)
+    assert pinned.tokens.is_pinned()
+    assert pinned.latent_noise.is_pinned()

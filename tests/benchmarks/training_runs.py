@@ -1,0 +1,69 @@
+"""Short training runs by the real command, and what they say of their own speed."""
+
+import statistics
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.command_line import compose_settings
+from jobs.train_config import TrainConfig
+from musicvae.durable import read_lines
+from musicvae.manifest import ShardManifest, SplitEntry
+from musicvae.matrix_flops import training_flops
+from musicvae.shards import write_shard
+from tests.commands import ok, run_job
+from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
+
+TRAIN_WINDOWS, VALIDATION_WINDOWS = 2048, 32
+ONLY_TRAINING = ("train.evaluate_every=1000000", "train.checkpoint_every=1000000", "data.lanes=16")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """What a run reached after its first steps, medians over its reports.
+
+    Attributes:
+        step_flops: operations of the matrix products of one step, over all ranks.
+        data_wait: share of the time in which rank 0 waited for its next batch.
+    """
+
+    windows_per_second: float
+    step_seconds: float
+    step_flops: int
+    data_wait: float
+
+
+def write_synthetic_shards(folder: Path) -> Path:
+    """Shards of patterned windows, in blocks of a size that is usual."""
+    folder.mkdir()
+    splits = {}
+    for seed, (split, windows) in enumerate((("train", TRAIN_WINDOWS), ("validation", VALIDATION_WINDOWS))):
+        entry = write_shard(folder / f"{split}-000000.tar", patterned_windows(windows, seed))
+        splits[split] = SplitEntry(windows, windows, (entry,))
+    ShardManifest(GRID, DRUM_MAP, splits).write(folder)
+    return folder
+
+
+def train_and_measure(shards: Path, preset: str, overrides: Iterable[str], *, steps: int, ranks: int) -> RunFigures:
+    """Trains for some steps, a report after each tenth of them; the first two reports are left out.
+
+    Args:
+        ranks: 1 trains without torchrun.
+    """
+    every = max(1, steps // 10)
+    overrides = [*ONLY_TRAINING, *overrides, f"train.steps={steps}", f"train.log_every={every}"]
+    config = compose_settings(TrainConfig, preset=preset, config=None, overrides=overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        arguments = ["--preset", preset, "--shards", shards, "--run", run, *overrides]
+        ok(run_job("train", *arguments, ranks=0 if ranks == 1 else ranks, timeout=1800))
+        records = read_lines(run / "metrics.jsonl")[2:]
+    rate = statistics.median(record["windows_per_second"] for record in records)
+    batch = config.train.global_batch
+    return RunFigures(
+        windows_per_second=rate,
+        step_seconds=batch / rate,
+        step_flops=batch * training_flops(config.model, GRID, DRUM_MAP.num_drums),
+        data_wait=statistics.median(record["data_wait"] for record in records),
+    )
