@@ -1,0 +1,42 @@
+"""Machines that come and go: two launchers on this one, `--nodes 1:2`."""
+
+import signal
+import socket
+
+import pytest
+
+from musicvae.durable import read_lines
+from tests.process_tree import kill_tree
+from tests.running_training import running_training
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_machine_is_lost_the_other_goes_on_alone_and_a_new_one_joins(small_shards, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--ranks", 1, "--nodes", "1:2", "--rendezvous", f"localhost:{free_port()}", "--rendezvous-id", "x"]
+    arguments += ["train.steps=100000", "train.checkpoint_every=5"]
+    with running_training(small_shards, run, *arguments) as first:
+        with running_training(small_shards, run, *arguments) as second:
+            first.wait_until(lambda: first.record(0).get("world_size") == 2 and first.steps() >= 10, 180)
+            kill_tree(second.process.pid)
+        first.wait_until(lambda: first.record(0)["world_size"] == 1, 180)
+        alone_from = first.steps()
+        first.wait_until(lambda: first.steps() >= alone_from + 10)
+        with running_training(small_shards, run, *arguments) as third:
+            first.wait_until(lambda: first.record(0)["world_size"] == 2, 180)
+            together_from = first.steps()
+            first.wait_until(lambda: first.steps() >= together_from + 10)
+            for launcher in (first, third):
+                launcher.process.send_signal(signal.SIGUSR2)
+            codes = [launcher.ended() for launcher in (first, third)]
+        assert [code for code, _ in codes] == [75, 75], codes
+    assert first.status()["state"] == "preempted"
+    records = read_lines(run / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1)), "every step stands once"
