@@ -34,7 +34,9 @@ def train_rank(request: TrainRequest, signals: StopSignals, pulse: Pulse, stop_b
     world.on_main(lambda: plan.folder.open(plan.identity, settings, provenance()))
     pulse.launch = world.on_main(launch_id)
     if launched_by_torchrun() and not launcher() and attempt() > 0 and was_preempted(plan.folder, pulse.launch):
-        raise StoppedError(plan.folder.read_status().get("step", 0), by_user=False)
+        refusal = StoppedError(plan.folder.read_status().get("step", 0), by_user=False)
+        refusal.shown_elsewhere = not world.is_main
+        raise refusal
 
     starts_again = False
 

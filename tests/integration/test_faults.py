@@ -11,7 +11,7 @@ from musicvae.durable import read_lines
 from tests.commands import CHECKOUT
 from tests.integration.test_train import assert_same_state
 from tests.interposed import harm_at_step, interposed
-from tests.running_training import RunningTraining, running_training
+from tests.running_training import TINY, RunningTraining, running_training
 
 pytestmark = pytest.mark.slow
 STEPS = 25
@@ -183,7 +183,7 @@ def test_an_error_before_the_ranks_start_is_told_once(small_shards, tmp_path):
         code, said = training.ended()
     assert code == 2
     assert said.count("error: ") == 1
-    assert said.startswith("error: unknown setting train.step (did you mean train.steps?)")
+    assert "unknown setting train.step (did you mean train.steps?)" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -191,8 +191,6 @@ def test_plain_torchrun_does_not_start_a_preempted_launch_again(small_shards, tm
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["--max-restarts", "3", "-m", "jobs.train", "--", "--shards", small_shards, "--run", run]
-    from tests.running_training import TINY
-
     agent = subprocess.Popen(
         [*map(str, command), *TINY, "train.steps=100000"],
         cwd=CHECKOUT,
@@ -203,8 +201,9 @@ def test_plain_torchrun_does_not_start_a_preempted_launch_again(small_shards, tm
     training = RunningTraining(agent, run)
     training.wait_until(lambda: training.steps() >= 5)
     training.kill_rank(0, signal.SIGUSR2)  # the ranks are told, the agent is not
-    code, _ = training.ended()
+    code, said = training.ended()
     assert code == 1  # torchrun's own
     assert training.status()["state"] == "preempted"
-    assert training.record(0)["attempt"] == 3, "each restart refused to train"
-    assert training.status()["step"] == training.steps()
+    step = training.status()["step"]
+    assert f"stopped at step {step};" in said
+    assert training.steps() == step, "three restarts refused to train, or this would not have ended"
