@@ -75,6 +75,10 @@ class CheckpointWriter:
     def _begin(self, write: Callable[[], object]) -> None:
         def checked() -> None:
             self.run.check_writer()
-            write()
+            try:
+                write()
+            except OSError:
+                self.run.check_writer()  # a launch that takes the folder over removes what is half written
+                raise
 
         self._writing.append(self._pool.submit(checked))

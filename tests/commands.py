@@ -10,13 +10,17 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160
 
 
 def job_command(name: str, *arguments: object, ranks: int = 0) -> list[str]:
-    """The argv of `python -m jobs.<name>`, under torchrun when ranks are asked for."""
-    launcher = [sys.executable]
-    if ranks:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
-    separator = ["--"] if ranks else []  # torchrun takes `--run` for its own without it
-    return [*launcher, "-m", f"jobs.{name}", *separator, *map(str, arguments)]
+    """The argv of `python -m jobs.<name>`, with `--ranks` when ranks are asked for."""
+    asked = ["--ranks", str(ranks)] if ranks else []
+    return [sys.executable, "-m", f"jobs.{name}", *asked, *map(str, arguments)]
+
+
+def torchrun_command(name: str, *arguments: object, ranks: int) -> list[str]:
+    """The argv that runs a job under torchrun itself, without our launcher."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    torchrun += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
+    # Without `--` torchrun takes `--run` for its own.
+    return [*torchrun, "-m", f"jobs.{name}", "--", *map(str, arguments)]
 
 
 def run_job(

@@ -91,7 +91,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_whole_checkpoint(small_shards, tm
         assert result.returncode == 1, result.stderr
         assert "cannot be written to" in result.stderr
         assert "free some space and run the same command again" in result.stderr
-        assert ranks or "Traceback" not in result.stderr
+        assert "Traceback" not in result.stderr
         saved = [path.name for path in checkpoints(run / "checkpoints")]
         assert saved
         subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)

@@ -34,7 +34,7 @@ SETTINGS = [
 
 @dataclass(frozen=True)
 class Kill:
-    """At how many ranks, which process gets which signal, and what the run is doing then."""
+    """At how many ranks (0: without a launcher), which process gets which signal, and what the run is doing then."""
 
     ranks: int
     victim: Literal["rank", "launcher"]
@@ -43,11 +43,11 @@ class Kill:
 
 
 CHANGING = [
-    Kill(1, "launcher", signal.SIGUSR2, "training"),
+    Kill(0, "launcher", signal.SIGUSR2, "training"),
     Kill(2, "rank", signal.SIGKILL, "evaluating"),
     Kill(4, "launcher", signal.SIGKILL, "saving"),
     Kill(4, "launcher", signal.SIGTERM, "evaluating"),
-    Kill(1, "rank", signal.SIGKILL, "training"),
+    Kill(0, "rank", signal.SIGKILL, "training"),
 ]
 KEPT = [
     Kill(2, "rank", signal.SIGKILL, "training"),
@@ -67,21 +67,20 @@ def marks(tmp_path) -> dict[str, str]:
 
 
 @contextmanager
-def launched(shards: Path, run: Path, ranks: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def launched(shards: Path, run: Path, ranks: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A run under way; nothing of it is left when the block ends."""
     process = subprocess.Popen(
         job_command("train", "--shards", shards, "--run", run, *SETTINGS, ranks=ranks),
         cwd=CHECKOUT,
         env={**os.environ, **QUIET, **environment},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield process
     finally:
         kill_tree(process.pid)
-        process.communicate()
+        process.wait()
 
 
 def wait_for(condition, seconds: float = 180) -> None:
@@ -91,14 +90,11 @@ def wait_for(condition, seconds: float = 180) -> None:
         time.sleep(0.005)
 
 
-def ranks_below(launcher: int) -> list[int]:
-    """The processes that train, in the order in which they were started."""
-    return sorted(pid for pid in [launcher, *descendants(launcher)] if "-m jobs.train" in command_of(pid))
-
-
-def training_ranks(launcher: int, run: Path, ranks: int) -> list[int]:
-    below = ranks_below(launcher)
-    return below[-ranks:] if len(below) >= ranks else []
+def training_ranks(launcher: int, ranks: int) -> list[int]:
+    """The processes that train; the launcher is one of them only where it is alone."""
+    below = [pid for pid in descendants(launcher) if "-m jobs.train --ranks" in command_of(pid)]
+    agents = [pid for pid in below if "jobs.torchrun_agent" in command_of(pid)]
+    return sorted(set(below) - set(agents)) if ranks else [launcher]
 
 
 def last_step(run: Path) -> int:
@@ -112,13 +108,13 @@ def strike(kill: Kill, shards: Path, run: Path, environment: dict[str, str], mom
     marks = Path(environment["PHASE_MARKS"])
     with launched(shards, run, kill.ranks, environment) as process:
         wait_for(lambda: last_step(run) > before + 3 or process.poll() is not None)
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, (run / "status.json").read_text()
         time.sleep(moments.uniform(0, 0.5))
         (marks / kill.phase).unlink(missing_ok=True)
         wait_for((marks / kill.phase).exists)
         time.sleep(moments.uniform(0, 0.05))
-        ranks = training_ranks(process.pid, run, kill.ranks)
-        assert len(ranks) == kill.ranks, "the run ended before it could be killed"
+        ranks = training_ranks(process.pid, kill.ranks)
+        assert len(ranks) == max(1, kill.ranks), "the run ended before it could be killed"
         victim = moments.choice(ranks) if kill.victim == "rank" else process.pid
         os.kill(victim, kill.number)
         if kill.victim == "rank" and kill.ranks > 1:
@@ -140,7 +136,7 @@ def disturbed(kills: list[Kill], shards: Path, run: Path, environment: dict[str,
 
 
 def finish(shards: Path, run: Path, ranks: int) -> None:
-    ok(run_job("train", "--shards", shards, "--run", run, *SETTINGS, ranks=ranks if ranks > 1 else 0))
+    ok(run_job("train", "--shards", shards, "--run", run, *SETTINGS, ranks=ranks))
     assert status(run)["state"] == "finished"
     assert len(losses(run)) == STEPS
 
@@ -158,7 +154,7 @@ def last_windows(run: Path) -> list[list[int]]:
 
 def test_every_step_sees_the_windows_of_the_undisturbed_run_at_changing_world_sizes(small_shards, tmp_path, marks):
     disturbed(CHANGING, small_shards, tmp_path / "disturbed", marks)
-    finish(small_shards, tmp_path / "whole", 1)
+    finish(small_shards, tmp_path / "whole", 0)
     expected = last_windows(tmp_path / "whole")
     assert last_windows(tmp_path / "disturbed") == expected
     assert losses(tmp_path / "disturbed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
