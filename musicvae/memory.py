@@ -1,10 +1,12 @@
 """When a step does not fit into memory: what would."""
 
+import traceback
 from collections.abc import Callable
 
 import torch
 
 from musicvae.errors import MemoryExhaustedError
+from musicvae.kept_memory import give_back_freed_memory
 
 
 def is_exhausted_memory(error: BaseException) -> bool:
@@ -19,14 +21,15 @@ def largest_that_fits(attempt: Callable[[int], None], size: int) -> int | None:
     """The first of size / 2, size / 4, ... with which an attempt does not run out of memory; None if none does."""
     while size > 1:
         size //= 2
+        give_back_freed_memory()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         try:
             attempt(size)
         except (MemoryError, RuntimeError) as error:
             if not is_exhausted_memory(error):
                 raise
-            del error
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
         else:
             return size
     return None

@@ -124,8 +124,16 @@ class Training:
             ) from None
 
     def _attempt(self, batch: Batch, windows: int) -> None:
-        """A forward and backward with the first few windows at once, on this rank alone, which changes nothing."""
-        self._backward(self.alone, [batch.first(windows).to(self.world.device)])
+        """What a step with so many windows at once needs, on this rank alone; it changes nothing.
+
+        Two pieces, for the gradients of the first are there while the second is computed, beside the optimizer's
+        moments; and two rounds, for memory that is in use and free by turns does not close up.
+        """
+        pieces = [batch.first(windows).to(self.world.device)] * 2
+        moments = [torch.empty_like(weight) for weight in self.alone.parameters() for _ in ("mean", "square")]
+        for _ in range(2):
+            self._backward(self.alone, pieces)
+        del moments
 
     def _backward(self, objective: nn.Module, pieces: list[Batch]) -> None:
         accumulate_gradients(

@@ -113,7 +113,7 @@ runpy.run_module("jobs.train", run_name="__main__")
 
 def test_exhausted_memory_offers_an_accumulation_that_does_fit(small_shards, tmp_path):
     large = ["model.encoder_hidden=256", "train.global_batch=192", "data.lanes=8", "train.steps=2"]
-    command = [sys.executable, "-c", LIMITED, "500", "--shards", small_shards, "--run", tmp_path / "run", *TINY, *large]
+    command = [sys.executable, "-c", LIMITED, "600", "--shards", small_shards, "--run", tmp_path / "run", *TINY, *large]
 
     def limited(*settings: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "MALLOC_ARENA_MAX": "1"}
