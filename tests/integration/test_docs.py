@@ -6,6 +6,7 @@ from musicvae.durable import read_lines
 from musicvae.manifest import ShardManifest
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
+from tests.tiny_run import status
 
 pytestmark = pytest.mark.slow
 
@@ -24,3 +25,14 @@ def test_ray(tmp_path):
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
     assert len(set(steps)) == len(steps)
+
+
+def test_training(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "training.md", tmp_path)
+    runs = sorted((tmp_path / "runs").iterdir())
+    assert [run.name for run in runs] == ["looked-into", "one", "tuned", "two"]
+    assert {status(run)["state"] for run in runs} == {"finished"}
+    assert (tmp_path / "compared.html").stat().st_size > 10_000
+    assert (tmp_path / "exported" / "model.safetensors").exists()
+    assert (tmp_path / "runs" / "looked-into" / "profile" / "table.txt").exists()
+    assert "resumed from step 60" in printed
