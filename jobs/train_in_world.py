@@ -74,7 +74,7 @@ def train_in_world(
                 with suppress(SupersededError):
                     folder.finish_status(state)
             tracker.close(state or "stopped to start again")
-            if state != "failed":
+            if state not in ("failed", "diverged"):  # the others may not be leaving, and would be waited for
                 world.leave()
     if world.is_main:
         console.print(f"best weights: {folder.best}", soft_wrap=True)

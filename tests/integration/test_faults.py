@@ -89,9 +89,8 @@ def test_a_rank_that_fails_again_and_again_ends_the_launch_with_its_cause(small_
             "data",
         ),
         ("raise MemoryError", 1, "memory"),
-        ("from musicvae.errors import DivergedError; raise DivergedError('the loss is not finite')", 4, "diverged"),
     ],
-    ids=["data", "memory", "diverged"],
+    ids=["data", "memory"],
 )
 def test_what_a_restart_cannot_cure_ends_the_launch_at_once(small_shards, tmp_path, error, code, category):
     environment = interposed(tmp_path / "site", harm_at_step(error, rank=1, step=3, attempts=99))
@@ -101,6 +100,17 @@ def test_what_a_restart_cannot_cure_ends_the_launch_at_once(small_shards, tmp_pa
         assert f"error: {category}: rank 1 of 2 failed first" in said
         assert "start again" not in said
         assert training.record(1)["attempt"] == 0
+
+
+def test_a_run_that_diverges_ends_with_4_and_is_not_started_again(small_shards, tmp_path):
+    arguments = ["--ranks", 2, "train.steps=2000", "optimizer.learning_rate=1e30", "train.clip=1e30"]
+    with running_training(small_shards, tmp_path / "run", *arguments) as training:
+        code, said = training.ended()
+        assert code == 4, said
+        assert "error: diverged: rank 0 of 2 failed first" in said
+        assert said.count("not finite at step") == 1
+        assert "start again" not in said
+        assert training.status()["state"] == "diverged"
 
 
 def test_a_launch_whose_launcher_is_killed_saves_and_leaves(small_shards, tmp_path):
