@@ -7,6 +7,7 @@ import time
 
 import pytest
 import safetensors.torch
+import torch
 
 from musicvae.durable import read_lines
 from tests.commands import CHECKOUT, job_command, ok, run_job, torchrun_command
