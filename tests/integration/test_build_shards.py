@@ -76,7 +76,7 @@ def test_shards_of_a_split_differ_by_at_most_one_window(demo):
         assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_bytes_are_the_same_for_any_number_of_workers(demo, tmp_path, workers):
     result = ok(run_job("build_shards", *DEMO, "--out", tmp_path / "s", "--workers", workers))
     assert contents(tmp_path / "s") == contents(demo[0])

@@ -98,6 +98,7 @@ def test_ranks_that_share_an_evaluation_find_the_figures_of_the_command(small_sh
         assert logged[f"validation.token_accuracy_{way}"] == pytest.approx(found[way]["token_accuracy"], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_batch_size_changes_no_figure_and_the_seed_only_the_draw_of_z(
     run: Path, small_shards: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from tests.commands import CHECKOUT, job_command, ok, run_job, torchrun_command
 from tests.tiny_run import TINY, assert_same_state, train
 
 
-@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), pytest.param(3, 1, marks=pytest.mark.slow)])
 def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
     alone = train(small_shards, tmp_path / "alone", "train.steps=25")
     other = train(small_shards, tmp_path / "other", "train.steps=25", f"train.accumulation={accumulation}", ranks=ranks)
@@ -62,7 +62,7 @@ def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path):
     ("number", "ranks", "state", "code"),
     [
         (signal.SIGTERM, 0, "preempted", 75),
-        (signal.SIGUSR2, 0, "preempted", 75),
+        pytest.param(signal.SIGUSR2, 0, "preempted", 75, marks=pytest.mark.slow),
         (signal.SIGINT, 0, "interrupted", 130),
         pytest.param(signal.SIGUSR2, 2, "preempted", 75, marks=pytest.mark.slow),
     ],

@@ -67,7 +67,7 @@ def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
         "train": {
             *("steps", "accumulation", "log_every", "evaluate_every", "evaluation_batch", "log_windows"),
             *("checkpoint_every", "keep_checkpoints", "keep_every"),
-            *("on_nonfinite", "max_skipped", "max_minutes", "profile"),
+            *("on_nonfinite", "max_skipped", "max_minutes", "profile", "compile"),
         },
     }
     result = settings().result_settings()
