@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,18 +81,31 @@ class StopSignals:
 
 @contextmanager
 def told_of_suspension(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
-    """Calls two functions around a stop by SIGTSTP (Ctrl-Z; SLURM sends it ahead of a suspension)."""
+    """Calls two functions around a stop by SIGTSTP (Ctrl-Z; SLURM sends it ahead of a suspension).
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        before()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        after()
+    A thread does, woken by the interpreter's own handler: the main thread may be waiting for a peer that is stopped
+    already, where no Python handler is run.
+    """
+    heard, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
 
-    previous = signal.signal(signal.SIGTSTP, handler)
+    def stop_when_told() -> None:
+        while numbers := os.read(heard, 1):
+            if numbers[0] == signal.SIGTSTP:
+                before()
+                os.kill(os.getpid(), signal.SIGSTOP)
+                after()
+        os.close(heard)
+
+    previous = signal.signal(signal.SIGTSTP, lambda number, frame: None)
+    previous_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    threading.Thread(target=stop_when_told, name="suspension", daemon=True).start()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(previous_wakeup)
         signal.signal(signal.SIGTSTP, previous)
+        os.close(wakeup)
 
 
 def parse_time(text: str) -> float:
