@@ -65,6 +65,14 @@ def main(
             signals.stop_at(deadline - resources.stop_margin_seconds)
         open_run(plan, several=group.max_nodes > 1)
         sys.exit(launch(plan.folder, group, sys.argv[1:], signals, max_restarts=resources.max_restarts))
+    several = {"--nodes": nodes != "1", "--rendezvous": rendezvous, "--rendezvous-id": rendezvous_id}
+    if ranks is None and not is_rank and any(several.values()):
+        given = ", ".join(name for name, value in several.items() if value)
+        raise ConfigError(
+            f"{given} without --ranks",
+            expected="--ranks N: how many processes this machine adds to the launch",
+            do="add --ranks 1, or more",
+        )
     if ranks is not None and launcher() is None:
         raise ConfigError("--ranks starts torchrun itself", found="torchrun is running already", do="leave one out")
 

@@ -172,7 +172,7 @@ def fit(
             at_the_end.callback(writer.close)
         progress.doing("starting", training.state, at_once=True)
         if training.state.step >= settings.steps:
-            tracker.say(f"already at step {training.state.step}; train.steps={2 * settings.steps} would extend it")
+            tracker.say(f"already at step {training.state.step}; train.steps={2 * training.state.step} would extend it")
         training.warm_up(next(iter(batches(0, 1))))
         if training.state.unlogged is not None:
             report = evaluate(training.state.unlogged, is_last=training.state.step == settings.steps)

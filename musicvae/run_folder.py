@@ -207,7 +207,7 @@ class RunFolder:
                 f"no run in {self.path}",
                 expected="a folder that jobs.train made",
                 found="no such folder" if not self.path.exists() else "no config.yaml in it",
-                do="check --run, or train one: python -m jobs.train --preset demo --shards SHARDS --run RUN",
+                do="check the path, or train one: python -m jobs.train --preset demo --shards SHARDS --run RUN",
             )
         config = read_yaml(self.config)
         if missing := {"run_id", "settings", "identity", "shards"} - set(config):

@@ -48,6 +48,8 @@ def test_a_finished_run_that_is_started_again_stays_as_it_is(small_shards, tmp_p
     assert "already at step 3" in result.stdout
     assert "validation -ELBO" in result.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    result = ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=1"))
+    assert "train.steps=6 would extend it" in result.stdout
 
 
 def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path):

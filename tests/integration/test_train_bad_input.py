@@ -46,6 +46,12 @@ def test_fewer_windows_than_the_batch_names_both_and_a_batch_that_fits(small_sha
     assert not (tmp_path / "run").exists()
 
 
+def test_several_machines_need_a_number_of_ranks(small_shards, tmp_path):
+    said = refused("--shards", small_shards, "--run", tmp_path / "run", "--nodes", "2", *SMALL, code=2)
+    assert "--nodes without --ranks" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_shards_that_are_not_there(tmp_path):
     said = refused("--shards", tmp_path / "nowhere", "--run", tmp_path / "run", code=2)
     assert "no shards in" in said
