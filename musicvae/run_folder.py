@@ -17,6 +17,7 @@ lock              held by the launch that trains
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -161,10 +162,17 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds another run (the differing settings are named) or something else, or cannot
-                be made.
+                be made or written to.
         """
         if self.config.exists():
             self._check_same(identity)
+            if not os.access(self.path, os.W_OK):
+                raise ConfigError(
+                    f"cannot write to {self.path}",
+                    expected="a folder that this run can go on in",
+                    likely="a file system that is mounted read-only, or another user's run",
+                    do="make it writable, or copy the folder to where it can be written and name the copy as --run",
+                )
             return True
         if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
             raise ConfigError(

@@ -88,6 +88,14 @@ def test_absent_starts_and_same_resumes(tmp_path):
     assert run.shard_format() == (GridSpec(), DrumMap.load("roland"), "f" * 16)
 
 
+def test_a_run_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.open(identity(), {}, {})
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root, whom modes do not stop
+    with pytest.raises(ConfigError, match="cannot write to"):
+        run.open(identity(), {}, {})
+
+
 def test_another_run_is_refused_with_what_differs(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.open(identity(), {}, {})
