@@ -135,7 +135,7 @@ def first_failure(records: Sequence[RankRecord], errors: Sequence[RankError]) ->
         return _of_record(
             min(silent, key=lambda record: record.when),
             "killed",
-            "vanished without a word: killed (by the kernel's OOM killer, or by hand), crashed, or its machine is gone",
+            "vanished without a word (the kernel's OOM killer, kill -9 by hand, a crash, or its machine is gone)",
         )
     if errors:
         return _of_error(min(errors, key=lambda error: error.when))

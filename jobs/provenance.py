@@ -2,6 +2,7 @@
 
 import platform
 import secrets
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +23,7 @@ def provenance() -> dict[str, Any]:
     status = _git("status", "--porcelain")
     return {
         "tracking_id": secrets.token_hex(6),
-        "command": without_secrets(" ".join(sys.argv)),
+        "command": without_secrets(shlex.join(sys.argv)),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         "python": platform.python_version(),

@@ -108,6 +108,27 @@ def told_of_suspension(before: Callable[[], None], after: Callable[[], None]) ->
         os.close(wakeup)
 
 
+def check_ahead(deadline: float, margin: float) -> None:
+    """A command that would have to stop before it begins could never get anywhere, however often it is run again.
+
+    Args:
+        deadline: epoch seconds of `--stop-before`.
+        margin: seconds ahead of it at which saving begins.
+
+    Raises:
+        ConfigError: that time has passed.
+    """
+    left = deadline - margin - time.time()
+    if left <= 0:
+        raise ConfigError(
+            "--stop-before leaves no time to train",
+            expected=f"a time more than resources.stop_margin_seconds ({margin:g} s) ahead",
+            found=f"{datetime.fromtimestamp(deadline):%Y-%m-%dT%H:%M:%S}; less the margin, {-left:.0f} s ago",
+            likely="a time of an earlier job, or a job that is shorter than the margin",
+            do="give a later time, or a smaller resources.stop_margin_seconds",
+        )
+
+
 def parse_time(text: str) -> float:
     """Seconds since the epoch of `--stop-before`: a number, an ISO time (local unless it names a zone), or `slurm`.
 

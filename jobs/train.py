@@ -17,7 +17,7 @@ import typer
 from jobs.command_line import run_command, settings_text
 from jobs.launch import launched_by_torchrun, launcher
 from jobs.rank_life import rank_life
-from jobs.stop_signals import StopSignals, parse_time
+from jobs.stop_signals import StopSignals, check_ahead, parse_time
 from musicvae.errors import ConfigError
 
 
@@ -62,6 +62,7 @@ def main(
             ranks, nodes, rendezvous, rendezvous_id, lanes=plan.order.lanes, shutdown_seconds=resources.shutdown_seconds
         )
         if deadline is not None:
+            check_ahead(deadline, resources.stop_margin_seconds)
             signals.stop_at(deadline - resources.stop_margin_seconds)
         open_run(plan, several=group.max_nodes > 1)
         sys.exit(launch(plan.folder, group, sys.argv[1:], signals, max_restarts=resources.max_restarts))

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from jobs.command_line import run_command, settings_text
-from jobs.stop_signals import StopSignals, parse_time
+from jobs.stop_signals import StopSignals, check_ahead, parse_time
 
 
 def main(
@@ -58,6 +58,7 @@ def main(
     resources, minutes = plan.settings.resources, plan.settings.train.max_minutes
     size = size_of(workers, cpus=cpus_per_worker, device=resources.device, lanes=plan.order.lanes)
     if deadline is not None:
+        check_ahead(deadline, resources.stop_margin_seconds)
         signals.stop_at(deadline - resources.stop_margin_seconds)
     if minutes is not None:  # of the launch as a whole: every attempt counts its own anew
         signals.stop_at(time.time() + 60 * minutes)

@@ -81,12 +81,29 @@ def plan_for(settings: TrainConfig, shards: str, run: Path, init_from: Path | No
     order = data_order(settings, manifest)
     manifest.split("validation")
     folder = RunFolder(run)
+    if init_from:
+        check_began_from_weights(folder)
     # A run with a checkpoint has its own weights, whatever became of those that it once started from.
     initial = load_run(init_from) if init_from and not checkpoints(folder.checkpoints) else None
     if initial:
         check_fits(initial, settings, manifest)
     identity = run_identity(settings, manifest, initial, folder)
     return TrainPlan(settings, source, manifest, order, initial, folder, identity)
+
+
+def check_began_from_weights(folder: RunFolder) -> None:
+    """A run that has been trained from scratch cannot be started from weights any more.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if checkpoints(folder.checkpoints) and not folder.read_config()["identity"].get("init_from"):
+        raise ConfigError(
+            f"{folder.path} was begun without --init-from and has been trained since",
+            expected="a new run folder, or a run that was begun with --init-from",
+            found=f"{len(checkpoints(folder.checkpoints))} checkpoint(s) of a run from random weights",
+            do="name another --run, or leave out --init-from to go on with this one",
+        )
 
 
 def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardManifest) -> None:

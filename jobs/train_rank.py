@@ -4,7 +4,7 @@ from cluster.exit_codes import ExitCode
 from jobs.launch import attempt, join_world, launch_id, launched_by_torchrun, launcher, only_main_speaks
 from jobs.provenance import provenance
 from jobs.same_everywhere import check_same_everywhere
-from jobs.stop_signals import StopSignals
+from jobs.stop_signals import StopSignals, check_ahead
 from jobs.train_in_world import train_in_world
 from jobs.train_plan import TrainRequest, prepare
 from musicvae.checkpoint import checkpoints
@@ -21,6 +21,8 @@ def train_rank(request: TrainRequest, signals: StopSignals, pulse: Pulse, stop_b
         plan = prepare(request)
     resources = plan.settings.resources
     if stop_before is not None:
+        if not launched_by_torchrun():
+            check_ahead(stop_before, resources.stop_margin_seconds)
         signals.stop_at(stop_before - resources.stop_margin_seconds)
     pulse.watch(resources.hang_seconds)
     if launched_by_torchrun():

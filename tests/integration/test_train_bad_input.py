@@ -1,22 +1,22 @@
 """What `jobs.train` says to what cannot work: exit code, message, nothing left behind."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.commands import ok, run_job
+from tests.commands import CHECKOUT, ok, run_job, torchrun_command
 from tests.damage import damage_file, each_damage
 
 SMALL = ["data.lanes=8", "train.global_batch=8", "train.steps=1", "resources.threads=1", "--preset", "demo"]
 
 
-def refused(*arguments: object, code: int, ranks: int = 0) -> str:
+def refused(*arguments: object, code: int) -> str:
     """Runs `jobs.train`, which must end with a code and without a traceback; gives what it said."""
-    result = run_job("train", *arguments, ranks=ranks)
+    result = run_job("train", *arguments)
     assert result.returncode == code, result.stdout + result.stderr
-    if not ranks:  # torchrun adds its own summary
-        assert "Traceback" not in result.stderr
+    assert "Traceback" not in result.stderr
     assert result.stderr.count("error: ") >= 1
     return result.stderr
 
@@ -137,9 +137,21 @@ def test_a_gradient_that_is_not_finite_ends_with_4(small_shards, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_that_was_trained_from_scratch_cannot_be_begun_from_weights(small_shards, tmp_path):
+    for name in ("source", "run"):
+        ok(run_job("train", "--shards", small_shards, "--run", tmp_path / name, *SMALL))
+    arguments = ["--shards", small_shards, "--run", tmp_path / "run", *SMALL]
+    assert "was begun without --init-from" in refused(*arguments, "--init-from", tmp_path / "source", code=2)
+
+
+@pytest.mark.slow
 def test_under_torchrun_one_rank_speaks(small_shards, tmp_path):
-    said = refused("--shards", small_shards, "--run", tmp_path / "run", "train.global_bach=8", ranks=3, code=1)
-    assert said.count("unknown setting train.global_bach") == 1
+    command = torchrun_command(
+        "train", "--shards", small_shards, "--run", tmp_path / "run", "train.global_bach=8", ranks=3
+    )
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert result.returncode == 1, "torchrun's own"
+    assert result.stderr.count("unknown setting train.global_bach") == 1
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.stop_signals import HANDLED, StopSignals, parse_time
+from jobs.stop_signals import HANDLED, StopSignals, check_ahead, parse_time
 from musicvae.errors import ConfigError
 
 
@@ -67,3 +67,9 @@ def test_times(monkeypatch):
         parse_time("slurm")
     with pytest.raises(ConfigError, match="no time"):
         parse_time("tea time")
+
+
+def test_a_deadline_that_leaves_no_time_is_refused():
+    check_ahead(time.time() + 100, 60)
+    with pytest.raises(ConfigError, match=r"--stop-before leaves no time(.|\n)*less the margin, 10 s ago"):
+        check_ahead(time.time() + 50, 60)
