@@ -9,6 +9,7 @@ RUN absent: start. RUN present with the same settings and data: go on from its n
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,8 @@ def main(
         if deadline is not None:
             check_ahead(deadline, resources.stop_margin_seconds)
             signals.stop_at(deadline - resources.stop_margin_seconds)
+        if (minutes := plan.settings.train.max_minutes) is not None:  # a rank counts them from its own start only
+            signals.stop_at(time.time() + 60 * minutes)
         open_run(plan, several=group.max_nodes > 1)
         sys.exit(launch(plan.folder, group, sys.argv[1:], signals, max_restarts=resources.max_restarts))
     several = {"--nodes": nodes != "1", "--rendezvous": rendezvous, "--rendezvous-id": rendezvous_id}
