@@ -14,6 +14,7 @@ What was tried to make training faster, with figures, is in docs/training-speed.
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -35,7 +36,7 @@ from musicvae.train_step import new_optimizer
 from tests.benchmarks.training_runs import RunFigures, train_and_measure, write_synthetic_shards
 from tests.shard_fixtures import DRUM_MAP, GRID
 
-STEPS = {"demo": 200, "small": 50, "paper": 10}
+STEPS = {"demo": 200, "small": 50, "paper": 6}
 OVERRIDES = {"demo": (), "small": (), "paper": ("train.global_batch=16", "train.evaluation_batch=16")}
 MAGENTA = 97 / 139
 """Windows/s per GFLOP/s of float32 peak: Magenta's float32, batch 512, on a machine of 139 GFLOP/s."""
@@ -91,7 +92,10 @@ def main() -> None:
                 peaks.measure()
                 steps = max(5, STEPS[preset] // (10 if arguments.quick else 1))
                 overrides = [*OVERRIDES[preset], f"train.precision={precision}"]
-                figures[configuration].append(train_and_measure(shards, preset, overrides, steps=steps, ranks=ranks))
+                found = train_and_measure(shards, preset, overrides, steps=steps, ranks=ranks)
+                figures[configuration].append(found)
+                rate = f"{found.windows_per_second:.1f} windows/s"
+                print(f"{preset}, {precision}, {ranks} rank(s): {rate}", file=sys.stderr, flush=True)
         _print_peaks(peaks, loads)
         _print_runs(figures, peaks)
         _print_checkpoints(arguments.preset, Path(folder))
