@@ -26,6 +26,9 @@ from musicvae.train_step import (
 )
 from musicvae.world import World
 
+RESERVED_BYTES = 64 * 2**20
+"""For all that is no training step: threads, evaluations, logs."""
+
 
 @dataclass(slots=True, eq=False)
 class Training:
@@ -127,13 +130,16 @@ class Training:
         """What a step with so many windows at once needs, on this rank alone; it changes nothing.
 
         Two pieces, for the gradients of the first are there while the second is computed, beside the optimizer's
-        moments; and two rounds, for memory that is in use and free by turns does not close up.
+        moments and, on the host, the copy that a checkpoint is written from; and two rounds, for memory that is in use
+        and free by turns does not close up.
         """
+        copies = 2 if self.world.device.type == "cuda" else 5
+        beside = [torch.empty_like(weight) for weight in self.alone.parameters() for _ in range(copies)]
+        beside.append(torch.empty(RESERVED_BYTES, dtype=torch.uint8, device=self.world.device))
         pieces = [batch.first(windows).to(self.world.device)] * 2
-        moments = [torch.empty_like(weight) for weight in self.alone.parameters() for _ in ("mean", "square")]
         for _ in range(2):
             self._backward(self.alone, pieces)
-        del moments
+        del beside
 
     def _backward(self, objective: nn.Module, pieces: list[Batch]) -> None:
         accumulate_gradients(
