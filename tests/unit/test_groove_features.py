@@ -1,0 +1,105 @@
+"""Features of grooves made by hand."""
+
+import numpy as np
+import pytest
+
+from musicvae.grid import GridSpec
+from musicvae.groove_features import (
+    class_density,
+    hits_per_bar,
+    metrical_weights,
+    onset_position,
+    onsets_in_bar,
+    polyphony,
+    self_similarity,
+    syncopation,
+)
+
+GRID = GridSpec(bars=2)
+KICK, SNARE, HAT = range(3)
+
+
+def groove(*strokes: tuple[int, int]) -> np.ndarray:
+    """One window of two bars with three drums, struck at (step, drum)."""
+    hits = np.zeros((1, GRID.num_steps, 3), dtype=bool)
+    for step, drum in strokes:
+        hits[0, step, drum] = True
+    return hits
+
+
+ROCK = groove(
+    *[(step, KICK) for step in (0, 8, 16, 24)],
+    *[(step, SNARE) for step in (4, 12, 20, 28)],
+    *[(step, HAT) for step in range(0, 32, 2)],
+)
+SILENCE = groove()
+
+
+def test_weights_of_four_four_are_those_of_longuet_higgins_and_lee() -> None:
+    assert metrical_weights(GRID).tolist() == [0, -4, -3, -4, -2, -4, -3, -4, -1, -4, -3, -4, -2, -4, -3, -4]
+
+
+def test_weights_of_a_triple_metre_divide_the_bar_in_three() -> None:
+    grid = GridSpec(bars=1, beats_per_bar=3, steps_per_beat=2)
+    assert metrical_weights(grid).tolist() == [0, -2, -1, -2, -1, -2]
+
+
+def test_density() -> None:
+    assert hits_per_bar(ROCK, GRID).tolist() == [12]
+    assert class_density(ROCK, GRID).tolist() == [[2, 2, 8]]
+
+
+@pytest.mark.parametrize(
+    ("strokes", "per_window"),
+    [
+        ([], 0),
+        ([(0, KICK), (16, KICK)], 0),  # downbeats: nothing is heavier
+        ([(14, KICK)], 3),  # the last eighth of bar 1 (-3), with the next downbeat (0) silent
+        ([(14, KICK), (16, KICK)], 0),  # the downbeat is struck, the silence between them is lighter
+        ([(14, KICK), (16, SNARE)], 3),  # by another voice
+        ([(3, HAT)], 4),  # a sixteenth; the heaviest silence is the next downbeat
+        ([(3, HAT), (5, HAT), (16, HAT)], 2 + 3),  # beat 2 (-2) after -4; then beat 3 (-1) after -4
+        ([(28, SNARE)], 0),  # beat 4 of the last bar: what follows it in the window is lighter
+    ],
+)
+def test_syncopation_by_hand(strokes: list[tuple[int, int]], per_window: float) -> None:
+    assert syncopation(groove(*strokes), GRID).tolist() == [per_window / GRID.bars]
+
+
+def test_syncopation_of_a_backbeat() -> None:
+    """Kick and hats: none. The snare on 2 (-2) leaves 3 (-1) silent: 1. On 4 it leaves the next downbeat (0): 2."""
+    assert syncopation(ROCK, GRID).tolist() == [(1 + 2 + 1 + 0) / 2]
+
+
+def test_polyphony_counts_struck_steps_alone() -> None:
+    assert polyphony(ROCK).tolist() == [24 / 16]
+    assert polyphony(groove((3, KICK), (3, SNARE), (3, HAT), (9, HAT))).tolist() == [2]
+
+
+def test_self_similarity() -> None:
+    assert self_similarity(ROCK, GRID).tolist() == [1]
+    assert self_similarity(groove((0, KICK), (17, KICK)), GRID).tolist() == [0]
+    one_of_three = groove((0, KICK), (4, SNARE), (16, KICK), (20, HAT))
+    assert self_similarity(one_of_three, GRID).tolist() == [1 / 3]
+    assert self_similarity(groove((0, KICK)), GRID).tolist() == [0]
+    one_bar = GridSpec(bars=1)
+    assert self_similarity(ROCK[:, :16], one_bar).tolist() == [0]
+
+
+def test_onset_position() -> None:
+    assert onset_position(groove((2, KICK), (16 + 4, SNARE), (16 + 4, HAT)), GRID).tolist() == [10 / 3]
+    assert onsets_in_bar(ROCK, GRID).tolist() == [[4, 0, 2, 0, 4, 0, 2, 0, 4, 0, 2, 0, 4, 0, 2, 0]]
+
+
+def test_silence_has_a_value_in_every_feature() -> None:
+    assert hits_per_bar(SILENCE, GRID) == syncopation(SILENCE, GRID) == polyphony(SILENCE) == 0
+    assert onset_position(SILENCE, GRID) == 0
+    assert self_similarity(SILENCE, GRID) == 1
+
+
+def test_windows_do_not_touch_each_other() -> None:
+    rng = np.random.default_rng(0)
+    hits = rng.random((6, GRID.num_steps, 3)) < 0.2
+    for feature in (hits_per_bar, syncopation, self_similarity, onset_position):
+        alone = np.concatenate([feature(hits[i : i + 1], GRID) for i in range(6)])
+        np.testing.assert_array_equal(feature(hits, GRID), alone)
