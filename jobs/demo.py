@@ -41,7 +41,7 @@ def main(
     training = ["--preset", "demo", "--shards", shards, "--run", trained, "tracking.wandb=offline"]
     step(python_module("jobs.train", "--ranks", RANKS, *training))
     evaluation = ["--run", trained, "--shards", shards, "--split", "validation", "--json", out / "evaluation.json"]
-    step(python_module("jobs.evaluate", *evaluation))
+    step(python_module("jobs.evaluate", *evaluation, "--quick"))
     step(python_module("jobs.sample", "--run", trained, "--count", GROOVES, "--out", grooves))
     minutes = (time.monotonic() - started) / 60
     console.print(f"\ndone in {minutes:.1f} minutes: {GROOVES} grooves as MIDI files in {grooves.resolve()}")

@@ -1,98 +1,156 @@
-"""A run beside the baselines on held-out windows: python -m jobs.evaluate --run runs/demo --shards shards/demo"""
+"""Models beside the baselines on held-out windows: python -m jobs.evaluate --run runs/demo --shards shards/demo"""
 
 from pathlib import Path
 
 import torch
 import typer
 
+from jobs.candidates import Candidate, candidates, check_same_format, trained_baselines
 from jobs.command_line import console, run_command
-from jobs.evaluation_output import LEGEND, Evaluated, as_json, by_drum, summary, verdict
+from jobs.evaluated import FULL, QUICK, Evaluated, Setting, differences, evaluate_counted, evaluate_trained
+from jobs.evaluation_json import as_json
+from jobs.evaluation_output import (
+    LEGEND,
+    bar_table,
+    difference_table,
+    drum_table,
+    likelihood_table,
+    nearness_table,
+    overlap_tables,
+    score_table,
+    verdict_line,
+)
 from musicvae.baselines import all_baselines
-from musicvae.drum_map import DrumMap
+from musicvae.bootstrap import Resamples
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
-from musicvae.evaluation import EVALUATION_BLOCKS, EvaluationReport, evaluate_split
 from musicvae.manifest import ShardManifest
-from musicvae.shard_source import ShardSource, open_shards
-from musicvae.shards import read_tokens
-from musicvae.trained import TrainedModel, load_run
-from musicvae.window_store import WindowStore
+from musicvae.predictions import EvaluatedWindows
+from musicvae.sample_figures import SampleComparison, SampleFigures
+from musicvae.shard_source import open_shards
+from musicvae.shards import SplitTokens, read_tokens
 
 
 def main(
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards: a folder, or any URL that fsspec reads."),
-    run: Path | None = typer.Option(None, help="A trained run; without one, the baselines alone."),
+    run: list[Path] = typer.Option([], help="A trained run, or an export; may be repeated. (the baselines alone)"),
     split: str = typer.Option("validation", help="train, validation or test."),
     json: Path | None = typer.Option(None, metavar="FILE", help="Write all figures to this file."),
-    seed: int = typer.Option(0, min=0, max=2**64 - 1, help="Of the noise that z is drawn with."),
+    quick: bool = typer.Option(False, "--quick", help="Some windows, few draws: figures to look at, not to quote."),
+    seed: int = typer.Option(0, min=0, max=2**64 - 1, help="Of the noise that z is drawn with, and of all samples."),
     batch: int = typer.Option(256, min=1, help="Windows at once; changes no figure."),
-    baselines: bool = typer.Option(True, "--baselines/--no-baselines", help="Count the training windows for them."),
+    baselines: bool = typer.Option(True, "--baselines/--no-baselines", help="Evaluate them too."),
     cache_dir: Path | None = typer.Option(None, help="Folder for copies of remote shards, as data.cache_dir."),
 ) -> None:
-    """Measure a model on windows that it was not trained on, beside what it must beat."""
-    if run is None and not baselines:
+    """Measure models on windows that they were not trained on, beside what they must beat."""
+    if not run and not baselines:
         raise ConfigError("there is nothing to evaluate", expected="--run RUN, baselines, or both", do="add --run RUN")
     if json is not None and (json.is_dir() or not json.resolve().parent.is_dir()):
         raise ConfigError(f"cannot write {json}", expected="a file in a folder that exists", do="name another file")
     source = open_shards(shards, cache_dir=cache_dir)
     manifest = source.manifest()
-    windows = manifest.split(split).windows
+    manifest.split(split)
+    trained = trained_baselines() if baselines else []
+    trained += candidates(run, [candidate.name for candidate in trained])
+    for candidate in trained:
+        check_same_format(candidate, source, manifest)
+        _note_other_shards(candidate, manifest)
+    train, whole = read_tokens(source, manifest, "train"), read_tokens(source, manifest, split)
+    setting = setting_for(manifest, train, whole, quick=quick, seed=seed)
 
-    evaluated = None
-    if run is not None:
-        trained = load_run(run)
-        check_same_format(run, trained, source, manifest)
-        if trained.fingerprint != manifest.fingerprint:
-            console.print(
-                f"note: {run} was trained on shards {trained.fingerprint}, these are {manifest.fingerprint}: "
-                f"its training windows may be among them",
-                soft_wrap=True,
-            )
+    evaluated: list[Evaluated] = []
+    with console.status("") as status:
+        if baselines:
+            status.update("counted baselines")
+            reference = setting.windows.split
+            counted = all_baselines(train, reference, manifest.grid, manifest.drum_map.num_drums, setting.uniforms())
+            evaluated += [evaluate_counted(baseline, setting) for baseline in counted]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        store = WindowStore(source, manifest, split, cached_blocks=EVALUATION_BLOCKS)
-        sums = evaluate_split(trained.model.to(device), store, seed=seed, batch=batch, device=device)
-        evaluated = Evaluated(run, trained.step, trained.fingerprint, EvaluationReport.from_sums(sums))
+        for candidate in trained:
 
-    reports = []
-    if baselines:
-        train, reference = read_tokens(source, manifest, "train"), read_tokens(source, manifest, split)
-        reports = all_baselines(train, reference, manifest.grid, manifest.drum_map.num_drums)
+            def beat(done: int, name: str = candidate.name) -> None:
+                status.update(f"{name}: {done:,} of {len(setting.windows):,} windows")
 
-    console.print(summary(evaluated, reports, title=f"{windows:,} windows of {source}, {split}"))
+            evaluated.append(evaluate_trained(candidate, setting, batch=batch, device=device, beat=beat))
+        status.update("training windows")
+        data = [setting.comparison.resample_of_train(), setting.comparison.reference_itself(split)]
+    report(evaluated, data, setting, source=str(source), split=split, whole=len(whole.tokens), quick=quick, json=json)
+
+
+def setting_for(manifest: ShardManifest, train: SplitTokens, whole: SplitTokens, *, quick: bool, seed: int) -> Setting:
+    """What all predictors are evaluated on."""
+    protocol = QUICK if quick else FULL
+    samples = min(len(whole.tokens), protocol.samples or len(whole.tokens))
+    comparison = SampleComparison(
+        train, whole, manifest.grid, manifest.drum_map, size=samples, replicates=protocol.replicates, seed=seed
+    )
+    return Setting(manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed)
+
+
+def report(
+    evaluated: list[Evaluated],
+    data: list[SampleFigures],
+    setting: Setting,
+    *,
+    source: str,
+    split: str,
+    whole: int,
+    quick: bool,
+    json: Path | None,
+) -> None:
+    """Prints the tables, and writes all figures."""
+    windows, protocol = len(setting.windows), setting.protocol
+    performances = int(setting.windows.split.performance.max(initial=-1)) + 1
+    resamples = Resamples(performances, replicates=protocol.replicates, seed=setting.seed)
+    baselines = [one for one in evaluated if one.is_baseline]
+    models = [one for one in evaluated if not one.is_baseline]
+    against = {
+        model.name: {baseline.name: differences(model, baseline, setting, resamples) for baseline in baselines}
+        for model in models
+    }
+    of = f"QUICK, not to be quoted: {windows:,} of {whole:,}" if quick else f"{windows:,}"
+    title = f"{of} windows of {performances} performances of {source}, {split}"
+    sets = [*data, *(one.samples for one in evaluated if one.samples)]
+    drum_map, grid = setting.drum_map, setting.grid
+    tables = [
+        likelihood_table(evaluated, resamples, title=f"{title}: nats per window, bound of {protocol.draws} draws"),
+        score_table(evaluated, resamples, title="token accuracy and hit F1, beside the nats that z costs"),
+        *(bar_table(evaluated, way, grid) for way in ("free_running", "teacher_forced")),
+        *(drum_table(evaluated, way, drum_map) for way in ("free_running", "teacher_forced")),
+        *overlap_tables(sets, drum_map, title=f"OA of {setting.samples:,} prior samples with the split"),
+        nearness_table(sets),
+        *(difference_table(model, against[model.name]) for model in models if baselines),
+    ]
+    for table in tables:
+        console.print(table)
     console.print(LEGEND, soft_wrap=True)
-    console.print(by_drum(evaluated, reports, manifest.drum_map))
-    if evaluated and reports:
-        console.print(verdict(evaluated, reports), soft_wrap=True)
+    for model in models if baselines else []:
+        console.print(verdict_line(model, against[model.name]), soft_wrap=True)
     if json is not None:
-        about = {"shards": manifest.fingerprint, "split": split, "windows": windows, "seed": seed}
-        write_json(json, about | as_json(evaluated, reports, manifest.drum_map))
+        about = {
+            "shards": setting.manifest.fingerprint,
+            "split": split,
+            "windows": windows,
+            "windows_of_split": whole,
+            "performances": performances,
+            "quick": quick,
+            "seed": setting.seed,
+            "draws": protocol.draws,
+            "replicates": protocol.replicates,
+            "samples": setting.samples,
+        }
+        write_json(json, about | as_json(evaluated, data, against, resamples))
         console.print(f"all figures: {json}", soft_wrap=True)
 
 
-def check_same_format(run: Path, trained: TrainedModel, shards: ShardSource, manifest: ShardManifest) -> None:
-    """A token means another thing under another grid or drum map.
-
-    Raises:
-        ConfigError: the run and the shards differ in them.
-    """
-    if trained.grid != manifest.grid:
-        what, of_run, of_shards = "grid", str(trained.grid), str(manifest.grid)
-    elif list(trained.drum_map.pitches.items()) != list(manifest.drum_map.pitches.items()):
-        what, of_run, of_shards = "drum map", _described(trained.drum_map), _described(manifest.drum_map)
-    else:
-        return
-    raise ConfigError(
-        f"the run and the shards differ in their {what}",
-        expected=f"{of_run}, which {run} was trained with",
-        found=f"{of_shards} in {shards}",
-        likely="shards built with other settings than those trained on",
-        do="name the shards that the run was trained on, or build some with its settings",
-    )
-
-
-def _described(drum_map: DrumMap) -> str:
-    pitches = ", ".join(f"{drum} {'/'.join(map(str, pitches))}" for drum, pitches in drum_map.pitches.items())
-    return f"{drum_map.name} ({pitches})"
+def _note_other_shards(candidate: Candidate, manifest: ShardManifest) -> None:
+    trained_on = candidate.trained.fingerprint
+    if trained_on != manifest.fingerprint:
+        console.print(
+            f"note: {candidate.path} was trained on shards {trained_on}, these are {manifest.fingerprint}: "
+            f"its training windows may be among them",
+            soft_wrap=True,
+        )
 
 
 if __name__ == "__main__":

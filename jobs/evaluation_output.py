@@ -1,141 +1,208 @@
-"""What jobs.evaluate shows and writes: the run and the baselines side by side, each figure under its definition."""
+"""What jobs.evaluate shows: all predictors side by side, each figure under its definition."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from musicvae.baselines import BaselineReport
+from jobs.evaluated import Evaluated
+from musicvae.bootstrap import Difference, Interval, RatioOfSums, Resamples
 from musicvae.drum_map import DrumMap
-from musicvae.evaluation import EvaluationReport
-from musicvae.scores import MatchCounts
+from musicvae.grid import GridSpec
+from musicvae.prediction_figures import bar_names
+from musicvae.sample_figures import NEAR_CELLS, SampleFigures
 
 LEGEND = """\
-nats     per window, lower is better: -ELBO = reconstruction + KL of a model, with
-         one draw of z; -log p of a baseline
+nats     per window, lower is better: -ELBO = reconstruction + KL from one draw of z; bound: from many draws
+         (Burda et al. 2016), closer to -log p; a predictor without a latent gives -log p itself
+KL       what z costs: accuracy from mu says nothing without it; mutual info.: of window and z, at most log(windows)
 forced   each step predicted after the reference before it
-free     each step after the predictor's own; a model decodes from mu
-copying the bar is scored on all bars but the first"""
-MUST_BEAT = ("silence", "most frequent")
+free     each step after the predictor's own; a model decodes from mu; copying the bar has no free score
+         and is scored on all bars but the first
+OA       overlapping area of a feature's distribution with that of the split; below it, how far from train's own
+numbers below a figure are its 95% interval, bootstrapped over performances"""
+LOWER_IS_BETTER = ("negative_elbo", "importance_bound")
+COMPARED = {
+    "negative_elbo": "-ELBO",
+    "importance_bound": "bound",
+    "teacher_forced.token_accuracy": "token acc.\nforced",
+    "free_running.token_accuracy": "\nfree",
+    "teacher_forced.hit_f1": "hit F1\nforced",
+    "free_running.hit_f1": "\nfree",
+}
+"""Figures that models and baselines are compared by."""
+WAYS = {"teacher_forced": "teacher-forced", "free_running": "free-running from mu"}
+
+Rows = Sequence[Evaluated]
+"""Baselines, weakest first, then models."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """A run, the step of its weights, the shards that it was trained on, and what it is worth."""
-
-    run: Path
-    step: int
-    trained_on: str
-    report: EvaluationReport
-
-
-def summary(evaluated: Evaluated | None, baselines: Sequence[BaselineReport], *, title: str) -> Table:
-    """One row for each baseline, weakest first, and the run."""
-    table = _table(title, gap=0)
-    for heading in ("nats", "recon-\nstruction", "KL\nnats", "KL\nbits", "active\nunits"):
+def likelihood_table(rows: Rows, resamples: Resamples, *, title: str) -> Table:
+    """Nats per window, what z costs and what it tells."""
+    table = _table(title)
+    for heading in ("-ELBO", "bound", "recon-\nstruction", "KL", "mutual\ninfo.", "active\nunits"):
         table.add_column(heading, justify="right")
-    for heading in ("token\nforced", "acc.\nfree", "hit F1\nforced", "\nfree"):
-        table.add_column(heading, justify="right")
-    for baseline in baselines:
-        table.add_row(baseline.name, _nats(baseline.nats), *[""] * 4, *_scores(baseline))
-    if evaluated:
-        report = evaluated.report
-        table.add_section()
-        table.add_row(
-            evaluated.run.name,
-            *map(_nats, (report.negative_elbo, report.reconstruction, report.kl, report.kl_bits)),
-            str(report.active_units),
-            *_scores(report),
-            style="bold",
-        )
+    names = ("negative_elbo", "importance_bound", "reconstruction", "kl", "mutual_information")
+    for one in _each(table, rows):
+        if nats := one.predictions.likelihoods:
+            cells = [_with_interval(one.figures[name], resamples, _nats) for name in names]
+            cells[2:] = cells[2:] if nats.latent else ["", "0.0", ""]
+            table.add_row(one.name, *cells, f"{nats.active_units}/{nats.latent}" if nats.latent else "")
     return table
 
 
-def by_drum(evaluated: Evaluated | None, baselines: Sequence[BaselineReport], drum_map: DrumMap) -> Table:
-    """Hit F1 of every drum: forced, and free where it differs."""
-    table = _table("hit F1 by drum", gap=1)
-    columns: list[tuple[str, MatchCounts]] = []
-    for baseline in baselines:
-        if baseline.teacher_forced is not baseline.free_running:
-            columns.append((f"{baseline.name}\nforced", baseline.teacher_forced))
-        elif baseline.free_running.hit_f1:
-            columns.append((f"{baseline.name}\nfree", baseline.free_running))
-    if evaluated:
-        columns.append((f"{evaluated.run.name}\nforced", evaluated.report.teacher_forced))
-        columns.append((f"{evaluated.run.name}\nfree", evaluated.report.free_running))
-    for heading, _ in columns:
-        table.add_column(heading.replace(" ", "\n"), justify="right")
-    for drum, name in enumerate(drum_map.classes):
-        table.add_row(name.replace("_", " "), *(_share(counts.hit_f1_by_drum[drum]) for _, counts in columns))
+def score_table(rows: Rows, resamples: Resamples, *, title: str) -> Table:
+    """Accuracy and F1 beside the KL that they cost."""
+    table = _table(title)
+    names = [name for name in COMPARED if "." in name]
+    for heading in ("KL", *(COMPARED[name] for name in names)):
+        table.add_column(heading, justify="right")
+    for one in _each(table, rows):
+        cells = [_with_interval(one.figures[name], resamples, _share) if name in one.figures else "" for name in names]
+        table.add_row(one.name, _kl(one), *cells)
     return table
 
 
-def verdict(evaluated: Evaluated, baselines: Sequence[BaselineReport]) -> str:
-    """Whether the run beats the two baselines that know nothing of the window; and whom it does not beat in nats."""
-    mine = evaluated.report.free_running.token_accuracy
-    rivals = [(b.name, b.free_running.token_accuracy) for b in baselines if b.name in MUST_BEAT]
-    beaten = " and ".join(f"{name} ({_share(theirs)})" for name, theirs in rivals if mine > theirs)
-    unbeaten = " or ".join(f"{name} ({_share(theirs)})" for name, theirs in rivals if not mine > theirs)
-    parts = [f"beats {beaten}"] * bool(beaten) + [f"does not beat {unbeaten}"] * bool(unbeaten)
-    nats = evaluated.report.negative_elbo
-    ahead = ", ".join(f"{b.name} ({_nats(b.nats)})" for b in baselines if b.nats < nats)
-    return f"free-running token accuracy {_share(mine)}: the run {', but '.join(parts)}" + (
-        f"\nnats per window {_nats(nats)}: {ahead} predicts the reference better" if ahead else ""
-    )
+def bar_table(rows: Rows, way: str, grid: GridSpec) -> Table:
+    """Token accuracy and hit F1 of each bar."""
+    table = _table(f"by bar, {WAYS[way]}: token accuracy, hit F1")
+    bars = bar_names(grid)
+    names = [f"{way}.{score}.{bar}" for score in ("token_accuracy", "hit_f1") for bar in bars]
+    for heading in ("KL", *(f"{score}\n{bar + 1}" for score in ("acc.", "F1") for bar in range(grid.bars))):
+        table.add_column(heading, justify="right")
+    return _filled(table, rows, names)
 
 
-def as_json(evaluated: Evaluated | None, baselines: Sequence[BaselineReport], drum_map: DrumMap) -> dict[str, Any]:
-    """All figures in full precision; null where a figure is not defined."""
-    values: dict[str, Any] = {
-        "baselines": {
-            b.name: {
-                "nats_per_window": _defined(b.nats),
-                "teacher_forced": _match_values(b.teacher_forced, drum_map),
-                "free_running": _match_values(b.free_running, drum_map),
-            }
-            for b in baselines
-        }
+def drum_table(rows: Rows, way: str, drum_map: DrumMap) -> Table:
+    """Hit F1 of each drum."""
+    table = _table(f"hit F1 by drum, {WAYS[way]}")
+    for heading in ("KL", *(drum.replace("_", "\n") for drum in drum_map.classes)):
+        table.add_column(heading, justify="right")
+    return _filled(table, rows, [f"{way}.hit_f1.{drum}" for drum in drum_map.classes])
+
+
+def overlap_tables(sets: Sequence[SampleFigures], drum_map: DrumMap, *, title: str) -> list[Table]:
+    """OA of each feature, the densities of the drum classes in a table of their own."""
+    densities = {f"{drum} density": drum.replace("_", "\n") for drum in drum_map.classes}
+    compared = [one for one in sets if one.overlap]
+    others = {
+        name: name.replace(" ", "\n").replace("-", "-\n") for name in compared[0].overlap if name not in densities
     }
-    if evaluated:
-        report = evaluated.report
-        values["run"] = {
-            "path": str(evaluated.run),
-            "step": evaluated.step,
-            "trained_on": evaluated.trained_on,
-            "negative_elbo": report.negative_elbo,
-            "reconstruction": report.reconstruction,
-            "kl_nats": report.kl,
-            "kl_bits": report.kl_bits,
-            "active_units": report.active_units,
-            "teacher_forced": _match_values(report.teacher_forced, drum_map),
-            "free_running": _match_values(report.free_running, drum_map),
-        }
-    return values
+    tables = []
+    for heading, features in ((title, others), ("the same of each drum's density", densities)):
+        table = _table(heading)
+        for column in (*features.values(), *(["mean\nof all"] if features is others else [])):
+            table.add_column(column, justify="right")
+        for one in compared:
+            mean = [_share(one.mean_overlap)] if features is others else []
+            table.add_row(one.name, *(_overlap_cell(one, feature) for feature in features), *mean)
+        tables.append(table)
+    return tables
 
 
-def _table(title: str, *, gap: int) -> Table:
+def nearness_table(sets: Sequence[SampleFigures]) -> Table:
+    """Whether a set remembers train, repeats itself or is silent."""
+    table = _table("distance to the nearest training window (train: of another performance)")
+    for heading in (
+        "windows",
+        "cells,\nmedian",
+        "memorised\n0 cells",
+        f"near\n<= {NEAR_CELLS} cells",
+        "duplicates",
+        "empty",
+    ):
+        table.add_column(heading, justify="right")
+    for one in sets:
+        shares = [_percent(share) for share in (one.memorised, one.near, one.duplicates, one.empty)]
+        table.add_row(one.name, f"{one.windows:,}", f"{one.median_distance:.0f}", *shares)
+    return table
+
+
+def difference_table(model: Evaluated, against: Mapping[str, Mapping[str, Difference]]) -> Table:
+    """The model less each baseline, with the interval and what it says."""
+    table = _table(
+        f"{model.name} less each baseline, on the same windows; better or worse where the interval excludes 0"
+    )
+    for heading in COMPARED.values():
+        table.add_column(heading, justify="right")
+    for baseline, found in against.items():
+        table.add_row(baseline, *(_verdict_cell(name, found[name]) if name in found else "" for name in COMPARED))
+    return table
+
+
+def verdict(name: str, difference: Difference) -> str:
+    """`better`, `worse`, or `open` where the interval holds 0 or there is none."""
+    if not difference.interval.excludes_zero:
+        return "open"
+    return "better" if (difference.value < 0) == (name in LOWER_IS_BETTER) else "worse"
+
+
+def verdict_line(model: Evaluated, against: Mapping[str, Mapping[str, Difference]]) -> str:
+    """Which baselines the model beats: at decoding free-running from mu, and as a density."""
+    lines = []
+    for figure, what in (("free_running.token_accuracy", "free-running token accuracy"), ("negative_elbo", "-ELBO")):
+        value = model.figures[figure].value
+        shown = f"{_share(value)} at a KL of {_kl(model)}" if figure != "negative_elbo" else _nats(value)
+        found = [(name, verdict(figure, of[figure])) for name, of in against.items() if figure in of]
+        beaten = ", ".join(name for name, said in found if said == "better")
+        parts = [f"beats {beaten}"] * bool(beaten)
+        parts += [f"does not beat {name} ({said})" for name, said in found if said != "better"]
+        lines.append(f"{what} {shown}: {model.name} {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _verdict_cell(name: str, difference: Difference) -> str:
+    show = _nats if name in LOWER_IS_BETTER else _share
+    said = verdict(name, difference)
+    style = {"better": "green", "worse": "red", "open": "yellow"}[said]
+    return f"{show(difference.value)}\n{_range(difference.interval, show)}\n[{style}]{said}[/]"
+
+
+def _overlap_cell(one: SampleFigures, feature: str) -> str:
+    """OA; below it how far from train's, coloured where its interval excludes 0."""
+    if feature not in one.behind_train:
+        return _share(one.overlap[feature])
+    behind = one.behind_train[feature]
+    sign = "+" if behind.value > 0 else ""
+    style = "default" if not behind.interval.excludes_zero else "red" if behind.value < 0 else "green"
+    return f"{_share(one.overlap[feature])}\n[{style}]{sign}{_share(behind.value)}[/]"
+
+
+def _filled(table: Table, rows: Rows, names: Sequence[str]) -> Table:
+    for one in _each(table, rows):
+        if any(name in one.figures for name in names):
+            values = [one.figures[name].value if name in one.figures else math.nan for name in names]
+            table.add_row(one.name, _kl(one), *map(_share, values))
+    return table
+
+
+def _each(table: Table, rows: Rows) -> Iterator[Evaluated]:
+    """The rows, with a gap between baselines and models as the table is filled."""
+    for before, one in zip([None, *rows], rows, strict=False):
+        if before is not None and before.is_baseline and not one.is_baseline:
+            table.add_section()
+        yield one
+
+
+def _table(title: str) -> Table:
     """Narrow enough for the 80 columns that a log file gets."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, gap), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column()
     return table
 
 
-def _match_values(counts: MatchCounts, drum_map: DrumMap) -> dict[str, Any]:
-    by_class = zip(drum_map.classes, counts.hit_f1_by_drum, strict=True)
-    return {
-        "token_accuracy": _defined(counts.token_accuracy),
-        "hit_f1": _defined(counts.hit_f1),
-        "hit_f1_by_drum": {drum: _defined(float(value)) for drum, value in by_class},
-    }
+def _kl(one: Evaluated) -> str:
+    return _nats(one.figures["kl"].value) if "kl" in one.figures else "0.0"
 
 
-def _scores(report: BaselineReport | EvaluationReport) -> list[str]:
-    forced, free = report.teacher_forced, report.free_running
-    return [_share(value) for value in (forced.token_accuracy, free.token_accuracy, forced.hit_f1, free.hit_f1)]
+def _with_interval(figure: RatioOfSums, resamples: Resamples, show: Callable[[float], str]) -> str:
+    return f"{show(figure.value)}\n{_range(resamples.interval(figure), show)}"
+
+
+def _range(interval: Interval, show: Callable[[float], str]) -> str:
+    """`1.2 3.4`: a minus sign would be taken for a dash."""
+    return "" if math.isnan(interval.low) else f"[dim]{show(interval.low)} {show(interval.high)}[/]"
 
 
 def _nats(value: float) -> str:
@@ -144,8 +211,8 @@ def _nats(value: float) -> str:
 
 def _share(value: float) -> str:
     """.604 rather than 0.604, as the field prints shares."""
-    return "" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
+    return "" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
 
 
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"

@@ -1,10 +1,10 @@
 """What a model must beat: predictors that count the training windows, scored on the same windows as the model.
 
 Conventions:
-    Scores are those of `musicvae.scores`, nats are -log p summed over the steps of a window, then averaged.
-    *Teacher-forced*: step t is predicted from the reference before it (next-token accuracy). *Free-running*: from the
-    predictor's own choices, so that a predictor without a latent code always writes the same window. A baseline that
-    gives no probabilities has NaN nats, one that cannot run without a reference has no free-running scores.
+    Nats are -log p summed over the steps of a window. *Teacher-forced*: step t is predicted from the reference before
+    it (next-token accuracy). *Free-running*: from the predictor's own choices, so that a predictor without a latent
+    code always writes the same window. A baseline that gives no probabilities has neither nats nor samples, one that
+    cannot run without a reference no free-running scores.
 
 Baselines:
     `silence`: no hit at any step.
@@ -14,15 +14,14 @@ Baselines:
     `back_off`: the next token from up to three tokens before it and those one and two bars ago.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int16
+from jaxtyping import Float64, Int16
 
 from musicvae.context_model import POSITION, ContextModel
 from musicvae.grid import GridSpec
-from musicvae.scores import MatchCounts
+from musicvae.predictions import Guesses, Likelihoods, Predictions
 from musicvae.shards import SplitTokens
 
 BACK_OFF_STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -32,54 +31,79 @@ HELD_OUT_PERFORMANCES = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BaselineReport:
-    """The figures of one baseline; see the module for the conventions."""
+class Baseline:
+    """What a baseline makes of the reference, and windows drawn from it; None of one that has no probabilities."""
 
-    name: str
-    nats: float
-    teacher_forced: MatchCounts
-    free_running: MatchCounts
+    predictions: Predictions
+    samples: Int16[np.ndarray, "sample step"] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.predictions.name
 
 
-def all_baselines(train: SplitTokens, reference: SplitTokens, grid: GridSpec, num_drums: int) -> list[BaselineReport]:
-    """Every baseline, counted on `train` and scored on `reference`, weakest first."""
+def all_baselines(
+    train: SplitTokens,
+    reference: SplitTokens,
+    grid: GridSpec,
+    num_drums: int,
+    uniforms: Float64[np.ndarray, "sample step"],
+) -> list[Baseline]:
+    """Every baseline, counted on `train` and scored on `reference`, weakest first.
+
+    Args:
+        uniforms: in [0, 1), choose the tokens of the samples by the inverse CDF.
+    """
     return [
-        silence(reference, num_drums),
-        most_frequent(train, reference, grid, num_drums),
-        copy_bar(reference, grid, num_drums),
-        bigram(train, reference, grid, num_drums),
-        back_off(train, reference, grid, num_drums),
+        silence(reference),
+        most_frequent(train, reference, grid),
+        copy_bar(reference, grid),
+        bigram(train, reference, grid, num_drums, uniforms),
+        back_off(train, reference, grid, num_drums, uniforms),
     ]
 
 
-def silence(reference: SplitTokens, num_drums: int) -> BaselineReport:
+def silence(reference: SplitTokens) -> Baseline:
     """No hit at any step."""
-    counts = MatchCounts.compare(reference.tokens, np.zeros_like(reference.tokens), num_drums)
-    return BaselineReport("silence", math.nan, counts, counts)
+    nothing = Guesses(np.zeros_like(reference.tokens))
+    return Baseline(Predictions("silence", None, nothing, nothing))
 
 
-def most_frequent(train: SplitTokens, reference: SplitTokens, grid: GridSpec, num_drums: int) -> BaselineReport:
+def most_frequent(train: SplitTokens, reference: SplitTokens, grid: GridSpec) -> Baseline:
     """The token that is most frequent in training at each position of the bar."""
     by_position = train.tokens.reshape(-1, grid.steps_per_bar).T
     bar = np.array([np.bincount(tokens).argmax() for tokens in by_position], dtype=np.int16)
-    counts = _compare_with_window(reference, np.tile(bar, grid.bars), num_drums)
-    return BaselineReport("most frequent", math.nan, counts, counts)
+    same = _same_window(np.tile(bar, grid.bars), reference)
+    return Baseline(Predictions("most frequent", None, same, same))
 
 
-def copy_bar(reference: SplitTokens, grid: GridSpec, num_drums: int) -> BaselineReport:
+def copy_bar(reference: SplitTokens, grid: GridSpec) -> Baseline:
     """The reference's bar before; the first bar, which has none, is not scored."""
     per_bar = grid.steps_per_bar
-    counts = MatchCounts.compare(reference.tokens[:, per_bar:], reference.tokens[:, :-per_bar], num_drums)
-    return BaselineReport("copy the bar", math.nan, counts, MatchCounts.empty(num_drums))
+    copied = np.zeros_like(reference.tokens)
+    copied[:, per_bar:] = reference.tokens[:, :-per_bar]
+    return Baseline(Predictions("copy the bar", None, Guesses(copied, first_step=per_bar), None))
 
 
-def bigram(train: SplitTokens, reference: SplitTokens, grid: GridSpec, num_drums: int) -> BaselineReport:
+def bigram(
+    train: SplitTokens,
+    reference: SplitTokens,
+    grid: GridSpec,
+    num_drums: int,
+    uniforms: Float64[np.ndarray, "sample step"],
+) -> Baseline:
     """Position and token before -> token, interpolated with the uniform distribution as Witten and Bell do."""
     model = ContextModel(train.tokens, grid, 1 << num_drums, [(POSITION, 1)])
-    return _score_context_model("position bigram", model, reference, num_drums, strength=1.0)
+    return _of_context_model("position bigram", model, reference, uniforms, strength=1.0)
 
 
-def back_off(train: SplitTokens, reference: SplitTokens, grid: GridSpec, num_drums: int) -> BaselineReport:
+def back_off(
+    train: SplitTokens,
+    reference: SplitTokens,
+    grid: GridSpec,
+    num_drums: int,
+    uniforms: Float64[np.ndarray, "sample step"],
+) -> Baseline:
     """Eight nested contexts, with the strength of the interpolation chosen on performances held out of training."""
     contexts = back_off_contexts(grid)
     vocab = 1 << num_drums
@@ -90,7 +114,7 @@ def back_off(train: SplitTokens, reference: SplitTokens, grid: GridSpec, num_dru
         nats = partial.nats(train.tokens[held_out], BACK_OFF_STRENGTHS).mean(axis=(1, 2))
         strength = BACK_OFF_STRENGTHS[int(nats.argmin())]
     model = ContextModel(train.tokens, grid, vocab, contexts)
-    return _score_context_model("back-off Markov", model, reference, num_drums, strength=strength)
+    return _of_context_model("back-off Markov", model, reference, uniforms, strength=strength)
 
 
 def back_off_contexts(grid: GridSpec) -> list[tuple[int, ...]]:
@@ -104,15 +128,22 @@ def back_off_contexts(grid: GridSpec) -> list[tuple[int, ...]]:
     return [(), (2 * per_bar,), (per_bar,), (1,), (2,), (POSITION,), (3,), (per_bar + 1,)]
 
 
-def _score_context_model(
-    name: str, model: ContextModel, reference: SplitTokens, num_drums: int, *, strength: float
-) -> BaselineReport:
-    nats = model.nats(reference.tokens, [strength])[0].sum(axis=1).mean()
-    forced = MatchCounts.compare(reference.tokens, model.likeliest(reference.tokens, strength=strength), num_drums)
-    free = _compare_with_window(reference, model.greedy_window(strength=strength), num_drums)
-    return BaselineReport(name, float(nats), forced, free)
+def _of_context_model(
+    name: str,
+    model: ContextModel,
+    reference: SplitTokens,
+    uniforms: Float64[np.ndarray, "sample step"],
+    *,
+    strength: float,
+) -> Baseline:
+    predictions = Predictions(
+        name,
+        Likelihoods.exact(model.nats(reference.tokens, [strength])[0].sum(axis=1)),
+        Guesses(model.likeliest(reference.tokens, strength=strength)),
+        _same_window(model.greedy_window(strength=strength), reference),
+    )
+    return Baseline(predictions, model.sample(uniforms, strength=strength))
 
 
-def _compare_with_window(reference: SplitTokens, window: Int16[np.ndarray, " step"], num_drums: int) -> MatchCounts:
-    estimated = np.ascontiguousarray(np.broadcast_to(window, reference.tokens.shape))
-    return MatchCounts.compare(reference.tokens, estimated, num_drums)
+def _same_window(window: Int16[np.ndarray, " step"], reference: SplitTokens) -> Guesses:
+    return Guesses(np.broadcast_to(window, reference.tokens.shape).astype(np.int16))

@@ -12,7 +12,7 @@ uniform. A context that was never seen passes on the prediction before it. The s
 from overlapping windows and repeating bars are not independent, and claim more than they know unless s is greater.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from musicvae.grid import GridSpec
 POSITION: Final = 0
 """The feature "position in the bar". Any other feature is a lag: the token that many steps ago."""
 
+ALL_STEPS = slice(None)
 DENSE_ROWS = 4096
 """Predictions that are held in memory at once with all their tokens' probabilities."""
 
@@ -126,11 +127,32 @@ class ContextModel:
 
     def greedy_window(self, *, strength: float) -> Int16[np.ndarray, " step"]:
         """The window in which each step is the likeliest after those chosen before it."""
-        window = np.zeros((1, self.grid.num_steps), dtype=np.int16)
+        return self._written(1, lambda step, probability: probability.argmax(axis=1), strength)[0]
+
+    def sample(
+        self, uniforms: Float64[np.ndarray, "sample step"], *, strength: float
+    ) -> Int16[np.ndarray, "sample step"]:
+        """Windows in which each step is drawn after those drawn before it, by the inverse CDF of its uniform."""
+
+        def draw(step: int, probability: Float64[np.ndarray, "sample vocab"]) -> Int64[np.ndarray, " sample"]:
+            cumulative = probability.cumsum(axis=1)
+            # Rounding may leave the last sum below 1; scaled by it, no uniform falls off the end.
+            return (cumulative <= uniforms[:, step, None] * cumulative[:, -1:]).sum(axis=1).clip(max=self.vocab - 1)
+
+        return self._written(len(uniforms), draw, strength)
+
+    def _written(
+        self,
+        count: int,
+        choose: Callable[[int, Float64[np.ndarray, "sample vocab"]], Int64[np.ndarray, " sample"]],
+        strength: float,
+    ) -> Int16[np.ndarray, "sample step"]:
+        """Windows written step by step."""
+        windows = np.zeros((count, self.grid.num_steps), dtype=np.int16)
         for step in range(self.grid.num_steps):
-            found = list(self._find(window))
-            window[0, step] = self._distributions(found, slice(step, step + 1), strength).argmax()
-        return window[0]
+            found = list(self._find(windows, slice(step, step + 1)))
+            windows[:, step] = choose(step, self._distributions(found, slice(0, count), strength))
+        return windows
 
     def _distributions(
         self, found: Sequence[tuple[_Level, _Found]], rows: slice, strength: float
@@ -152,18 +174,27 @@ class ContextModel:
             probability[np.repeat(known, pairs_of), token] += level.pair_counts[pair] / np.repeat(whole, pairs_of)
         return probability
 
-    def _find(self, tokens: Int16[np.ndarray, "window step"]) -> Iterator[tuple[_Level, _Found]]:
-        """The contexts of all steps, level by level; below an unknown context all are unknown."""
-        context, known = np.zeros(tokens.size, dtype=np.int64), np.ones(tokens.size, dtype=bool)
+    def _find(
+        self, tokens: Int16[np.ndarray, "window step"], steps: slice = ALL_STEPS
+    ) -> Iterator[tuple[_Level, _Found]]:
+        """The contexts of some steps, level by level; below an unknown context all are unknown."""
+        rows = tokens[:, steps].size
+        context, known = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=bool)
         for level in self.levels:
-            keys = self._keys(tokens, context, level.features)
+            keys = self._keys(tokens, context, level.features, steps)
             context = np.searchsorted(level.keys, keys).clip(max=len(level.keys) - 1)
             known = known & (level.keys[context] == keys)
             yield level, _Found(known, context)
 
-    def _keys(self, tokens: Int16[np.ndarray, "window step"], context: Rows, features: Sequence[int]) -> Rows:
+    def _keys(
+        self,
+        tokens: Int16[np.ndarray, "window step"],
+        context: Rows,
+        features: Sequence[int],
+        steps: slice = ALL_STEPS,
+    ) -> Rows:
         for feature in features:
-            context = context * self.radix + self._feature(tokens, feature).ravel()
+            context = context * self.radix + self._feature(tokens, feature)[:, steps].ravel()
         return context
 
     def _feature(self, tokens: Int16[np.ndarray, "window step"], feature: int) -> Int64[np.ndarray, "window step"]:

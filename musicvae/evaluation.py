@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int16, Int64
 from torch import Tensor
 
+from musicvae.encoder import Posterior
 from musicvae.model import MusicVAE
 from musicvae.objective import NATS_PER_BIT, reconstruction_nats
 from musicvae.randomness import Purpose, normals
@@ -135,53 +136,10 @@ class EvaluationReport:
         )
 
 
-def evaluate_split(
-    model: MusicVAE,
-    windows: WindowStore,
-    *,
-    seed: int,
-    batch: int,
-    device: torch.device,
-    autocast_dtype: torch.dtype | None = None,
-    free_running: bool = True,
-    limit: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> EvaluationSums:
-    """This rank's share of a split; the sums of all ranks, added, are the split's. No rank waits for another here.
-
-    Args:
-        windows: of the split; `EVALUATION_BLOCKS` of them in memory are enough.
-        seed: of the latent noise, the same on all ranks.
-        batch: windows at once; a resource, it changes no figure.
-        autocast_dtype: low precision for matrix products; None computes in the weights' precision.
-        free_running: also decode free-running, which takes one decoder call per step.
-        limit: take this many windows, evenly spaced over the split; None takes all.
-
-    Raises:
-        DataError: a damaged shard.
-    """
-    num_drums = windows.num_drums
-    sums = EvaluationSums.empty(model.latent, num_drums)
-    for window_ids, tokens in evaluation_batches(windows, batch=batch, limit=limit, rank=rank, world_size=world_size):
-        sums += evaluate_batch(
-            model,
-            tokens,
-            window_ids,
-            num_drums=num_drums,
-            seed=seed,
-            device=device,
-            autocast_dtype=autocast_dtype,
-            free_running=free_running,
-        )
-    return sums
-
-
 def evaluation_batches(
     windows: WindowStore,
     *,
     batch: int,
-    limit: int | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[tuple[Int64[np.ndarray, " batch"], Int16[np.ndarray, "batch step"]]]:
@@ -189,7 +147,7 @@ def evaluation_batches(
 
     All ranks get the same number of batches, so that a trainer may meet the others between them; the last may be empty.
     """
-    window_ids = spaced_windows(windows.num_windows, limit)
+    window_ids = np.arange(windows.num_windows)
     for first in range(0, len(window_ids), batch * world_size):
         chosen = window_ids[first + rank * batch :][:batch]
         yield chosen, windows.tokens(chosen)
@@ -201,7 +159,55 @@ def spaced_windows(windows: int, limit: int | None) -> Int64[np.ndarray, " windo
     return np.arange(count, dtype=np.int64) * windows // count
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchEvaluation:
+    """What a model makes of some windows, window by window.
+
+    Attributes:
+        posterior: q(z | x).
+        z: one draw from it.
+        reconstruction: -log p(x | z) in nats.
+        teacher_forced: likeliest tokens from mu, each step shown the reference before it.
+        free_running: likeliest tokens from mu, each step shown those before it; None where this was left out.
+    """
+
+    posterior: Posterior
+    z: Float[Tensor, "batch latent"]
+    reconstruction: Float64[Tensor, " batch"]
+    teacher_forced: Int16[np.ndarray, "batch step"]
+    free_running: Int16[np.ndarray, "batch step"] | None
+
+
 @torch.no_grad()
+def evaluate_windows(
+    model: MusicVAE,
+    tokens: Int16[np.ndarray, "batch step"],
+    window_ids: Int64[np.ndarray, " batch"],
+    *,
+    seed: int,
+    device: torch.device,
+    free_running: bool = True,
+) -> BatchEvaluation:
+    """Windows of a split, at least one; the model's training mode is left as it was.
+
+    Args:
+        seed: of the latent noise, which each window's id places.
+        free_running: also decode free-running, which takes one decoder call per step.
+    """
+    reference = torch.from_numpy(tokens).to(device, torch.int64)
+    noise = torch.from_numpy(latent_noise(seed, window_ids, model.latent)).to(device)
+    with _evaluating(model):
+        posterior = model.encode(reference)
+        z = posterior.sample(noise)
+        return BatchEvaluation(
+            posterior=posterior,
+            z=z,
+            reconstruction=reconstruction_nats(model.logits(z, reference), reference).double().sum(dim=1),
+            teacher_forced=_on_host(model.logits(posterior.mu, reference).argmax(dim=-1)),
+            free_running=_on_host(model.generate(posterior.mu)) if free_running else None,
+        )
+
+
 def evaluate_batch(
     model: MusicVAE,
     tokens: Int16[np.ndarray, "batch step"],
@@ -210,32 +216,21 @@ def evaluate_batch(
     num_drums: int,
     seed: int,
     device: torch.device,
-    autocast_dtype: torch.dtype | None = None,
     free_running: bool = True,
 ) -> EvaluationSums:
-    """The sums over some windows of a split, possibly none; the model's training mode is left as it was."""
+    """The sums over some windows of a split, possibly none; arguments as of `evaluate_windows`."""
     if not len(tokens):
         return EvaluationSums.empty(model.latent, num_drums)
-    reference = torch.from_numpy(tokens).to(device, torch.int64)
-    noise = torch.from_numpy(latent_noise(seed, window_ids, model.latent)).to(device)
-    with _evaluating(model), torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-        posterior = model.encode(reference)
-        z = posterior.sample(noise)
-        reconstruction = reconstruction_nats(model.logits(z, reference), reference)
-        forced = MatchCounts.compare(tokens, _on_host(model.logits(posterior.mu, reference).argmax(dim=-1)), num_drums)
-        free = (
-            MatchCounts.compare(tokens, _on_host(model.generate(posterior.mu)), num_drums)
-            if free_running
-            else MatchCounts.empty(num_drums)
-        )
+    found = evaluate_windows(model, tokens, window_ids, seed=seed, device=device, free_running=free_running)
+    free = found.free_running
     return EvaluationSums(
         windows=float(len(tokens)),
-        reconstruction=float(reconstruction.double().sum()),
-        kl=_sum_over_windows(posterior.kl()),
-        mu=_sum_over_windows(posterior.mu),
-        mu_squared=_sum_over_windows(posterior.mu.double().square()),
-        teacher_forced=forced,
-        free_running=free,
+        reconstruction=float(found.reconstruction.sum()),
+        kl=_sum_over_windows(found.posterior.kl()),
+        mu=_sum_over_windows(found.posterior.mu),
+        mu_squared=_sum_over_windows(found.posterior.mu.double().square()),
+        teacher_forced=MatchCounts.compare(tokens, found.teacher_forced, num_drums),
+        free_running=MatchCounts.empty(num_drums) if free is None else MatchCounts.compare(tokens, free, num_drums),
     )
 
 

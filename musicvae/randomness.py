@@ -29,6 +29,9 @@ class Purpose(IntEnum):
     WORD_DROPOUT = 10
     DEMO_CORPUS = 11
     DRUM_KIT = 12
+    IMPORTANCE = 13
+    BOOTSTRAP = 14
+    RESAMPLE = 15
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

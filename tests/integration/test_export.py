@@ -45,7 +45,7 @@ def test_figures_are_those_of_the_run(run, export, small_shards, tmp_path):
     for name, source in (("run", run), ("export", export)):
         file = tmp_path / f"{name}.json"
         ok(run_job("evaluate", "--run", source, "--shards", small_shards, "--no-baselines", "--json", file))
-        found[name] = json.loads(file.read_text())["run"]
+        (found[name],) = json.loads(file.read_text())["models"].values()
         del found[name]["path"]
     assert found["run"] == found["export"]
 

@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 
-from musicvae.baselines import all_baselines, back_off, back_off_contexts, bigram, copy_bar, most_frequent, silence
+from musicvae.baselines import (
+    Baseline,
+    all_baselines,
+    back_off,
+    back_off_contexts,
+    bigram,
+    copy_bar,
+    most_frequent,
+    silence,
+)
 from musicvae.context_model import POSITION, ContextModel
+from musicvae.drum_map import DrumMap
 from musicvae.grid import GridSpec
+from musicvae.prediction_figures import prediction_figures
 from musicvae.shards import SplitTokens
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=1)
@@ -17,28 +28,40 @@ def split(*windows: list[int]) -> SplitTokens:
     return SplitTokens(np.array(windows, dtype=np.int16), np.arange(len(windows)))
 
 
+def figure(baseline: Baseline, reference: SplitTokens, name: str, grid: GridSpec = GRID) -> float:
+    drums = DrumMap("two", {"kick": (36,), "snare": (38,)})
+    return prediction_figures(baseline.predictions, reference, grid, drums)[name].value
+
+
+UNIFORMS = np.random.default_rng(3).random((40, GRID.num_steps))
 TRAIN = split([1, 2, 1, 0], [1, 2, 1, 2], [3, 0, 1, 2])
 
 
 def test_silence() -> None:
-    report = silence(split([0, 1, 0, 3], [0, 0, 0, 0]), DRUMS)
-    assert report.free_running.token_accuracy == report.teacher_forced.token_accuracy == 6 / 8
-    assert report.free_running.hit_f1 == 0
-    assert np.isnan(report.nats)
+    reference = split([0, 1, 0, 3], [0, 0, 0, 0])
+    report = silence(reference)
+    for way in ("free_running", "teacher_forced"):
+        assert figure(report, reference, f"{way}.token_accuracy") == 6 / 8
+        assert figure(report, reference, f"{way}.hit_f1") == 0
+    assert report.predictions.likelihoods is None
+    assert report.samples is None
 
 
 def test_most_frequent_is_counted_by_position_of_the_bar_on_train() -> None:
     # Position 0 holds 1 five times and 3 once, position 1 holds 2 four times and 0 twice: the window is 1 2 1 2.
-    report = most_frequent(TRAIN, split([1, 2, 3, 2], [0, 0, 1, 2]), GRID, DRUMS)
-    assert report.free_running.token_accuracy == 5 / 8
-    assert report.free_running.hit_f1 == pytest.approx(2 * 6 / (8 + 7))
+    reference = split([1, 2, 3, 2], [0, 0, 1, 2])
+    report = most_frequent(TRAIN, reference, GRID)
+    assert figure(report, reference, "free_running.token_accuracy") == 5 / 8
+    assert figure(report, reference, "free_running.hit_f1") == pytest.approx(2 * 6 / (8 + 7))
 
 
 def test_copy_bar_scores_all_bars_but_the_first() -> None:
-    report = copy_bar(split([1, 2, 1, 0], [3, 0, 3, 0]), GRID, DRUMS)
-    assert report.teacher_forced.steps == 4
-    assert report.teacher_forced.token_accuracy == 3 / 4
-    assert report.free_running.steps == 0
+    reference = split([1, 2, 1, 0], [3, 0, 3, 0])
+    report = copy_bar(reference, GRID)
+    assert figure(report, reference, "teacher_forced.token_accuracy") == 3 / 4
+    assert np.isnan(figure(report, reference, "teacher_forced.token_accuracy.bar_1"))
+    assert figure(report, reference, "teacher_forced.token_accuracy.bar_2") == 3 / 4
+    assert report.predictions.free_running is None
 
 
 def test_bigram_by_hand() -> None:
@@ -51,7 +74,10 @@ def test_bigram_by_hand() -> None:
     np.testing.assert_allclose(
         np.exp(-nats), [start, (4 + 2 * uniform) / (5 + 2), after_2, (1 + 2 * uniform) / (5 + 2)]
     )
-    assert bigram(TRAIN, split([1, 2, 1, 0]), GRID, DRUMS).nats == pytest.approx(nats.sum())
+    reference = split([1, 2, 1, 0])
+    report = bigram(TRAIN, reference, GRID, DRUMS, UNIFORMS)
+    assert figure(report, reference, "negative_elbo") == pytest.approx(nats.sum())
+    assert figure(report, reference, "importance_bound") == pytest.approx(nats.sum())
 
 
 def test_interpolation_of_two_nested_contexts_by_hand() -> None:
@@ -100,6 +126,25 @@ def test_greedy_window_is_its_own_likeliest_continuation() -> None:
     assert model.likeliest(window[None], strength=1.0)[0].tolist() == window.tolist()
 
 
+def test_samples_are_distributed_as_the_chain_says() -> None:
+    """Of 20,000 windows the share of each is its probability, within the error that as many draws have."""
+    model = ContextModel(TRAIN.tokens, GRID, VOCAB, [(), (1,), (POSITION,)])
+    uniforms = np.random.default_rng(0).random((20_000, GRID.num_steps))
+    windows, counts = np.unique(model.sample(uniforms, strength=2.0), axis=0, return_counts=True)
+    probability = np.exp(-model.nats(windows, [2.0])[0].sum(axis=1))
+    assert len(windows) > 50
+    assert probability.sum() > 0.98
+    error = np.sqrt(probability * (1 - probability) / len(uniforms))
+    assert np.abs(counts / len(uniforms) - probability).max() < 5 * error.max()
+
+
+def test_a_sample_depends_on_its_own_uniforms_alone() -> None:
+    model = ContextModel(TRAIN.tokens, GRID, VOCAB, back_off_contexts(GridSpec(bars=2, steps_per_beat=1))[:2])
+    whole = model.sample(UNIFORMS, strength=1.0)
+    np.testing.assert_array_equal(model.sample(UNIFORMS[7:9], strength=1.0), whole[7:9])
+    assert len(np.unique(whole, axis=0)) > 10
+
+
 def test_no_prediction_sees_its_own_or_a_later_token() -> None:
     rng = np.random.default_rng(1)
     train = rng.integers(0, VOCAB, (30, GRID.num_steps)).astype(np.int16)
@@ -119,15 +164,17 @@ def test_back_off_learns_what_repeats_and_trusts_its_training_no_more_than_it_sh
     def repeating(count: int) -> SplitTokens:
         return split(*np.tile(rng.integers(0, VOCAB, (count, GRID.steps_per_bar)), GRID.bars).tolist())
 
-    report = back_off(repeating(200), repeating(50), GRID, DRUMS)
-    assert report.teacher_forced.token_accuracy > 0.5
+    reference = repeating(50)
+    report = back_off(repeating(200), reference, GRID, DRUMS, UNIFORMS)
+    assert figure(report, reference, "teacher_forced.token_accuracy") > 0.5
     uniform_first_bar = GRID.steps_per_bar * np.log(VOCAB)
-    assert uniform_first_bar * 0.9 < report.nats < uniform_first_bar * 1.3
+    assert uniform_first_bar * 0.9 < figure(report, reference, "negative_elbo") < uniform_first_bar * 1.3
 
 
 def test_lengths_follow_from_the_grid() -> None:
     assert back_off_contexts(GridSpec()) == [(), (32,), (16,), (1,), (2,), (POSITION,), (3,), (17,)]
     grid = GridSpec(bars=1, beats_per_bar=3, steps_per_beat=2)
     windows = split(*np.random.default_rng(0).integers(0, VOCAB, (12, grid.num_steps)).tolist())
-    names = [report.name for report in all_baselines(windows, windows, grid, DRUMS)]
+    uniforms = np.zeros((2, grid.num_steps))
+    names = [report.name for report in all_baselines(windows, windows, grid, DRUMS, uniforms)]
     assert names == ["silence", "most frequent", "copy the bar", "position bigram", "back-off Markov"]

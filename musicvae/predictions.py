@@ -1,0 +1,146 @@
+"""What a predictor makes of the windows of a split, window by window: what all its figures are computed from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int16, Int64
+
+from musicvae.aggregated_posterior import mutual_information_terms
+from musicvae.evaluation import evaluate_windows, spaced_windows
+from musicvae.importance_bound import importance_bounds
+from musicvae.model import MusicVAE
+from musicvae.scores import active_units
+from musicvae.shards import SplitTokens
+
+PerWindow = Float64[np.ndarray, " window"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guesses:
+    """The likeliest tokens; steps before `first_step` are not predicted and count in no score."""
+
+    tokens: Int16[np.ndarray, "window step"]
+    first_step: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likelihoods:
+    """Nats of each window.
+
+    Attributes:
+        reconstruction: -log p(x | z) under one draw of z.
+        kl: KL(q(z | x) || p(z)); 0 of a predictor without a latent, whose `reconstruction` is -log p(x) itself.
+        importance_bound: the bound on -log p(x) from many draws (`musicvae.importance_bound`).
+        information: log q(z | x) - log q(z), whose mean is the mutual information of window and code
+            (`musicvae.aggregated_posterior`).
+        latent: dimensions of z.
+        active_units: dimensions whose mu moves with the window (`musicvae.scores`).
+    """
+
+    reconstruction: PerWindow
+    kl: PerWindow
+    importance_bound: PerWindow
+    information: PerWindow
+    latent: int
+    active_units: int
+
+    @property
+    def negative_elbo(self) -> PerWindow:
+        return self.reconstruction + self.kl
+
+    @classmethod
+    def exact(cls, nats: PerWindow) -> "Likelihoods":
+        """-log p(x) of a predictor that has no latent."""
+        nothing = np.zeros(len(nats))
+        return cls(nats, nothing, nats, nothing, latent=0, active_units=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """A predictor on the windows of a split.
+
+    Attributes:
+        likelihoods: None of one that gives no probabilities.
+        teacher_forced: each step predicted after the reference before it; a model decodes from mu.
+        free_running: each step after the predictor's own; None of one that cannot do without the reference.
+    """
+
+    name: str
+    likelihoods: Likelihoods | None
+    teacher_forced: Guesses
+    free_running: Guesses | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluatedWindows:
+    """Some or all windows of a split, with their ids there."""
+
+    ids: Int64[np.ndarray, " window"]
+    split: SplitTokens
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def spaced(cls, split: SplitTokens, limit: int | None) -> "EvaluatedWindows":
+        """At most `limit` windows, evenly spaced through the performances, so that each has its share.
+
+        The performances of those that are taken are numbered anew, without gaps.
+        """
+        by_performance = np.argsort(split.performance, kind="stable")
+        ids = np.sort(by_performance[spaced_windows(len(by_performance), limit)])
+        _, performance = np.unique(split.performance[ids], return_inverse=True)
+        return cls(ids, SplitTokens(split.tokens[ids], performance.astype(np.int64)))
+
+
+def predict(
+    name: str,
+    model: MusicVAE,
+    windows: EvaluatedWindows,
+    *,
+    seed: int,
+    draws: int,
+    batch: int,
+    device: torch.device,
+    beat: Callable[[int], None],
+) -> Predictions:
+    """A model on the windows, at least one.
+
+    Args:
+        model: on `device`.
+        seed: of the noise that z is drawn with; each window has its own, whatever the others.
+        draws: of the importance-weighted bound.
+        batch: windows, or rows of the decoder, at once; a resource, it changes no more than rounding.
+        beat: called with the number of windows done.
+    """
+    model.eval()
+    reconstruction, kl, bound, forced, free = [], [], [], [], []
+    z, mu, sigma = [], [], []
+    for first in range(0, len(windows), batch):
+        ids, tokens = windows.ids[first : first + batch], windows.split.tokens[first : first + batch]
+        found = evaluate_windows(model, tokens, ids, seed=seed, device=device)
+        assert found.free_running is not None
+        reconstruction.append(found.reconstruction.cpu().numpy())
+        kl.append(found.posterior.kl().double().sum(dim=1).cpu().numpy())
+        forced.append(found.teacher_forced)
+        free.append(found.free_running)
+        for values, of in ((z, found.z), (mu, found.posterior.mu), (sigma, found.posterior.sigma)):
+            values.append(of.double().cpu().numpy())
+        bound.append(importance_bounds(model, tokens, ids, draws=draws, seed=seed, rows=batch, device=device))
+        beat(first + len(ids))
+    means = np.concatenate(mu)
+    return Predictions(
+        name,
+        Likelihoods(
+            reconstruction=np.concatenate(reconstruction),
+            kl=np.concatenate(kl),
+            importance_bound=np.concatenate(bound),
+            information=mutual_information_terms(np.concatenate(z), means, np.concatenate(sigma)),
+            latent=model.latent,
+            active_units=active_units(means.var(axis=0)),
+        ),
+        Guesses(np.concatenate(forced)),
+        Guesses(np.concatenate(free)),
+    )
