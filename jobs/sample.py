@@ -1,4 +1,4 @@
-"""A trained run -> grooves as MIDI files: python -m jobs.sample --run runs/demo --count 64 --out grooves"""
+"""A trained model -> grooves as MIDI files: python -m jobs.sample --count 64 --out grooves"""
 
 import math
 import time
@@ -13,15 +13,21 @@ from jobs.sample_source import windows_of_file
 from musicvae.drum_grid import drum_grid
 from musicvae.durable import whole_folder
 from musicvae.errors import ConfigError
-from musicvae.sampling import FromPrior, LikeWindows, Recipe, encode_windows
-from musicvae.trained import TrainedModel, load_run
+from musicvae.exported import load
+from musicvae.sampling import FromPrior, LikeWindows, Recipe
+from musicvae.trained import load_run
+from musicvae.trained_model import DEFAULT_DISTANCE, TrainedModel
 
-DEFAULT_DISTANCE = 0.3
 GRIDS_SHOWN = 2
 
 
 def main(
-    run: Path = typer.Option(..., help="The run folder of a trained model."),
+    run: Path | None = typer.Option(None, help="The run folder of a trained model, or an export of one."),
+    preset: str | None = typer.Option(
+        None,
+        metavar="NAME|FOLDER",
+        help="A shipped model (generation; with --like reconstruction).",
+    ),
     count: int = typer.Option(..., help="How many grooves."),
     out: Path = typer.Option(..., help="The folder to make."),
     seed: int = typer.Option(0, help="Groove i of a seed is the same for every --count and --workers."),
@@ -39,9 +45,12 @@ def main(
 ) -> None:
     """Generate drum grooves in bulk: new ones, or variations of a given one."""
     _check_options(count, seed, temperature, tempo, like, distance, workers)
+    if run is not None and preset is not None:
+        raise ConfigError("--run and --preset exclude each other", do="give one of them")
     out = out.resolve()
     check_out(out, overwrite=overwrite)
-    trained = load_run(run)
+    default = "generation" if like is None else "reconstruction"
+    trained = load_run(run) if run is not None else load(preset or default)
     job = _job(trained, count, seed, temperature, tempo, dry, like, DEFAULT_DISTANCE if distance is None else distance)
 
     started = time.monotonic()
@@ -100,7 +109,7 @@ def _job(
         recipe = Recipe(FromPrior(), seed, 1.0 if temperature is None else temperature)
         return SampleJob(recipe, count, tempo, dry)
     windows = windows_of_file(like, trained.grid, trained.drum_map)
-    origin = LikeWindows(encode_windows(trained.model, windows.tokens), distance)
+    origin = LikeWindows(trained.encode(windows.tokens), distance)
     return SampleJob(Recipe(origin, seed, temperature), count, tempo, dry, tuple(windows.meta))
 
 

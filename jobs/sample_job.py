@@ -18,7 +18,7 @@ from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.midi import write_groove
 from musicvae.sampling import BATCH, LikeWindows, Recipe, generate_batch, num_batches
 from musicvae.shards import WindowMeta
-from musicvae.trained import TrainedModel
+from musicvae.trained_model import TrainedModel
 
 FILES_PER_FOLDER = 1000
 """Most MIDI files beside each other; file managers and shared file systems suffer from more."""

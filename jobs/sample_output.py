@@ -23,7 +23,7 @@ from musicvae.durable import write_json
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.groove_statistics import GrooveStatistics, count_grooves
 from musicvae.sampling import FromPrior, LikeWindows, num_batches
-from musicvae.trained import TrainedModel
+from musicvae.trained_model import TrainedModel
 
 MANIFEST, SETTINGS, SHEET = "manifest.jsonl", "settings.json", "grooves.png"
 GROOVES_ON_SHEET = 16

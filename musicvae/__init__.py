@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from musicvae.drum_map import DrumMap as DrumMap
+    from musicvae.errors import ConfigError as ConfigError
+    from musicvae.errors import DataError as DataError
     from musicvae.exported import load as load
     from musicvae.fit import fit as fit
     from musicvae.fit_config import FitConfig as FitConfig
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
     from musicvae.midi import write_groove as write_groove
     from musicvae.model import ModelSettings as ModelSettings
     from musicvae.model import MusicVAE as MusicVAE
-    from musicvae.trained import TrainedModel as TrainedModel
+    from musicvae.shipped import shipped_models as shipped_models
     from musicvae.trained import load_run as load_run
+    from musicvae.trained_model import TrainedModel as TrainedModel
     from musicvae.world import World as World
 
 _HOME = {
+    "ConfigError": "errors",
+    "DataError": "errors",
     "DrumGroove": "groove",
     "DrumMap": "drum_map",
     "FitConfig": "fit_config",
@@ -30,16 +35,19 @@ _HOME = {
     "ModelSettings": "model",
     "MusicVAE": "model",
     "ShardManifest": "manifest",
-    "TrainedModel": "trained",
+    "TrainedModel": "trained_model",
     "World": "world",
     "fit": "fit",
     "load": "exported",
     "load_run": "trained",
     "read_performance": "midi",
+    "shipped_models": "shipped",
     "write_groove": "midi",
 }
 
 __all__ = [
+    "ConfigError",
+    "DataError",
     "DrumGroove",
     "DrumMap",
     "FitConfig",
@@ -53,6 +61,7 @@ __all__ = [
     "load",
     "load_run",
     "read_performance",
+    "shipped_models",
     "write_groove",
 ]
 

@@ -1,8 +1,9 @@
-"""A trained model in three files, to be kept or passed on: weights, all that they need, and a page about them.
+"""A trained model in a few files, to be kept or passed on: weights, all that they need, and a page about them.
 
-model.safetensors  the run's best weights, byte for byte
-config.json        settings, grid, drum map, velocity and timing of the training data, figures, origin
-README.md          a model card
+model.safetensors       the run's best weights, byte for byte, or rounded to bfloat16
+attributes.safetensors  directions of attributes in the latent space, where the shards were at hand
+config.json             settings, grid, drum map, velocity and timing of the training data, figures, origin
+README.md               a model card
 
 `load` needs torch and safetensors, and nothing of the run.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from musicvae.attribute_vectors import AttributeVectors
 from musicvae.best_weights import BestWeights
 from musicvae.drum_map import DrumMap
 from musicvae.durable import write_json, write_whole
@@ -25,10 +27,12 @@ from musicvae.groove_statistics import GrooveStatistics
 from musicvae.model import ModelSettings
 from musicvae.model_card import model_card
 from musicvae.settings import parse_settings
-from musicvae.trained import TrainedModel, assembled
+from musicvae.shipped import model_folder
+from musicvae.trained import assembled
+from musicvae.trained_model import TrainedModel
 
 FORMAT = "musicvae-grooves export 1"
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD, VECTORS = "config.json", "model.safetensors", "README.md", "attributes.safetensors"
 
 
 def is_export(folder: Path) -> bool:
@@ -40,9 +44,11 @@ def write_export(folder: Path, trained: TrainedModel, best: BestWeights, origin:
     """Fills a folder.
 
     Args:
-        best: the weights that `trained` has.
-        origin: where they come from: run id, commit, versions.
+        best: the weights that `trained` has, and their figures.
+        origin: where they come from: run id, command, commit, versions, data, and `measured_on`, what the figures were
+            measured on.
     """
+    vectors = trained.vectors
     config = {
         "format": FORMAT,
         "step": trained.step,
@@ -52,22 +58,28 @@ def write_export(folder: Path, trained: TrainedModel, best: BestWeights, origin:
         "drum_map": {"name": trained.drum_map.name, "classes": _pairs(trained.drum_map)},
         "feel": _feel_values(trained.feel),
         "shards": trained.fingerprint,
+        "attributes": list(vectors.names) if vectors else [],
         "figures": dict(best.figures),
         "origin": dict(origin),
     }
+    if vectors:
+        write_whole(folder / VECTORS, vectors.to_bytes())
     write_whole(folder / WEIGHTS, best.data)
     write_json(folder / CONFIG, config)
     write_whole(folder / CARD, model_card(trained, best, origin))
 
 
-def load(folder: Path | str) -> TrainedModel:
-    """Loads what `python -m jobs.export` wrote.
+def load(model: Path | str) -> TrainedModel:
+    """Loads a model that comes with the package by its name, or what `python -m jobs.export` wrote.
+
+    Args:
+        model: `generation` or `reconstruction` (`musicvae.shipped_models()` has those that are there), or a folder.
 
     Raises:
-        ConfigError: there is no export.
+        ConfigError: there is no such model.
         DataError: a file of it is missing, damaged, or of another export or program.
     """
-    folder = Path(folder)
+    folder = model_folder(model)
     if not (folder / CONFIG).is_file():
         raise ConfigError(
             f"no exported model in {folder}",
@@ -85,12 +97,19 @@ def load(folder: Path | str) -> TrainedModel:
         drum_map = DrumMap(config["drum_map"]["name"], classes)
         feel = _feel(config["feel"], grid)
         fingerprint, expected = str(config["shards"]), config["weights"]
+        attributes = [str(name) for name in config.get("attributes", [])]
     except (OSError, KeyError, TypeError, ValueError) as error:
         problem = error.details["found"] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise _damaged(folder / CONFIG, f"a {FORMAT}", problem) from None
     if not (folder / WEIGHTS).is_file():
         raise _damaged(folder, f"{WEIGHTS} beside {CONFIG}", "no such file")
-    trained = assembled(folder / WEIGHTS, settings, grid, drum_map, feel, fingerprint)
+    vectors = None
+    if attributes:
+        try:
+            vectors = AttributeVectors.from_bytes((folder / VECTORS).read_bytes(), attributes, settings.latent)
+        except (OSError, ValueError) as error:
+            raise _damaged(folder / VECTORS, f"directions of {', '.join(attributes)}", str(error)) from None
+    trained = assembled(folder / WEIGHTS, settings, grid, drum_map, feel, fingerprint, vectors)
     if trained.weights_hash != expected:
         raise _damaged(folder / WEIGHTS, f"weights {expected}, as {CONFIG} says", f"weights {trained.weights_hash}")
     return trained

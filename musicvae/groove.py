@@ -6,14 +6,22 @@ Conventions:
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int16
 
+from musicvae.errors import ConfigError
 from musicvae.grid import GridSpec
+
+if TYPE_CHECKING:
+    from musicvae.groove_file import Short
 
 MAX_VELOCITY = 127
 """The loudest MIDI velocity; 0 means no hit."""
+DEFAULT_DRUM_MAP = "roland"
+"""The map of the shipped models, whose training data was played on a Roland kit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +63,56 @@ class DrumGroove:
     @property
     def tokens(self) -> Int16[np.ndarray, " step"]:
         return tokens_from_hits(self.hits)
+
+    @classmethod
+    def from_midi(
+        cls,
+        path: Path | str,
+        *,
+        bar: int = 0,
+        short: "Short" = "refuse",
+        drum_map: str = DEFAULT_DRUM_MAP,
+        grid: GridSpec | None = None,
+    ) -> "DrumGroove":
+        """A window of a MIDI file: the drums on channel 10, each hit on its nearest step.
+
+        Args:
+            bar: where the window begins, counted from 0.
+            short: what to do where the file's last hit is in an earlier bar than the window's last: refuse it, let
+                silence follow, or repeat what is there, as a loop of one or two bars wants it.
+            drum_map: a shipped map by name, or the YAML file of one.
+            grid: four bars of 4/4 in sixteenths unless told otherwise.
+
+        Raises:
+            ConfigError: the file cannot be read, or there is no such drum map.
+            DataError: it is no MIDI file, or has no drums or too few bars in the grid's metre from that bar on.
+        """
+        from musicvae.drum_map import DrumMap
+        from musicvae.groove_file import read_groove
+
+        return read_groove(Path(path), DrumMap.load(drum_map), grid or GridSpec(), bar, short)
+
+    def to_midi(self, path: Path | str, *, drum_map: str = DEFAULT_DRUM_MAP) -> None:
+        """Writes a MIDI file with one drum track; `from_midi` with short="silence" reads the same hits.
+
+        Args:
+            drum_map: gives each class the pitch that it is written as.
+
+        Raises:
+            ConfigError: there is no such drum map, or it has another number of classes.
+        """
+        from musicvae.drum_map import DrumMap
+        from musicvae.midi import write_groove
+
+        pitches = DrumMap.load(drum_map)
+        if pitches.num_drums != self.hits.shape[1]:
+            raise ConfigError(
+                f"drum map {drum_map!r} cannot write this groove",
+                expected=f"{self.hits.shape[1]} classes, as the groove has",
+                found=f"{pitches.num_drums} classes",
+                do="name the map that the groove was made with",
+            )
+        write_groove(self, Path(path), pitches)
 
 
 def tokens_from_hits(hits: Bool[np.ndarray, "*batch drum"]) -> Int16[np.ndarray, "*batch"]:

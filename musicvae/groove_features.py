@@ -11,8 +11,12 @@ Features:
     `syncopation`: how far hits anticipate stronger beats that stay silent (Longuet-Higgins and Lee 1984).
     `polyphony`: drums struck together, mean over the steps that have a hit.
     `self_similarity`: how alike neighbouring bars are, mean Jaccard index of their hits.
+    `drum_shares`: share of each drum class among all hits; shape (window, drum).
+    `fill`: share of beats that sound like a drum fill: snare or toms run, and nothing keeps the time.
     `onset_position`: mean step in the bar of all hits: 0 is the downbeat, a larger value a bar that leans to its end.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -21,6 +25,9 @@ from musicvae.grid import GridSpec
 
 Hits = Bool[np.ndarray, "window step drum"]
 PerWindow = Float64[np.ndarray, " window"]
+
+FILL_HITS = 2
+"""Hits in a beat on snare and toms from which on they run: more than a backbeat."""
 
 
 def hits_per_bar(hits: Hits, grid: GridSpec) -> PerWindow:
@@ -65,6 +72,30 @@ def metrical_weights(grid: GridSpec) -> Int64[np.ndarray, " step_in_bar"]:
         spans.append(span)
     steps = np.arange(grid.steps_per_bar)
     return -(steps[:, None] % np.array(spans) == 0).argmax(axis=1).astype(np.int64)
+
+
+def drum_shares(hits: Hits) -> Float64[np.ndarray, "window drum"]:
+    """Share of each drum class among the hits of the window: they sum to 1, or are all 0 without a hit."""
+    of_drum = hits.sum(axis=1, dtype=np.float64)
+    return of_drum / np.maximum(1, of_drum.sum(axis=1, keepdims=True))
+
+
+def fill(hits: Hits, grid: GridSpec, drums: Sequence[str]) -> PerWindow:
+    """Share of the window's beats with two hits or more on snare and toms and none on hi-hats or ride.
+
+    Our own definition; a fill leaves the timekeeping for the drums. On GMD's training windows it tells the files that
+    are labelled as fills from the labelled beats better than the share of toms, of snare and toms, and likeness of bars
+    do: area under the ROC curve .86, .76, .76 and .80.
+
+    Args:
+        drums: name of each class; those with `snare` or `tom` in it are run on, those with `hihat` or `ride` keep time.
+            A map without such names has no fills.
+    """
+    beats = hits.reshape(len(hits), grid.bars * grid.beats_per_bar, grid.steps_per_beat, len(drums))
+    run_on = [number for number, drum in enumerate(drums) if "snare" in drum or "tom" in drum]
+    keeps_time = [number for number, drum in enumerate(drums) if "hihat" in drum or "ride" in drum]
+    runs = beats[..., run_on].sum(axis=(2, 3)) >= FILL_HITS
+    return (runs & ~beats[..., keeps_time].any(axis=(2, 3))).mean(axis=1)
 
 
 def polyphony(hits: Hits) -> PerWindow:

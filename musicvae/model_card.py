@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from musicvae.best_weights import BestWeights
-from musicvae.trained import TrainedModel
+from musicvae.trained_model import TrainedModel
 
 FIGURES = {
     "validation.negative_elbo": "−ELBO, nats per window (lower is better)",

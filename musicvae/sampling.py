@@ -106,7 +106,7 @@ def generate_batch(model: MusicVAE, recipe: Recipe, number: int) -> Int16[np.nda
 @torch.no_grad()
 def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) -> Float32[np.ndarray, "window latent"]:
     """mu of each window: its code without noise, the same at every call and beside whatever other windows."""
-    codes = []
+    codes = [np.zeros((0, model.latent), dtype=np.float32)]
     with one_thread():
         for first in range(0, len(tokens), BATCH):
             rows = tokens[first : first + BATCH]
@@ -114,6 +114,19 @@ def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) ->
             full[: len(rows)] = rows
             codes.append(model.encode(torch.from_numpy(full)).mu[: len(rows)].float().numpy())
     return np.concatenate(codes)
+
+
+@torch.no_grad()
+def decode_codes(model: MusicVAE, codes: Float32[np.ndarray, "code latent"]) -> Int16[np.ndarray, "code step"]:
+    """The likeliest tokens of each code, free-running: the same at every call and beside whatever other codes."""
+    tokens = [np.zeros((0, model.num_steps), dtype=np.int16)]
+    with one_thread():
+        for first in range(0, len(codes), BATCH):
+            rows = codes[first : first + BATCH]
+            full = np.zeros((BATCH, codes.shape[1]), dtype=np.float32)
+            full[: len(rows)] = rows
+            tokens.append(model.generate(torch.from_numpy(full))[: len(rows)].numpy().astype(np.int16))
+    return np.concatenate(tokens)
 
 
 @contextmanager

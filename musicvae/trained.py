@@ -1,8 +1,8 @@
 """A trained model from its run folder, or an export of it, without the shards that it was trained on."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from musicvae.attribute_vectors import AttributeVectors
 from musicvae.best_weights import load_best, read_best
 from musicvae.drum_map import DrumMap
 from musicvae.errors import DataError
@@ -10,32 +10,17 @@ from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
 from musicvae.model import ModelSettings, MusicVAE
 from musicvae.settings import parse_settings
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedModel:
-    """What sampling and evaluation need of a run.
-
-    Attributes:
-        model: with its best weights, in evaluation mode, on the CPU, without gradients.
-        feel: mean velocity and timing of the training data.
-        step: the step that the weights are from.
-        fingerprint: of the shards that it was trained on.
-        weights_hash: sha256 of the weights file, short.
-    """
-
-    model: MusicVAE
-    settings: ModelSettings
-    grid: GridSpec
-    drum_map: DrumMap
-    feel: GrooveFeel
-    step: int
-    fingerprint: str
-    weights_hash: str
+from musicvae.trained_model import TrainedModel
 
 
 def assembled(
-    weights: Path, settings: ModelSettings, grid: GridSpec, drum_map: DrumMap, feel: GrooveFeel, fingerprint: str
+    weights: Path,
+    settings: ModelSettings,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    feel: GrooveFeel,
+    fingerprint: str,
+    vectors: AttributeVectors | None = None,
 ) -> TrainedModel:
     """A model with the weights of a file, ready to be used.
 
@@ -62,6 +47,7 @@ def assembled(
         step=best.step,
         fingerprint=fingerprint,
         weights_hash=best.weights_hash,
+        vectors=vectors,
     )
 
 

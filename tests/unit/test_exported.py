@@ -172,3 +172,21 @@ def test_no_export_at_all_is_a_wrong_path(tmp_path):
         musicvae.load(tmp_path / "absent")
     with pytest.raises(ConfigError, match="a run folder is loaded by"):
         musicvae.load(str(tmp_path))
+
+
+def test_shipped_models_go_by_their_names(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("musicvae.shipped.WEIGHTS", tmp_path / "weights")
+    with pytest.raises(ConfigError, match="there is no model 'generation'"):
+        musicvae.load("generation")
+    shipped = tmp_path / "weights" / "generation"
+    shipped.mkdir(parents=True)
+    write_export(shipped, load_run(run), read_best(RunFolder(run).best), ORIGIN)
+    assert musicvae.shipped_models() == ("generation",)
+    assert musicvae.load("generation").step == 40
+    with pytest.raises(ConfigError, match="generation, or a folder that"):
+        musicvae.load("genration")
+    (tmp_path / "generation").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert musicvae.load("generation").step == 40, "a folder of that name in the current one hides nothing"
+    with pytest.raises(ConfigError, match="no exported model in"):
+        musicvae.load("./generation")

@@ -6,6 +6,8 @@ import pytest
 from musicvae.grid import GridSpec
 from musicvae.groove_features import (
     class_density,
+    drum_shares,
+    fill,
     hits_per_bar,
     metrical_weights,
     onset_position,
@@ -103,3 +105,18 @@ def test_windows_do_not_touch_each_other() -> None:
     for feature in (hits_per_bar, syncopation, self_similarity, onset_position):
         alone = np.concatenate([feature(hits[i : i + 1], GRID) for i in range(6)])
         np.testing.assert_array_equal(feature(hits, GRID), alone)
+
+
+def test_drum_shares() -> None:
+    assert drum_shares(ROCK).tolist() == [[4 / 24, 4 / 24, 16 / 24]]
+    assert drum_shares(SILENCE).tolist() == [[0, 0, 0]]
+
+
+def test_a_fill_is_a_beat_of_snare_or_toms_without_a_timekeeper() -> None:
+    drums = ("kick", "snare", "closed_hihat")
+    assert fill(ROCK, GRID, drums).tolist() == [0]
+    roll = [(step, SNARE) for step in range(28, 32)]
+    assert fill(groove(*roll), GRID, drums).tolist() == [1 / 8]
+    assert fill(groove(*roll, (30, HAT)), GRID, drums).tolist() == [0]
+    assert fill(groove((28, SNARE), (30, KICK)), GRID, drums).tolist() == [0]
+    assert fill(groove(*roll), GRID, ("a", "b", "c")).tolist() == [0]
