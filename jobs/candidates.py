@@ -74,6 +74,14 @@ def check_same_format(candidate: Candidate, shards: ShardSource, manifest: Shard
     )
 
 
+def other_shards_note(candidate: Candidate, manifest: ShardManifest) -> str:
+    """What to keep in mind of a model that was trained on other shards."""
+    return (
+        f"note: {candidate.path} was trained on shards {candidate.trained.fingerprint}, these are "
+        f"{manifest.fingerprint}: its training windows may be among them"
+    )
+
+
 def _described(drum_map: DrumMap) -> str:
     pitches = ", ".join(f"{drum} {'/'.join(map(str, pitches))}" for drum, pitches in drum_map.pitches.items())
     return f"{drum_map.name} ({pitches})"

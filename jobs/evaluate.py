@@ -1,13 +1,13 @@
-"""Models beside the baselines on held-out windows: python -m jobs.evaluate --run runs/demo --shards shards/demo"""
+"""Models beside the baselines on held-out windows: python -m jobs.evaluate [--run runs/demo] --shards shards/demo"""
 
 from pathlib import Path
 
 import torch
 import typer
 
-from jobs.candidates import Candidate, candidates, check_same_format, trained_baselines
+from jobs.candidates import candidates, check_same_format, other_shards_note, trained_baselines
 from jobs.command_line import console, run_command
-from jobs.evaluated import FULL, QUICK, Evaluated, Setting, differences, evaluate_counted, evaluate_trained
+from jobs.evaluated import Evaluated, Setting, differences, evaluate_counted, evaluate_trained, setting_for
 from jobs.evaluation_json import as_json
 from jobs.evaluation_output import (
     LEGEND,
@@ -24,26 +24,29 @@ from musicvae.baselines import all_baselines
 from musicvae.bootstrap import Resamples
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
-from musicvae.manifest import ShardManifest
-from musicvae.predictions import EvaluatedWindows
-from musicvae.sample_figures import SampleComparison, SampleFigures
+from musicvae.sample_figures import SampleFigures
 from musicvae.shard_source import open_shards
-from musicvae.shards import SplitTokens, read_tokens
+from musicvae.shards import read_tokens
+from musicvae.shipped import model_folder, shipped_models
 
 
 def main(
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards: a folder, or any URL that fsspec reads."),
-    run: list[Path] = typer.Option([], help="A trained run, or an export; may be repeated. (the baselines alone)"),
+    run: list[Path] = typer.Option([], help="A trained run, or an export; may be repeated. (the shipped models)"),
+    preset: list[str] = typer.Option([], metavar="NAME", help="A shipped model; may be repeated."),
     split: str = typer.Option("validation", help="train, validation or test."),
     json: Path | None = typer.Option(None, metavar="FILE", help="Write all figures to this file."),
     quick: bool = typer.Option(False, "--quick", help="Some windows, few draws: figures to look at, not to quote."),
     seed: int = typer.Option(0, min=0, max=2**64 - 1, help="Of the noise that z is drawn with, and of all samples."),
     batch: int = typer.Option(256, min=1, help="Windows at once; changes no figure."),
     baselines: bool = typer.Option(True, "--baselines/--no-baselines", help="Evaluate them too."),
+    models: bool = typer.Option(True, "--models/--no-models", help="Without: the baselines alone."),
     cache_dir: Path | None = typer.Option(None, help="Folder for copies of remote shards, as data.cache_dir."),
 ) -> None:
     """Measure models on windows that they were not trained on, beside what they must beat."""
-    if not run and not baselines:
+    named = [*run, *(model_folder(name) for name in preset)]
+    chosen = (named or [model_folder(name) for name in shipped_models()]) if models else []
+    if not chosen and not baselines:
         raise ConfigError("there is nothing to evaluate", expected="--run RUN, baselines, or both", do="add --run RUN")
     if json is not None and (json.is_dir() or not json.resolve().parent.is_dir()):
         raise ConfigError(f"cannot write {json}", expected="a file in a folder that exists", do="name another file")
@@ -51,10 +54,11 @@ def main(
     manifest = source.manifest()
     manifest.split(split)
     trained = trained_baselines() if baselines else []
-    trained += candidates(run, [candidate.name for candidate in trained])
+    trained += candidates(chosen, [candidate.name for candidate in trained])
     for candidate in trained:
         check_same_format(candidate, source, manifest)
-        _note_other_shards(candidate, manifest)
+        if candidate.trained.fingerprint != manifest.fingerprint:
+            console.print(other_shards_note(candidate, manifest), soft_wrap=True)
     train, whole = read_tokens(source, manifest, "train"), read_tokens(source, manifest, split)
     setting = setting_for(manifest, train, whole, quick=quick, seed=seed)
 
@@ -75,16 +79,6 @@ def main(
         status.update("training windows")
         data = [setting.comparison.resample_of_train(), setting.comparison.reference_itself(split)]
     report(evaluated, data, setting, source=str(source), split=split, whole=len(whole.tokens), quick=quick, json=json)
-
-
-def setting_for(manifest: ShardManifest, train: SplitTokens, whole: SplitTokens, *, quick: bool, seed: int) -> Setting:
-    """What all predictors are evaluated on."""
-    protocol = QUICK if quick else FULL
-    samples = min(len(whole.tokens), protocol.samples or len(whole.tokens))
-    comparison = SampleComparison(
-        train, whole, manifest.grid, manifest.drum_map, size=samples, replicates=protocol.replicates, seed=seed
-    )
-    return Setting(manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed)
 
 
 def report(
@@ -141,16 +135,6 @@ def report(
         }
         write_json(json, about | as_json(evaluated, data, against, resamples))
         console.print(f"all figures: {json}", soft_wrap=True)
-
-
-def _note_other_shards(candidate: Candidate, manifest: ShardManifest) -> None:
-    trained_on = candidate.trained.fingerprint
-    if trained_on != manifest.fingerprint:
-        console.print(
-            f"note: {candidate.path} was trained on shards {trained_on}, these are {manifest.fingerprint}: "
-            f"its training windows may be among them",
-            soft_wrap=True,
-        )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from musicvae.predictions import EvaluatedWindows, Predictions, predict
 from musicvae.randomness import Purpose, uniforms
 from musicvae.sample_figures import SampleComparison, SampleFigures
 from musicvae.sampling import FromPrior, Recipe, generate
+from musicvae.shards import SplitTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,16 @@ class Setting:
     def uniforms(self) -> Float64[np.ndarray, "sample step"]:
         """What the counted baselines draw tokens with: those that a model of this seed draws with."""
         return uniforms(self.seed, Purpose.DECODING, 0, 0, self.samples, self.grid.num_steps)
+
+
+def setting_for(manifest: ShardManifest, train: SplitTokens, whole: SplitTokens, *, quick: bool, seed: int) -> Setting:
+    """What all predictors are evaluated on."""
+    protocol = QUICK if quick else FULL
+    samples = min(len(whole.tokens), protocol.samples or len(whole.tokens))
+    comparison = SampleComparison(
+        train, whole, manifest.grid, manifest.drum_map, size=samples, replicates=protocol.replicates, seed=seed
+    )
+    return Setting(manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed)
 
 
 def evaluate_trained(

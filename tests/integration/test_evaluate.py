@@ -48,7 +48,7 @@ def test_baselines_of_gmd_are_those_known(groove_shards: Path, tmp_path: Path) -
 
     The back-off chain is a stronger one than that page's (113.9 nats, .572): its interpolation is tuned, on train.
     """
-    found = figures("--shards", groove_shards, to=tmp_path / "figures.json")
+    found = figures("--shards", groove_shards, "--no-models", to=tmp_path / "figures.json")
     assert found["windows"] == 1939
     assert found["performances"] == 46
     assert not found["models"]
@@ -197,6 +197,9 @@ def test_a_damaged_shard_is_named_and_leaves_no_file(run: Path, small_shards_cop
 def test_what_is_not_there_is_named(run: Path, small_shards: Path, tmp_path: Path) -> None:
     assert "no shards in" in refused("--run", run, "--shards", tmp_path / "nowhere")
     assert "no run in" in refused("--run", tmp_path / "nowhere", "--shards", small_shards)
-    assert "there is no split 'test'" in refused("--shards", small_shards, "--split", "test")
-    assert "nothing to evaluate" in refused("--shards", small_shards, "--no-baselines")
-    assert "cannot write" in refused("--shards", small_shards, "--json", tmp_path / "nowhere" / "figures.json")
+    assert "there is no split 'test'" in refused("--shards", small_shards, "--split", "test", "--no-models")
+    assert "nothing to evaluate" in refused("--shards", small_shards, "--no-baselines", "--no-models")
+    assert "there is no model 'nowhere'" in refused("--shards", small_shards, "--preset", "nowhere")
+    assert "cannot write" in refused(
+        "--shards", small_shards, "--json", tmp_path / "nowhere" / "figures.json", "--quick"
+    )
