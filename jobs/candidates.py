@@ -43,13 +43,11 @@ def candidates(paths: list[Path], taken: list[str]) -> list[Candidate]:
     return found
 
 
-def trained_baselines() -> list[Candidate]:
-    """The models in `TRAINED_BASELINES`, by name."""
-    return [
-        Candidate(path.name, path, load_run(path), is_baseline=True)
-        for path in sorted(TRAINED_BASELINES.glob("*"))
-        if is_export(path)
-    ]
+def trained_baselines(manifest: ShardManifest) -> list[Candidate]:
+    """The models in `TRAINED_BASELINES` that know the shards' grid and drum map, by name."""
+    folders = (path for path in sorted(TRAINED_BASELINES.glob("*")) if is_export(path))
+    found = (Candidate(path.name, path, load_run(path), is_baseline=True) for path in folders)
+    return [candidate for candidate in found if _difference(candidate, manifest) is None]
 
 
 def check_same_format(candidate: Candidate, shards: ShardSource, manifest: ShardManifest) -> None:
@@ -58,20 +56,26 @@ def check_same_format(candidate: Candidate, shards: ShardSource, manifest: Shard
     Raises:
         ConfigError: the run and the shards differ in them.
     """
-    run, trained = candidate.path, candidate.trained
-    if trained.grid != manifest.grid:
-        what, of_run, of_shards = "grid", str(trained.grid), str(manifest.grid)
-    elif list(trained.drum_map.pitches.items()) != list(manifest.drum_map.pitches.items()):
-        what, of_run, of_shards = "drum map", _described(trained.drum_map), _described(manifest.drum_map)
-    else:
+    if (difference := _difference(candidate, manifest)) is None:
         return
+    what, of_run, of_shards = difference
     raise ConfigError(
         f"the run and the shards differ in their {what}",
-        expected=f"{of_run}, which {run} was trained with",
+        expected=f"{of_run}, which {candidate.path} was trained with",
         found=f"{of_shards} in {shards}",
         likely="shards built with other settings than those trained on",
         do="name the shards that the run was trained on, or build some with its settings",
     )
+
+
+def _difference(candidate: Candidate, manifest: ShardManifest) -> tuple[str, str, str] | None:
+    """What model and shards differ in, and what it is of each; None where a token means the same to both."""
+    trained = candidate.trained
+    if trained.grid != manifest.grid:
+        return "grid", str(trained.grid), str(manifest.grid)
+    if list(trained.drum_map.pitches.items()) != list(manifest.drum_map.pitches.items()):
+        return "drum map", _described(trained.drum_map), _described(manifest.drum_map)
+    return None
 
 
 def other_shards_note(candidate: Candidate, manifest: ShardManifest) -> str:

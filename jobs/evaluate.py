@@ -18,7 +18,7 @@ from jobs.evaluation_output import (
     nearness_table,
     overlap_tables,
     score_table,
-    verdict_line,
+    verdict_lines,
 )
 from musicvae.baselines import all_baselines
 from musicvae.bootstrap import Resamples
@@ -53,7 +53,7 @@ def main(
     source = open_shards(shards, cache_dir=cache_dir)
     manifest = source.manifest()
     manifest.split(split)
-    trained = trained_baselines() if baselines else []
+    trained = trained_baselines(manifest) if baselines else []
     trained += candidates(chosen, [candidate.name for candidate in trained])
     for candidate in trained:
         check_same_format(candidate, source, manifest)
@@ -118,8 +118,8 @@ def report(
     for table in tables:
         console.print(table)
     console.print(LEGEND, soft_wrap=True)
-    for model in models if baselines else []:
-        console.print(verdict_line(model, against[model.name]), soft_wrap=True)
+    for model in models:
+        console.print(verdict_lines(model, against[model.name], grid), soft_wrap=True)
     if json is not None:
         about = {
             "shards": setting.manifest.fingerprint,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -32,6 +33,8 @@ COMPARED = {
     "free_running.hit_f1": "\nfree",
 }
 """Figures that models and baselines are compared by."""
+FAR_BEHIND = 0.03
+"""OA by which a feature of prior samples may fall short of train's own before it is named."""
 WAYS = {"teacher_forced": "teacher-forced", "free_running": "free-running from mu"}
 
 Rows = Sequence[Evaluated]
@@ -138,18 +141,37 @@ def verdict(name: str, difference: Difference) -> str:
     return "better" if (difference.value < 0) == (name in LOWER_IS_BETTER) else "worse"
 
 
-def verdict_line(model: Evaluated, against: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Which baselines the model beats: at decoding free-running from mu, and as a density."""
-    lines = []
-    for figure, what in (("free_running.token_accuracy", "free-running token accuracy"), ("negative_elbo", "-ELBO")):
-        value = model.figures[figure].value
-        shown = f"{_share(value)} at a KL of {_kl(model)}" if figure != "negative_elbo" else _nats(value)
-        found = [(name, verdict(figure, of[figure])) for name, of in against.items() if figure in of]
-        beaten = ", ".join(name for name, said in found if said == "better")
-        parts = [f"beats {beaten}"] * bool(beaten)
-        parts += [f"does not beat {name} ({said})" for name, said in found if said != "better"]
-        lines.append(f"{what} {shown}: {model.name} {', '.join(parts)}")
+def verdict_lines(model: Evaluated, against: Mapping[str, Mapping[str, Difference]], grid: GridSpec) -> str:
+    """Which baselines the model beats, from mu and as a density; its weakest bar; what its samples fall short in."""
+    figures = model.figures
+    accuracy = (
+        f"free-running token accuracy {_share(figures['free_running.token_accuracy'].value)} at a KL of {_kl(model)}"
+    )
+    nats = f"-ELBO {_nats(figures['negative_elbo'].value)}"
+    lines = [
+        f"{model.name}, {shown}: {_standing(figure, against)}"
+        for figure, shown in (("free_running.token_accuracy", accuracy), ("negative_elbo", nats))
+        if against
+    ]
+    by_bar = [figures[f"free_running.token_accuracy.{bar}"].value for bar in bar_names(grid)]
+    weakest = int(np.argmin(by_bar))
+    lines.append(
+        f"{model.name}, by bar: the lowest free-running token accuracy is that of bar {weakest + 1}, "
+        f"{_share(by_bar[0] - by_bar[weakest])} below the first's"
+    )
+    if model.samples:
+        behind = sorted((one.value, name) for name, one in model.samples.behind_train.items())
+        far = [f"{name} {_share(value)}" for value, name in behind if value < -FAR_BEHIND]
+        told = f"{len(far)} of {len(behind)} features more than {_share(FAR_BEHIND)} below train's"
+        lines.append(f"{model.name}, OA of prior samples: {told}{': ' if far else ''}{', '.join(far)}")
     return "\n".join(lines)
+
+
+def _standing(figure: str, against: Mapping[str, Mapping[str, Difference]]) -> str:
+    found = [(name, verdict(figure, of[figure])) for name, of in against.items() if figure in of]
+    beaten = ", ".join(name for name, said in found if said == "better")
+    parts = [f"beats {beaten}"] * bool(beaten)
+    return ", ".join(parts + [f"does not beat {name} ({said})" for name, said in found if said != "better"])
 
 
 def _verdict_cell(name: str, difference: Difference) -> str:
