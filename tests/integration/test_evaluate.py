@@ -1,7 +1,6 @@
 """The whole command jobs.evaluate: figures, table, JSON and what it refuses."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,15 +116,6 @@ def test_quick_says_that_it_is(run: Path, small_shards: Path, tmp_path: Path) ->
     result = ok(run_job("evaluate", "--run", run, "--shards", small_shards, "--quick", "--json", tmp_path / "q.json"))
     assert "QUICK, not to be quoted" in result.stdout
     assert json.loads((tmp_path / "q.json").read_text())["quick"]
-
-
-def test_two_runs_of_one_name_are_told_apart(run: Path, small_shards: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(run, tmp_path / "other" / run.name))
-    options = ("--shards", small_shards, "--no-baselines", "--quick")
-    found = figures("--run", run, "--run", other, *options, to=tmp_path / "two.json")
-    assert set(found["models"]) == {"tiny", "other/tiny"}
-    assert found["models"]["tiny"]["figures"] == found["models"]["other/tiny"]["figures"]
-    assert "named twice" in refused("--run", run, "--run", run, *options)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from musicvae.baselines import all_baselines
 from musicvae.best_weights import read_best
 from musicvae.bootstrap import Difference, Interval, Resamples
 from musicvae.drum_map import DrumMap
+from musicvae.errors import ConfigError
 from musicvae.exported import write_export
 from musicvae.manifest import ShardManifest
 from musicvae.shard_source import FolderShards
@@ -48,6 +49,13 @@ def test_trained_baselines_take_part_where_tokens_mean_the_same(baselines_folder
     (model,) = candidates([baselines_folder / "lstm"], ["lstm"])
     assert model.name == "baselines/lstm"
     assert not model.is_baseline
+
+
+def test_models_of_one_name_are_told_apart_by_the_folders_above(tmp_path: Path) -> None:
+    runs = [run_with_weights(tmp_path / folder / "groove").path for folder in ("a", "b")]
+    assert [one.name for one in candidates(runs, [])] == ["groove", "b/groove"]
+    with pytest.raises(ConfigError, match="named twice"):
+        candidates([runs[0], runs[0]], [])
 
 
 def test_a_model_against_baselines_counted_and_trained(baselines_folder: Path, setting: Setting) -> None:
