@@ -1,25 +1,56 @@
-"""A trained run -> three files to keep or pass on: python -m jobs.export runs/demo models/demo"""
+"""A trained run -> a few files to keep or pass on: python -m jobs.export runs/demo models/demo"""
 
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
 import typer
 
 from jobs.command_line import console, run_command
 from jobs.output_folder import check_output
-from musicvae.best_weights import read_best
+from musicvae.attribute_vectors import AttributeVectors, fit_attribute_vectors
+from musicvae.attributes import measure_attributes
+from musicvae.best_weights import in_bfloat16, read_best
 from musicvae.durable import whole_folder
 from musicvae.errors import ConfigError
 from musicvae.exported import CARD, is_export, load, write_export
+from musicvae.groove import hits_from_tokens
+from musicvae.measured import read_measured
+from musicvae.model_card import ATTRIBUTIONS
 from musicvae.run_folder import RunFolder
+from musicvae.shard_source import ShardSource, open_shards
+from musicvae.shards import read_tokens
 from musicvae.trained import load_run
+from musicvae.trained_model import TrainedModel
+
+
+class Dtype(StrEnum):
+    """What weights are stored as; a loaded model always computes in float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 def main(
     run: Path = typer.Argument(..., metavar="RUN", help="The run folder of a trained model."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to make."),
+    shards: str | None = typer.Option(
+        None,
+        metavar="FOLDER|URL",
+        help="What it was trained on: adds directions of attributes in latent space.",
+    ),
+    dtype: Dtype = typer.Option(Dtype.FLOAT32, help="bfloat16 rounds the weights and halves the file."),
+    figures: Path | None = typer.Option(
+        None, metavar="FILE", help="Put into the card what jobs.evaluate --json measured of this very export."
+    ),
+    data: str | None = typer.Option(None, help="groove: put the attribution that GMD asks for into the card."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier export in OUT."),
 ) -> None:
     """Write the best weights of a run with all that they need; `musicvae.load(OUT)` reads them."""
+    if data is not None and data not in ATTRIBUTIONS:
+        raise ConfigError(
+            f"--data {data} is not known", expected=", ".join(ATTRIBUTIONS), do="name one, or leave it out"
+        )
     check_output(
         out, option="OUT", maker="jobs.export", ours="an earlier export", is_ours=is_export(out), overwrite=overwrite
     )
@@ -33,16 +64,27 @@ def main(
             likely="it is still training",
             do="run the same command again",
         )
+    if dtype is Dtype.BFLOAT16:
+        best = in_bfloat16(best)
+    measured = read_measured(figures, best.weights_hash) if figures else None
     provenance = config.get("provenance", {})
     origin = {
         "run_id": config["run_id"],
+        "command": provenance.get("command"),
         "commit": provenance.get("commit"),
+        "dirty": bool(provenance.get("dirty")),
+        "data": data,
         "packages": {name: version for name, version in provenance.get("packages", {}).items() if version},
     }
     try:
         with whole_folder(out, replace=overwrite) as aside:
-            write_export(aside, trained, best, origin)
-            load(aside)  # what cannot be read is not published
+            write_export(aside, trained, best, origin, measured)
+            kept = load(aside)  # what cannot be read is not published
+            if shards is not None and kept.latent:
+                # With the weights as they are kept: rounded ones have codes of their own.
+                vectors = _attribute_vectors(kept, open_shards(shards))
+                write_export(aside, replace(trained, vectors=vectors), best, origin, measured)
+                load(aside)
     except OSError as error:
         cure = "name an OUT in a folder that can be written"
         raise ConfigError(f"cannot write {out}", found=error.strerror or str(error), do=cure) from None
@@ -51,6 +93,26 @@ def main(
         f"step {trained.step:,}" + (f", validation −ELBO {loss:.2f} nats per window" if loss is not None else "")
     )
     console.print(f"model: {out.resolve()}, described in {CARD}", soft_wrap=True)
+
+
+def _attribute_vectors(trained: TrainedModel, source: ShardSource) -> AttributeVectors:
+    """Directions of attributes, measured on the training windows.
+
+    Raises:
+        ConfigError: other shards than the model was trained on.
+    """
+    manifest = source.manifest()
+    if manifest.fingerprint != trained.fingerprint:
+        raise ConfigError(
+            f"{source} is not what the model was trained on",
+            expected=f"shards {trained.fingerprint}",
+            found=f"shards {manifest.fingerprint}",
+            do="name the shards of the run",
+        )
+    tokens = read_tokens(source, manifest, "train").tokens
+    hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
+    values = measure_attributes(hits, trained.grid, trained.drum_map.classes)
+    return fit_attribute_vectors(trained.encode(tokens), values, trained.attributes)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ from musicvae.errors import ConfigError, DataError
 
 def save_best(path: Path, weights: Mapping[str, Tensor], step: int, figures: Mapping[str, float]) -> None:
     """Writes weights with their step and figures as safetensors."""
-    # One key: safetensors writes several in no fixed order, and equal weights shall give equal bytes.
-    metadata = {"best": json.dumps({"step": step, "figures": dict(figures)}, sort_keys=True)}
-    write_whole(path, safetensors.torch.save({n: tensor.contiguous() for n, tensor in weights.items()}, metadata))
+    write_whole(path, _file(weights, step, figures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,15 @@ def read_best(path: Path) -> BestWeights:
         raise _damaged(path, error) from None
 
 
+def in_bfloat16(best: BestWeights) -> BestWeights:
+    """The same weights rounded to bfloat16, in half the bytes; a model that is filled with them computes in float32."""
+    rounded = {
+        name: tensor.bfloat16() if tensor.is_floating_point() else tensor
+        for name, tensor in safetensors.torch.load(best.data).items()
+    }
+    return BestWeights(_file(rounded, best.step, best.figures), best.step, best.figures)
+
+
 def load_best(path: Path, model: nn.Module) -> BestWeights:
     """Fills a model with the weights of a file.
 
@@ -77,6 +84,12 @@ def load_best(path: Path, model: nn.Module) -> BestWeights:
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise _damaged(path, error) from None
     return best
+
+
+def _file(weights: Mapping[str, Tensor], step: int, figures: Mapping[str, float]) -> bytes:
+    # One key: safetensors writes several in no fixed order, and equal weights shall give equal bytes.
+    metadata = {"best": json.dumps({"step": step, "figures": dict(figures)}, sort_keys=True)}
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

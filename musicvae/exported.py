@@ -24,6 +24,7 @@ from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
 from musicvae.groove_statistics import GrooveStatistics
+from musicvae.measured import Measured
 from musicvae.model import ModelSettings
 from musicvae.model_card import model_card
 from musicvae.settings import parse_settings
@@ -40,19 +41,25 @@ def is_export(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
-def write_export(folder: Path, trained: TrainedModel, best: BestWeights, origin: Mapping[str, Any]) -> None:
+def write_export(
+    folder: Path,
+    trained: TrainedModel,
+    best: BestWeights,
+    origin: Mapping[str, Any],
+    measured: Measured | None = None,
+) -> None:
     """Fills a folder.
 
     Args:
-        best: the weights that `trained` has, and their figures.
-        origin: where they come from: run id, command, commit, versions, data, and `measured_on`, what the figures were
-            measured on.
+        best: the weights of `trained` as they are to be kept, with the figures that training found.
+        origin: where they come from: run id, command, commit, versions, data.
+        measured: what an evaluation of these very weights found.
     """
     vectors = trained.vectors
     config = {
         "format": FORMAT,
         "step": trained.step,
-        "weights": trained.weights_hash,
+        "weights": best.weights_hash,
         "model": trained.settings.model_dump(mode="json"),
         "grid": asdict(trained.grid),
         "drum_map": {"name": trained.drum_map.name, "classes": _pairs(trained.drum_map)},
@@ -60,13 +67,14 @@ def write_export(folder: Path, trained: TrainedModel, best: BestWeights, origin:
         "shards": trained.fingerprint,
         "attributes": list(vectors.names) if vectors else [],
         "figures": dict(best.figures),
+        "evaluation": measured.values() if measured else None,
         "origin": dict(origin),
     }
     if vectors:
         write_whole(folder / VECTORS, vectors.to_bytes())
     write_whole(folder / WEIGHTS, best.data)
     write_json(folder / CONFIG, config)
-    write_whole(folder / CARD, model_card(trained, best, origin))
+    write_whole(folder / CARD, model_card(trained, best, origin, measured))
 
 
 def load(model: Path | str) -> TrainedModel:

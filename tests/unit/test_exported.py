@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 import musicvae
-from musicvae.best_weights import read_best
+from musicvae.attribute_vectors import fit_attribute_vectors
+from musicvae.best_weights import in_bfloat16, read_best
 from musicvae.errors import ConfigError, DataError
 from musicvae.exported import write_export
+from musicvae.measured import Measured, read_measured
 from musicvae.run_folder import RunFolder
 from musicvae.sampling import FromPrior, Recipe, generate_batch
 from musicvae.trained import load_run
@@ -21,7 +24,13 @@ from tests.fenced_code import fenced
 from tests.run_folders import run_with_weights
 from tests.shard_fixtures import patterned_windows
 
-ORIGIN = {"run_id": "0123456789ab", "commit": "c0ffee", "packages": {"torch": "2.13.0", "wandb": None}}
+ORIGIN = {
+    "run_id": "0123456789ab",
+    "command": "/some/where/jobs/train.py --preset demo --run runs/a",
+    "commit": "c0ffee",
+    "packages": {"torch": "2.13.0", "wandb": None},
+    "data": "groove",
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +105,8 @@ def test_the_card_tells_what_it_is_worth_and_its_code_runs(export):
     for words in (
         "| −ELBO, nats per window (lower is better) | 72.5 |",
         "`c0ffee`; torch 2.13.0.",
+        "python -m jobs.train --preset demo --run runs/a",
+        "CC BY 4.0",
         "| 0 | kick | 36, 35 |",
     ):
         assert words in card
@@ -104,7 +115,9 @@ def test_the_card_tells_what_it_is_worth_and_its_code_runs(export):
         [sys.executable, "-c", code], cwd=export, env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "torch.Size([4, 64])" in result.stdout
+    assert "(64, 9)" in result.stdout
+    assert "(8,) 5 4" in result.stdout
+    assert (export / "groove.mid").read_bytes().startswith(b"MThd")
 
 
 def changed(export: Path, **values: object) -> None:
@@ -190,3 +203,56 @@ def test_shipped_models_go_by_their_names(run, tmp_path, monkeypatch):
     assert musicvae.load("generation").step == 40, "a folder of that name in the current one hides nothing"
     with pytest.raises(ConfigError, match="no exported model in"):
         musicvae.load("./generation")
+
+
+def test_rounded_weights_are_half_the_file_and_the_nearest_bfloat16(run, tmp_path):
+    best = read_best(RunFolder(run).best)
+    rounded = in_bfloat16(best)
+    assert len(rounded.data) < 0.6 * len(best.data)
+    write_export(tmp_path, load_run(run), rounded, ORIGIN)
+    model, exact = musicvae.load(tmp_path).model, load_run(run).model
+    for (name, weight), original in zip(model.named_parameters(), exact.parameters(), strict=True):
+        assert weight.dtype == torch.float32, name
+        assert torch.equal(weight, original.bfloat16().float()), name
+
+
+def test_attribute_vectors_travel_with_the_model_and_damaged_ones_are_refused(run, tmp_path):
+    trained = load_run(run)
+    values = np.random.default_rng(0).normal(size=(20, len(trained.attributes)))
+    codes = np.random.default_rng(1).normal(size=(20, trained.latent)).astype(np.float32)
+    vectors = fit_attribute_vectors(codes, values, trained.attributes)
+    write_export(tmp_path, replace(trained, vectors=vectors), read_best(RunFolder(run).best), ORIGIN)
+    loaded = musicvae.load(tmp_path).vectors
+    assert loaded is not None
+    assert loaded.names == trained.attributes
+    np.testing.assert_array_equal(loaded.directions, vectors.directions)
+    assert "| density |" in (tmp_path / "README.md").read_text()
+    file = tmp_path / "attributes.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    assert "attributes.safetensors cannot be used" in str(refused(tmp_path))
+    file.unlink()
+    assert "attributes.safetensors cannot be used" in str(refused(tmp_path))
+
+
+def test_the_card_has_the_figures_of_these_very_weights_only(run, tmp_path):
+    best = read_best(RunFolder(run).best)
+    figure = {"value": 75.25, "interval": [70.5, 80.0], "numerator": [1], "denominator": [1]}
+    model = {"weights": best.weights_hash, "figures": {"negative_elbo": figure}, "samples": {"memorised": 0.0}}
+    content = {"split": "validation", "windows": 41, "quick": False, "models": {"tiny": model}}
+    file = tmp_path / "figures.json"
+
+    def measured(**changes: object) -> Measured:
+        file.write_text(json.dumps(content | changes))
+        return read_measured(file, best.weights_hash)
+
+    write_export(tmp_path, load_run(run), best, ORIGIN, measured())
+    assert "| 75.25 | 70.5 to 80 |" in (tmp_path / "README.md").read_text()
+    assert json.loads((tmp_path / "config.json").read_text())["evaluation"]["about"]["windows"] == 41
+    with pytest.raises(ConfigError, match="about other weights"):
+        measured(models={"tiny": model | {"weights": "0"}})
+    with pytest.raises(ConfigError, match="--quick"):
+        measured(quick=True)
+    with pytest.raises(DataError, match="holds no figures"):
+        measured(models=3)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_measured(tmp_path / "absent.json", best.weights_hash)

@@ -1,0 +1,59 @@
+"""A picture of a model's latent space, coloured by style: python -m jobs.map --shards shards/groove --out map.png"""
+
+from pathlib import Path
+
+import typer
+
+from jobs.candidates import Candidate, check_same_format
+from jobs.command_line import console, run_command
+from musicvae.durable import write_whole
+from musicvae.errors import ConfigError
+from musicvae.exported import load
+from musicvae.latent_map import draw_map, principal_axes
+from musicvae.shard_source import open_shards
+from musicvae.shards import WindowBlock, read_shard
+from musicvae.trained import load_run
+
+
+def main(
+    shards: str = typer.Option(..., metavar="FOLDER|URL", help="The windows to place."),
+    out: Path = typer.Option(..., metavar="FILE.png", help="The picture to make."),
+    run: Path | None = typer.Option(None, help="A trained run, or an export of one."),
+    preset: str | None = typer.Option(None, metavar="NAME|FOLDER", help="A shipped model (reconstruction)."),
+    split: str = typer.Option("validation", help="train, validation or test."),
+) -> None:
+    """Place the windows of a split on the two axes along which their codes vary most."""
+    if run is not None and preset is not None:
+        raise ConfigError("--run and --preset exclude each other", do="give one of them")
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise ConfigError(f"cannot write {out}", expected="a file in a folder that exists", do="name another --out")
+    trained = load_run(run) if run is not None else load(preset or "reconstruction")
+    name = str(run or preset or "reconstruction")
+    source = open_shards(shards)
+    manifest = source.manifest()
+    check_same_format(Candidate(name, run or Path(name), trained), source, manifest)
+    entries = manifest.split(split).shards
+    num_drums = manifest.drum_map.num_drums
+    windows = WindowBlock.joined(
+        [read_shard(source.local(entry), entry, grid=manifest.grid, num_drums=num_drums) for entry in entries]
+    )
+    codes = trained.encode(windows.tokens)
+    if len(codes) < 3 or trained.latent < 2:
+        raise ConfigError(
+            "there is nothing to draw a map of",
+            expected="three windows and two latent dimensions",
+            found=f"{len(codes)} and {trained.latent}",
+            do="name another split or model",
+        )
+    axes = principal_axes(codes)
+    # GMD's styles are `rock/folk`, `latin/samba` and so on: the map shows what stands before the stroke.
+    styles = [meta.style.partition("/")[0] for meta in windows.meta]
+    title = f"{len(codes):,} windows of {split} in the latent space of {Path(name).name}"
+    write_whole(out, draw_map(axes.place(codes), styles, axes.explained, title=title))
+    shown = f"{sum(axes.explained):.1%} of the variance"
+    console.print(f"{len(codes):,} windows of {len(set(styles))} styles; the picture shows {shown}")
+    console.print(f"picture: {out.resolve()}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_command(main)

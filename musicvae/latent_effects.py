@@ -1,0 +1,140 @@
+"""Whether moving through the latent space does what it promises, measured on decoded grooves.
+
+Conventions:
+    Attributes: each starting code is moved along the attribute's direction to `POSITIONS`, decoded with the likeliest
+    tokens, and the attribute of the decoded groove is measured. `correlation` is Spearman's rank correlation (ties take
+    their mean rank) of position and attribute along one such way, 0 where the attribute never changes. `gain` is the
+    slope of the attribute over the positions within one unit of the start, in standard deviations for one unit: 1 is a
+    decoder that follows the regression fully.
+    Interpolation: the way between two codes (slerp) is cut into `POINTS` - 1 jumps. The size of a jump is the expected
+    number of hit cells that change, sum |p' - p| over (step, drum), with p the probability of a hit by the decoder when
+    it is shown a fixed groove before each step: the mean of the sizes with the one end's reconstruction shown and with
+    the other's. The likeliest tokens themselves jump by whole hits, and a decoder that is shown its own choices goes
+    another way after each; `decoded` holds those jumps, cells that differ between neighbouring decoded grooves.
+    The figure of a way is its greatest jump over the mean of its jumps: 1 is even, `POINTS` - 1 a single leap.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int16
+
+from musicvae.attributes import measure_attributes
+from musicvae.groove import hits_from_tokens
+from musicvae.latent import interpolation
+from musicvae.model import MusicVAE
+from musicvae.sampling import BATCH, decode_codes, one_thread
+from musicvae.trained_model import TrainedModel
+
+POSITIONS = np.arange(-6, 7) / 2
+"""Along an attribute's direction, in standard deviations of the attribute."""
+POINTS = 17
+"""Of an interpolation, both ends included."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttributeEffect:
+    """What a direction does.
+
+    Attributes:
+        correlation: Spearman's, of each start.
+        gain: of each start, in standard deviations of the attribute for a unit of the direction.
+        means: attribute at each of `POSITIONS`, mean over starts, in standard deviations from the training mean.
+    """
+
+    name: str
+    correlation: Float64[np.ndarray, " start"]
+    gain: Float64[np.ndarray, " start"]
+    means: Float64[np.ndarray, " position"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InterpolationEffect:
+    """Sizes of the jumps of ways between codes, in hit cells: expected ones, and those of the decoded grooves."""
+
+    expected: Float64[np.ndarray, "way jump"]
+    decoded: Float64[np.ndarray, "way jump"]
+
+
+def unevenness(jumps: Float64[np.ndarray, "way jump"]) -> Float64[np.ndarray, " way"]:
+    """Greatest jump of each way over the mean of its jumps; 1 for a way that never jumps."""
+    mean = jumps.mean(axis=1)
+    return np.divide(jumps.max(axis=1), mean, out=np.ones_like(mean), where=mean > 0)
+
+
+def attribute_effects(trained: TrainedModel, codes: Float32[np.ndarray, "start latent"]) -> list[AttributeEffect]:
+    """The effect of every direction on grooves that start at some codes.
+
+    Raises:
+        ValueError: the model has no attribute vectors.
+    """
+    vectors = trained.vectors
+    if vectors is None:
+        raise ValueError("the model has no attribute vectors")
+    near = np.abs(POSITIONS) <= 1
+    effects = []
+    for number, name in enumerate(vectors.names):
+        moved = codes[:, None] + POSITIONS[None, :, None].astype(np.float32) * vectors.directions[number]
+        tokens = decode_codes(trained.model, moved.reshape(-1, codes.shape[1]))
+        hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
+        values = measure_attributes(hits, trained.grid, trained.drum_map.classes)[:, number]
+        standard = (values - vectors.mean[number]) / (vectors.deviation[number] or 1.0)
+        ways = standard.reshape(len(codes), len(POSITIONS))
+        slope = ways[:, near] @ POSITIONS[near] / (POSITIONS[near] ** 2).sum()
+        effects.append(
+            AttributeEffect(name, np.array([spearman(POSITIONS, way) for way in ways]), slope, ways.mean(axis=0))
+        )
+    return effects
+
+
+def spearman(a: Float64[np.ndarray, " value"], b: Float64[np.ndarray, " value"]) -> float:
+    """Rank correlation with mean ranks for ties; 0 where one of both is constant."""
+    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (a, b)]
+    size = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float(ranks[0] @ ranks[1] / size) if size else 0.0
+
+
+def interpolation_effect(
+    trained: TrainedModel,
+    starts: Float32[np.ndarray, "way latent"],
+    ends: Float32[np.ndarray, "way latent"],
+) -> InterpolationEffect:
+    """The jumps on the ways between pairs of codes."""
+    model, drums = trained.model, trained.drum_map.num_drums
+    expected, decoded = [], []
+    for start, end in zip(starts, ends, strict=True):
+        way = interpolation(torch.from_numpy(start), torch.from_numpy(end), POINTS).numpy()
+        tokens = decode_codes(model, way)
+        hits = hits_from_tokens(tokens, drums)
+        decoded.append((hits[1:] != hits[:-1]).sum(axis=(1, 2)).astype(np.float64))
+        sizes = []
+        for shown in (tokens[0], tokens[-1]):
+            probabilities = hit_probabilities(model, way, np.tile(shown, (POINTS, 1)), drums)
+            sizes.append(np.abs(np.diff(probabilities, axis=0)).sum(axis=(1, 2)))
+        expected.append(np.mean(sizes, axis=0))
+    return InterpolationEffect(np.array(expected), np.array(decoded))
+
+
+@torch.no_grad()
+def hit_probabilities(
+    model: MusicVAE,
+    codes: Float32[np.ndarray, "code latent"],
+    shown: Int16[np.ndarray, "code step"],
+    num_drums: int,
+) -> Float[np.ndarray, "code step drum"]:
+    """Probability that each drum is hit at each step, when the decoder is shown these tokens before it."""
+    has_drum = torch.from_numpy(hits_from_tokens(np.arange(1 << num_drums, dtype=np.int16), num_drums)).double()
+    found = []
+    with one_thread():
+        for first in range(0, len(codes), BATCH):
+            rows = slice(first, first + BATCH)
+            logits = model.logits(torch.from_numpy(codes[rows]), torch.from_numpy(shown[rows]).long())
+            found.append((logits.double().softmax(dim=-1) @ has_drum).numpy())
+    return np.concatenate(found)
+
+
+def _ranks(values: Float64[np.ndarray, " value"]) -> Float64[np.ndarray, " value"]:
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts + 1) / 2)[which]
