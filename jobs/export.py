@@ -1,5 +1,6 @@
 """A trained run -> a few files to keep or pass on: python -m jobs.export runs/demo models/demo"""
 
+import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -70,7 +71,7 @@ def main(
     provenance = config.get("provenance", {})
     origin = {
         "run_id": config["run_id"],
-        "command": provenance.get("command"),
+        "command": _as_typed(provenance.get("command") or ""),
         "commit": provenance.get("commit"),
         "dirty": bool(provenance.get("dirty")),
         "data": data,
@@ -93,6 +94,11 @@ def main(
         f"step {trained.step:,}" + (f", validation −ELBO {loss:.2f} nats per window" if loss is not None else "")
     )
     console.print(f"model: {out.resolve()}, described in {CARD}", soft_wrap=True)
+
+
+def _as_typed(command: str) -> str:
+    """A command line of a run, which has the module as a path of the machine that trained."""
+    return re.sub(r"^\S*\bjobs/(\w+)\.py(?= |$)", r"python -m jobs.\1", command)
 
 
 def _attribute_vectors(trained: TrainedModel, source: ShardSource) -> AttributeVectors:

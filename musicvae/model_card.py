@@ -1,6 +1,5 @@
 """The page about an exported model: what it is, what it is worth, how to use it."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,6 +158,5 @@ def _attributes(trained: TrainedModel) -> str:
 
 
 def _command(origin: Mapping[str, Any]) -> str:
-    # Kept as Python's sys.argv has it, with the module as a path of the machine that trained.
-    command = re.sub(r"^\S*\bjobs/(\w+)\.py(?= |$)", r"python -m jobs.\1", origin.get("command") or "")
+    command = origin.get("command")
     return f"\nTrained by\n\n```sh\n{command}\n```\n" if command else ""

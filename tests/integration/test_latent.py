@@ -45,7 +45,9 @@ def test_the_export_has_everything(export, small_shards):
         "| crash |",
     ):
         assert words in card
-    evaluation = json.loads((export / "config.json").read_text())["evaluation"]
+    config = json.loads((export / "config.json").read_text())
+    assert config["origin"]["command"].startswith("python -m jobs.train --shards"), "as it was typed, no file's path"
+    evaluation = config["evaluation"]
     assert evaluation["about"]["windows"] == 41
 
 

@@ -26,7 +26,7 @@ from tests.shard_fixtures import patterned_windows
 
 ORIGIN = {
     "run_id": "0123456789ab",
-    "command": "/some/where/jobs/train.py --preset demo --run runs/a",
+    "command": "python -m jobs.train --preset demo --run runs/a",
     "commit": "c0ffee",
     "packages": {"torch": "2.13.0", "wandb": None},
     "data": "groove",

@@ -1,5 +1,6 @@
 """What a musician does with a model, on a tiny one that nobody trained but that listens to its codes."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,3 +202,20 @@ def test_short_files_are_refused_repeated_or_followed_by_silence(tmp_path: Path)
     (tmp_path / "text.mid").write_text("no midi")
     with pytest.raises(musicvae.DataError):
         DrumGroove.from_midi(tmp_path / "text.mid")
+
+
+def test_a_model_without_a_latent_space_refuses_what_needs_one(model):
+    network = copy.copy(model.model)
+    network.latent = 0
+    latent_free = replace(model, model=network, vectors=None)
+    nowhere = np.zeros((1, 0), dtype=np.float32)
+    for operation in (
+        lambda: latent_free.encode(TOKENS),
+        lambda: latent_free.decode(nowhere),
+        lambda: latent_free.interpolate(*grooves(2)),
+        lambda: latent_free.vary(grooves(1)[0]),
+        lambda: latent_free.move(grooves(1)[0], density=1.0),
+        lambda: latent_free.neighbours(grooves(1)[0], TOKENS),
+    ):
+        with pytest.raises(ConfigError, match="no latent space"):
+            operation()
