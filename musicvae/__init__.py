@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from musicvae.manifest import ShardManifest as ShardManifest
     from musicvae.midi import read_performance as read_performance
     from musicvae.midi import write_groove as write_groove
-    from musicvae.model import ModelSettings as ModelSettings
     from musicvae.model import MusicVAE as MusicVAE
+    from musicvae.model_settings import ModelSettings as ModelSettings
     from musicvae.shipped import shipped_models as shipped_models
     from musicvae.trained import load_run as load_run
     from musicvae.trained_model import TrainedModel as TrainedModel
@@ -32,7 +32,7 @@ _HOME = {
     "DrumMap": "drum_map",
     "FitConfig": "fit_config",
     "GridSpec": "grid",
-    "ModelSettings": "model",
+    "ModelSettings": "model_settings",
     "MusicVAE": "model",
     "ShardManifest": "manifest",
     "TrainedModel": "trained_model",

@@ -20,6 +20,7 @@ from musicvae.durable import whole_folder, write_json
 from musicvae.host_copy import HostCopy
 
 WEIGHTS = "model.safetensors"
+AVERAGE = "average.safetensors"
 OPTIMIZER = "optimizer.pt"
 STATE = "state.json"
 HASHES = "sha256.json"
@@ -31,7 +32,7 @@ class TrainingState:
 
     Attributes:
         step: global batches that were trained on, skipped ones included.
-        best_loss: lowest validation -ELBO so far, nats per window.
+        best_loss: lowest validation figure that chooses the best weights so far, nats per window.
         best_step: the step that it was measured at.
         skipped: steps whose gradient was not finite and that therefore changed nothing.
         unlogged: figures of this very step, while its evaluation was interrupted and has to be made again.
@@ -44,9 +45,16 @@ class TrainingState:
     unlogged: Mapping[str, float] | None = None
 
 
-def copy_to_host(model: nn.Module, optimizer: torch.optim.Optimizer) -> HostCopy:
-    """What `write_checkpoint` writes, as it is now."""
-    return HostCopy.of({WEIGHTS: model.state_dict(), OPTIMIZER: optimizer.state_dict()})
+def copy_to_host(model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None) -> HostCopy:
+    """What `write_checkpoint` writes, as it is now.
+
+    Args:
+        average: holds the average of the weights, where there is one.
+    """
+    values: dict[str, Any] = {WEIGHTS: model.state_dict(), OPTIMIZER: optimizer.state_dict()}
+    if average is not None:
+        values[AVERAGE] = average.state_dict()
+    return HostCopy.of(values)
 
 
 def write_checkpoint(folder: Path, copy: HostCopy, state: TrainingState, *, keep: int, keep_every: int) -> Path:
@@ -63,10 +71,12 @@ def write_checkpoint(folder: Path, copy: HostCopy, state: TrainingState, *, keep
     with whole_folder(target, replace=True) as aside:
         # Made in memory first: the libraries' own writers turn a full disk into an error that says nothing of it.
         hashes = {
-            WEIGHTS: _write(aside / WEIGHTS, safetensors.torch.save(_contiguous(values[WEIGHTS]))),
             OPTIMIZER: _write(aside / OPTIMIZER, _saved(values[OPTIMIZER])),
             STATE: _write(aside / STATE, json.dumps(asdict(state), indent=1).encode()),
         }
+        for name in (WEIGHTS, AVERAGE):
+            if name in values:
+                hashes[name] = _write(aside / name, safetensors.torch.save(_contiguous(values[name])))
         write_json(aside / HASHES, hashes)
     for old in checkpoints(folder)[:-keep]:
         if not keep_every or step_of(old) % keep_every:
@@ -95,9 +105,13 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed_over
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Restores weights and optimizer in place."""
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> TrainingState:
+    """Restores weights, their average and the optimizer in place."""
     model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
+    if average is not None:
+        average.load_state_dict(safetensors.torch.load_file(path / AVERAGE))
     device = next(model.parameters()).device
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location=device, weights_only=True))
     return TrainingState(**json.loads((path / STATE).read_text()))

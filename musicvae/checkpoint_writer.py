@@ -33,14 +33,23 @@ class CheckpointWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: deque[Future[object]] = deque()
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: TrainingState,
+        average: nn.Module | None = None,
+    ) -> None:
         """Begins to write a checkpoint of this moment.
+
+        Args:
+            average: holds the average of the weights, where there is one.
 
         Raises:
             OSError, SupersededError: as `wait`, of a write before.
         """
         self._wait_for_all_but(UNDER_WAY - 1)
-        copy = copy_to_host(model, optimizer)
+        copy = copy_to_host(model, optimizer, average)
         self._begin(
             lambda: write_checkpoint(self.run.checkpoints, copy, state, keep=self.keep, keep_every=self.keep_every)
         )

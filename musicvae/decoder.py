@@ -61,42 +61,52 @@ class SegmentDecoder(nn.Module):
     """Embeddings of equal segments -> logits of every step, the state reset at each segment's start."""
 
     def __init__(
-        self, num_drums: int, *, num_steps: int, condition: int, embedding: int, hidden: int, layers: int, bits: bool
+        self,
+        num_drums: int,
+        *,
+        num_steps: int,
+        condition: int,
+        embedding: int,
+        hidden: int,
+        layers: int,
+        bits: bool,
+        pairs: bool = False,
     ) -> None:
         super().__init__()
         self.num_steps = num_steps
         self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
+        self.start_token = self.embed.start_token
         self.lstm = nn.LSTM(condition + embedding, hidden, layers)
         self.initial_state = InitialState(condition, self.lstm)
-        self.scores = TokenScores(num_drums, hidden, bits=bits)
+        self.scores = TokenScores(num_drums, hidden, bits=bits, pairs=pairs)
 
     def teacher_forced(
-        self, segments: Float[Tensor, "batch segment condition"], shown: Int64[Tensor, "batch step"]
+        self, condition: Float[Tensor, "batch segment size"], shown: Int64[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step vocab"]:
         """Logits of every step; `shown[:, t]` is the token that step t is shown, the target of step t - 1."""
-        batch, count, _ = segments.shape
+        batch, count, _ = condition.shape
         length = self.num_steps // count
-        condition = segments.reshape(batch * count, -1)
+        segments = condition.reshape(batch * count, -1)
         # Time first within a segment, which is the LSTM kernels' own order.
         embedded = self.embed(shown.reshape(batch * count, length).T)
-        inputs = torch.cat([condition.expand(length, -1, -1), embedded], dim=-1)
-        outputs, _ = self.lstm(inputs, self.initial_state(condition))
+        inputs = torch.cat([segments.expand(length, -1, -1), embedded], dim=-1)
+        outputs, _ = self.lstm(inputs, self.initial_state(segments))
         return self.scores(outputs.transpose(0, 1)).reshape(batch, self.num_steps, -1)
 
     def stepwise(
-        self, segments: Float[Tensor, "batch segment condition"], next_token: NextToken
+        self, condition: Float[Tensor, "batch segment size"], next_token: NextToken
     ) -> Float[Tensor, "batch step vocab"]:
         """Logits of every step, where each step is shown what `next_token` made of the logits before it."""
-        batch, count, _ = segments.shape
+        batch, count, _ = condition.shape
         length = self.num_steps // count
         table, (weight, bias) = self.embed.table(), self.scores.weight_and_bias()
-        token = torch.full((batch,), self.embed.start_token, device=segments.device)
+        token = torch.full((batch,), self.start_token, device=condition.device)
         logits = []
         for segment in range(count):
-            condition = segments[:, segment]
-            state = self.initial_state(condition)
+            of_segment = condition[:, segment]
+            state = self.initial_state(of_segment)
             for step in range(segment * length, (segment + 1) * length):
-                inputs = torch.cat([condition, F.embedding(token, table)], dim=-1)
+                inputs = torch.cat([of_segment, F.embedding(token, table)], dim=-1)
                 outputs, state = self.lstm(inputs[None], state)
                 logits.append(F.linear(outputs[0], weight, bias))
                 token = next_token(step, logits[-1])
@@ -104,5 +114,9 @@ class SegmentDecoder(nn.Module):
 
     def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
         """The targets moved one step on, behind the start token."""
-        start = torch.full_like(tokens[:, :1], self.embed.start_token)
-        return torch.cat([start, tokens[:, :-1]], dim=1)
+        return shown_under_teacher_forcing(tokens, self.start_token)
+
+
+def shown_under_teacher_forcing(tokens: Int64[Tensor, "batch step"], start_token: int) -> Int64[Tensor, "batch step"]:
+    """Targets moved one step on, behind a start token."""
+    return torch.cat([torch.full_like(tokens[:, :1], start_token), tokens[:, :-1]], dim=1)

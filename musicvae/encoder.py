@@ -1,56 +1,108 @@
-"""q(z | x): a bidirectional LSTM over the tokens (Roberts et al. 2018, section 3.1)."""
-
-from dataclasses import dataclass
+"""q(z | x): networks that read a whole window."""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 
-from musicvae.token_features import TokenEmbedding
-
-HEAD_INIT_STD = 1e-3
-"""Magenta's initialisation of the mu and sigma heads: the posterior starts near its mean over the data, with sigma
-near softplus(0), so that no dimension is favoured by chance."""
-MIN_SIGMA = 1e-4
-"""Keeps log sigma finite where softplus underflows in low precision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Posterior:
-    """q(z | x) of each window: a normal distribution with independent dimensions."""
-
-    mu: Float[Tensor, "batch latent"]
-    sigma: Float[Tensor, "batch latent"]
-
-    def sample(self, noise: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
-        """z = mu + sigma * noise, with noise from N(0, I)."""
-        return self.mu + self.sigma * noise.to(self.mu.dtype)
-
-    def kl(self) -> Float[Tensor, "batch latent"]:
-        """KL(q(z | x) || N(0, I)) of each dimension in nats; never negative."""
-        return 0.5 * (self.mu.square() + self.sigma.square() - 1) - self.sigma.log()
+from musicvae.grid import GridSpec
+from musicvae.posterior import Posterior, PosteriorHeads
+from musicvae.token_features import TokenEmbedding, token_bits
+from musicvae.transformer import TransformerBlock
 
 
 class LSTMEncoder(nn.Module):
-    """Tokens -> `Posterior`: last forward and first backward state, joined, through the mu and sigma heads.
-
-    mu is linear (Eq 6 of the paper), sigma the softplus of a linear (Eq 7).
-    """
+    """A bidirectional LSTM: its last forward and first backward state, joined (Roberts et al. 2018, section 3.1)."""
 
     def __init__(self, num_drums: int, *, embedding: int, hidden: int, layers: int, latent: int, bits: bool) -> None:
         super().__init__()
         self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
         self.lstm = nn.LSTM(embedding, hidden, layers, bidirectional=True)
-        self.mu = nn.Linear(2 * hidden, latent)
-        self.sigma = nn.Linear(2 * hidden, latent)
-        for head in (self.mu, self.sigma):
-            nn.init.normal_(head.weight, std=HEAD_INIT_STD)
-            nn.init.zeros_(head.bias)
+        self.heads = PosteriorHeads(2 * hidden, latent)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         _, (last, _) = self.lstm(self.embed(tokens.T))  # time first: the kernel's own order, so nothing is copied
-        summary = torch.cat([last[-2], last[-1]], dim=-1)
-        mu, sigma = self.mu(summary), self.sigma(summary)
-        full = torch.promote_types(mu.dtype, torch.float32)  # KL in bfloat16 would lose small dimensions
-        return Posterior(mu.to(full), F.softplus(sigma.to(full)) + MIN_SIGMA)
+        return self.heads(torch.cat([last[-2], last[-1]], dim=-1))
+
+
+class FeedForwardEncoder(nn.Module):
+    """Layers over the drums of all steps.
+
+    Args:
+        stretches: the first layer reads so many equal stretches of the window by the same weights; 1 reads all at once.
+        layers: 2 or more where there are several stretches.
+    """
+
+    bits: Tensor
+
+    def __init__(
+        self, num_drums: int, *, num_steps: int, stretches: int, hidden: int, layers: int, latent: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.stretches = stretches
+        self.register_buffer("bits", token_bits(num_drums), persistent=False)
+        self.first = feed_forward(num_steps // stretches * num_drums, hidden, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.body = feed_forward(stretches * hidden, hidden, layers - 1, dropout=dropout)
+        self.heads = PosteriorHeads(hidden, latent)
+
+    def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
+        drums = self.bits[tokens].reshape(len(tokens), self.stretches, -1)
+        return self.heads(self.body(self.dropout(self.first(drums)).flatten(1)))
+
+
+class TransformerEncoder(nn.Module):
+    """Attention over all steps; each segment of the window then gives its own part of z.
+
+    With several segments the same weights read all of them, and each part of z is about its own stretch, seen with
+    the whole window around it.
+    """
+
+    def __init__(
+        self,
+        num_drums: int,
+        *,
+        grid: GridSpec,
+        hidden: int,
+        layers: int,
+        heads: int,
+        segments: int,
+        latent: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.segments = segments
+        self.embed = TokenEmbedding(num_drums, hidden, bits=True)
+        self.position = nn.Parameter(torch.randn(grid.num_steps, hidden) * 0.1)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(hidden, heads=heads, num_steps=grid.num_steps, dropout=dropout, causal=False)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(hidden)
+        self.summary = nn.Linear(grid.num_steps // segments * hidden, hidden)
+        self.heads = PosteriorHeads(hidden, latent // segments)
+
+    def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
+        values = self.embed(tokens) + self.position
+        for block in self.blocks:
+            values = block(values)
+        stretches = self.norm(values).reshape(len(tokens), self.segments, -1)
+        return self.heads(F.gelu(self.summary(stretches)))
+
+
+class NoEncoder(nn.Module):
+    """For a model without a latent space: a posterior of no dimensions."""
+
+    def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
+        nothing = torch.zeros(len(tokens), 0, device=tokens.device)
+        return Posterior(nothing, nothing)
+
+
+def feed_forward(inputs: int, hidden: int, layers: int, *, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers, each with GELU and a norm, dropout between them."""
+    body = nn.Sequential()
+    for layer in range(layers):
+        body.extend([nn.Linear(inputs if layer == 0 else hidden, hidden), nn.GELU(), nn.LayerNorm(hidden)])
+        if dropout and layer < layers - 1:
+            body.append(nn.Dropout(dropout))
+    return body

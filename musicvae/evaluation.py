@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float, Float64, Int16, Int64
 from torch import Tensor
 
-from musicvae.encoder import Posterior
 from musicvae.model import MusicVAE
 from musicvae.objective import NATS_PER_BIT, reconstruction_nats
+from musicvae.posterior import Posterior
 from musicvae.randomness import Purpose, normals
 from musicvae.scores import MatchCounts, active_units
 from musicvae.window_store import WindowStore

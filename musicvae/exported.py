@@ -25,8 +25,8 @@ from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
 from musicvae.groove_statistics import GrooveStatistics
 from musicvae.measured import Measured
-from musicvae.model import ModelSettings
 from musicvae.model_card import model_card
+from musicvae.model_settings import ModelSettings
 from musicvae.settings import parse_settings
 from musicvae.shipped import model_folder
 from musicvae.trained import assembled

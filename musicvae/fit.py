@@ -24,6 +24,7 @@ from musicvae.loader import RandomDraws, in_background, training_batches
 from musicvae.manifest import MANIFEST_NAME, ShardManifest
 from musicvae.model import MusicVAE
 from musicvae.nonfinite import diverged, nonfinite_record
+from musicvae.objective import NATS_PER_BIT
 from musicvae.order import DataOrder
 from musicvae.profiling import ProfiledWork, profiled
 from musicvae.progress import Phase, RunProgress, training_figures, validation_figures
@@ -122,7 +123,7 @@ def fit(
     def measure(figures: Mapping[str, float], *, is_last: bool) -> EvaluationReport:
         """Evaluates after the present step; the figures of the step are kept if this is interrupted."""
         outcome = validate(
-            training.model,
+            training.judged,
             held_out,
             world,
             stopping,
@@ -140,23 +141,29 @@ def fit(
         report = measure(figures, is_last=is_last)
         step, validation = training.state.step, validation_figures(report)
         state = replace(training.state, unlogged=None)
-        if state.best_loss is None or report.negative_elbo < state.best_loss:
-            state = replace(state, best_loss=report.negative_elbo, best_step=step)
+        loss = _judgement(config, report)
+        if state.best_loss is None or loss < state.best_loss:
+            state = replace(state, best_loss=loss, best_step=step)
             if writer:
-                writer.save_best(training.model, step, validation)
+                writer.save_best(training.judged, step, validation)
         training.state = state
         if examples:
-            examples.make(training.model, report, step)
+            examples.make(training.judged, report, step)
         if order.epoch(step) >= 1:
             _warn_of_collapse(report, step, tracker)
         progress.log(step, {**figures, **validation})
         return report
 
+    def save() -> None:
+        if writer:
+            average = training.average.model if training.average else None
+            writer.save(training.model, training.optimizer, training.state, average)
+
     def leave(stop: Wish) -> NoReturn:
         """Saves everything and says how far it came."""
         doing("saving")
+        save()
         if writer:
-            writer.save(training.model, training.optimizer, training.state)
             writer.wait()
         progress.doing("stopping", training.state, at_once=True)
         raise StoppedError(training.state.step, by_user=stop == Wish.STOP_FOR_USER)
@@ -206,8 +213,8 @@ def fit(
                     report = evaluate(figures, is_last=is_last)
                 else:
                     progress.log(step, figures)
-                if saves and writer:
-                    writer.save(training.model, training.optimizer, training.state)
+                if saves:
+                    save()
         stopping.agreed()
         if writer:
             writer.wait()
@@ -258,8 +265,18 @@ def _disk_full_explained(run: RunFolder) -> Iterator[None]:
         ) from error
 
 
+def _judgement(config: FitConfig, report: EvaluationReport) -> float:
+    """The figure of an evaluation by which the best weights are chosen; lower is better."""
+    match config.train.best_by:
+        case "negative_elbo":
+            return report.negative_elbo
+        case "objective":
+            free = config.objective.free_bits * NATS_PER_BIT
+            return report.reconstruction + config.objective.beta * max(0.0, report.kl - free)
+
+
 def _warn_of_collapse(report: EvaluationReport, step: int, tracker: Tracker) -> None:
-    if report.kl < COLLAPSED_NATS or report.active_units == 0:
+    if len(report.kl_by_dimension) and (report.kl < COLLAPSED_NATS or report.active_units == 0):
         tracker.say(
             f"posterior collapse at step {step}: KL {report.kl:.2f} nats, {report.active_units} active units; "
             "the decoder ignores z. More objective.free_bits, a smaller objective.beta or objective.word_dropout help"

@@ -1,11 +1,11 @@
 """All settings of one training run, and which of them make it the run that it is."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from musicvae.loader import DataSettings
-from musicvae.model import ModelSettings
+from musicvae.model_settings import ModelSettings
 from musicvae.objective import ObjectiveSettings
 from musicvae.schedule import OptimizerSettings
 from musicvae.settings import Settings
@@ -26,6 +26,11 @@ class TrainSettings(Settings):
     """`bfloat16` computes matrix products in bfloat16 (autocast) and keeps weights in float32."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient of the mean loss in nats per window."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of an exponential moving average of the weights, which is evaluated and kept in their place; 0: no average."""
+    best_by: Literal["negative_elbo", "objective"] = "negative_elbo"
+    """Which validation figure chooses the best weights: the -ELBO, or the objective with its beta and free bits (of the
+    mean KL), where more is wanted of z than the -ELBO asks for."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What follows a step whose gradient is not finite; it never changes weights. `stop` ends the run with status 4."""
     max_skipped: NonNegativeInt = 10
@@ -66,6 +71,6 @@ class FitConfig(Settings):
                 "objective": True,
                 "optimizer": True,
                 "data": {"lanes", "mix_drums", "mix_bars"},
-                "train": {"global_batch", "seed", "precision", "clip"},
+                "train": {"global_batch", "seed", "precision", "clip", "average_decay", "best_by"},
             },
         )

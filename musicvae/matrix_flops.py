@@ -6,7 +6,7 @@ import time
 import torch
 
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings
+from musicvae.model_settings import ModelSettings
 
 BACKWARD = 2
 """Products of the backward pass for each of the forward pass: gradients of the input and of the weights."""

@@ -1,37 +1,13 @@
 """The MusicVAE: encoder, latent space, decoder."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from musicvae.decoder import Conductor, SegmentDecoder, WholeWindow
-from musicvae.encoder import LSTMEncoder, Posterior
 from musicvae.grid import GridSpec
-from musicvae.settings import Settings
-
-
-class ModelSettings(Settings):
-    """Sizes of the network; every length follows from the grid and every vocabulary from the drum map."""
-
-    latent: PositiveInt = 256
-    """Dimensions of z."""
-    token_features: Literal["own", "bits"] = "bits"
-    """`own`: each token stands alone, as in the paper; `bits`: tokens share the parts of their drums."""
-    encoder_embedding: PositiveInt = 128
-    encoder_hidden: PositiveInt = 256
-    """Per direction."""
-    encoder_layers: PositiveInt = 2
-    decoder: Literal["hierarchical", "flat"] = "hierarchical"
-    conductor_hidden: PositiveInt = 256
-    conductor_layers: PositiveInt = 2
-    conductor_embedding: PositiveInt = 256
-    """Size of the embedding of a bar."""
-    decoder_embedding: PositiveInt = 128
-    decoder_hidden: PositiveInt = 256
-    decoder_layers: PositiveInt = 2
+from musicvae.model_parts import new_decoder, new_encoder
+from musicvae.model_settings import ModelSettings
+from musicvae.posterior import Posterior
 
 
 class MusicVAE(nn.Module):
@@ -41,37 +17,8 @@ class MusicVAE(nn.Module):
         super().__init__()
         self.latent = settings.latent
         self.num_steps = grid.num_steps
-        bits = settings.token_features == "bits"
-        self.encoder = LSTMEncoder(
-            num_drums,
-            embedding=settings.encoder_embedding,
-            hidden=settings.encoder_hidden,
-            layers=settings.encoder_layers,
-            latent=settings.latent,
-            bits=bits,
-        )
-        match settings.decoder:
-            case "hierarchical":
-                condition = settings.conductor_embedding
-                self.segments = Conductor(
-                    latent=settings.latent,
-                    hidden=settings.conductor_hidden,
-                    layers=settings.conductor_layers,
-                    embedding=condition,
-                    bars=grid.bars,
-                )
-            case "flat":
-                condition = settings.latent
-                self.segments = WholeWindow()
-        self.decoder = SegmentDecoder(
-            num_drums,
-            num_steps=grid.num_steps,
-            condition=condition,
-            embedding=settings.decoder_embedding,
-            hidden=settings.decoder_hidden,
-            layers=settings.decoder_layers,
-            bits=bits,
-        )
+        self.encoder = new_encoder(settings, grid, num_drums)
+        self.segments, self.decoder = new_decoder(settings, grid, num_drums)
 
     def encode(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         """q(z | x). For a single code take `mu`: it is the same at every call."""

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor
 
-from musicvae.encoder import Posterior
+from musicvae.posterior import Posterior
 from musicvae.settings import Settings
 
 NATS_PER_BIT = math.log(2)

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     IMPORTANCE = 13
     BOOTSTRAP = 14
     RESAMPLE = 15
+    DROPOUT = 16
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -43,24 +43,36 @@ class TokenEmbedding(nn.Module):
         return F.embedding(tokens, self.table())
 
 
+def token_pairs(num_drums: int) -> Float[Tensor, "vocab pair"]:
+    """Row t holds 1 for each pair of drums that token t hits together."""
+    bits = token_bits(num_drums)
+    first, second = torch.triu_indices(num_drums, num_drums, offset=1)
+    return bits[:, first] * bits[:, second]
+
+
 class TokenScores(nn.Module):
-    """Hidden states -> unnormalised log-probabilities (logits) of all tokens."""
+    """Hidden states -> unnormalised log-probabilities (logits) of all tokens.
 
-    bits: Tensor
+    With `pairs` a token's score also has a part for each pair of its drums, so that which drums go together is learnt
+    for all tokens at once.
+    """
 
-    def __init__(self, num_drums: int, hidden: int, *, bits: bool) -> None:
+    parts: Tensor
+
+    def __init__(self, num_drums: int, hidden: int, *, bits: bool, pairs: bool = False) -> None:
         super().__init__()
         self.own = nn.Linear(hidden, 1 << num_drums)
-        self.of_bits = nn.Linear(hidden, num_drums) if bits else None
-        self.register_buffer("bits", token_bits(num_drums), persistent=False)
+        parts = [token_bits(num_drums)] * bits + [token_pairs(num_drums)] * pairs
+        self.register_buffer("parts", torch.cat(parts, dim=1) if parts else None, persistent=False)
+        self.of_parts = nn.Linear(hidden, self.parts.shape[1]) if parts else None
 
     def weight_and_bias(self) -> tuple[Float[Tensor, "vocab hidden"], Float[Tensor, " vocab"]]:
         """The one linear layer that all parts together are."""
-        if self.of_bits is None:
+        if self.of_parts is None:
             return self.own.weight, self.own.bias
-        with torch.autocast(self.bits.device.type, enabled=False):
-            weight = self.own.weight + self.bits @ self.of_bits.weight
-            return weight, self.own.bias + self.bits @ self.of_bits.bias
+        with torch.autocast(self.parts.device.type, enabled=False):
+            weight = self.own.weight + self.parts @ self.of_parts.weight
+            return weight, self.own.bias + self.parts @ self.of_parts.bias
 
     def forward(self, hidden: Float[Tensor, "*place hidden"]) -> Float[Tensor, "*place vocab"]:
         return F.linear(hidden, *self.weight_and_bias())

@@ -51,7 +51,7 @@ class TrainingObjective(nn.Module):
             )
         shown = self.model.decoder.shown_under_teacher_forcing(batch.tokens)
         if batch.blanked is not None:
-            shown = torch.where(batch.blanked, self.model.decoder.embed.start_token, shown)
+            shown = torch.where(batch.blanked, self.model.decoder.start_token, shown)
         return self.model.logits_when_shown(z, shown)
 
 

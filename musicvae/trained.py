@@ -8,7 +8,8 @@ from musicvae.drum_map import DrumMap
 from musicvae.errors import DataError
 from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.settings import parse_settings
 from musicvae.trained_model import TrainedModel
 

@@ -16,7 +16,8 @@ from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.latent import interpolation
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.sampling import FromPrior, LikeWindows, Recipe, decode_codes, encode_windows, generate
 
 Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]

@@ -15,6 +15,7 @@ from musicvae.fit_config import FitConfig
 from musicvae.manifest import ShardManifest
 from musicvae.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
 from musicvae.model import MusicVAE
+from musicvae.randomness import Purpose, generator
 from musicvae.run_folder import RunFolder
 from musicvae.schedule import learning_rate_at
 from musicvae.train_step import (
@@ -24,6 +25,7 @@ from musicvae.train_step import (
     new_optimizer,
     train_step,
 )
+from musicvae.weight_average import WeightAverage
 from musicvae.world import World
 
 RESERVED_BYTES = 64 * 2**20
@@ -37,6 +39,7 @@ class Training:
     Attributes:
         alone: the model with its loss, on this rank alone.
         objective: the same, with gradients averaged over all ranks.
+        average: of the weights over the steps, where the settings ask for one.
     """
 
     config: FitConfig
@@ -46,6 +49,12 @@ class Training:
     alone: TrainingObjective
     objective: nn.Module
     state: TrainingState
+    average: WeightAverage | None = None
+
+    @property
+    def judged(self) -> MusicVAE:
+        """The model that is evaluated and kept: the average of the weights, where there is one."""
+        return self.average.model if self.average else self.model
 
     @classmethod
     def begin(
@@ -62,20 +71,24 @@ class Training:
         model = MusicVAE(config.model, manifest.grid, manifest.drum_map.num_drums)
         model.to(world.device, torch.float64 if config.train.precision == "float64" else torch.float32)
         optimizer = new_optimizer(model, config.optimizer)
+        decay = config.train.average_decay
+        average = WeightAverage(model, decay) if decay else None
         checkpoint, passed_over = world.on_main(lambda: newest_complete(run.checkpoints))
         for sentence in passed_over:
             say(sentence)
         if checkpoint is not None:
-            state = load_checkpoint(checkpoint, model, optimizer)
+            state = load_checkpoint(checkpoint, model, optimizer, average.model if average else None)
             say(f"resumed from step {state.step}")
         else:
             state = TrainingState(step=0)
             if initial_weights:
                 initial_weights(model)
+                if average:
+                    average.model.load_state_dict(model.state_dict())
         if config.train.compile:
             compile_parts(model)
         alone = TrainingObjective(model, config.objective)
-        return cls(config, world, model, optimizer, alone, world.wrap(alone), state)
+        return cls(config, world, model, optimizer, alone, world.wrap(alone), state, average)
 
     def warm_up(self, batch: Batch) -> None:
         """One throw-away forward and backward.
@@ -93,6 +106,9 @@ class Training:
             MemoryExhaustedError: it does not fit; the error says what would.
         """
         settings, step = self.config.train, self.state.step
+        # Dropout is a function of seed, step and rank: nothing has to be saved for a resumed run to go on exactly.
+        draws = generator(settings.seed, Purpose.DROPOUT, step, self.world.rank)
+        torch.manual_seed(int(draws.integers(2**63)))
         with self._memory_explained(batch):
             under_way = train_step(
                 self.objective,
@@ -105,6 +121,8 @@ class Training:
                 precision=settings.precision,
                 world=self.world,
             )
+        if self.average:
+            self.average.follow(self.model, step + 1)
         self.state = replace(self.state, step=step + 1)
         return under_way
 

@@ -8,7 +8,8 @@ from musicvae.batch import Batch
 from musicvae.durable import read_lines
 from musicvae.grid import GridSpec
 from musicvae.loader import in_background
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.objective import ObjectiveSettings
 from musicvae.schedule import OptimizerSettings
 from musicvae.train_step import TrainingObjective, new_optimizer, train_step

@@ -15,7 +15,8 @@ from musicvae.feel import measure_feel
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens, tokens_from_hits
 from musicvae.midi import Performance, performance_to_midi, write_groove
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.run_folder import RunFolder, RunIdentity
 from musicvae.shards import WindowBlock, WindowMeta
 from tests.commands import ok, run_job

@@ -17,7 +17,8 @@ from musicvae.evaluation import (
 )
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.shard_source import FolderShards
 from musicvae.shards import WindowBlock, WindowMeta, write_shard
 from musicvae.window_store import WindowStore

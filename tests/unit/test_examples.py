@@ -9,7 +9,8 @@ from musicvae.evaluation import EvaluationReport, evaluate_batch
 from musicvae.example_maker import SAMPLES, WINDOWS, example_ids, make_examples
 from musicvae.examples import Examples, cut_examples, example_files
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.encoder import Posterior
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings, MusicVAE, sample_tokens
+from musicvae.model import MusicVAE, sample_tokens
+from musicvae.model_settings import ModelSettings
+from musicvae.posterior import Posterior
 from musicvae.token_features import TokenEmbedding, TokenScores, token_bits
 
 GRIDS = {

@@ -18,7 +18,8 @@ from musicvae.baselines import all_baselines, back_off_contexts
 from musicvae.context_model import POSITION, ContextModel
 from musicvae.exported import load
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.objective import reconstruction_nats
 from musicvae.shards import SplitTokens
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from musicvae.encoder import Posterior
 from musicvae.objective import (
     NATS_PER_BIT,
     ObjectiveSettings,
@@ -14,6 +13,7 @@ from musicvae.objective import (
     reconstruction_nats,
     sampling_probability_at,
 )
+from musicvae.posterior import Posterior
 
 
 def posterior(seed: int = 0) -> Posterior:

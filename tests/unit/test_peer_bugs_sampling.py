@@ -6,7 +6,8 @@ import torch
 
 from musicvae.grid import GridSpec
 from musicvae.latent import interpolation, slerp
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.sampling import BATCH, FromPrior, LikeWindows, Recipe, encode_windows, generate_batch
 
 GRID = GridSpec(bars=2)

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from musicvae.drum_map import DrumMap
-from musicvae.encoder import Posterior
 from musicvae.evaluation import EvaluationReport, evaluate_batch
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
+from musicvae.posterior import Posterior
 from musicvae.prediction_figures import prediction_figures
 from musicvae.predictions import EvaluatedWindows, Guesses, Predictions, predict
 from musicvae.scores import MatchCounts

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from musicvae.grid import GridSpec
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.sampling import BATCH, FromPrior, LikeWindows, Recipe, encode_windows, generate, generate_batch
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
@@ -24,7 +25,7 @@ def model() -> MusicVAE:
             weight
         ) in model.parameters():  # as initialised the decoder hardly listens to z, and all codes are nearly one
             weight.mul_(3)
-        model.encoder.mu.weight.normal_()
+        model.encoder.heads.mu.weight.normal_()
     return model
 
 

@@ -10,7 +10,8 @@ import torch
 from musicvae.batch import Batch
 from musicvae.grid import GridSpec
 from musicvae.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
-from musicvae.model import ModelSettings, MusicVAE
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
 from musicvae.nonfinite import diverged, nonfinite_record
 from musicvae.objective import ObjectiveSettings
 from musicvae.schedule import OptimizerSettings

@@ -1,0 +1,84 @@
+"""Which network, and how large."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from musicvae.settings import Settings
+
+DropoutShare = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelSettings(Settings):
+    """Kind and sizes of the network; every length follows from the grid and every vocabulary from the drum map."""
+
+    latent: NonNegativeInt = 256
+    """Dimensions of z; 0 with `encoder: none` is a model without a latent space."""
+    token_features: Literal["own", "bits", "pairs"] = "bits"
+    """`own`: each token stands alone, as in the paper; `bits`: tokens share the parts of their drums; `pairs`: scores
+    share those of their pairs of drums too."""
+    encoder: Literal["lstm", "feed_forward", "transformer", "none"] = "lstm"
+    """`lstm`: bidirectional, as in the paper; `feed_forward`: on all bits at once; `transformer`: over the steps."""
+    encoder_embedding: PositiveInt = 128
+    """Size of a token's embedding; `lstm` only."""
+    encoder_hidden: PositiveInt = 256
+    """Per direction of `lstm`."""
+    encoder_layers: PositiveInt = 2
+    encoder_heads: PositiveInt = 4
+    """`transformer`: heads of attention; they divide the hidden size."""
+    encoder_dropout: DropoutShare = 0.0
+    encoder_shares_bars: bool = False
+    """`feed_forward`: the first layer reads each bar by the same weights."""
+    latent_segments: PositiveInt = 1
+    """`transformer`: z is made of so many parts of equal size, each read from its own stretch of the window."""
+    decoder: Literal["hierarchical", "flat", "feed_forward", "recurrent", "transformer"] = "hierarchical"
+    """`hierarchical`: an LSTM started anew at each bar from a conductor's embedding, as in the paper; `flat`: from z;
+    `feed_forward`: all hits at once and independent given z; `recurrent` (LSTM) and `transformer`: over the whole
+    window, shown chosen earlier steps beside the one before."""
+    conductor_hidden: PositiveInt = 256
+    conductor_layers: PositiveInt = 2
+    conductor_embedding: PositiveInt = 256
+    """Size of the embedding of a bar."""
+    decoder_embedding: PositiveInt = 128
+    """Size of a token's embedding, or of what `recurrent` and `transformer` make of the history."""
+    decoder_hidden: PositiveInt = 256
+    decoder_layers: PositiveInt = 2
+    decoder_heads: PositiveInt = 4
+    """`transformer`: heads of attention; they divide the hidden size."""
+    decoder_dropout: DropoutShare = 0.0
+    history_lags: tuple[PositiveInt, ...] = (1, 2, 3, 4, 8, 12, 14, 15, 16, 17, 18, 30, 31, 32, 33, 34, 47, 48, 49)
+    """`recurrent`, `transformer`: how many steps ago the tokens were that a step is shown; 1 has to be among them."""
+    history_dropout: DropoutShare = 0.0
+    """Share of the history's drums that a training window is not shown, each the same at all of its steps."""
+    step_features: PositiveInt = 64
+    """`recurrent`, `transformer`: size of what z tells each step."""
+    step_features_hidden: PositiveInt = 192
+    """Size of the layers that make it."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> "ModelSettings":
+        if (self.latent == 0) != (self.encoder == "none"):
+            raise ValueError(f"latent 0 and encoder none go together, found latent {self.latent}, {self.encoder}")
+        if self.encoder == "none" and self.decoder not in ("recurrent", "transformer"):
+            raise ValueError(f"without an encoder there is no z for a {self.decoder} decoder to decode")
+        if self.encoder == "transformer" and self.encoder_hidden % self.encoder_heads:
+            raise ValueError(f"{self.encoder_heads} encoder_heads do not divide encoder_hidden {self.encoder_hidden}")
+        if self.encoder == "transformer" and self.latent % self.latent_segments:
+            raise ValueError(f"{self.latent_segments} latent_segments do not divide latent {self.latent}")
+        if self.encoder_shares_bars and (self.encoder != "feed_forward" or self.encoder_layers < 2):
+            raise ValueError("encoder_shares_bars is for a feed_forward encoder of 2 or more layers")
+        if self.encoder != "transformer" and self.latent_segments != 1:
+            raise ValueError(f"latent_segments are for the transformer encoder, found {self.encoder}")
+        if self.decoder == "transformer" and self.decoder_hidden % self.decoder_heads:
+            raise ValueError(f"{self.decoder_heads} decoder_heads do not divide decoder_hidden {self.decoder_hidden}")
+        if 1 not in self.history_lags or len(set(self.history_lags)) < len(self.history_lags):
+            raise ValueError(f"history_lags are different numbers, 1 among them, found {self.history_lags}")
+        return self
+
+    @property
+    def shares_bits(self) -> bool:
+        return self.token_features != "own"
+
+    @property
+    def shares_pairs(self) -> bool:
+        return self.token_features == "pairs"
