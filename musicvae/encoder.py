@@ -69,10 +69,11 @@ class TransformerEncoder(nn.Module):
         segments: int,
         latent: int,
         dropout: float,
+        bits: bool,
     ) -> None:
         super().__init__()
         self.segments = segments
-        self.embed = TokenEmbedding(num_drums, hidden, bits=True)
+        self.embed = TokenEmbedding(num_drums, hidden, bits=bits)
         self.position = nn.Parameter(torch.randn(grid.num_steps, hidden) * 0.1)
         self.blocks = nn.ModuleList(
             TransformerBlock(hidden, heads=heads, num_steps=grid.num_steps, dropout=dropout, causal=False)

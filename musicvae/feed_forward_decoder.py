@@ -29,7 +29,7 @@ class FeedForwardDecoder(nn.Module):
         self, condition: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step vocab"]:
         """Logits of every step from z itself; what is shown changes nothing."""
-        drums = self.drums(self.body(condition)).float().view(len(condition), self.num_steps, -1)
+        drums = self.drums(self.body(condition)).to(self.bits.dtype).view(len(condition), self.num_steps, -1)
         with torch.autocast(condition.device.type, enabled=False):
             return drums @ self.bits.T
 

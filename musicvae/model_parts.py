@@ -47,6 +47,7 @@ def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Enco
                 segments=settings.latent_segments,
                 latent=settings.latent,
                 dropout=settings.encoder_dropout,
+                bits=settings.shares_bits,
             )
         case "none":
             return NoEncoder()
