@@ -246,6 +246,7 @@ def random_draws(config: FitConfig) -> RandomDraws:
         latent=config.model.latent,
         scheduled_sampling=config.objective.scheduled_sampling != "none",
         word_dropout=config.objective.word_dropout,
+        window_dropout=config.objective.window_dropout,
     )
 
 

@@ -59,12 +59,14 @@ class RandomDraws:
         latent: dimensions of z.
         scheduled_sampling: whether `coins` and `choices` are wanted.
         word_dropout: share of shown tokens that are blanked.
+        window_dropout: share of windows of which all shown tokens are blanked.
     """
 
     seed: int
     latent: int
     scheduled_sampling: bool = False
     word_dropout: float = 0.0
+    window_dropout: float = 0.0
 
 
 def training_batches(
@@ -140,9 +142,10 @@ def _with_draws(windows: Iterable[Windows], *, draws: RandomDraws, first_place: 
         if draws.scheduled_sampling:
             both = uniforms(draws.seed, Purpose.SCHEDULED_SAMPLING, number, first_place, count, 2 * steps)
             coins, choices = torch.from_numpy(both.astype(np.float32)).split(steps, dim=1)
-        if draws.word_dropout:
-            chance = uniforms(draws.seed, Purpose.WORD_DROPOUT, number, first_place, count, steps)
-            blanked = torch.from_numpy(chance < draws.word_dropout)
+        if draws.word_dropout or draws.window_dropout:
+            chance = uniforms(draws.seed, Purpose.WORD_DROPOUT, number, first_place, count, steps + 1)
+            whole = chance[:, steps:] < draws.window_dropout
+            blanked = torch.from_numpy((chance[:, :steps] < draws.word_dropout) | whole)
         yield Batch(
             number=number,
             first_place=first_place,

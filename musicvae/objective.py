@@ -38,6 +38,8 @@ class ObjectiveSettings(Settings):
     """`inverse_sigmoid`: 1 - k / (k + exp(step / k)) with this k, as the paper; `constant`: the probability."""
     word_dropout: Probability = 0.0
     """Share of the tokens shown to the decoder that are blanked, so that it leans on z (Bowman et al. 2016)."""
+    window_dropout: Probability = 0.0
+    """Share of the windows of which no token at all is shown, so that z alone can carry a groove."""
 
     @model_validator(mode="after")
     def _constant_rate_is_a_probability(self) -> "ObjectiveSettings":
