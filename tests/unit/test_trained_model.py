@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     with torch.no_grad():
         for weight in trained.model.parameters():
             weight.mul_(3)  # as initialised the decoder hardly listens to z
-        trained.model.encoder.mu.weight.mul_(300)
+        trained.model.encoder.heads.mu.weight.mul_(300)
     codes = trained.encode(TOKENS)
     values = measure_attributes(hits_from_tokens(TOKENS, 9), GRID, trained.drum_map.classes)
     return replace(trained, vectors=fit_attribute_vectors(codes, values, trained.attributes))
