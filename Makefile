@@ -8,10 +8,12 @@ TORCH := torch==2.13.0
 # Unset: pip's configured index. Set it to choose a CPU or a CUDA build: TORCH_INDEX=https://.../whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: help install demo test test-slow soak check wheel clean
+.PHONY: help install demo model ablation test test-slow soak check wheel clean
 
 help:
 	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves, in a few minutes on two cores"
+	@echo "make model      trains and exports the shipped models and the trained baselines: SHARDS=shards/groove"
+	@echo "make ablation   what each decision in them is worth, days of two cores: SHARDS=shards/groove"
 	@echo "make install    the environment in $(VENV)"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
@@ -35,6 +37,31 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 
 demo: install
 	$(BIN)/python -m jobs.demo
+
+# Both go on from where they were stopped, when run again with the same OUT.
+SHARDS ?= shards/groove
+OUT ?= runs
+SHIPPED := generation reconstruction
+BASELINES := latent_free feed_forward
+JOB := $(BIN)/python -m jobs
+
+model: install
+	set -e; for preset in $(BASELINES) $(SHIPPED); do \
+	  $(JOB).train --preset $$preset --shards $(SHARDS) --run $(OUT)/$$preset; done
+	set -e; for preset in $(BASELINES); do \
+	  $(JOB).export $(OUT)/$$preset jobs/baselines/$$preset --dtype bfloat16 --data groove --overwrite; done
+	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$$preset musicvae/weights/$$preset \
+	  --shards $(SHARDS) --dtype bfloat16 --data groove --overwrite; done
+	$(JOB).evaluate --shards $(SHARDS) --split validation --json $(OUT)/validation.json
+	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$$preset musicvae/weights/$$preset \
+	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
+
+MINUTES ?= 25
+SWEEPS ?= ablation-generation ablation-reconstruction curve-feed-forward
+
+ablation: install
+	set -e; for sweep in $(SWEEPS); do $(BIN)/python -m tests.benchmarks.ablation jobs/sweeps/$$sweep.yaml \
+	  --shards $(SHARDS) --out $(OUT)/$$sweep --minutes $(MINUTES); done
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,20 +1,27 @@
 """The benchmark scripts run to their end and print what they promise; their figures are for quiet machines."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.commands import CHECKOUT
+from tests.tiny_run import TINY
 
 pytestmark = pytest.mark.slow
 
 
 def printed_by(name: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *arguments]
-    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=900)
+    result = benchmark(name, *arguments)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result.stdout
+
+
+def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *map(str, arguments)]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=900)
 
 
 def test_training():
@@ -38,3 +45,46 @@ def test_everything_for_a_gpu_on_the_cpu():
     assert all(float(row.split(" | ")[3]) > 0 for row in rows[:2])
     assert float(rows[2].strip("| ").split(" | ")[2]) > 0
     assert "skipped" in text or "passed" in text
+
+
+def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path):
+    sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
+    tiny = ", ".join(f"'{setting}'" for setting in TINY if not setting.startswith("model.latent"))
+    # Of the preset's own size the base is a slower variant: it gets fewer steps.
+    fit, huge = f"[{tiny}]", "[train.global_batch=1000000]"
+    sweep.write_text(
+        "preset: demo\nmetric: negative_elbo\n"
+        f"variants:\n- {{name: tiny, settings: {fit}}}\n- {{name: huge, settings: {huge}}}\n"
+    )
+    arguments = [sweep, "--shards", small_shards, "--out", out, "--seeds", "0,1", "--quick", "--at-once", "2"]
+    first = benchmark("ablation", *arguments)
+    assert first.returncode == 1, "a failure is told, and the others are trained"
+    assert "failed: huge" in first.stdout
+    written = json.loads((out / "ablation.json").read_text())
+    assert {(run["variant"], run["seed"]) for run in written["runs"]} == {
+        *(("base", 0), ("base", 1), ("tiny", 0), ("tiny", 1))
+    }
+    assert all(run["steps"] == run["best_step"] > 0 for run in written["runs"])
+    steps = {run["variant"]: run["steps"] for run in written["runs"]}
+    assert steps["tiny"] > steps["base"]
+    less = written["variants"]["tiny"]["less_base"]["mean"]
+    nats = {(run["variant"], run["seed"]): run["negative_elbo"] for run in written["runs"]}
+    assert less == pytest.approx(sum(nats["tiny", seed] - nats["base", seed] for seed in (0, 1)) / 2)
+
+    before = trained_files(out)
+    sweep.write_text(sweep.read_text().replace(huge, "[objective.beta=0.5]"))
+    again = benchmark("ablation", *arguments, "--only", "tiny")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((out / "ablation.json").read_text())["runs"] == written["runs"]
+    assert trained_files(out) == before, "what is finished is not trained again"
+
+    sweep.write_text(sweep.read_text().replace("data.mix_drums=0.3", "data.mix_drums=0.2"))
+    refused = benchmark("ablation", *arguments)
+    assert refused.returncode == 2
+    assert "was trained with other settings than tiny has now" in refused.stderr
+
+
+def trained_files(out: Path) -> dict[Path, int]:
+    """When each checkpoint and log of training was written."""
+    files = [*out.rglob("best.safetensors"), *out.rglob("metrics.jsonl"), *out.rglob("status.json")]
+    return {path: path.stat().st_mtime_ns for path in files}

@@ -1,5 +1,6 @@
 """The Makefile names what a bare machine lacks, with its cure."""
 
+import re
 import shutil
 import stat
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.command_line import read_preset
 from tests.commands import CHECKOUT
 
 
@@ -33,3 +35,19 @@ def test_a_missing_prerequisite_is_named_with_its_cure(tmp_path, python, lacking
     assert lacking in result.stdout
     assert cure in result.stdout
     assert not (tmp_path / ".venv").exists()
+
+
+def test_models_are_trained_and_exported_under_the_names_that_they_ship_with():
+    command = ["make", "-n", "model", "SHARDS=somewhere", "OUT=out"]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    loops = dict(re.findall(r"for preset in ([\w ]+); do \\?\s*\S+ -m jobs\.(\w+)", result.stdout))
+    assert loops == {
+        "latent_free feed_forward generation reconstruction": "train",
+        "latent_free feed_forward": "export",
+        "generation reconstruction": "export",
+    }
+    for preset in ["latent_free", "feed_forward", "generation", "reconstruction"]:
+        read_preset(preset)
+    assert "jobs/baselines/$preset" in result.stdout
+    assert "musicvae/weights/$preset" in result.stdout

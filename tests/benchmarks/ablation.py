@@ -1,0 +1,242 @@
+"""What each decision in a preset is worth: variants of it, trained for the same time, several seeds each.
+
+    python -m tests.benchmarks.ablation jobs/sweeps/ablation-generation.yaml --shards SHARDS --out OUT --minutes 25
+
+Budgets are equal in time, not in steps: each variant first trains for half a minute, and that rate gives the number of
+steps that fit into --minutes, evaluations not counted. Learning rate and KL schedule span that number of steps. All are
+ordinary run folders (OUT/rates/NAME, OUT/runs/NAME/seed-N), so the same command goes on from where it was stopped.
+
+Figures are those of the best weights of each run on the validation split, one draw of z a window. Differences are those
+of a variant's run to the base's of the same seed, mean ± standard deviation over seeds. Wants a quiet machine: a rate
+that was measured beside other work is a smaller budget. `--quick` shows that it runs, no more.
+"""
+
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from cluster.exit_codes import ExitCode
+from jobs.command_line import console, run_command
+from musicvae.durable import read_lines, write_json
+from musicvae.errors import ConfigError, StoppedError
+from musicvae.run_folder import RunFolder
+from musicvae.shard_source import ShardSource, open_shards
+from tests.benchmarks.ablation_figures import RunFigures, figures_of
+from tests.benchmarks.ablation_table import rows, table
+from tests.benchmarks.parallel_jobs import Job, run_jobs
+from tests.benchmarks.sweep import Sweep, read_sweep
+from tests.commands import job_command
+
+RATE_REPORTS, LEFT_OUT = 4, 2
+"""Reports that a rate is the median of, after those of the first steps, which are slower."""
+NOTHING_ELSE = ("train.steps=1000000000", "train.evaluate_every=1000000000", "train.checkpoint_every=1000000000")
+QUICK_MINUTES, QUICK_RATE_MINUTES, QUICK_WINDOWS = 0.02, 0.2, 64
+WIDTH = 165
+"""Characters that the table needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A sweep on some shards, and where its runs lie.
+
+    Attributes:
+        minutes: that each run trains for; `rate_minutes` those in which its rate is measured.
+        at_once: runs that share the machine's cores.
+        windows: of the split that are evaluated, None for all.
+    """
+
+    sweep: Sweep
+    shards: str
+    out: Path
+    minutes: float
+    rate_minutes: float
+    at_once: int
+    windows: int | None
+
+    def rate_job(self, name: str) -> Job:
+        """The command that finds out how fast a variant trains."""
+        settings = (*NOTHING_ELSE, "train.log_every=2", f"train.max_minutes={self.rate_minutes}")
+        return self._job(f"rate-{name}", name, self._rate_run(name), settings)
+
+    def rate(self, name: str) -> float | None:
+        """Windows a second; None where too little was measured.
+
+        Raises:
+            ConfigError: it was measured with other settings.
+        """
+        run = self._rate_run(name)
+        if not run.metrics.exists():
+            return None
+        self._check_same(run, name, ())
+        rates = [record["windows_per_second"] for record in read_lines(run.metrics)]
+        return statistics.median(rates[LEFT_OUT:]) if len(rates) >= RATE_REPORTS + LEFT_OUT else None
+
+    def run(self, name: str, seed: int) -> RunFolder:
+        return RunFolder(self.out / "runs" / name / f"seed-{seed}")
+
+    def job(self, name: str, seed: int) -> Job:
+        """The training command of a run."""
+        return self._job(f"{name}-seed-{seed}", name, self.run(name, seed), self._length(name, seed))
+
+    def is_finished(self, name: str, seed: int) -> bool:
+        """Whether the run was trained to its end.
+
+        Raises:
+            ConfigError: it was begun with other settings.
+        """
+        run = self.run(name, seed)
+        if not run.config.exists():
+            return False
+        self._check_same(run, name, self._length(name, seed))
+        return run.read_status().get("state") == "finished"
+
+    def figures(self, name: str, seed: int, source: ShardSource) -> RunFigures:
+        """The figures of a finished run."""
+        kept = self.out / "figures" / f"{name}-seed-{seed}.json"
+        return figures_of(self.run(name, seed), name, seed, source, limit=self.windows, kept=kept)
+
+    def log(self, label: str) -> Path:
+        return self.out / "logs" / f"{label}.log"
+
+    def _rate_run(self, name: str) -> RunFolder:
+        return RunFolder(self.out / "rates" / name)
+
+    def _length(self, name: str, seed: int) -> list[str]:
+        rate = self.rate(name)
+        assert rate is not None, "only variants whose rate is known are trained"
+        steps = max(1, round(60 * self.minutes * rate / self.sweep.config(name).train.global_batch))
+        return [*self.sweep.in_steps(name, steps), f"train.seed={seed}"]
+
+    def _job(self, label: str, name: str, run: RunFolder, settings: Sequence[str]) -> Job:
+        threads = max(1, len(os.sched_getaffinity(0)) // self.at_once)
+        overrides = [*self.sweep.settings_of(name), *settings, f"resources.threads={threads}"]
+        where = ("--preset", self.sweep.preset, "--shards", self.shards, "--run", run.path)
+        return Job(label, tuple(job_command("train", *where, *overrides)), self.log(label))
+
+    def _check_same(self, run: RunFolder, name: str, settings: Sequence[str]) -> None:
+        if run.read_config()["identity"] == self.sweep.config(name, settings).result_settings():
+            return
+        raise ConfigError(
+            f"{run.path} was trained with other settings than {name} has now",
+            likely="an edited sweep or preset, or other --minutes",
+            do="name another --out, or remove that folder",
+        )
+
+
+def main(
+    file: Path = typer.Argument(..., metavar="FILE", help="A sweep: jobs/sweeps/*.yaml."),
+    shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards to train on and to evaluate with."),
+    out: Path = typer.Option(..., help="Folder of all runs; the same one goes on."),
+    minutes: float = typer.Option(25.0, min=0.001, help="That each run trains for."),
+    rate_minutes: float = typer.Option(0.5, min=0.001, help="In which the rate of a variant is measured."),
+    seeds: str = typer.Option("0,1,2", help="One run of each variant for each."),
+    only: list[str] = typer.Option([], metavar="NAME", help="These variants beside the base; may be repeated."),
+    at_once: int = typer.Option(1, min=1, help="Runs at a time, which share the cores."),
+    quick: bool = typer.Option(False, "--quick", help="Seconds of training, few windows: whether it runs, no figures."),
+) -> None:
+    """Train all variants of a sweep for the same time and compare them over seeds."""
+    sweep, source = read_sweep(file), open_shards(shards)
+    names = sweep.names(only)
+    chosen = [int(seed) for seed in seeds.split(",")] if seeds.replace(",", "").isdigit() else []
+    if not chosen:
+        raise ConfigError(f"--seeds {seeds}", expected="whole numbers with commas between them", do="--seeds 0,1,2")
+    source.manifest().split("validation")
+    where = str(Path(shards).resolve()) if Path(shards).exists() else shards
+    ablation = Ablation(
+        sweep,
+        where,
+        out.resolve(),
+        QUICK_MINUTES if quick else minutes,
+        QUICK_RATE_MINUTES if quick else rate_minutes,
+        at_once,
+        QUICK_WINDOWS if quick else None,
+    )
+    (ablation.out / "logs").mkdir(parents=True, exist_ok=True)
+
+    failed = measure_rates(ablation, names)
+    found: list[RunFigures] = []
+    for figures in train_all(ablation, [name for name in names if name not in failed], chosen, source, failed):
+        found.append(figures)
+        write_json(ablation.out / "ablation.json", as_json(found, sweep, names, ablation, quick=quick))
+    title = f"{file.stem}: {ablation.minutes:g} minutes a run, {source}" + (", QUICK: no figures" if quick else "")
+    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide.print(table(rows(found, names, sweep.metric), sweep.metric, title=title))
+    console.print(f"all figures: {ablation.out / 'ablation.json'}", soft_wrap=True)
+    if failed:
+        console.print(f"failed: {', '.join(failed)}", soft_wrap=True)
+        sys.exit(ExitCode.UNEXPECTED)
+
+
+def measure_rates(ablation: Ablation, names: Sequence[str]) -> list[str]:
+    """Trains each variant whose rate is not known for a while; gives the names of those that failed."""
+    missing = [name for name in names if ablation.rate(name) is None]
+    with closing(run_jobs((ablation.rate_job(name) for name in missing), at_once=ablation.at_once)) as ended:
+        for label, _ in ended:
+            console.print(f"{label}: {ablation.rate(label.removeprefix('rate-')) or 0:.0f} windows/s", soft_wrap=True)
+    failed = [name for name in missing if ablation.rate(name) is None]
+    for name in failed:
+        log = ablation.log(f"rate-{name}")
+        console.print(f"{name}: no rate in {ablation.rate_minutes:g} minutes; see {log}", soft_wrap=True)
+    return failed
+
+
+def train_all(
+    ablation: Ablation, names: Sequence[str], seeds: Sequence[int], source: ShardSource, failed: list[str]
+) -> Iterator[RunFigures]:
+    """Trains what is not trained yet, all variants of a seed before the next seed; gives figures as they come.
+
+    Args:
+        failed: gets the names of runs that failed.
+
+    Raises:
+        StoppedError: a run was told to stop.
+    """
+    waiting: dict[str, tuple[str, int]] = {}
+    for seed in seeds:
+        for name in names:
+            if ablation.is_finished(name, seed):
+                yield ablation.figures(name, seed, source)
+            else:
+                waiting[f"{name}-seed-{seed}"] = name, seed
+    jobs = (ablation.job(name, seed) for name, seed in waiting.values())
+    with closing(run_jobs(jobs, at_once=ablation.at_once)) as ended:
+        for label, code in ended:
+            name, seed = waiting[label]
+            console.print(f"{label}: status {code}", soft_wrap=True)
+            match code:
+                case ExitCode.SUCCESS:
+                    yield ablation.figures(name, seed, source)
+                case ExitCode.PREEMPTED | ExitCode.INTERRUPTED:
+                    step = ablation.run(name, seed).read_status().get("step", 0)
+                    raise StoppedError(step, by_user=code == ExitCode.INTERRUPTED)
+                case _:
+                    failed.append(label)
+
+
+def as_json(
+    found: Sequence[RunFigures], sweep: Sweep, names: Sequence[str], ablation: Ablation, *, quick: bool
+) -> dict[str, object]:
+    """Every run, and variants over their seeds."""
+    return {
+        "preset": sweep.preset,
+        "metric": sweep.metric,
+        "minutes": ablation.minutes,
+        "at_once": ablation.at_once,
+        "quick": quick,
+        "runs": [asdict(run) for run in found],
+        "variants": {
+            row.variant: {"settings": list(sweep.settings_of(row.variant))} | row.as_json()
+            for row in rows(found, names, sweep.metric)
+        },
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

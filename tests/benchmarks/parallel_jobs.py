@@ -1,0 +1,54 @@
+"""Runs several jobs at once, each with its own log, and ends them when this process is told to end."""
+
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.commands import CHECKOUT
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command, under a name.
+
+    Attributes:
+        log: gets what it says, after what earlier launches said.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+
+
+def run_jobs(jobs: Iterable[Job], *, at_once: int) -> Iterator[tuple[str, int]]:
+    """Runs jobs in order, `at_once` of them at a time; gives name and exit status of each as it ends.
+
+    Whatever ends the iteration early terminates those that run and waits for them: they save what they have.
+    """
+    waiting = iter(jobs)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        while True:
+            while len(running) < at_once and (job := next(waiting, None)):
+                running[job.name] = _start(job)
+            if not running:
+                return
+            for name, process in list(running.items()):
+                if (code := process.poll()) is not None:
+                    del running[name]
+                    yield name, code
+            time.sleep(POLL_SECONDS)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+
+
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    with job.log.open("ab") as log:
+        return subprocess.Popen(job.command, cwd=CHECKOUT, stdout=log, stderr=subprocess.STDOUT)

@@ -1,0 +1,95 @@
+"""A sweep: a preset, and variants that each change some of its settings."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from jobs.command_line import compose_settings
+from jobs.train_config import TrainConfig
+from musicvae.errors import ConfigError
+from musicvae.settings import Settings, parse_settings, read_yaml
+
+BASE = "base"
+"""The preset itself."""
+
+Name = Annotated[str, Field(pattern=re.compile(r"^[a-z0-9][a-z0-9.-]*$"))]
+"""Names a folder too."""
+Metric = Literal["negative_elbo", "token_accuracy_free_running"]
+
+
+class Variant(Settings):
+    """What differs from the preset."""
+
+    name: Name
+    settings: tuple[str, ...] = Field(min_length=1)
+    """`key.sub=value` each."""
+
+
+class Sweep(Settings):
+    """What a sweep file holds."""
+
+    preset: str
+    metric: Metric
+    """The figure that variants are compared by."""
+    variants: tuple[Variant, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Sweep":
+        counts = Counter([BASE, *(variant.name for variant in self.variants)])
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"names of variants differ, found twice: {', '.join(twice)}; {BASE} is the preset itself")
+        return self
+
+    def settings_of(self, name: str) -> tuple[str, ...]:
+        """What a variant changes; nothing for the base."""
+        return next((variant.settings for variant in self.variants if variant.name == name), ())
+
+    def names(self, only: Iterable[str] = ()) -> list[str]:
+        """The base and all variants, or those asked for.
+
+        Raises:
+            ConfigError: there is none of such a name.
+        """
+        every = [BASE, *(variant.name for variant in self.variants)]
+        asked = list(only)
+        if unknown := [name for name in asked if name not in every]:
+            raise ConfigError(f"no variant {', '.join(unknown)}", expected=", ".join(every), do="name some of these")
+        return [BASE, *(name for name in every[1:] if not asked or name in asked)]
+
+    def config(self, name: str, more: Iterable[str] = ()) -> TrainConfig:
+        """All settings of a variant; `more` is applied last.
+
+        Raises:
+            ConfigError: settings that cannot be used.
+        """
+        return compose_settings(TrainConfig, preset=self.preset, overrides=[*self.settings_of(name), *more])
+
+    def in_steps(self, name: str, steps: int) -> list[str]:
+        """What makes a run of so many steps of it: schedules keep their share of the run."""
+        config = self.config(name)
+        warmup = round(config.objective.beta_warmup_steps * steps / config.train.steps)
+        return [
+            f"train.steps={steps}",
+            f"optimizer.restart_steps={steps}",
+            f"objective.beta_warmup_steps={warmup}",
+        ]
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Reads a sweep file and tries every variant of it.
+
+    Raises:
+        ConfigError: the file or the settings of a variant cannot be used, or two variants are the same.
+    """
+    sweep = parse_settings(Sweep, read_yaml(path))
+    seen: dict[str, str] = {}
+    for name in sweep.names():
+        result = repr(sweep.config(name).result_settings())
+        if result in seen:
+            raise ConfigError(f"{path}: {name} trains the same as {seen[result]}", do="leave one of them out")
+        seen[result] = name
+    return sweep

@@ -1,0 +1,88 @@
+"""Sweeps that ship can be trained, and a variant is compared with the base of its own seed."""
+
+import pytest
+import torch
+
+from musicvae.errors import ConfigError
+from musicvae.model import MusicVAE
+from tests.benchmarks.ablation_figures import RunFigures
+from tests.benchmarks.ablation_table import rows
+from tests.benchmarks.sweep import BASE, Sweep, read_sweep
+from tests.commands import CHECKOUT
+from tests.shard_fixtures import DRUM_MAP, GRID
+
+SWEEPS = sorted((CHECKOUT / "jobs" / "sweeps").glob("*.yaml"))
+LARGEST_SHIPPED = 5_000_000
+"""Weights; in bfloat16 this is the 10 MB that a shipped model may have."""
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_variant_is_another_model_that_can_be_built_and_shipped(path):
+    sweep = read_sweep(path)
+    for name in sweep.names():
+        with torch.device("meta"):
+            model = MusicVAE(sweep.config(name).model, GRID, DRUM_MAP.num_drums)
+        assert sum(weight.numel() for weight in model.parameters()) < LARGEST_SHIPPED, name
+
+
+def test_schedules_keep_their_share_of_a_run():
+    sweep = Sweep.model_validate(
+        {
+            "preset": "reconstruction",
+            "metric": "negative_elbo",
+            "variants": [{"name": "a", "settings": ["train.seed=1"]}],
+        }
+    )
+    base, half = sweep.config("a"), sweep.config("a", sweep.in_steps("a", 4000))
+    assert (base.train.steps, half.train.steps) == (8000, 4000)
+    assert half.optimizer.restart_steps == 4000
+    assert half.objective.beta_warmup_steps == base.objective.beta_warmup_steps / 2
+
+
+@pytest.mark.parametrize(
+    ("variants", "words"),
+    [
+        ("[{name: a, settings: [train.seed=1]}, {name: a, settings: [train.seed=2]}]", "found twice: a"),
+        ("[{name: base, settings: [train.seed=1]}]", "found twice: base"),
+        ("[{name: a, settings: [train.steps=9]}]", "a trains the same as base"),
+        ("[{name: a, settings: [model.latent=-1]}]", "model.latent"),
+        ("[{name: a/b, settings: [train.seed=1]}]", "variants.0.name"),
+    ],
+)
+def test_a_sweep_that_cannot_be_meant_is_refused(tmp_path, variants, words):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"preset: demo\nmetric: negative_elbo\nvariants: {variants}\n")
+    with pytest.raises(ConfigError, match=words):
+        read_sweep(path)
+
+
+def test_differences_are_paired_by_seed():
+    found = [figures(BASE, 0, 80.0), figures(BASE, 1, 90.0), figures("a", 0, 81.0), figures("a", 1, 91.0)]
+    found += [figures("b", 1, 92.0), figures("b", 2, 70.0), figures("c", 5, 1.0)]
+    base, a, b, c = rows(found, [BASE, "a", "b", "c", "untrained"], "negative_elbo")
+    assert base.less_base is None
+    assert a.less_base is not None
+    assert (a.less_base.mean, a.less_base.deviation) == (1.0, 0.0)
+    assert a.of("negative_elbo").text(1) == "86.0 ± 7.1"
+    assert b.less_base is not None
+    assert (b.less_base.values, b.less_base.deviation) == ((2.0,), None)
+    assert c.less_base is None
+    assert c.as_json()["enough_seeds"] is False
+
+
+def figures(variant: str, seed: int, negative_elbo: float) -> RunFigures:
+    return RunFigures(
+        variant=variant,
+        seed=seed,
+        weights=1000,
+        steps=10,
+        best_step=10,
+        windows_per_second=100.0,
+        negative_elbo=negative_elbo,
+        reconstruction=negative_elbo - 10,
+        kl=10.0,
+        token_accuracy_teacher_forced=0.7,
+        token_accuracy_free_running=0.6,
+        windows=100,
+        weights_hash="0" * 12,
+    )
