@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CHECKOUT
+from tests.run_folders import run_with_weights
 from tests.tiny_run import TINY
 
 pytestmark = pytest.mark.slow
 
 
-def printed_by(name: str, *arguments: str) -> str:
+def printed_by(name: str, *arguments: object) -> str:
     result = benchmark(name, *arguments)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result.stdout
@@ -88,3 +89,13 @@ def trained_files(out: Path) -> dict[Path, int]:
     """When each checkpoint and log of training was written."""
     files = [*out.rglob("best.safetensors"), *out.rglob("metrics.jsonl"), *out.rglob("status.json")]
     return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_pictures_sound_and_faults_of_a_model(small_shards, tmp_path):
+    run = run_with_weights(tmp_path / "tiny").path
+    pictures, sound = tmp_path / "pictures", tmp_path / "grooves.wav"
+    text = printed_by("model_pictures", "--out", pictures, "--model", run, "--sound", sound)
+    assert f"{pictures}/grooves-tiny.png" in text
+    assert sound.stat().st_size > 64 * 1e5
+    text = printed_by("groove_faults", "--shards", small_shards, "--run", run, "--count", 20)
+    assert len([line for line in text.splitlines() if "bars" in line]) > 5
