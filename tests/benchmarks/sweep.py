@@ -49,7 +49,7 @@ class Sweep(Settings):
         return next((variant.settings for variant in self.variants if variant.name == name), ())
 
     def names(self, only: Iterable[str] = ()) -> list[str]:
-        """The base and all variants, or those asked for.
+        """The base and all variants, or those asked for; one that the preset has become by now is the base itself.
 
         Raises:
             ConfigError: there is none of such a name.
@@ -58,7 +58,9 @@ class Sweep(Settings):
         asked = list(only)
         if unknown := [name for name in asked if name not in every]:
             raise ConfigError(f"no variant {', '.join(unknown)}", expected=", ".join(every), do="name some of these")
-        return [BASE, *(name for name in every[1:] if not asked or name in asked)]
+        same = self.config(BASE).result_settings()
+        chosen = [name for name in every[1:] if not asked or name in asked]
+        return [BASE, *(name for name in chosen if self.config(name).result_settings() != same)]
 
     def config(self, name: str, more: Iterable[str] = ()) -> TrainConfig:
         """All settings of a variant; `more` is applied last.

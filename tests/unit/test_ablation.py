@@ -7,7 +7,7 @@ from musicvae.errors import ConfigError
 from musicvae.model import MusicVAE
 from tests.benchmarks.ablation_figures import RunFigures
 from tests.benchmarks.ablation_table import rows
-from tests.benchmarks.sweep import BASE, Sweep, read_sweep
+from tests.benchmarks.sweep import BASE, Sweep, Variant, read_sweep
 from tests.commands import CHECKOUT
 from tests.shard_fixtures import DRUM_MAP, GRID
 
@@ -26,17 +26,21 @@ def test_every_variant_is_another_model_that_can_be_built_and_shipped(path):
 
 
 def test_schedules_keep_their_share_of_a_run():
-    sweep = Sweep.model_validate(
-        {
-            "preset": "reconstruction",
-            "metric": "negative_elbo",
-            "variants": [{"name": "a", "settings": ["train.seed=1"]}],
-        }
-    )
-    base, half = sweep.config("a"), sweep.config("a", sweep.in_steps("a", 4000))
-    assert (base.train.steps, half.train.steps) == (8000, 4000)
-    assert half.optimizer.restart_steps == 4000
-    assert half.objective.beta_warmup_steps == base.objective.beta_warmup_steps / 2
+    variant = Variant(name="a", settings=("objective.beta_schedule=linear", "objective.beta_warmup_steps=500"))
+    sweep = Sweep(preset="demo", metric="negative_elbo", variants=(variant,))
+    base, half = sweep.config("a"), sweep.config("a", sweep.in_steps("a", 1000))
+    assert (base.train.steps, half.train.steps) == (2000, 1000)
+    assert half.optimizer.restart_steps == 1000
+    assert half.objective.beta_warmup_steps == 250
+
+
+def test_what_the_preset_has_become_is_not_trained_twice():
+    variants = (Variant(name="a", settings=("data.mix_bars=0.5",)), Variant(name="b", settings=("data.mix_bars=0",)))
+    sweep = Sweep(preset="demo", metric="negative_elbo", variants=variants)
+    assert sweep.names() == [BASE, "b"]
+    assert sweep.names(["a"]) == [BASE]
+    with pytest.raises(ConfigError, match="no variant c"):
+        sweep.names(["c"])
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,10 @@ def test_schedules_keep_their_share_of_a_run():
     [
         ("[{name: a, settings: [train.seed=1]}, {name: a, settings: [train.seed=2]}]", "found twice: a"),
         ("[{name: base, settings: [train.seed=1]}]", "found twice: base"),
-        ("[{name: a, settings: [train.steps=9]}]", "a trains the same as base"),
+        (
+            "[{name: a, settings: [train.seed=1]}, {name: b, settings: [train.seed=1, train.steps=9]}]",
+            "b trains the same as a",
+        ),
         ("[{name: a, settings: [model.latent=-1]}]", "model.latent"),
         ("[{name: a/b, settings: [train.seed=1]}]", "variants.0.name"),
     ],
