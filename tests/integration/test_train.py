@@ -60,6 +60,28 @@ def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path):
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 8)
 
 
+def test_dropout_and_averaged_weights_resume_exactly_too(small_shards, tmp_path):
+    kind = [
+        "model.encoder=feed_forward",
+        "model.decoder=transformer",
+        "model.decoder_dropout=0.5",
+        "model.history_dropout=0.5",
+        "objective.window_dropout=0.5",
+        "train.average_decay=0.9",
+        "train.best_by=objective",
+    ]
+    whole = train(small_shards, tmp_path / "whole", "train.steps=8", *kind)
+    train(small_shards, tmp_path / "stopped", "train.steps=5", *kind)
+    assert train(small_shards, tmp_path / "stopped", "train.steps=8", *kind) == whole
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 8)
+    checkpoint = tmp_path / "whole" / "checkpoints" / "step-00000008"
+    weights, average = (safetensors.torch.load_file(checkpoint / f"{n}.safetensors") for n in ("model", "average"))
+    kept = safetensors.torch.load_file(tmp_path / "whole" / "best.safetensors")
+    assert weights.keys() == average.keys() == kept.keys()
+    assert all(torch.equal(kept[name], average[name]) for name in kept), "the last evaluation was the best one"
+    assert not all(torch.equal(weights[name], average[name]) for name in kept)
+
+
 @pytest.mark.parametrize(
     ("number", "ranks", "state", "code"),
     [
@@ -136,7 +158,7 @@ def test_a_separator_that_torchrun_hands_on_changes_nothing():
     assert ok(run_job("train", "--", *arguments)).stdout == ok(run_job("train", *arguments)).stdout
 
 
-@pytest.mark.parametrize("preset", ["demo", "small", "paper"])
+@pytest.mark.parametrize("preset", ["demo", "paper", "reconstruction"])
 def test_what_print_config_shows_of_a_preset_gives_the_same_settings(preset, tmp_path):
     shown = ok(run_job("train", "--preset", preset, "--print-config")).stdout
     (tmp_path / "config.yaml").write_text(shown)

@@ -92,6 +92,14 @@ def test_word_dropout_blanks_the_asked_share(shards):
     assert blanked.float().mean().item() == pytest.approx(0.3, abs=0.01)
 
 
+def test_window_dropout_blanks_whole_windows_beside_single_steps(shards):
+    draws = RandomDraws(seed=5, latent=6, word_dropout=0.3, window_dropout=0.4)
+    blanked = torch.cat([batch.blanked for batch in batches(shards, last=60, draws=draws)])  # type: ignore[misc]
+    whole = blanked.all(dim=1)
+    assert whole.float().mean().item() == pytest.approx(0.4, abs=0.04)
+    assert blanked[~whole].float().mean().item() == pytest.approx(0.3, abs=0.02)
+
+
 def test_a_damaged_shard_is_named(shards):
     path = shards[0] / "train-000001.tar"
     data = bytearray(path.read_bytes())
