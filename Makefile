@@ -41,6 +41,7 @@ demo: install
 # Both go on from where they were stopped, when run again with the same OUT.
 SHARDS ?= shards/groove
 OUT ?= runs
+# Each is trained in two stretches, the second from the weights of the first: presets NAME and NAME_finish.
 SHIPPED := generation reconstruction
 BASELINES := latent_free feed_forward
 JOB := $(BIN)/python -m jobs
@@ -48,12 +49,14 @@ JOB := $(BIN)/python -m jobs
 model: install
 	set -e; for preset in $(BASELINES) $(SHIPPED); do \
 	  $(JOB).train --preset $$preset --shards $(SHARDS) --run $(OUT)/$$preset; done
+	set -e; for preset in $(SHIPPED); do $(JOB).train --preset $${preset}_finish --init-from $(OUT)/$$preset \
+	  --shards $(SHARDS) --run $(OUT)/$${preset}_finish; done
 	set -e; for preset in $(BASELINES); do \
 	  $(JOB).export $(OUT)/$$preset jobs/baselines/$$preset --dtype bfloat16 --data groove --overwrite; done
-	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$$preset musicvae/weights/$$preset \
+	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_finish musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --overwrite; done
 	$(JOB).evaluate --shards $(SHARDS) --split validation --json $(OUT)/validation.json
-	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$$preset musicvae/weights/$$preset \
+	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_finish musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
 
 MINUTES ?= 25
