@@ -24,6 +24,7 @@ from musicvae.baselines import all_baselines
 from musicvae.bootstrap import Resamples
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
+from musicvae.kept_memory import keep_freed_memory
 from musicvae.sample_figures import SampleFigures
 from musicvae.shard_source import open_shards
 from musicvae.shards import read_tokens
@@ -70,6 +71,8 @@ def main(
             counted = all_baselines(train, reference, manifest.grid, manifest.drum_map.num_drums, setting.uniforms())
             evaluated += [evaluate_counted(baseline, setting) for baseline in counted]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cpu":
+            keep_freed_memory()
         for candidate in trained:
 
             def beat(done: int, name: str = candidate.name) -> None:
