@@ -35,7 +35,7 @@ def test_a_value_out_of_range(small_shards, tmp_path):
 
 def test_an_unknown_preset_lists_the_shipped_ones(small_shards, tmp_path):
     said = refused("--preset", "smal", "--shards", small_shards, "--run", tmp_path / "run", code=2)
-    assert "demo, paper, small" in said
+    assert "demo, feed_forward, generation," in said
 
 
 def test_fewer_windows_than_the_batch_names_both_and_a_batch_that_fits(small_shards, tmp_path):
