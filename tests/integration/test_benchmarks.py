@@ -51,7 +51,6 @@ def test_everything_for_a_gpu_on_the_cpu():
 def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path):
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
     tiny = ", ".join(f"'{setting}'" for setting in TINY if not setting.startswith("model.latent"))
-    # Of the preset's own size the base is a slower variant: it gets fewer steps.
     fit, huge = f"[{tiny}]", "[train.global_batch=1000000]"
     sweep.write_text(
         "preset: demo\nmetric: negative_elbo\n"
@@ -65,9 +64,7 @@ def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path
     assert {(run["variant"], run["seed"]) for run in written["runs"]} == {
         *(("base", 0), ("base", 1), ("tiny", 0), ("tiny", 1))
     }
-    assert all(run["steps"] == run["best_step"] > 0 for run in written["runs"])
-    steps = {run["variant"]: run["steps"] for run in written["runs"]}
-    assert steps["tiny"] > steps["base"]
+    assert all(run["steps"] >= run["best_step"] > 0 for run in written["runs"])
     less = written["variants"]["tiny"]["less_base"]["mean"]
     nats = {(run["variant"], run["seed"]): run["negative_elbo"] for run in written["runs"]}
     assert less == pytest.approx(sum(nats["tiny", seed] - nats["base", seed] for seed in (0, 1)) / 2)
