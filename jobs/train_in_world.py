@@ -9,6 +9,7 @@ from jobs.train_plan import TrainPlan, describe
 from jobs.wandb_tracker import WandbTracker
 from musicvae.errors import DivergedError, StoppedError, SupersededError
 from musicvae.fit import fit
+from musicvae.model import start_from
 from musicvae.pulse import Pulse
 from musicvae.run_folder import RunFolder, State
 from musicvae.stopping import Wish
@@ -56,7 +57,7 @@ def train_in_world(
                 folder,
                 world,
                 tracker,
-                initial_weights=(lambda model: model.load_state_dict(initial.model.state_dict())) if initial else None,
+                initial_weights=(lambda model: start_from(model, initial.model)) if initial else None,
                 wish=wish,
                 beat=pulse.beat,
             )

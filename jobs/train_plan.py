@@ -107,13 +107,18 @@ def check_began_from_weights(folder: RunFolder) -> None:
 
 
 def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardManifest) -> None:
-    """Weights can only start a run of the same model on the same kind of windows.
+    """Weights can only start a run of the same model on the same kind of windows; dropout may be another.
+
+    Weights that were trained with the prior N(0, I) may start a run that learns its prior, which begins as N(0, I).
 
     Raises:
         ConfigError: model, grid or drum map differ.
     """
     asked, have = settings.model.model_dump(), initial.settings.model_dump()
-    differing = [f"model.{key} is {asked[key]}, was {have[key]}" for key in asked if asked[key] != have[key]]
+    if have["prior"] == "standard":
+        have |= {key: value for key, value in asked.items() if key.startswith("prior")}
+    shapes = [key for key in asked if not key.endswith("dropout")]
+    differing = [f"model.{key} is {asked[key]}, was {have[key]}" for key in shapes if asked[key] != have[key]]
     if initial.grid != manifest.grid:
         differing.append(f"grid is {manifest.grid}, was {initial.grid}")
     if dict(initial.drum_map.pitches) != dict(manifest.drum_map.pitches):

@@ -37,7 +37,7 @@ class EvaluationSums:
     Attributes:
         windows: how many windows.
         reconstruction: -log p(x | z) in nats.
-        kl: KL(q(z | x) || N(0, I)) of each dimension in nats.
+        kl: KL(q(z | x) || p(z)) of each dimension in nats.
         mu: posterior means.
         mu_squared: squares of the posterior means.
         teacher_forced: tokens and hits right when shown the reference.
@@ -93,7 +93,7 @@ class EvaluationReport:
     Attributes:
         negative_elbo: reconstruction + KL, nats per window; lower is better.
         reconstruction: -E_q[log p(x | z)], nats per window.
-        kl: KL(q(z | x) || N(0, I)), nats per window.
+        kl: KL(q(z | x) || p(z)), nats per window.
         kl_by_dimension: the same of each dimension of z.
         mu_variance: of each dimension's posterior mean over the windows.
         active_units: dimensions of z whose mu has a variance over windows above .01 (Burda et al. 2016).
@@ -166,6 +166,7 @@ class BatchEvaluation:
     Attributes:
         posterior: q(z | x).
         z: one draw from it.
+        kl: KL(q(z | x) || p(z)) of each dimension in nats.
         reconstruction: -log p(x | z) in nats.
         teacher_forced: likeliest tokens from mu, each step shown the reference before it.
         free_running: likeliest tokens from mu, each step shown those before it; None where this was left out.
@@ -173,6 +174,7 @@ class BatchEvaluation:
 
     posterior: Posterior
     z: Float[Tensor, "batch latent"]
+    kl: Float[Tensor, "batch latent"]
     reconstruction: Float64[Tensor, " batch"]
     teacher_forced: Int16[np.ndarray, "batch step"]
     free_running: Int16[np.ndarray, "batch step"] | None
@@ -202,6 +204,7 @@ def evaluate_windows(
         return BatchEvaluation(
             posterior=posterior,
             z=z,
+            kl=model.prior.kl(posterior, z),
             reconstruction=reconstruction_nats(model.logits(z, reference), reference).double().sum(dim=1),
             teacher_forced=_on_host(model.logits(posterior.mu, reference).argmax(dim=-1)),
             free_running=_on_host(model.generate(posterior.mu)) if free_running else None,
@@ -226,7 +229,7 @@ def evaluate_batch(
     return EvaluationSums(
         windows=float(len(tokens)),
         reconstruction=float(found.reconstruction.sum()),
-        kl=_sum_over_windows(found.posterior.kl()),
+        kl=_sum_over_windows(found.kl),
         mu=_sum_over_windows(found.posterior.mu),
         mu_squared=_sum_over_windows(found.posterior.mu.double().square()),
         teacher_forced=MatchCounts.compare(tokens, found.teacher_forced, num_drums),

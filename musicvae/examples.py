@@ -25,7 +25,7 @@ class Examples:
         windows: their tokens.
         reconstructions: the same windows decoded free-running from mu, the likeliest token at every step.
         samples: decoded from the prior at temperature 1.
-        kl: KL(q(z | x) || N(0, I)) of each latent dimension over the whole split, nats per window.
+        kl: KL(q(z | x) || p(z)) of each latent dimension over the whole split, nats per window.
         mu_variance: of each dimension's posterior mean over the split; above .01 the dimension is active.
     """
 

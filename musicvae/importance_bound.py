@@ -6,6 +6,8 @@ It tightens with K and is the -ELBO in expectation for K = 1. The noise of draw 
 fewer draws are the first ones of more. The encoder runs once a window, the decoder K times.
 """
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float64, Int16, Int64
@@ -58,7 +60,8 @@ def _log_weights(
     posterior = model.encode(reference)
     mu, sigma = posterior.mu.double()[:, None], posterior.sigma.double()[:, None]
     z = mu + sigma * epsilon
-    log_ratio = (0.5 * (epsilon.square() - z.square()) + sigma.log()).sum(dim=2)
+    log_posterior = -(0.5 * (epsilon.square() + math.log(2 * math.pi)) + sigma.log()).sum(dim=2)
+    log_ratio = model.prior.log_density(z.flatten(0, 1)).view_as(log_posterior) - log_posterior
     codes = z.flatten(0, 1).to(posterior.mu.dtype)
     shown = reference.repeat_interleave(draws, dim=0)
     nats = [

@@ -26,7 +26,7 @@ def forward_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> in
     A product of a vector with an m x n matrix takes 2mn, a step of an LSTM layer 2 x 4 hidden x (input + hidden). Left
     out is what is done once a batch: the tables of tokens, less than a thousandth.
     """
-    return _encoder(settings, grid, num_drums) + _decoder(settings, grid, num_drums)
+    return _encoder(settings, grid, num_drums) + _prior(settings) + _decoder(settings, grid, num_drums)
 
 
 def _encoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
@@ -69,6 +69,17 @@ def _decoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
                 blocks = layers * _transformer_block(hidden, steps)
                 body, outputs = steps * _product(inputs, hidden) + blocks, hidden
             return _step_features(s, grid) + body + steps * (history + _product(outputs + features, vocab))
+
+
+def _prior(s: ModelSettings) -> int:
+    if s.prior == "standard":
+        return 0
+    part = s.latent // s.latent_segments
+    blocks = s.prior_layers * _transformer_block(s.prior_hidden, s.latent_segments)
+    ends = (s.latent_segments - 1) * _product(part, s.prior_hidden) + s.latent_segments * _product(
+        s.prior_hidden, 2 * part
+    )
+    return blocks + ends
 
 
 def _conductor(s: ModelSettings, grid: GridSpec) -> int:

@@ -5,19 +5,20 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from musicvae.grid import GridSpec
-from musicvae.model_parts import new_decoder, new_encoder
+from musicvae.model_parts import new_decoder, new_encoder, new_prior
 from musicvae.model_settings import ModelSettings
 from musicvae.posterior import Posterior
 
 
 class MusicVAE(nn.Module):
-    """Roberts et al. 2018, arXiv 1803.05428: windows of tokens <-> points of a latent space with prior N(0, I)."""
+    """Roberts et al. 2018, arXiv 1803.05428: windows of tokens <-> points of a latent space with a prior."""
 
     def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
         self.latent = settings.latent
         self.num_steps = grid.num_steps
         self.encoder = new_encoder(settings, grid, num_drums)
+        self.prior = new_prior(settings)
         self.segments, self.decoder = new_decoder(settings, grid, num_drums)
 
     def encode(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
@@ -83,6 +84,11 @@ class MusicVAE(nn.Module):
 
         self.decoder.stepwise(self.segments(z), next_token)
         return torch.stack(chosen, dim=1)
+
+
+def start_from(model: MusicVAE, trained: MusicVAE) -> None:
+    """Takes over all weights of a model; a learnt prior that it has none of stays N(0, I), as which it begins."""
+    model.load_state_dict(model.state_dict() | trained.state_dict())
 
 
 def sample_tokens(logits: Float[Tensor, "batch vocab"], uniforms: Float[Tensor, " batch"]) -> Int64[Tensor, " batch"]:

@@ -9,6 +9,7 @@ from musicvae.grid import GridSpec
 from musicvae.history import History
 from musicvae.history_decoder import HistoryDecoder, RecurrentBody, TransformerBody
 from musicvae.model_settings import ModelSettings
+from musicvae.prior import AutoregressivePrior, Prior, StandardPrior
 from musicvae.step_features import NoFeatures, SegmentFeatures, WholeFeatures
 
 Encoder = LSTMEncoder | FeedForwardEncoder | TransformerEncoder | NoEncoder
@@ -51,6 +52,22 @@ def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Enco
             )
         case "none":
             return NoEncoder()
+
+
+def new_prior(settings: ModelSettings) -> Prior:
+    """p(z)."""
+    match settings.prior:
+        case "standard":
+            return StandardPrior()
+        case "autoregressive":
+            return AutoregressivePrior(
+                latent=settings.latent,
+                segments=settings.latent_segments,
+                hidden=settings.prior_hidden,
+                layers=settings.prior_layers,
+                heads=settings.prior_heads,
+                dropout=settings.prior_dropout,
+            )
 
 
 def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tuple[nn.Module, Decoder]:

@@ -31,6 +31,13 @@ class ModelSettings(Settings):
     """`feed_forward`: the first layer reads each bar by the same weights."""
     latent_segments: PositiveInt = 1
     """`transformer`: z is made of so many parts of equal size, each read from its own stretch of the window."""
+    prior: Literal["standard", "autoregressive"] = "standard"
+    """`standard`: N(0, I), as in the paper; `autoregressive`: each of `latent_segments` follows those before it, learnt."""
+    prior_hidden: PositiveInt = 96
+    prior_layers: PositiveInt = 2
+    prior_heads: PositiveInt = 4
+    """Heads of attention; they divide the hidden size."""
+    prior_dropout: DropoutShare = 0.0
     decoder: Literal["hierarchical", "flat", "feed_forward", "recurrent", "transformer"] = "hierarchical"
     """`hierarchical`: an LSTM started anew at each bar from a conductor's embedding, as in the paper; `flat`: from z;
     `feed_forward`: all hits at once and independent given z; `recurrent` (LSTM) and `transformer`: over the whole
@@ -69,6 +76,10 @@ class ModelSettings(Settings):
             raise ValueError("encoder_shares_bars is for a feed_forward encoder of 2 or more layers")
         if self.encoder != "transformer" and self.latent_segments != 1:
             raise ValueError(f"latent_segments are for the transformer encoder, found {self.encoder}")
+        if self.prior == "autoregressive" and self.latent_segments == 1:
+            raise ValueError("an autoregressive prior needs latent_segments to go through, found 1")
+        if self.prior == "autoregressive" and self.prior_hidden % self.prior_heads:
+            raise ValueError(f"{self.prior_heads} prior_heads do not divide prior_hidden {self.prior_hidden}")
         if self.decoder == "transformer" and self.decoder_hidden % self.decoder_heads:
             raise ValueError(f"{self.decoder_heads} decoder_heads do not divide decoder_hidden {self.decoder_hidden}")
         if 1 not in self.history_lags or len(set(self.history_lags)) < len(self.history_lags):

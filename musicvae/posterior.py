@@ -25,9 +25,10 @@ class Posterior:
         """z = mu + sigma * noise, with noise from N(0, I)."""
         return self.mu + self.sigma * noise.to(self.mu.dtype)
 
-    def kl(self) -> Float[Tensor, "batch latent"]:
-        """KL(q(z | x) || N(0, I)) of each dimension in nats; never negative."""
-        return 0.5 * (self.mu.square() + self.sigma.square() - 1) - self.sigma.log()
+    def kl(self, mean: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Float[Tensor, "batch latent"]:
+        """KL(q(z | x) || N(mean, scale^2)) of each dimension in nats; never negative."""
+        ratio = self.sigma / scale
+        return 0.5 * (((self.mu - mean) / scale).square() + ratio.square() - 1) - ratio.log()
 
 
 class PosteriorHeads(nn.Module):

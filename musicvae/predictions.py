@@ -123,7 +123,7 @@ def predict(
         found = evaluate_windows(model, tokens, ids, seed=seed, device=device)
         assert found.free_running is not None
         reconstruction.append(found.reconstruction.cpu().numpy())
-        kl.append(found.posterior.kl().double().sum(dim=1).cpu().numpy())
+        kl.append(found.kl.double().sum(dim=1).cpu().numpy())
         forced.append(found.teacher_forced)
         free.append(found.free_running)
         for values, of in ((z, found.z), (mu, found.posterior.mu), (sigma, found.posterior.sigma)):

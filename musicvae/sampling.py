@@ -99,20 +99,24 @@ def generate_batch(model: MusicVAE, recipe: Recipe, number: int) -> Int16[np.nda
     if recipe.temperature is not None:
         draws = torch.from_numpy(uniforms(recipe.seed, Purpose.DECODING, 0, first, BATCH, model.num_steps))
     with one_thread():
-        tokens = model.generate(z, draws, temperature=recipe.temperature or 1.0)
+        tokens = model.generate(model.prior.z_of(z), draws, temperature=recipe.temperature or 1.0)
     return tokens.numpy().astype(np.int16)
 
 
 @torch.no_grad()
 def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) -> Float32[np.ndarray, "window latent"]:
-    """mu of each window: its code without noise, the same at every call and beside whatever other windows."""
+    """The code of each window, the same at every call and beside whatever other windows.
+
+    It is the posterior mean, in the coordinates in which the prior is N(0, I) (`musicvae.prior`).
+    """
     codes = [np.zeros((0, model.latent), dtype=np.float32)]
     with one_thread():
         for first in range(0, len(tokens), BATCH):
             rows = tokens[first : first + BATCH]
             full = np.zeros((BATCH, tokens.shape[1]), dtype=np.int64)
             full[: len(rows)] = rows
-            codes.append(model.encode(torch.from_numpy(full)).mu[: len(rows)].float().numpy())
+            mu = model.encode(torch.from_numpy(full)).mu
+            codes.append(model.prior.noise_of(mu)[: len(rows)].float().numpy())
     return np.concatenate(codes)
 
 
@@ -125,7 +129,8 @@ def decode_codes(model: MusicVAE, codes: Float32[np.ndarray, "code latent"]) -> 
             rows = codes[first : first + BATCH]
             full = np.zeros((BATCH, codes.shape[1]), dtype=np.float32)
             full[: len(rows)] = rows
-            tokens.append(model.generate(torch.from_numpy(full))[: len(rows)].numpy().astype(np.int16))
+            z = model.prior.z_of(torch.from_numpy(full))
+            tokens.append(model.generate(z)[: len(rows)].numpy().astype(np.int16))
     return np.concatenate(tokens)
 
 

@@ -33,7 +33,7 @@ class TrainingObjective(nn.Module):
         posterior = self.model.encode(batch.tokens)
         z = posterior.sample(batch.latent_noise)
         return loss_terms(
-            posterior,
+            self.model.prior.kl(posterior, z),
             self._logits(z, batch, step),
             batch.tokens,
             beta=beta_at(self.settings, step),

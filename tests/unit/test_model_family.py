@@ -26,6 +26,13 @@ KINDS = {
     "recurrent": {"decoder": "recurrent", "encoder": "feed_forward"},
     "transformer": {"decoder": "transformer", "encoder": "transformer", "token_features": "pairs"},
     "segments": {"decoder": "transformer", "encoder": "transformer", "latent_segments": 4},
+    "learnt prior": {
+        "decoder": "transformer",
+        "encoder": "transformer",
+        "latent_segments": 4,
+        "prior": "autoregressive",
+        "prior_hidden": 12,
+    },
     "shared bars": {"decoder": "transformer", "encoder": "feed_forward", "encoder_shares_bars": True},
     "feed forward": {"decoder": "feed_forward", "encoder": "feed_forward"},
     "latent-free, recurrent": {"decoder": "recurrent", "encoder": "none", "latent": 0},

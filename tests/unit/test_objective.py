@@ -27,13 +27,13 @@ TOKENS = torch.randint(0, 8, (5, 6), generator=torch.Generator().manual_seed(4))
 
 
 def test_beta_one_without_free_bits_is_the_negative_elbo() -> None:
-    terms = loss_terms(posterior(), LOGITS, TOKENS, beta=1.0, free_bits=0.0)
+    terms = loss_terms(posterior().kl(), LOGITS, TOKENS, beta=1.0, free_bits=0.0)
     torch.testing.assert_close(terms.loss, terms.reconstruction + terms.kl.sum(dim=-1))
 
 
 def test_reconstruction_is_summed_over_steps_and_never_averaged() -> None:
     log_probability = LOGITS.log_softmax(dim=-1).gather(-1, TOKENS[..., None])[..., 0]
-    terms = loss_terms(posterior(), LOGITS, TOKENS, beta=1.0, free_bits=0.0)
+    terms = loss_terms(posterior().kl(), LOGITS, TOKENS, beta=1.0, free_bits=0.0)
     torch.testing.assert_close(terms.reconstruction, -log_probability.sum(dim=-1))
 
 
@@ -42,7 +42,7 @@ def test_free_bits_are_clamped_per_window_and_cost_and_teach_nothing_below() -> 
     mu = q.mu.clone().requires_grad_()
     kl = q.kl().sum(dim=-1)
     threshold = float(kl.median()) / NATS_PER_BIT
-    terms = loss_terms(Posterior(mu, q.sigma), LOGITS, TOKENS, beta=0.5, free_bits=threshold)
+    terms = loss_terms(Posterior(mu, q.sigma).kl(), LOGITS, TOKENS, beta=0.5, free_bits=threshold)
     paid = (terms.loss - terms.reconstruction).detach()
     torch.testing.assert_close(paid, 0.5 * (kl - kl.median()).clamp(min=0))
     terms.loss.sum().backward()

@@ -73,9 +73,9 @@ def test_bug_5_kl_is_negative_or_in_another_unit_than_the_free_bits() -> None:
     q = Posterior(torch.full((1, 4), 1.5).double(), torch.full((1, 4), 0.5).double())
     bits = float(q.kl().sum()) / NATS_PER_BIT
     logits, tokens = torch.zeros(1, 2, 8).double(), torch.zeros(1, 2, dtype=torch.int64)
-    at_threshold = loss_terms(q, logits, tokens, beta=0.7, free_bits=bits)
+    at_threshold = loss_terms(q.kl(), logits, tokens, beta=0.7, free_bits=bits)
     assert float(at_threshold.loss - at_threshold.reconstruction) == pytest.approx(0, abs=1e-12)
-    above = loss_terms(q, logits, tokens, beta=0.7, free_bits=bits - 1 / NATS_PER_BIT)
+    above = loss_terms(q.kl(), logits, tokens, beta=0.7, free_bits=bits - 1 / NATS_PER_BIT)
     assert float(above.loss - above.reconstruction) == pytest.approx(0.7)
 
 
@@ -89,7 +89,7 @@ def test_bug_6_model_cannot_even_learn_eight_windows(decoder: str) -> None:
         posterior = model.encode(tokens)
         noise = torch.from_numpy(normals(0, Purpose.LATENT, step, 0, 8, 16))
         logits = model.logits(posterior.sample(noise), tokens)
-        loss_terms(posterior, logits, tokens, beta=0.01, free_bits=0.0).loss.mean().backward()
+        loss_terms(posterior.kl(), logits, tokens, beta=0.01, free_bits=0.0).loss.mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
