@@ -76,10 +76,8 @@ def _prior(s: ModelSettings) -> int:
         return 0
     part = s.latent // s.latent_segments
     blocks = s.prior_layers * _transformer_block(s.prior_hidden, s.latent_segments)
-    ends = (s.latent_segments - 1) * _product(part, s.prior_hidden) + s.latent_segments * _product(
-        s.prior_hidden, 2 * part
-    )
-    return blocks + ends
+    enter = (s.latent_segments - 1) * _product(part, s.prior_hidden)
+    return enter + blocks + s.latent_segments * _product(s.prior_hidden, 2 * part)
 
 
 def _conductor(s: ModelSettings, grid: GridSpec) -> int:

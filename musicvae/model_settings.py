@@ -32,7 +32,7 @@ class ModelSettings(Settings):
     latent_segments: PositiveInt = 1
     """`transformer`: z is made of so many parts of equal size, each read from its own stretch of the window."""
     prior: Literal["standard", "autoregressive"] = "standard"
-    """`standard`: N(0, I), as in the paper; `autoregressive`: each of `latent_segments` follows those before it, learnt."""
+    """Of z. `standard`: N(0, I), as in the paper; `autoregressive`: each segment follows those before it, learnt."""
     prior_hidden: PositiveInt = 96
     prior_layers: PositiveInt = 2
     prior_heads: PositiveInt = 4

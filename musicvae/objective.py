@@ -95,7 +95,11 @@ def loss_terms(
     beta: float,
     free_bits: float,
 ) -> LossTerms:
-    """The objective of each window, with the KL of each dimension to the prior. With beta 1 and no free bits `loss` is a one-draw estimate of the -ELBO."""
+    """The objective of each window. With beta 1 and no free bits `loss` is a one-draw estimate of the -ELBO.
+
+    Args:
+        kl: of each dimension of z to the prior, in nats.
+    """
     reconstruction = reconstruction_nats(logits, tokens).sum(dim=-1)
     paid = (kl.sum(dim=-1) - free_bits * NATS_PER_BIT).clamp(min=0)
     return LossTerms(reconstruction + beta * paid, reconstruction, kl)
