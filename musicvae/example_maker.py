@@ -62,7 +62,7 @@ def make_examples(
         mu = model.encode(torch.from_numpy(windows).to(device, torch.int64)).mu
         noise = torch.from_numpy(normals(SEED, Purpose.PRIOR, 0, 0, SAMPLES, model.latent)).to(mu)
         choices = torch.from_numpy(uniforms(SEED, Purpose.DECODING, 0, 0, SAMPLES, model.num_steps)).to(device)
-        reconstructions, samples = model.generate(mu), model.generate(noise, choices)
+        reconstructions, samples = model.generate(mu), model.generate(model.prior.z_of(noise), choices)
     finally:
         model.train(was_training)
     return Examples(

@@ -60,6 +60,24 @@ class MusicVAE(nn.Module):
         return self.decoder.stepwise(self.segments(z), next_token)
 
     @torch.no_grad()
+    def shown_with_samples(
+        self,
+        z: Float[Tensor, "batch latent"],
+        tokens: Int64[Tensor, "batch step"],
+        *,
+        sampling_probability: float,
+        coins: Float[Tensor, "batch step"],
+        uniforms: Float[Tensor, "batch step"],
+    ) -> Int64[Tensor, "batch step"]:
+        """What each step is shown where some targets are the model's samples, each drawn after the targets before it.
+
+        One pass over all steps in place of `scheduled_logits`' one for each (Duckworth et al. 2019, arXiv 1906.04331);
+        arguments as there.
+        """
+        own = sample_tokens(self.logits(z, tokens).flatten(0, 1), uniforms.flatten()).view_as(tokens)
+        return self.decoder.shown_under_teacher_forcing(torch.where(coins < sampling_probability, own, tokens))
+
+    @torch.no_grad()
     def generate(
         self,
         z: Float[Tensor, "batch latent"],

@@ -35,6 +35,9 @@ class ObjectiveSettings(Settings):
     """Whether training shows the decoder its own samples; `none` is teacher forcing."""
     sampling_rate: PositiveFloat = 2000
     """`inverse_sigmoid`: 1 - k / (k + exp(step / k)) with this k, as the paper; `constant`: the probability."""
+    sampling_passes: Literal["stepwise", "parallel"] = "stepwise"
+    """How those samples are made. `stepwise`: each after those before it, one call of the decoder a step; `parallel`:
+    all after the targets, in one call (Duckworth et al. 2019, arXiv 1906.04331)."""
     word_dropout: Probability = 0.0
     """Share of the tokens shown to the decoder that are blanked, so that it leans on z (Bowman et al. 2016)."""
     window_dropout: Probability = 0.0

@@ -52,8 +52,10 @@ def test_a_finished_run_that_is_started_again_stays_as_it_is(small_shards, tmp_p
     assert "train.steps=6 would extend it" in result.stdout
 
 
-def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path):
+@pytest.mark.parametrize("passes", ["stepwise", "parallel"])
+def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path, passes):
     sampling = ["objective.scheduled_sampling=constant", "objective.sampling_rate=0.5"]
+    sampling.append(f"objective.sampling_passes={passes}")
     whole = train(small_shards, tmp_path / "whole", "train.steps=8", *sampling)
     train(small_shards, tmp_path / "stopped", "train.steps=5", *sampling)
     assert train(small_shards, tmp_path / "stopped", "train.steps=8", *sampling) == whole

@@ -88,6 +88,21 @@ def test_scheduled_sampling_chooses_step_by_step() -> None:
     assert not torch.allclose(scheduled[:, 5:], model.logits(z, tokens)[:, 5:])
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_samples_of_one_pass_are_drawn_after_the_targets(decoder: str) -> None:
+    grid, drums = GRIDS["2 bars of 3 beats, 5 drums"]
+    model, tokens = small_model(grid, drums, decoder=decoder), windows(grid, drums)
+    z = model.encode(tokens).mu
+    _, uniforms = torch.rand(2, 3, grid.num_steps, dtype=torch.float64)
+    coins = (torch.arange(grid.num_steps) % 2).double().expand(3, -1)  # samples at even steps, targets at odd ones
+    shown = model.shown_with_samples(z, tokens, sampling_probability=0.5, coins=coins, uniforms=uniforms)
+    logits = model.logits(z, tokens)
+    own = torch.stack([sample_tokens(logits[:, t], uniforms[:, t]) for t in range(grid.num_steps)], dim=1)
+    assert not torch.equal(own, tokens)
+    expected = torch.where(coins == 0, own, tokens)
+    assert torch.equal(shown, model.decoder.shown_under_teacher_forcing(expected))
+
+
 def test_generation_is_greedy_without_uniforms_and_near_it_at_low_temperature() -> None:
     grid, drums = GRIDS["2 bars of 3 beats, 5 drums"]
     model = small_model(grid, drums)
