@@ -129,7 +129,8 @@ def hit_probabilities(
     with one_thread():
         for first in range(0, len(codes), BATCH):
             rows = slice(first, first + BATCH)
-            logits = model.logits(torch.from_numpy(codes[rows]), torch.from_numpy(shown[rows]).long())
+            z = model.prior.z_of(torch.from_numpy(codes[rows]))
+            logits = model.logits(z, torch.from_numpy(shown[rows]).long())
             found.append((logits.double().softmax(dim=-1) @ has_drum).numpy())
     return np.concatenate(found)
 

@@ -25,7 +25,7 @@ BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class FromPrior:
-    """New grooves: z of item i is a draw from N(0, I)."""
+    """New grooves: the code of item i is a draw from N(0, I)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
