@@ -93,24 +93,20 @@ class SegmentDecoder(nn.Module):
         outputs, _ = self.lstm(inputs, self.initial_state(segments))
         return self.scores(outputs.transpose(0, 1)).reshape(batch, self.num_steps, -1)
 
-    def stepwise(
-        self, condition: Float[Tensor, "batch segment size"], next_token: NextToken
-    ) -> Float[Tensor, "batch step vocab"]:
-        """Logits of every step, where each step is shown what `next_token` made of the logits before it."""
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch segment size"], next_token: NextToken) -> None:
+        """Goes through the steps, each of which is shown what `next_token` made of the logits before it."""
         batch, count, _ = condition.shape
         length = self.num_steps // count
         table, (weight, bias) = self.embed.table(), self.scores.weight_and_bias()
         token = torch.full((batch,), self.start_token, device=condition.device)
-        logits = []
         for segment in range(count):
             of_segment = condition[:, segment]
             state = self.initial_state(of_segment)
             for step in range(segment * length, (segment + 1) * length):
                 inputs = torch.cat([of_segment, F.embedding(token, table)], dim=-1)
                 outputs, state = self.lstm(inputs[None], state)
-                logits.append(F.linear(outputs[0], weight, bias))
-                token = next_token(step, logits[-1])
-        return torch.stack(logits, dim=1)
+                token = next_token(step, F.linear(outputs[0], weight, bias))
 
     def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
         """The targets moved one step on, behind the start token."""

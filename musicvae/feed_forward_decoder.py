@@ -33,15 +33,12 @@ class FeedForwardDecoder(nn.Module):
         with torch.autocast(condition.device.type, enabled=False):
             return drums @ self.bits.T
 
-    def stepwise(
-        self, condition: Float[Tensor, "batch latent"], next_token: NextToken
-    ) -> Float[Tensor, "batch step vocab"]:
-        """As `teacher_forced`; `next_token` is asked step by step all the same."""
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch latent"], next_token: NextToken) -> None:
+        """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
         shown = torch.full((len(condition), self.num_steps), self.start_token, device=condition.device)
-        logits = self.teacher_forced(condition, shown)
-        for step in range(self.num_steps):
-            next_token(step, logits[:, step])
-        return logits
+        for step, logits in enumerate(self.teacher_forced(condition, shown).unbind(dim=1)):
+            next_token(step, logits)
 
     def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
         """The targets moved one step on, behind the start token."""

@@ -51,12 +51,11 @@ class History(nn.Module):
         """The tokens that stand before the first step's: none is known."""
         return torch.full((batch, self.reach - 1), self.start_token, device=self.features.device)
 
-    def forward(self, shown: Int64[Tensor, "batch shown"], first_step: int = 0) -> Float[Tensor, "batch step size"]:
-        """Vectors of consecutive steps.
+    def forward(self, shown: Int64[Tensor, "batch shown"]) -> Float[Tensor, "batch step size"]:
+        """Vectors of all steps.
 
         Args:
-            shown: the tokens before each of these steps, behind the `reach` - 1 tokens before the first of them.
-            first_step: which step of the window the first one is.
+            shown: the tokens before each step, behind the `reach` - 1 tokens before the first of them.
         """
         steps = shown.shape[1] - self.reach + 1
 
@@ -64,7 +63,44 @@ class History(nn.Module):
             return values[:, self.reach - lag : self.reach - lag + steps]
 
         drums = self.features[shown]
-        lagged = self.dropout(torch.cat([ago(drums, lag) for lag in self.lags], dim=-1))
-        own = self.of_last(ago(shown, 1)) + self.of_bar_ago(ago(shown, self.steps_per_bar))
-        place = (self.of_bar[:, None] + self.of_position).flatten(0, 1)[first_step : first_step + steps]
-        return F.gelu(self.of_drums(lagged) + self.dropout(own) + place)
+        lagged = torch.cat([ago(drums, lag) for lag in self.lags], dim=-1)
+        return self._vectors(lagged, ago(shown, 1), ago(shown, self.steps_per_bar), slice(steps))
+
+    def of_next_step(self, past: "Past") -> Float[Tensor, "batch 1 size"]:
+        """The vectors of the step that follows what is known so far."""
+        lagged = past.drums.index_select(1, past.places_of(self.lags)).flatten(1)[:, None]
+        last, bar_ago = past.tokens_ago(1), past.tokens_ago(self.steps_per_bar)
+        return self._vectors(lagged, last, bar_ago, slice(past.steps, past.steps + 1))
+
+    def _vectors(self, lagged: Tensor, last: Tensor, bar_ago: Tensor, steps: slice) -> Tensor:
+        own = self.of_last(last) + self.of_bar_ago(bar_ago)
+        place = (self.of_bar[:, None] + self.of_position).flatten(0, 1)[steps]
+        return F.gelu(self.of_drums(self.dropout(lagged)) + self.dropout(own) + place)
+
+
+class Past:
+    """What is known while a window is made step by step: its tokens so far, and the drums that each hits.
+
+    Attributes:
+        steps: of the window that are known.
+    """
+
+    def __init__(self, history: History, batch: int, num_steps: int) -> None:
+        self.history, self.before, self.steps = history, history.reach, 0
+        self.tokens = torch.full((batch, self.before + num_steps), history.start_token, device=history.features.device)
+        self.drums = history.features[self.tokens]
+
+    def add(self, token: Int64[Tensor, " batch"]) -> None:
+        """What the next step became."""
+        self.tokens[:, self.before + self.steps] = token
+        self.drums[:, self.before + self.steps] = self.history.features[token]
+        self.steps += 1
+
+    def tokens_ago(self, lag: int) -> Int64[Tensor, "batch 1"]:
+        """The token so many steps before the next step."""
+        place = self.before + self.steps - lag
+        return self.tokens[:, place : place + 1]
+
+    def places_of(self, lags: Sequence[int]) -> Int64[Tensor, " lag"]:
+        """Where in `drums` the tokens so many steps before the next one are."""
+        return self.before + self.steps - torch.tensor(lags, device=self.drums.device)

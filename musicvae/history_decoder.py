@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from musicvae.attention_cache import AttentionCache
 from musicvae.decoder import NextToken, shown_under_teacher_forcing
-from musicvae.history import History
+from musicvae.history import History, Past
 from musicvae.locked_dropout import LockedDropout
 from musicvae.token_features import TokenScores
-from musicvae.transformer import AttentionCache, TransformerBlock
+from musicvae.transformer import TransformerBlock
+
+LSTMStates = list[tuple[Tensor, Tensor] | None]
 
 
 class RecurrentBody(nn.Module):
@@ -27,12 +30,14 @@ class RecurrentBody(nn.Module):
         )
         self.dropout = LockedDropout(dropout)
 
-    def first_state(self) -> list[tuple[Tensor, Tensor] | None]:
+    def first_state(self) -> LSTMStates:
         return [None] * len(self.layers)
 
     def forward(
-        self, inputs: Float[Tensor, "batch step feature"], state: list[tuple[Tensor, Tensor] | None]
+        self, inputs: Float[Tensor, "batch step feature"], state: LSTMStates | None = None
     ) -> Float[Tensor, "batch step hidden"]:
+        """All steps; with a state, the one that follows, which moves the state on."""
+        state = self.first_state() if state is None else state
         values = inputs
         for number, layer in enumerate(self.layers):
             values, state[number] = layer(values, state[number])
@@ -57,11 +62,12 @@ class TransformerBody(nn.Module):
         return [AttentionCache() for _ in self.blocks]
 
     def forward(
-        self, inputs: Float[Tensor, "batch step feature"], state: list[AttentionCache]
+        self, inputs: Float[Tensor, "batch step feature"], state: list[AttentionCache] | None = None
     ) -> Float[Tensor, "batch step hidden"]:
+        """All steps; with a state, the one that follows, which moves the state on."""
         values = self.enter(inputs)
-        for block, cache in zip(self.blocks, state, strict=True):
-            values = block(values, cache)
+        for number, block in enumerate(self.blocks):
+            values = block(values, None if state is None else state[number])
         return self.norm(values)
 
 
@@ -98,31 +104,24 @@ class HistoryDecoder(nn.Module):
     ) -> Float[Tensor, "batch step vocab"]:
         """Logits of every step; `shown[:, t]` is the token that step t is shown, the target of step t - 1."""
         before = self.history.before_window(len(shown))
-        outputs = self._outputs(torch.cat([before, shown], dim=1), 0, condition, self.body.first_state())
-        return self.scores(outputs)
+        return self.scores(self._outputs(self.history(torch.cat([before, shown], dim=1)), condition, None))
 
-    def stepwise(
-        self, condition: Float[Tensor, "batch step feature"], next_token: NextToken
-    ) -> Float[Tensor, "batch step vocab"]:
-        """Logits of every step, where each step is shown what `next_token` made of the logits before it."""
-        batch, reach = len(condition), self.history.reach
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch step feature"], next_token: NextToken) -> None:
+        """Goes through the steps, each of which is shown what `next_token` made of the logits before it."""
+        past, state = Past(self.history, len(condition), self.num_steps), self.body.first_state()
         weight, bias = self.scores.weight_and_bias()
-        shown = torch.full((batch, reach - 1 + self.num_steps), self.start_token, device=condition.device)
-        state = self.body.first_state()
-        logits = []
         for step in range(self.num_steps):
-            outputs = self._outputs(shown[:, step : step + reach], step, condition[:, step : step + 1], state)
-            logits.append(F.linear(outputs[:, 0], weight, bias))
-            token = next_token(step, logits[-1])
-            if step + 1 < self.num_steps:
-                shown[:, reach + step] = token
-        return torch.stack(logits, dim=1)
+            outputs = self._outputs(self.history.of_next_step(past), condition[:, step : step + 1], state)
+            past.add(next_token(step, F.linear(outputs[:, 0], weight, bias)))
 
     def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
         """The targets moved one step on, behind the start token."""
         return shown_under_teacher_forcing(tokens, self.start_token)
 
-    def _outputs(self, shown: Tensor, first_step: int, features: Tensor, state: list) -> Tensor:
-        history = self.dropout(self.history(shown, first_step))
-        outputs = self.body(torch.cat([history, features.to(history.dtype)], dim=-1), state)
+    def _outputs(
+        self, history: Tensor, features: Tensor, state: LSTMStates | list[AttentionCache] | None
+    ) -> Float[Tensor, "batch step output"]:
+        inputs = torch.cat([self.dropout(history), features.to(history.dtype)], dim=-1)
+        outputs = self.body(inputs, state)
         return torch.cat([outputs, features.to(outputs.dtype)], dim=-1)

@@ -4,10 +4,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from musicvae.decoder import NextToken
+from musicvae.decoding_precision import DecodingPrecision, rounded
 from musicvae.grid import GridSpec
 from musicvae.model_parts import new_decoder, new_encoder, new_prior
 from musicvae.model_settings import ModelSettings
 from musicvae.posterior import Posterior
+from musicvae.token_choice import sample_tokens
 
 
 class MusicVAE(nn.Module):
@@ -53,11 +56,17 @@ class MusicVAE(nn.Module):
             uniforms: in [0, 1), choose the sample by the inverse CDF.
         """
 
-        def next_token(step: int, step_logits: Tensor) -> Tensor:
-            own = sample_tokens(step_logits.detach(), uniforms[:, step])
-            return torch.where(coins[:, step] < sampling_probability, own, tokens[:, step])
+        chosen = []
 
-        return self.decoder.stepwise(self.segments(z), next_token)
+        def next_token(step: int, step_logits: Tensor) -> Tensor:
+            own = sample_tokens(step_logits, uniforms[:, step])
+            chosen.append(torch.where(coins[:, step] < sampling_probability, own, tokens[:, step]))
+            return chosen[-1]
+
+        # Gradients do not go through the choice of tokens: once these are known, all steps are one pass.
+        with torch.no_grad():
+            self.decoder.stepwise(self.segments(z), next_token)
+        return self.logits(z, torch.stack(chosen, dim=1))
 
     @torch.no_grad()
     def shown_with_samples(
@@ -84,6 +93,7 @@ class MusicVAE(nn.Module):
         uniforms: Float[Tensor, "batch step"] | None = None,
         *,
         temperature: float = 1.0,
+        precision: DecodingPrecision = "float32",
     ) -> Int64[Tensor, "batch step"]:
         """Decodes free-running: each step is shown what was chosen at the step before.
 
@@ -91,30 +101,33 @@ class MusicVAE(nn.Module):
             uniforms: in [0, 1), one a step, choose by the inverse CDF; None takes the likeliest token.
             temperature: divides the logits; below 1 makes likely tokens likelier.
         """
-        chosen = []
 
         def next_token(step: int, step_logits: Tensor) -> Tensor:
             if uniforms is None:
-                chosen.append(step_logits.argmax(dim=-1))
-            else:
-                chosen.append(sample_tokens(step_logits / temperature, uniforms[:, step]))
+                return step_logits.argmax(dim=-1)
+            return sample_tokens(step_logits / temperature, uniforms[:, step])
+
+        return self.decode(z, next_token, precision=precision)
+
+    @torch.no_grad()
+    def decode(
+        self, z: Float[Tensor, "batch latent"], next_token: NextToken, *, precision: DecodingPrecision = "float32"
+    ) -> Int64[Tensor, "batch step"]:
+        """Decodes free-running with tokens that `next_token` chooses; see `NextToken`."""
+        chosen = []
+
+        def choose(step: int, step_logits: Tensor) -> Tensor:
+            chosen.append(next_token(step, step_logits))
             return chosen[-1]
 
-        self.decoder.stepwise(self.segments(z), next_token)
+        condition = self.segments(z)
+        if precision == "float32":
+            self.decoder.stepwise(condition, choose)
+        else:
+            rounded(self.decoder).stepwise(condition.bfloat16(), choose)
         return torch.stack(chosen, dim=1)
 
 
 def start_from(model: MusicVAE, trained: MusicVAE) -> None:
     """Takes over all weights of a model; a learnt prior that it has none of stays N(0, I), as which it begins."""
     model.load_state_dict(model.state_dict() | trained.state_dict())
-
-
-def sample_tokens(logits: Float[Tensor, "batch vocab"], uniforms: Float[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
-    """One token a row by the inverse CDF: the number of tokens whose cumulative probability is at most u.
-
-    A uniform decides the token alone, so the choice does not depend on other rows or on a generator's state.
-    """
-    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
-    # Rounding may leave the last sum below 1; scaled by it, no u in [0, 1) falls off the end.
-    threshold = uniforms.double()[:, None] * cumulative[:, -1:]
-    return (cumulative <= threshold).sum(dim=-1).clamp(max=logits.shape[-1] - 1)

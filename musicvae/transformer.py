@@ -10,25 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from musicvae.attention_cache import AttentionCache
 from musicvae.locked_dropout import LockedDropout
 
 FEED_FORWARD = 4
 """Width of the feed-forward part, in hidden sizes."""
-
-
-class AttentionCache:
-    """Keys and values of the steps so far, for decoding step by step."""
-
-    def __init__(self) -> None:
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
-
-    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values, those of the new step last."""
-        if self.keys is not None and self.values is not None:
-            keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
-        self.keys, self.values = keys, values
-        return keys, values
 
 
 class TransformerBlock(nn.Module):
@@ -59,7 +45,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, values: Float[Tensor, "batch step hidden"], cache: AttentionCache | None = None
     ) -> Float[Tensor, "batch step hidden"]:
-        """With a cache `values` are the steps that follow those in it, and are added to it."""
+        """With a cache `values` are the one step that follows those in it, and is added to it."""
         values = values + self.dropout(self._attention(self.attention_norm(values), cache))
         wide = self.dropout(F.gelu(self.widen(self.feed_forward_norm(values))))
         return values + self.narrow(wide)
@@ -67,11 +53,15 @@ class TransformerBlock(nn.Module):
     def _attention(self, values: Tensor, cache: AttentionCache | None) -> Tensor:
         batch, steps, _ = values.shape
         joined = self.queries_keys_values(values).view(batch, steps, 3, self.heads, -1)
-        queries, keys, entries = joined.permute(2, 0, 3, 1, 4)
         if cache is not None:
-            keys, entries = cache.extended(keys, entries)
-        seen = keys.shape[2]
-        rows = slice(seen - steps, seen)
-        bias = self.distance_bias[:, self.distance[rows, :seen]] + self.mask[rows, :seen]
-        attended = F.scaled_dot_product_attention(queries, keys, entries, attn_mask=bias.to(queries.dtype)[None])
+            query, key, entry = joined[:, 0].unbind(dim=1)
+            attended = cache.attend(query, key, entry, self._bias(slice(cache.steps, cache.steps + 1))[:, 0])
+            return self.attended(attended.view(batch, steps, -1))
+        queries, keys, entries = joined.permute(2, 0, 3, 1, 4)
+        bias = self._bias(slice(steps))[..., :steps].to(queries.dtype)
+        attended = F.scaled_dot_product_attention(queries, keys, entries, attn_mask=bias[None])
         return self.attended(attended.transpose(1, 2).reshape(batch, steps, -1))
+
+    def _bias(self, steps: slice) -> Float[Tensor, "head step num_steps"]:
+        """What is added to the scores of some steps, for the attention to each step of the window."""
+        return self.distance_bias[:, self.distance[steps]] + self.mask[steps]

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE, sample_tokens
+from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
 from musicvae.posterior import Posterior
+from musicvae.token_choice import sample_tokens
 from musicvae.token_features import TokenEmbedding, TokenScores, token_bits
 
 GRIDS = {

@@ -11,6 +11,7 @@ from musicvae.locked_dropout import LockedDropout
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
 from musicvae.token_features import TokenScores, token_bits
+from tests.stepwise import logits_shown_the_targets
 
 GRID, DRUMS, BATCH = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=4), 3, 5
 SMALL = {
@@ -58,7 +59,7 @@ def test_stepwise_shown_the_targets_equals_teacher_forcing(kind: str) -> None:
     model, tokens = model_of(kind), some_tokens()
     z = model.encode(tokens).mu
     assert z.shape == (BATCH, model.latent)
-    stepwise = model.decoder.stepwise(model.segments(z), lambda step, _: tokens[:, step])
+    stepwise = logits_shown_the_targets(model.decoder, model.segments(z), tokens)
     torch.testing.assert_close(stepwise, model.logits(z, tokens))
 
 
