@@ -13,11 +13,13 @@ from musicvae.bootstrap import Difference, Resamples
 from musicvae.drum_map import DrumMap
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardManifest
+from musicvae.origins import FromPrior
 from musicvae.prediction_figures import Figures, prediction_figures
 from musicvae.predictions import EvaluatedWindows, Predictions, predict
 from musicvae.randomness import Purpose, uniforms
+from musicvae.recipe import Recipe
 from musicvae.sample_figures import SampleComparison, SampleFigures
-from musicvae.sampling import FromPrior, Recipe, generate
+from musicvae.sampling import generate
 from musicvae.shards import SplitTokens
 
 

@@ -21,7 +21,9 @@ from musicvae.latent_effects import (
     interpolation_effect,
     unevenness,
 )
-from musicvae.sampling import LikeWindows, Recipe, generate
+from musicvae.origins import LikeWindows
+from musicvae.recipe import Recipe
+from musicvae.sampling import generate
 from musicvae.scores import MatchCounts
 from musicvae.shard_source import open_shards
 from musicvae.shards import SplitTokens, read_tokens

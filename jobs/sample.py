@@ -14,7 +14,8 @@ from musicvae.drum_grid import drum_grid
 from musicvae.durable import whole_folder
 from musicvae.errors import ConfigError
 from musicvae.exported import load
-from musicvae.sampling import FromPrior, LikeWindows, Recipe
+from musicvae.origins import FromPrior, LikeWindows
+from musicvae.recipe import Recipe
 from musicvae.trained import load_run
 from musicvae.trained_model import DEFAULT_DISTANCE, TrainedModel
 

@@ -16,7 +16,9 @@ import numpy as np
 from musicvae.errors import ConfigError
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.midi import write_groove
-from musicvae.sampling import BATCH, LikeWindows, Recipe, generate_batch, num_batches
+from musicvae.origins import LikeWindows
+from musicvae.recipe import Recipe
+from musicvae.sampling import BATCH, generate_batch, num_batches
 from musicvae.shards import WindowMeta
 from musicvae.trained_model import TrainedModel
 

@@ -22,7 +22,8 @@ from musicvae.drum_sheet import drum_sheet
 from musicvae.durable import write_json
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.groove_statistics import GrooveStatistics, count_grooves
-from musicvae.sampling import FromPrior, LikeWindows, num_batches
+from musicvae.origins import FromPrior, LikeWindows
+from musicvae.sampling import num_batches
 from musicvae.trained_model import TrainedModel
 
 MANIFEST, SETTINGS, SHEET = "manifest.jsonl", "settings.json", "grooves.png"

@@ -19,7 +19,7 @@ class MusicVAE(nn.Module):
     def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
         self.latent = settings.latent
-        self.num_steps = grid.num_steps
+        self.num_steps, self.num_drums = grid.num_steps, num_drums
         self.encoder = new_encoder(settings, grid, num_drums)
         self.prior = new_prior(settings)
         self.segments, self.decoder = new_decoder(settings, grid, num_drums)

@@ -8,75 +8,45 @@ and more speed comes from more processes.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int16
+from jaxtyping import Bool, Float32, Float64, Int16
 from torch import Tensor
 
-from musicvae.latent import variations
+from musicvae.decoding_precision import DecodingPrecision
+from musicvae.given_hits import GivenHits
 from musicvae.model import MusicVAE
-from musicvae.randomness import Purpose, normals, uniforms
+from musicvae.origins import codes_of
+from musicvae.randomness import Purpose, uniforms
+from musicvae.recipe import Recipe
+from musicvae.whole_groove import Steering
 
 BATCH = 256
 """Items decoded together. Part of what every item is: another value changes the last bits of the logits."""
-
-
-@dataclass(frozen=True, slots=True)
-class FromPrior:
-    """New grooves: the code of item i is a draw from N(0, I)."""
+DRAWS = 8
+"""Most draws of an item that has to have something as a whole; in the last of them it is steered there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LikeWindows:
-    """Variations of given windows, which take turns.
+class Decoded:
+    """Items of one batch, with how they came about.
 
     Attributes:
-        mu: code of each window, see `encode_windows`.
-        distance: 0 is the window's reconstruction, 1 a groove that knows nothing of it (`musicvae.latent.variations`).
-
-    Raises:
-        ValueError: no windows, or a distance outside 0..1.
+        codes: what each was decoded from, in the coordinates in which the prior is N(0, I).
+        log_likelihood: log p(x | z) in nats, at temperature 1 and without constraints whatever the recipe's, in the
+            recipe's precision.
     """
 
-    mu: Float32[np.ndarray, "window latent"]
-    distance: float
+    tokens: Int16[np.ndarray, "item step"]
+    codes: Float32[np.ndarray, "item latent"]
+    log_likelihood: Float64[np.ndarray, " item"]
 
-    def __post_init__(self) -> None:
-        if not len(self.mu):
-            raise ValueError("no windows to vary")
-        if not 0 <= self.distance <= 1:
-            raise ValueError(f"a distance lies in 0..1, found {self.distance}")
-
-    def window_of(self, item: int) -> int:
-        """The window that an item is a variation of: they take turns."""
-        return item % len(self.mu)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that decides what item i is, besides the weights and i itself.
-
-    Attributes:
-        origin: where codes come from.
-        seed: key of all noise.
-        temperature: divides the logits before a token is drawn; None takes the likeliest token at every step, so that
-            a groove is a function of its code alone.
-
-    Raises:
-        ValueError: a negative seed, or a temperature that is not positive.
-    """
-
-    origin: FromPrior | LikeWindows
-    seed: int
-    temperature: float | None = 1.0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"a seed cannot be negative, found {self.seed}")
-        if self.temperature is not None and not self.temperature > 0:
-            raise ValueError(f"a temperature must be positive, found {self.temperature}")
+    def replaced(self, rows: Bool[np.ndarray, " item"], by: "Decoded") -> "Decoded":
+        """The same with some items of another."""
+        mine_and_theirs = ((getattr(self, field.name), getattr(by, field.name)) for field in fields(self))
+        return Decoded(*(np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in mine_and_theirs))
 
 
 def num_batches(count: int) -> int:
@@ -90,17 +60,28 @@ def generate(model: MusicVAE, recipe: Recipe, count: int) -> Iterator[Int16[np.n
         yield generate_batch(model, recipe, number)[: count - number * BATCH]
 
 
-@torch.no_grad()
 def generate_batch(model: MusicVAE, recipe: Recipe, number: int) -> Int16[np.ndarray, "item step"]:
     """Tokens of items `number * BATCH` to `(number + 1) * BATCH - 1`."""
-    first = number * BATCH
-    z = _codes(recipe, first, model.latent)
-    draws = None
-    if recipe.temperature is not None:
-        draws = torch.from_numpy(uniforms(recipe.seed, Purpose.DECODING, 0, first, BATCH, model.num_steps))
-    with one_thread():
-        tokens = model.generate(model.prior.z_of(z), draws, temperature=recipe.temperature or 1.0)
-    return tokens.numpy().astype(np.int16)
+    return decode_batch(model, recipe, number).tokens
+
+
+def decode_batch(model: MusicVAE, recipe: Recipe, number: int) -> Decoded:
+    """As `generate_batch`, with the codes of the items and how likely the model finds them.
+
+    Raises:
+        ValueError: constraints that no groove can keep.
+    """
+    decoded = _drawn(model, recipe, number, 0, None)
+    if recipe.whole is None:
+        return decoded
+    steering = Steering(recipe.whole, _given(model, recipe), _items(number), model.num_drums)
+    for draw in range(1, DRAWS):
+        missing = ~recipe.whole.reached(decoded.tokens)
+        if not missing.any():
+            break
+        again = _drawn(model, recipe, number, draw, steering if draw == DRAWS - 1 else None)
+        decoded = decoded.replaced(missing, again)
+    return decoded
 
 
 @torch.no_grad()
@@ -121,7 +102,9 @@ def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) ->
 
 
 @torch.no_grad()
-def decode_codes(model: MusicVAE, codes: Float32[np.ndarray, "code latent"]) -> Int16[np.ndarray, "code step"]:
+def decode_codes(
+    model: MusicVAE, codes: Float32[np.ndarray, "code latent"], precision: DecodingPrecision = "float32"
+) -> Int16[np.ndarray, "code step"]:
     """The likeliest tokens of each code, free-running: the same at every call and beside whatever other codes."""
     tokens = [np.zeros((0, model.num_steps), dtype=np.int16)]
     with one_thread():
@@ -130,7 +113,7 @@ def decode_codes(model: MusicVAE, codes: Float32[np.ndarray, "code latent"]) -> 
             full = np.zeros((BATCH, codes.shape[1]), dtype=np.float32)
             full[: len(rows)] = rows
             z = model.prior.z_of(torch.from_numpy(full))
-            tokens.append(model.generate(z)[: len(rows)].numpy().astype(np.int16))
+            tokens.append(model.generate(z, precision=precision)[: len(rows)].numpy().astype(np.int16))
     return np.concatenate(tokens)
 
 
@@ -145,14 +128,36 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _codes(recipe: Recipe, first: int, latent: int) -> Float[Tensor, "item latent"]:
-    match recipe.origin:
-        case FromPrior():
-            return _noise(recipe.seed, Purpose.PRIOR, first, latent)
-        case LikeWindows(mu=mu, distance=distance) as like:
-            rows = torch.from_numpy(mu[[like.window_of(item) for item in range(first, first + BATCH)]])
-            return variations(rows, _noise(recipe.seed, Purpose.VARIATION, first, latent), distance)
+@torch.no_grad()
+def _drawn(model: MusicVAE, recipe: Recipe, number: int, draw: int, steering: Steering | None) -> Decoded:
+    """One of several independent draws of the items of a batch, steered if need be."""
+    items, given, choice = _items(number), _given(model, recipe), recipe.choice
+    codes = codes_of(recipe.origin, model.latent, seed=recipe.seed, first=items.start, count=BATCH, draw=draw)
+    numbers = torch.from_numpy(uniforms(recipe.seed, Purpose.DECODING, draw, items.start, BATCH, model.num_steps))
+    groove_of = given.groove_of(items)
+    log_likelihood = torch.zeros(BATCH, dtype=torch.float64)
+
+    def next_token(step: int, logits: Tensor) -> Tensor:
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        allowed = given.allowed(step, logits.shape[1])
+        allowed = None if allowed is None else allowed[groove_of]
+        if steering is not None:
+            in_reach = steering.allowed(step)
+            allowed = in_reach if allowed is None else allowed & in_reach
+        token = choice.token(logits, numbers[:, step], place=step / model.num_steps, allowed=allowed)
+        if steering is not None:
+            steering.add(token)
+        log_likelihood.add_(logits.log_softmax(dim=-1).gather(1, token[:, None])[:, 0])
+        return token
+
+    with one_thread():
+        tokens = model.decode(model.prior.z_of(codes), next_token, precision=recipe.precision)
+    return Decoded(tokens.numpy().astype(np.int16), codes.numpy(), log_likelihood.numpy())
 
 
-def _noise(seed: int, purpose: Purpose, first: int, latent: int) -> Float[Tensor, "item latent"]:
-    return torch.from_numpy(normals(seed, purpose, 0, first, BATCH, latent)).float()
+def _items(number: int) -> range:
+    return range(number * BATCH, (number + 1) * BATCH)
+
+
+def _given(model: MusicVAE, recipe: Recipe) -> GivenHits:
+    return recipe.given or GivenHits.nothing(model.num_steps)

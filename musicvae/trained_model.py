@@ -1,7 +1,7 @@
 """A trained model: what a musician or a job does with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +10,8 @@ from jaxtyping import Float, Float32, Float64, Int, Int16
 
 from musicvae.attribute_vectors import AttributeVectors
 from musicvae.attributes import attribute_names, measure_attributes
+from musicvae.continuation import first_bars, looped
+from musicvae.decoding_precision import DecodingPrecision, fastest_precision
 from musicvae.drum_map import DrumMap
 from musicvae.errors import ConfigError
 from musicvae.feel import GrooveFeel
@@ -18,7 +20,9 @@ from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.latent import interpolation
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
-from musicvae.sampling import FromPrior, LikeWindows, Recipe, decode_codes, encode_windows, generate
+from musicvae.origins import FromPrior, LikeWindows
+from musicvae.recipe import Recipe
+from musicvae.sampling import decode_codes, encode_windows, generate
 
 Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]
 """One groove, several, or the tokens of several."""
@@ -55,6 +59,7 @@ class TrainedModel:
         fingerprint: of the shards that it was trained on.
         weights_hash: sha256 of the weights file, short.
         vectors: directions of attributes in the latent space, where the export measured them.
+        precision: in which grooves are decoded (`musicvae.decoding_precision`); the fastest on this machine.
     """
 
     model: MusicVAE
@@ -66,6 +71,7 @@ class TrainedModel:
     fingerprint: str
     weights_hash: str
     vectors: AttributeVectors | None = None
+    precision: DecodingPrecision = field(default_factory=fastest_precision)
 
     @property
     def latent(self) -> int:
@@ -84,11 +90,7 @@ class TrainedModel:
         Raises:
             ValueError: a negative count or seed, or a temperature that is not positive.
         """
-        if count < 0:
-            raise ValueError(f"a count cannot be negative, found {count}")
-        batches = generate(self.model, Recipe(FromPrior(), seed, temperature), count)
-        tokens = np.concatenate([np.zeros((0, self.grid.num_steps), dtype=np.int16), *batches])
-        return self._grooves(tokens, tempo=tempo, source="sample")
+        return self._made(Recipe(FromPrior(), seed, temperature), count, tempo=tempo, source="sample")
 
     def encode(self, grooves: Grooves) -> Float32[np.ndarray, "groove latent"]:
         """The codes of grooves, the same at every call and beside whatever other grooves.
@@ -111,7 +113,9 @@ class TrainedModel:
         self._check_latent()
         codes = np.atleast_2d(codes)
         self._check_codes(codes)
-        return self._grooves(decode_codes(self.model, codes.astype(np.float32)), tempo=tempo, source="decoded")
+        return self._grooves(
+            decode_codes(self.model, codes.astype(np.float32), self.precision), tempo=tempo, source="decoded"
+        )
 
     def interpolate(self, start: Place, end: Place, points: int = 9) -> list[DrumGroove]:
         """Grooves at equal fractions of the arc between two codes (slerp), both ends included.
@@ -139,13 +143,34 @@ class TrainedModel:
             ConfigError: as in `encode` and `decode`.
             ValueError: a distance outside 0..1, a negative count or seed.
         """
-        if count < 0:
-            raise ValueError(f"a count cannot be negative, found {count}")
         recipe = Recipe(LikeWindows(self._code(start)[None], distance), seed, temperature=None)
-        tokens = np.concatenate(
-            [np.zeros((0, self.grid.num_steps), dtype=np.int16), *generate(self.model, recipe, count)]
-        )
-        return self._grooves(tokens, tempo=self._tempo(start), source="variation")
+        return self._made(recipe, count, tempo=self._tempo(start), source="variation")
+
+    def continued(
+        self,
+        start: DrumGroove,
+        bars: int = 1,
+        count: int = 8,
+        *,
+        seed: int = 0,
+        distance: float = DEFAULT_DISTANCE,
+        temperature: float = 1.0,
+    ) -> list[DrumGroove]:
+        """Grooves that begin with the hits of some bars of another one; the rest is drawn.
+
+        Args:
+            bars: of the start that are kept; z is that of these bars, repeated to the window's length.
+            distance: of z from there, as in `vary`.
+
+        Raises:
+            ConfigError: as in `encode` and `decode`.
+            ValueError: no bars or no fewer than all, a distance outside 0..1, a negative count or seed.
+        """
+        tokens = self._tokens(start)
+        given = first_bars(tokens, bars, self.grid)
+        origin = LikeWindows(self.encode(looped(tokens, bars, self.grid)), distance)
+        recipe = Recipe(origin, seed, temperature, given=given)
+        return self._made(recipe, count, tempo=start.tempo, source="continuation")
 
     def move(self, start: Place, **amounts: float) -> DrumGroove:
         """A groove with more or less of some attributes: `move(groove, density=1.5, snare=-1)`.
@@ -213,6 +238,13 @@ class TrainedModel:
 
     def _tempo(self, place: Place) -> float:
         return place.tempo if isinstance(place, DrumGroove) else self.feel.tempo
+
+    def _made(self, recipe: Recipe, count: int, *, tempo: float | None, source: str) -> list[DrumGroove]:
+        if count < 0:
+            raise ValueError(f"a count cannot be negative, found {count}")
+        batches = generate(self.model, replace(recipe, precision=self.precision), count)
+        tokens = np.concatenate([np.zeros((0, self.grid.num_steps), dtype=np.int16), *batches])
+        return self._grooves(tokens, tempo=tempo, source=source)
 
     def _grooves(
         self, tokens: Int16[np.ndarray, "groove step"], *, tempo: float | None, source: str

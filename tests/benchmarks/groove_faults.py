@@ -19,7 +19,9 @@ from jobs.command_line import console, run_command
 from musicvae.grid import GridSpec
 from musicvae.groove import hits_from_tokens
 from musicvae.groove_features import fill
-from musicvae.sampling import FromPrior, Recipe, generate
+from musicvae.origins import FromPrior
+from musicvae.recipe import Recipe
+from musicvae.sampling import generate
 from musicvae.shard_source import open_shards
 from musicvae.shards import read_tokens
 

@@ -16,8 +16,10 @@ from musicvae.best_weights import in_bfloat16, read_best
 from musicvae.errors import ConfigError, DataError
 from musicvae.exported import write_export
 from musicvae.measured import Measured, read_measured
+from musicvae.origins import FromPrior
+from musicvae.recipe import Recipe
 from musicvae.run_folder import RunFolder
-from musicvae.sampling import FromPrior, Recipe, generate_batch
+from musicvae.sampling import generate_batch
 from musicvae.trained import load_run
 from tests.commands import CHECKOUT
 from tests.fenced_code import fenced

@@ -8,7 +8,9 @@ from musicvae.grid import GridSpec
 from musicvae.latent import interpolation, slerp
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
-from musicvae.sampling import BATCH, FromPrior, LikeWindows, Recipe, encode_windows, generate_batch
+from musicvae.origins import FromPrior, LikeWindows
+from musicvae.recipe import Recipe
+from musicvae.sampling import BATCH, encode_windows, generate_batch
 
 GRID = GridSpec(bars=2)
 DRUMS = 4

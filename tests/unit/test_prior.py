@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from musicvae.grid import GridSpec
 from musicvae.model import MusicVAE, start_from
 from musicvae.model_settings import ModelSettings
+from musicvae.origins import FromPrior
 from musicvae.posterior import Posterior
 from musicvae.prior import AutoregressivePrior, StandardPrior
-from musicvae.sampling import FromPrior, Recipe, decode_codes, encode_windows, generate
+from musicvae.recipe import Recipe
+from musicvae.sampling import decode_codes, encode_windows, generate
 
 LATENT, SEGMENTS = 6, 3
 

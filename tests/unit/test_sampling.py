@@ -7,7 +7,9 @@ import torch
 from musicvae.grid import GridSpec
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
-from musicvae.sampling import BATCH, FromPrior, LikeWindows, Recipe, encode_windows, generate, generate_batch
+from musicvae.origins import FromPrior, LikeWindows
+from musicvae.recipe import Recipe
+from musicvae.sampling import BATCH, encode_windows, generate, generate_batch
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3

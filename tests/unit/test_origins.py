@@ -1,0 +1,57 @@
+"""Where codes come from: each a function of origin, seed, draw and the item's own number."""
+
+import numpy as np
+import pytest
+import torch
+
+from musicvae.latent import slerp
+from musicvae.origins import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
+
+LATENT = 6
+CODES = np.random.default_rng(0).standard_normal((3, LATENT)).astype(np.float32)
+SHIFT = np.arange(LATENT, dtype=np.float32)
+ORIGINS: dict[str, Origin] = {
+    "prior": FromPrior(),
+    "like": LikeWindows(CODES, 0.4),
+    "interpolation": Interpolation(CODES[0], CODES[1], 5),
+    "moved": Moved(LikeWindows(CODES, 0.4), SHIFT),
+}
+
+
+def codes(origin: Origin, *, seed: int = 1, first: int = 0, count: int = 12, draw: int = 0) -> torch.Tensor:
+    return codes_of(origin, LATENT, seed=seed, first=first, count=count, draw=draw)
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+def test_a_code_is_that_of_its_item_wherever_a_batch_begins(name: str):
+    whole = codes(ORIGINS[name])
+    assert whole.shape == (12, LATENT)
+    assert whole.dtype == torch.float32
+    assert torch.equal(codes(ORIGINS[name], first=7, count=5), whole[7:])
+
+
+@pytest.mark.parametrize("name", ["prior", "like", "moved"])
+def test_seeds_and_draws_are_independent(name: str):
+    one = codes(ORIGINS[name])
+    for other in (codes(ORIGINS[name], seed=2), codes(ORIGINS[name], draw=1)):
+        assert not torch.isclose(one, other).any()
+
+
+def test_an_interpolation_goes_from_end_to_end_and_starts_anew():
+    way = codes(ORIGINS["interpolation"], count=10)
+    start, end = torch.from_numpy(CODES[0]), torch.from_numpy(CODES[1])
+    assert torch.equal(way[0], start)
+    assert torch.equal(way[4], end)
+    assert torch.equal(way[2], slerp(start, end, torch.tensor([0.5]))[0])
+    assert torch.equal(way[5:], way[:5])
+    origin = Interpolation(CODES[0], CODES[1], 5)
+    assert [origin.fraction_of(item) for item in (0, 2, 4, 5)] == [0, 0.5, 1, 0]
+
+
+def test_a_move_adds_the_same_to_every_code():
+    torch.testing.assert_close(codes(ORIGINS["moved"]), codes(ORIGINS["like"]) + torch.from_numpy(SHIFT))
+
+
+def test_a_way_of_one_point_is_refused():
+    with pytest.raises(ValueError, match="two ends"):
+        Interpolation(CODES[0], CODES[1], 1)
