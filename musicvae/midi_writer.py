@@ -146,7 +146,8 @@ def _events(
     owner, tick, rank = owner[order], tick[order], rank[order]
     delta = np.diff(tick, prepend=0)
     delta[1:] = np.where(owner[1:] == owner[:-1], delta[1:], tick[1:])
-    return _Events(delta, 1 + sum((delta >> bits) > 0 for bits in (7, 14, 21)), data[order], rank == 2)
+    delta_bytes = 1 + (delta[:, None] >> np.array([7, 14, 21]) > 0).sum(axis=1)
+    return _Events(delta, delta_bytes, data[order], rank == 2)
 
 
 def _laid_out(events: _Events, starts: Int64[np.ndarray, " event"], size: int) -> bytes:

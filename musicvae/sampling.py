@@ -103,6 +103,11 @@ def generate_batch(model: MusicVAE, recipe: Recipe, number: int) -> Int16[np.nda
     return tokens.numpy().astype(np.int16)
 
 
+def batch_codes(model: MusicVAE, recipe: Recipe, number: int) -> Float32[np.ndarray, "item latent"]:
+    """What the items of a batch are decoded from, in the coordinates in which the prior is N(0, I)."""
+    return _codes(recipe, number * BATCH, model.latent).numpy()
+
+
 @torch.no_grad()
 def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) -> Float32[np.ndarray, "window latent"]:
     """The code of each window, the same at every call and beside whatever other windows.

@@ -19,6 +19,7 @@ from musicvae.latent import interpolation
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
 from musicvae.sampling import FromPrior, LikeWindows, Recipe, decode_codes, encode_windows, generate
+from musicvae.training_record import TrainingRecord
 
 Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]
 """One groove, several, or the tokens of several."""
@@ -55,6 +56,7 @@ class TrainedModel:
         fingerprint: of the shards that it was trained on.
         weights_hash: sha256 of the weights file, short.
         vectors: directions of attributes in the latent space, where the export measured them.
+        training: what is known of the training windows, where the export measured them.
     """
 
     model: MusicVAE
@@ -66,6 +68,7 @@ class TrainedModel:
     fingerprint: str
     weights_hash: str
     vectors: AttributeVectors | None = None
+    training: TrainingRecord | None = None
 
     @property
     def latent(self) -> int:
