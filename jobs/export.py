@@ -5,10 +5,13 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
 import typer
+from jaxtyping import Int16
 
 from jobs.command_line import console, run_command
 from jobs.output_folder import check_output
+from jobs.training_windows import training_windows
 from musicvae.attribute_vectors import AttributeVectors, fit_attribute_vectors
 from musicvae.attributes import measure_attributes
 from musicvae.best_weights import in_bfloat16, read_best
@@ -19,10 +22,9 @@ from musicvae.groove import hits_from_tokens
 from musicvae.measured import read_measured
 from musicvae.model_card import ATTRIBUTIONS
 from musicvae.run_folder import RunFolder
-from musicvae.shard_source import ShardSource, open_shards
-from musicvae.shards import read_tokens
 from musicvae.trained import load_run
 from musicvae.trained_model import TrainedModel
+from musicvae.training_record import record_of
 
 
 class Dtype(StrEnum):
@@ -38,7 +40,7 @@ def main(
     shards: str | None = typer.Option(
         None,
         metavar="FOLDER|URL",
-        help="What it was trained on: adds directions of attributes in latent space.",
+        help="What it was trained on: adds directions of attributes in latent space, and hashes of its windows.",
     ),
     dtype: Dtype = typer.Option(Dtype.FLOAT32, help="bfloat16 rounds the weights and halves the file."),
     figures: Path | None = typer.Option(
@@ -81,10 +83,12 @@ def main(
         with whole_folder(out, replace=overwrite) as aside:
             write_export(aside, trained, best, origin, measured)
             kept = load(aside)  # what cannot be read is not published
-            if shards is not None and kept.latent:
+            if shards is not None:
+                tokens = training_windows(kept, shards)
                 # With the weights as they are kept: rounded ones have codes of their own.
-                vectors = _attribute_vectors(kept, open_shards(shards))
-                write_export(aside, replace(trained, vectors=vectors), best, origin, measured)
+                vectors = _attribute_vectors(kept, tokens) if kept.latent else None
+                training = record_of(tokens, kept.grid, kept.drum_map)
+                write_export(aside, replace(trained, vectors=vectors, training=training), best, origin, measured)
                 load(aside)
     except OSError as error:
         cure = "name an OUT in a folder that can be written"
@@ -101,21 +105,8 @@ def _as_typed(command: str) -> str:
     return re.sub(r"^\S*\bjobs/(\w+)\.py(?= |$)", r"python -m jobs.\1", command)
 
 
-def _attribute_vectors(trained: TrainedModel, source: ShardSource) -> AttributeVectors:
-    """Directions of attributes, measured on the training windows.
-
-    Raises:
-        ConfigError: other shards than the model was trained on.
-    """
-    manifest = source.manifest()
-    if manifest.fingerprint != trained.fingerprint:
-        raise ConfigError(
-            f"{source} is not what the model was trained on",
-            expected=f"shards {trained.fingerprint}",
-            found=f"shards {manifest.fingerprint}",
-            do="name the shards of the run",
-        )
-    tokens = read_tokens(source, manifest, "train").tokens
+def _attribute_vectors(trained: TrainedModel, tokens: Int16[np.ndarray, "window step"]) -> AttributeVectors:
+    """Directions of attributes, measured on the training windows."""
     hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
     values = measure_attributes(hits, trained.grid, trained.drum_map.classes)
     return fit_attribute_vectors(trained.encode(tokens), values, trained.attributes)

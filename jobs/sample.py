@@ -1,118 +1,306 @@
-"""A trained model -> grooves as MIDI files: python -m jobs.sample --count 64 --out grooves"""
+"""A trained model -> grooves as MIDI files: python -m jobs.sample --count 64 --out grooves
 
-import math
+python -m jobs.sample --count N --out DIR ...     makes them, or goes on where it was interrupted
+python -m jobs.sample merge --out DIR             puts together what shards have made, where the last one could not
+"""
+
+import errno
+import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
 from jobs.command_line import console, run_command
-from jobs.sample_job import SampleJob
-from jobs.sample_output import MANIFEST, SHEET, check_out, comparison, write_sample
-from jobs.sample_source import windows_of_file
+from jobs.sample_job import SampleJob, job_of, loaded
+from jobs.sample_merge import SHEET, Merged
+from jobs.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, Modes
+from jobs.sample_options import RANKED, Audio, Form, SampleOptions
+from jobs.sample_report import comparison, distributions
+from jobs.sample_run import Means, finish, make_shard, training_record
+from jobs.sample_shard import Shard, shard_of
+from jobs.sample_size import shortage, size_line, size_table, sizes
+from jobs.sample_work import MANIFEST, SampleWork
 from musicvae.drum_grid import drum_grid
-from musicvae.durable import whole_folder
-from musicvae.errors import ConfigError
-from musicvae.exported import load
-from musicvae.origins import FromPrior, LikeWindows
-from musicvae.recipe import Recipe
-from musicvae.trained import load_run
-from musicvae.trained_model import DEFAULT_DISTANCE, TrainedModel
+from musicvae.errors import ConfigError, DiskFullError
+from musicvae.midi_writer import TICKS_PER_QUARTER
+from musicvae.sampling import BATCH
+from musicvae.trained_model import DEFAULT_DISTANCE
+from musicvae.training_record import TrainingRecord
 
 GRIDS_SHOWN = 2
+CHUNK = 4 * BATCH
+OUT = typer.Option(..., help="The folder to make, or to go on with.")
+WORKERS = typer.Option(None, help="Processes (1), or chunks at a time with --ray-address (all CPUs of the cluster).")
+RAY = typer.Option(None, metavar="HOST:PORT", help="A Ray cluster whose nodes see OUT under the same path.")
 
 
 def main(
     run: Path | None = typer.Option(None, help="The run folder of a trained model, or an export of one."),
     preset: str | None = typer.Option(
-        None,
-        metavar="NAME|FOLDER",
-        help="A shipped model (generation; with --like reconstruction).",
+        None, metavar="NAME|FOLDER", help="A shipped model (generation; with --like reconstruction)."
     ),
-    count: int = typer.Option(..., help="How many grooves."),
-    out: Path = typer.Option(..., help="The folder to make."),
-    seed: int = typer.Option(0, help="Groove i of a seed is the same for every --count and --workers."),
+    weights: Path | None = typer.Option(None, metavar="FOLDER", help="What jobs.export wrote."),
+    count: int | None = typer.Option(
+        None, help="How many grooves (those of --interpolate); may grow later, and what is there is kept."
+    ),
+    out: Path = OUT,
+    seed: int = typer.Option(0, help="Groove i of a seed is the same for every --count, --shard and --workers."),
     temperature: float | None = typer.Option(
         None, help="Below 1: likelier grooves, above: wilder ones (1; with --like the likeliest token of every step)."
     ),
     tempo: float | None = typer.Option(None, metavar="BPM", help="(that of --like, or the training data's median)"),
     dry: bool = typer.Option(False, "--dry", help="One velocity for every hit, and every hit on the grid."),
-    like: Path | None = typer.Option(None, metavar="FILE.mid", help="Vary the 4-bar windows of a MIDI file in turn."),
-    distance: float | None = typer.Option(
-        None, help=f"From --like: 0 is its reconstruction, 1 a groove that knows nothing of it ({DEFAULT_DISTANCE})."
+    like: Path | None = typer.Option(
+        None, metavar="FILE|FOLDER", help="Vary the 4-bar windows of a MIDI file, or of a folder of them, in turn."
     ),
-    workers: int = typer.Option(1, help="Processes; more pay off above a few thousand grooves."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT, once its successor is whole."),
+    distance: float | None = typer.Option(
+        None,
+        help="From --like, --continue or --from: 0 is its reconstruction, 1 a groove that knows nothing of it "
+        f"({DEFAULT_DISTANCE}).",
+    ),
+    interpolate: tuple[Path, Path] | None = typer.Option(
+        None, metavar="FILE FILE", help="The way from one groove to another, both included."
+    ),
+    steps: int | None = typer.Option(None, help=f"Grooves of --interpolate ({DEFAULT_STEPS}); --count goes round."),
+    move: list[str] = typer.Option([], metavar="NAME=AMOUNT", help="More or less of an attribute; may come again."),
+    continue_: Path | None = typer.Option(
+        None, "--continue", metavar="FILE", help="Keep its first bars, and go on from there."
+    ),
+    bars: int | None = typer.Option(None, help=f"Of --continue ({DEFAULT_BARS})."),
+    from_: Path | None = typer.Option(
+        None, "--from", metavar="FILE", help="What --keep and --keep-bars are of; z is that of a variation of it."
+    ),
+    keep: str | None = typer.Option(None, metavar="DRUM,...", help="Drums that stay as --from has them."),
+    keep_bars: str | None = typer.Option(None, metavar="N,...", help="Bars, from 1, that stay as --from has them."),
+    must_have: str | None = typer.Option(None, metavar="DRUM,...", help="Drums that every groove has at least once."),
+    forbid: str | None = typer.Option(None, metavar="DRUM,...", help="Drums that no groove has."),
+    density: str | None = typer.Option(None, metavar="LEAST:MOST", help="Hits a bar, all drums together."),
+    bar_temperature: str | None = typer.Option(
+        None, metavar="T,T,T,T", help="A temperature for each bar, in place of --temperature."
+    ),
+    top_p: float | None = typer.Option(None, help="Draw among the likeliest tokens of this probability (1: all)."),
+    tempo_range: str | None = typer.Option(None, metavar="LEAST:MOST", help="A tempo for each groove, in BPM."),
+    precision: str | None = typer.Option(
+        None, metavar="float32|bfloat16", help="Of decoding (bfloat16 where the CPU has it: about twice as fast)."
+    ),
+    pack: Form | None = typer.Option(None, metavar="tar|zip", help="WebDataset tars or one zip in place of files."),
+    no_files: bool = typer.Option(False, "--no-files", help="Manifest, tokens and codes only."),
+    pitches: str | None = typer.Option(None, metavar="roland|general_midi|FILE", help="(those of the model)"),
+    midi_format: int = typer.Option(1, help="0: one track; 1: one track of tempo and one of drums."),
+    ticks: int = typer.Option(TICKS_PER_QUARTER, help="Of a quarter note."),
+    audio: Audio = typer.Option(Audio.NONE, help="A loop of sound beside each MIDI file, of a synthesised kit."),
+    shards: str | None = typer.Option(
+        None, metavar="FOLDER|URL", help="What the model was trained on: tells how far each groove is from it."
+    ),
+    drop_duplicates: bool = typer.Option(False, "--drop-duplicates", help="Leave out what equals an earlier groove."),
+    drop_memorised: bool = typer.Option(False, "--drop-memorised", help="Leave out what is a training window."),
+    best: int | None = typer.Option(None, metavar="K", help="Keep K of them, by the figure that --by names."),
+    by: str | None = typer.Option(None, metavar="FIGURE", help=f"{', '.join(RANKED)}; -FIGURE keeps the least."),
+    refill: bool = typer.Option(False, "--refill", help="Make more, until COUNT are left after what is dropped."),
+    chunk: int = typer.Option(CHUNK, help="Grooves that are done, and lost by a kill, at once."),
+    shard: str | None = typer.Option(
+        None, metavar="K/M", help="Make one of M shares, K from 0; slurm/M in a SLURM array."
+    ),
+    workers: int | None = WORKERS,
+    ray_address: str | None = RAY,
+    resume: bool = typer.Option(False, "--resume", help="Go on in OUT, which has to be there already."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what another sampling has made in OUT."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what it would take of the disk, and stop."),
 ) -> None:
     """Generate drum grooves in bulk: new ones, or variations of a given one."""
-    _check_options(count, seed, temperature, tempo, like, distance, workers)
-    if run is not None and preset is not None:
-        raise ConfigError("--run and --preset exclude each other", do="give one of them")
-    out = out.resolve()
-    check_out(out, overwrite=overwrite)
-    default = "generation" if like is None else "reconstruction"
-    trained = load_run(run) if run is not None else load(preset or default)
-    job = _job(trained, count, seed, temperature, tempo, dry, like, DEFAULT_DISTANCE if distance is None else distance)
+    if run is not None and weights is not None:
+        raise ConfigError("two models are named", do="give one of --run, --preset and --weights")
+    if no_files and pack is not None:
+        raise ConfigError("--pack and --no-files exclude each other", do="give one of them")
+    modes = Modes(
+        start=_absolute(interpolate and interpolate[0]),
+        end=_absolute(interpolate and interpolate[1]),
+        steps=steps,
+        move=tuple(move),
+        continued=_absolute(continue_),
+        bars=bars,
+        source=_absolute(from_),
+        keep=keep,
+        keep_bars=keep_bars,
+        must_have=must_have,
+        forbid=forbid,
+        density=density,
+        bar_temperature=bar_temperature,
+        top_p=top_p,
+        tempo_range=tempo_range,
+        precision=precision,
+    )
+    count = modes.least_count if count is None else count
+    options = SampleOptions(
+        count=count,
+        seed=seed,
+        run=_absolute(run or weights),
+        preset=preset,
+        temperature=temperature,
+        tempo=tempo,
+        dry=dry,
+        like=_absolute(like),
+        distance=distance,
+        form=Form.NONE if no_files else pack or Form.FILES,
+        pitches=pitches,
+        midi_format=midi_format,
+        ticks=ticks,
+        audio=audio,
+        shards=shards,
+        drop_duplicates=drop_duplicates,
+        drop_memorised=drop_memorised,
+        best=best,
+        by=by,
+        refill=refill,
+        modes=modes,
+    )
+    share, means = shard_of(shard, os.environ), _means(chunk, workers, ray_address)
+    work = SampleWork(out.resolve())
+    if not overwrite:
+        work.check_out()
+    job = job_of(options, work.out)
+    training = training_record(job, options, loaded(job.model))
+    if _stated_size(job, options, means, only=dry_run):
+        return
+    if resume and not work.path.is_dir():
+        raise ConfigError(f"there is nothing to resume in {out}", do="check --out, or leave --resume out")
+    with _writing(work.out):
+        if overwrite:
+            work.clear(job.settings, options)
+        work.claim(job.settings, options)
+        if work.whole_count() == options.count:
+            console.print(f"{work.out} is whole: nothing is left to do", soft_wrap=True)
+            return
+        started = time.monotonic()
+        make_shard(job, work, options, share, means)
+        made = len(range(share.span(count).first, share.span(count).last))
+        console.print(f"{_shard_words(share)}{made:,} grooves in {_pace(made, started)}")
+        _finish(job, work, options, training, means, alone=share.total == 1)
 
+
+def merge(
+    out: Path = OUT,
+    chunk: int = typer.Option(CHUNK, help="Grooves of a task, where --refill has to make some."),
+    workers: int | None = WORKERS,
+    ray_address: str | None = RAY,
+) -> None:
+    """Put together what the shards of a sampling have made."""
+    work, means = SampleWork(out.resolve()), _means(chunk, workers, ray_address)
+    options = work.options()
+    job = job_of(options, work.out)
+    with _writing(work.out):
+        work.claim(job.settings, options)
+        _finish(job, work, options, training_record(job, options, loaded(job.model)), means, alone=True)
+
+
+def _finish(
+    job: SampleJob,
+    work: SampleWork,
+    options: SampleOptions,
+    training: TrainingRecord | None,
+    means: Means,
+    *,
+    alone: bool,
+) -> None:
+    """Puts the output together and shows it; `alone` says that nobody else would do it later.
+
+    Raises:
+        ConfigError: items are missing that nobody else makes, as far as is known.
+    """
     started = time.monotonic()
+    merged = finish(job, work, options, training, means)
+    if merged is not None:
+        _show(job, merged, training)
+        console.print(f"put together in {time.monotonic() - started:.1f} s")
+        console.print(
+            f"grooves:  {job.out}\npicture:  {job.out / SHEET}\nmanifest: {job.out / MANIFEST}", soft_wrap=True
+        )
+        return
+    missing = work.missing_words(options.count)
+    if alone:
+        raise ConfigError(
+            f"{job.out} cannot be put together yet",
+            expected=f"all of {options.count} grooves, and nobody else at it",
+            found=f"missing: {missing}" if missing else "somebody else puts it together",
+            likely="a shard that failed or still runs" if missing else "another shard was the last to end",
+            do="run the missing shards again, then: python -m jobs.sample merge --out OUT",
+        )
+    console.print(f"still missing: {missing}; the last shard puts all together" if missing else "another shard merges")
+
+
+def _show(job: SampleJob, merged: Merged, training: TrainingRecord | None) -> None:
+    trained, selected = loaded(job.model), merged.selected
+    for groove in merged.first[:GRIDS_SHOWN]:
+        print(f"{groove.source}, {groove.tempo:.0f} bpm\n{drum_grid(groove, trained.drum_map.classes)}\n")
+    console.print(comparison(merged.found, trained))
+    if training is not None:
+        console.print(distributions(merged.found, training))
+    for reason, number in selected.dropped.items():
+        console.print(f"dropped of {selected.looked_at:,}: {number:,} {reason}")
+    console.print(f"{len(selected.items):,} grooves, weights of step {trained.step}")
+
+
+def _stated_size(job: SampleJob, options: SampleOptions, means: Means, *, only: bool) -> bool:
+    """Says what the output takes, before anything is made; gives `only`, which asks for the whole table."""
+    folder = next(parent for parent in (job.out, *job.out.parents) if parent.exists())
+    block = os.statvfs(folder).f_frsize
+    of_form = sizes(job, loaded(job.model), options.count, means.chunk, block=block)
+    if only:
+        console.print(size_table(job, of_form, options.count))
+    else:
+        console.print(size_line(of_form[job.form], options.count))
+    if lack := shortage(of_form[job.form], job.out):
+        console.print(f"warning: {lack} in {folder}", soft_wrap=True)
+    return only
+
+
+def _means(chunk: int, workers: int | None, ray_address: str | None) -> Means:
+    for option, value in (("--chunk", chunk), ("--workers", workers)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{option} {value} cannot be used", expected="1 or more", found=str(value))
+    return Means(chunk, workers, ray_address)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Says what to do where the disk does not take any more.
+
+    Raises:
+        DiskFullError: it is full.
+        ConfigError: it cannot be written to for another reason.
+    """
     try:
-        with whole_folder(out, replace=overwrite) as folder:
-            statistics, first = write_sample(folder, trained, job, workers)
+        yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"the disk of {out} is full",
+                found=str(error),
+                do="make room, or raise the quota, and run the same command again: what was done is kept",
+            ) from None
         cure = "name an --out in a folder that can be written"
         raise ConfigError(f"cannot write {out}", found=str(error), do=cure) from None
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+def _shard_words(shard: Shard) -> str:
+    return "" if shard.total == 1 else f"shard {shard}: "
+
+
+def _pace(made: int, started: float) -> str:
     seconds = time.monotonic() - started
-
-    for groove in first[:GRIDS_SHOWN]:
-        print(f"{groove.source}, {groove.tempo:.0f} bpm\n{drum_grid(groove, trained.drum_map.classes)}\n")
-    console.print(comparison(statistics, trained))
-    console.print(
-        f"{count:,} grooves in {seconds:.1f} s ({count / seconds:.0f} a second), weights of step {trained.step}"
-    )
-    console.print(f"MIDI files: {out}\npicture:    {out / SHEET}\ntokens:     {out / MANIFEST}", soft_wrap=True)
-
-
-def _check_options(
-    count: int,
-    seed: int,
-    temperature: float | None,
-    tempo: float | None,
-    like: Path | None,
-    distance: float | None,
-    workers: int,
-) -> None:
-    for option, value, legal, expected in (
-        ("--count", count, count >= 1, "1 or more"),
-        ("--seed", seed, 0 <= seed < 2**64, "0 to 2^64 - 1"),
-        ("--temperature", temperature, temperature is None or 0 < temperature < math.inf, "a number above 0"),
-        ("--tempo", tempo, tempo is None or 4 <= tempo <= 1000, "4 to 1000 quarter notes a minute"),
-        ("--distance", distance, distance is None or 0 <= distance <= 1, "0 (the same) to 1 (unrelated)"),
-        ("--distance", distance, distance is None or like is not None, "--like FILE.mid beside it"),
-        ("--workers", workers, workers >= 1, "1 or more processes"),
-    ):
-        if not legal:
-            raise ConfigError(
-                f"{option} {value} cannot be used", expected=expected, found=f"{value}", do="correct the command line"
-            )
-
-
-def _job(
-    trained: TrainedModel,
-    count: int,
-    seed: int,
-    temperature: float | None,
-    tempo: float | None,
-    dry: bool,
-    like: Path | None,
-    distance: float,
-) -> SampleJob:
-    if like is None:
-        recipe = Recipe(FromPrior(), seed, 1.0 if temperature is None else temperature)
-        return SampleJob(recipe, count, tempo, dry)
-    windows = windows_of_file(like, trained.grid, trained.drum_map)
-    origin = LikeWindows(trained.encode(windows.tokens), distance)
-    return SampleJob(Recipe(origin, seed, temperature), count, tempo, dry, tuple(windows.meta))
+    return f"{seconds:.1f} s ({made / max(seconds, 1e-9):,.0f} a second)"
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["merge"]:
+        del sys.argv[1]
+        run_command(merge)
     run_command(main)

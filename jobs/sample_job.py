@@ -1,141 +1,162 @@
-"""One job of sampling: what it makes, in batches that any process may decode and write."""
+"""One job of sampling: all that any process needs to make and write any of its grooves."""
 
-import os
-import pickle
-import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int16
 
+from jobs.sample_options import Audio, Form, SampleOptions
+from jobs.sample_recipe import SampleRecipe, default_model, recipe_of
+from musicvae.drum_map import DrumMap
 from musicvae.errors import ConfigError
+from musicvae.exported import load
 from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.midi import write_groove
-from musicvae.origins import LikeWindows
-from musicvae.recipe import Recipe
-from musicvae.sampling import BATCH, generate_batch, num_batches
-from musicvae.shards import WindowMeta
+from musicvae.midi_writer import MidiLayout, grooves_to_midi
+from musicvae.sampling import BATCH
+from musicvae.trained import load_run
 from musicvae.trained_model import TrainedModel
 
 FILES_PER_FOLDER = 1000
-"""Most MIDI files beside each other; file managers and shared file systems suffer from more."""
+"""Most grooves in a folder; file managers and shared file systems suffer from more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """Where a model lies.
+
+    Attributes:
+        run: a run folder or an export; None where `name` is loaded.
+        name: a shipped model, or a folder of an export.
+    """
+
+    run: str | None
+    name: str
+
+
+@lru_cache(maxsize=1)
+def loaded(place: ModelPlace) -> TrainedModel:
+    """The model at a place; a process that asks again gets the same."""
+    return load_run(Path(place.run)) if place.run is not None else load(place.name)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """What to make of a trained model.
+    """What to make of a model and how to hand it over; not how much of it, nor where it is made.
 
     Attributes:
-        tempo: quarter notes per minute; None is the source window's, or the training data's median.
-        dry: one velocity for every hit, and every hit on the grid.
-        windows: what the windows of a `LikeWindows` recipe are, in its order.
+        weights: hash of the model's weights, as the job began with them.
+        shards: folder or URL of the training windows, where the distance to them is asked for.
+        settings: all that decides the output, in plain values.
     """
 
-    recipe: Recipe
-    count: int
-    tempo: float | None = None
-    dry: bool = False
-    windows: tuple[WindowMeta, ...] = ()
+    out: Path
+    model: ModelPlace
+    weights: str
+    made: SampleRecipe
+    form: Form
+    layout: MidiLayout
+    audio: Audio
+    shards: str | None
+    settings: dict[str, Any]
+
+    def trained(self) -> TrainedModel:
+        """The model of the job.
+
+        Raises:
+            ConfigError: its weights are others now.
+        """
+        trained = loaded(self.model)
+        if trained.weights_hash != self.weights:
+            raise ConfigError(
+                "the model's weights have changed since the job began",
+                expected=f"weights {self.weights}",
+                found=f"weights {trained.weights_hash}",
+                likely="the run is still training",
+                do="export the run with python -m jobs.export, and sample the export into another --out",
+            )
+        return trained
+
+    @property
+    def settings_hash(self) -> str:
+        """A short hash of the settings."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
 
     def name(self, item: int) -> str:
         """The id of an item, the same for every count."""
         return f"groove-{item:05d}"
 
-    def file(self, item: int) -> str:
-        """Path of an item's MIDI file in the output; in a sub-folder where there are many."""
-        name = f"{self.name(item)}.mid"
-        return name if self.count <= FILES_PER_FOLDER else f"{item // FILES_PER_FOLDER:03d}/{name}"
-
-    def source(self, item: int) -> WindowMeta | None:
-        """The window that an item is a variation of."""
-        match self.recipe.origin:
-            case LikeWindows() as like:
-                return self.windows[like.window_of(item)]
-            case _:
-                return None
+    def file(self, item: int, suffix: str = ".mid") -> str:
+        """Path of an item's file in the output."""
+        return f"{item // FILES_PER_FOLDER:03d}/{self.name(item)}{suffix}"
 
     def caption(self, item: int) -> str:
         """What stands over an item's drum grid."""
-        source = self.source(item)
+        source = self.made.source(item)
         return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
 
-    def tempo_of(self, trained: TrainedModel, item: int) -> float:
-        """Quarter notes per minute of an item."""
-        if self.tempo is not None:
-            return self.tempo
-        source = self.source(item)
-        return source.tempo if source else trained.feel.tempo
-
-    def groove(self, trained: TrainedModel, item: int, tokens: np.ndarray) -> DrumGroove:
-        """An item's tokens, int16 of shape (step,), as a groove with velocity, timing and tempo."""
-        feel = trained.feel.plain() if self.dry else trained.feel
+    def groove(self, trained: TrainedModel, item: int, tokens: Int16[np.ndarray, " step"]) -> DrumGroove:
+        """An item's tokens as a groove with velocity, timing and tempo."""
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-        return feel.groove(hits, tempo=self.tempo_of(trained, item), source=self.caption(item))
+        tempo = self.made.tempo_of(trained, item)
+        return self.made.feel(trained).groove(hits, tempo=tempo, source=self.caption(item))
+
+    def midi(self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> list[bytes]:
+        """The MIDI file of each item."""
+        hits, feel = hits_from_tokens(tokens, trained.drum_map.num_drums), self.made.feel(trained)
+        tables = [np.tile(of_bar, (trained.grid.bars, 1)) for of_bar in (feel.velocity, feel.offset)]
+        velocity, offset = (np.broadcast_to(table, hits.shape) for table in tables)
+        tempos = [self.made.tempo_of(trained, item) for item in items]
+        return grooves_to_midi(hits, velocity, offset, tempos, [*map(self.name, items)], trained.grid, self.layout)
 
 
-def write_batches(trained: TrainedModel, job: SampleJob, folder: Path, workers: int) -> Iterator[np.ndarray]:
-    """Writes all MIDI files of a job; gives the tokens of each batch, int16 of shape (item, step), in order.
+def job_of(options: SampleOptions, out: Path) -> SampleJob:
+    """The job that options ask for.
 
-    The files are the same for any number of workers.
+    Raises:
+        ConfigError: no such model, drum map or file, or they do not fit together.
+        DataError: a damaged model, or a file that cannot be varied.
     """
-    numbers = range(num_batches(job.count))
-    for item in range(0, job.count, FILES_PER_FOLDER):
-        (folder / job.file(item)).parent.mkdir(exist_ok=True)
-    if min(workers, len(numbers)) == 1:
-        yield from (write_batch(trained, job, folder, number) for number in numbers)
-        return
-    # Processes are spawned, as a fork of a process that has used torch's threads may hang; and get the model itself,
-    # as the run's best weights may be replaced while they start.
-    pool = ProcessPoolExecutor(
-        min(workers, len(numbers)), get_context("spawn"), _Worker.start, (pickle.dumps((trained, job, folder)),)
+    place = ModelPlace(options.run, options.preset or default_model(options))
+    trained = loaded(place)
+    made = recipe_of(options, trained)
+    layout = MidiLayout(_pitches(options.pitches, trained.drum_map), options.midi_format, options.ticks)  # type: ignore[arg-type]
+    settings = {
+        **made.settings(),
+        "weights": trained.weights_hash,
+        "step": trained.step,
+        "training_shards": trained.fingerprint,
+        "inner_batch": BATCH,
+        "feel": hashlib.sha256(trained.feel.velocity.tobytes() + trained.feel.offset.tobytes()).hexdigest()[:12],
+        "form": options.form,
+        "pitches": list(layout.pitches),
+        "midi_format": layout.file_format,
+        "ticks": layout.ticks_per_quarter,
+        "audio": options.audio,
+        "nearest_training": options.shards is not None,
+        "drop_duplicates": options.drop_duplicates,
+        "drop_memorised": options.drop_memorised,
+        "best": options.best,
+        "by": options.by,
+        "refill": options.refill,
+    }
+    return SampleJob(
+        out, place, trained.weights_hash, made, options.form, layout, options.audio, options.shards, settings
     )
-    try:
-        yield from pool.map(_Worker.write, numbers)
-    except BrokenProcessPool:
+
+
+def _pitches(name: str | None, own: DrumMap) -> tuple[int, ...]:
+    drum_map = own if name is None else DrumMap.load(name)
+    if drum_map.classes != own.classes:
         raise ConfigError(
-            "a worker process was killed",
-            expected=f"{workers} processes that run to their end",
-            found="one that ended without a word",
-            likely="too little memory: each worker has a copy of the model",
-            do="fewer --workers; the grooves are the same",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def write_batch(trained: TrainedModel, job: SampleJob, folder: Path, number: int) -> np.ndarray:
-    """Decodes one batch and writes its MIDI files."""
-    first = number * BATCH
-    batch = generate_batch(trained.model, job.recipe, number)[: job.count - first]
-    for item, tokens in enumerate(batch, start=first):
-        write_groove(job.groove(trained, item, tokens), folder / job.file(item), trained.drum_map)
-    return batch
-
-
-class _Worker:
-    """What a worker process keeps between batches."""
-
-    task: tuple[TrainedModel, SampleJob, Path]
-
-    @classmethod
-    def start(cls, task: bytes) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent answers it
-        threading.Thread(target=cls._end_with_parent, daemon=True).start()
-        cls.task = pickle.loads(task)
-
-    @staticmethod
-    def _end_with_parent() -> None:
-        """A worker whose parent was killed would wait for work forever."""
-        parent = parent_process()
-        assert parent is not None, "workers are spawned"
-        parent.join()
-        os._exit(1)
-
-    @classmethod
-    def write(cls, number: int) -> np.ndarray:
-        return write_batch(*cls.task, number)
+            f"--pitches {name} cannot be used",
+            expected=f"a drum map with the model's classes: {', '.join(own.classes)}",
+            found=", ".join(drum_map.classes),
+            do="name roland or general_midi, or a map of your own with these classes",
+        )
+    return tuple(drum_map.written_pitch.tolist())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.command_line import console
 from musicvae.drum_map import DrumMap
 from musicvae.errors import ConfigError, DataError
 from musicvae.grid import GridSpec
@@ -12,6 +13,7 @@ from preprocess.convert import convert
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, WindowSettings
 
+MIDI_SUFFIXES = (".mid", ".midi")
 CURES = {
     Reason.TOO_LARGE: "cut the bars that are meant out of it",
     Reason.NOT_MIDI: "export the drums as a standard MIDI file (.mid)",
@@ -22,7 +24,39 @@ CURES = {
 }
 
 
-def windows_of_file(path: Path, grid: GridSpec, drum_map: DrumMap) -> WindowBlock:
+def windows_of(path: Path, grid: GridSpec, drum_map: DrumMap) -> WindowBlock:
+    """The windows of a file, or of all MIDI files in a folder and below it, in the order of their paths.
+
+    Files of a folder that cannot be used are left out, and counted on the terminal.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a folder without MIDI files.
+        DataError: a file, or every file of the folder, that cannot be used.
+    """
+    if not path.is_dir():
+        return windows_of_file(path, grid, drum_map)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MIDI_SUFFIXES)
+    if not files:
+        raise ConfigError(
+            f"there are no MIDI files in {path}",
+            expected=f"files named {' or '.join(f'*{suffix}' for suffix in MIDI_SUFFIXES)}",
+            found="none",
+            do="name another folder, or a file",
+        )
+    blocks, refused = [], []
+    for file in files:
+        try:
+            blocks.append(windows_of_file(file, grid, drum_map, source=file.relative_to(path).as_posix()))
+        except DataError as error:
+            refused.append(error)
+    if not blocks:
+        raise refused[0]
+    if refused:
+        console.print(f"{len(refused)} of {len(files)} files are left out; the first: {refused[0]}", soft_wrap=True)
+    return WindowBlock.joined(blocks)
+
+
+def windows_of_file(path: Path, grid: GridSpec, drum_map: DrumMap, *, source: str | None = None) -> WindowBlock:
     """The windows of a file one after the other, without overlap; those without a hit are left out.
 
     Raises:
@@ -45,7 +79,7 @@ def windows_of_file(path: Path, grid: GridSpec, drum_map: DrumMap) -> WindowBloc
         ) from None
     if size > settings.limits.max_bytes:
         raise _refused(path, grid, Rejection(path.name, Reason.TOO_LARGE, f"{size} bytes"))
-    result = convert(data, settings, drum_map, source=path.name).result
+    result = convert(data, settings, drum_map, source=source or path.name).result
     if isinstance(result, Rejection):
         raise _refused(path, grid, result)
     return result.take(np.flatnonzero(result.tokens.any(axis=1)))

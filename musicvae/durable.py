@@ -94,6 +94,20 @@ def publish_folder(aside: Path, path: Path, *, before: Path | None = None) -> No
         shutil.rmtree(before, ignore_errors=True)
 
 
+def publish_files(aside: Path, folder: Path) -> None:
+    """Syncs the files of a folder and moves them into another one, each over what has its name there.
+
+    Raises:
+        OSError: one cannot be moved.
+    """
+    files = [path for path in aside.iterdir() if path.is_file()]
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        list(pool.map(_sync_file, files))
+    for file in files:
+        file.replace(folder / file.name)
+    sync_folder(folder)
+
+
 def _sync_file(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

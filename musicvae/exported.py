@@ -2,6 +2,7 @@
 
 model.safetensors       the run's best weights, byte for byte, or rounded to bfloat16
 attributes.safetensors  directions of attributes in the latent space, where the shards were at hand
+training.safetensors    hashes and distributions of the training windows, where the shards were at hand
 config.json             settings, grid, drum map, velocity and timing of the training data, figures, origin
 README.md               a model card
 
@@ -31,9 +32,12 @@ from musicvae.settings import parse_settings
 from musicvae.shipped import model_folder
 from musicvae.trained import assembled
 from musicvae.trained_model import TrainedModel
+from musicvae.training_record import TrainingRecord
 
 FORMAT = "musicvae-grooves export 1"
 CONFIG, WEIGHTS, CARD, VECTORS = "config.json", "model.safetensors", "README.md", "attributes.safetensors"
+TRAINING = "training.safetensors"
+"""Exports before it have none: whether their model remembers is then unknown."""
 
 
 def is_export(folder: Path) -> bool:
@@ -72,6 +76,8 @@ def write_export(
     }
     if vectors:
         write_whole(folder / VECTORS, vectors.to_bytes())
+    if trained.training:
+        write_whole(folder / TRAINING, trained.training.to_bytes())
     write_whole(folder / WEIGHTS, best.data)
     write_json(folder / CONFIG, config)
     write_whole(folder / CARD, model_card(trained, best, origin, measured))
@@ -117,7 +123,13 @@ def load(model: Path | str) -> TrainedModel:
             vectors = AttributeVectors.from_bytes((folder / VECTORS).read_bytes(), attributes, settings.latent)
         except (OSError, ValueError) as error:
             raise _damaged(folder / VECTORS, f"directions of {', '.join(attributes)}", str(error)) from None
-    trained = assembled(folder / WEIGHTS, settings, grid, drum_map, feel, fingerprint, vectors)
+    training = None
+    if (folder / TRAINING).is_file():
+        try:
+            training = TrainingRecord.from_bytes((folder / TRAINING).read_bytes(), grid, drum_map)
+        except (OSError, ValueError) as error:
+            raise _damaged(folder / TRAINING, "what jobs.export wrote of the training windows", str(error)) from None
+    trained = assembled(folder / WEIGHTS, settings, grid, drum_map, feel, fingerprint, vectors, training)
     if trained.weights_hash != expected:
         raise _damaged(folder / WEIGHTS, f"weights {expected}, as {CONFIG} says", f"weights {trained.weights_hash}")
     return trained

@@ -10,17 +10,17 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from musicvae.drum_map import DrumMap
-from musicvae.groove import MAX_VELOCITY, DrumGroove
+from musicvae.groove import DrumGroove
 from musicvae.midi_events import DRUM_CHANNEL, MidiEvents, read_events
 from musicvae.midi_tracks import MidiError
+from musicvae.midi_writer import HIT_QUARTERS, MidiLayout, grooves_to_midi
 
-TICKS_PER_QUARTER = 480
 DEFAULT_TEMPO = 120.0
 """What the MIDI standard assumes of a file without a tempo."""
 DEFAULT_METRE = (4, 4)
 """What the MIDI standard assumes of a file without a time signature."""
-HIT_QUARTERS = 1 / 8
-"""Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
+GROOVE_NAME = "groove"
+"""What a track is called where nobody gave it a name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,28 +144,10 @@ def performance_to_midi(performance: Performance) -> bytes:
 
 
 def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
-    """A groove as the bytes of a one-track MIDI file on the drum channel.
-
-    Every hit is written within its own step, so reading the file gives the same hits. One that lies before the first
-    tick (an early hit on step 0) is written at tick 0.
-    """
-    step, drum = np.nonzero(groove.hits)
-    ticks_per_step = TICKS_PER_QUARTER / groove.grid.steps_per_beat
-    first_tick = np.ceil((step - 0.5) * ticks_per_step).clip(min=0)
-    last_tick = np.ceil((step + 0.5) * ticks_per_step) - 1
-    tick = np.rint((step + groove.offset[step, drum]) * ticks_per_step).clip(first_tick, last_tick)
-    velocity = np.rint(groove.velocity[step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY)
-    order = np.argsort(tick, kind="stable")
-    return performance_to_midi(
-        Performance(
-            tick=tick[order].astype(np.int64),
-            pitch=drum_map.written_pitch[drum[order]],
-            velocity=velocity[order].astype(np.uint8),
-            ticks_per_quarter=TICKS_PER_QUARTER,
-            tempos=((0, groove.tempo),),
-            metres=((0, groove.grid.beats_per_bar, 4),),
-        )
-    )
+    """A groove as the bytes of a MIDI file with one track of drums, as long as the groove (`grooves_to_midi`)."""
+    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()))
+    arrays = (groove.hits[None], groove.velocity[None], groove.offset[None])
+    return grooves_to_midi(*arrays, [groove.tempo], [GROOVE_NAME], groove.grid, layout)[0]
 
 
 def write_groove(groove: DrumGroove, path: Path, drum_map: DrumMap) -> None:

@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     BOOTSTRAP = 14
     RESAMPLE = 15
     DROPOUT = 16
+    TEMPO = 17
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -12,6 +12,7 @@ from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
 from musicvae.settings import parse_settings
 from musicvae.trained_model import TrainedModel
+from musicvae.training_record import TrainingRecord
 
 
 def assembled(
@@ -22,6 +23,7 @@ def assembled(
     feel: GrooveFeel,
     fingerprint: str,
     vectors: AttributeVectors | None = None,
+    training: TrainingRecord | None = None,
 ) -> TrainedModel:
     """A model with the weights of a file, ready to be used.
 
@@ -49,6 +51,7 @@ def assembled(
         fingerprint=fingerprint,
         weights_hash=best.weights_hash,
         vectors=vectors,
+        training=training,
     )
 
 

@@ -23,6 +23,7 @@ from musicvae.model_settings import ModelSettings
 from musicvae.origins import FromPrior, LikeWindows
 from musicvae.recipe import Recipe
 from musicvae.sampling import decode_codes, encode_windows, generate
+from musicvae.training_record import TrainingRecord
 
 Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]
 """One groove, several, or the tokens of several."""
@@ -59,6 +60,7 @@ class TrainedModel:
         fingerprint: of the shards that it was trained on.
         weights_hash: sha256 of the weights file, short.
         vectors: directions of attributes in the latent space, where the export measured them.
+        training: what is known of the training windows, where the export measured them.
         precision: in which grooves are decoded (`musicvae.decoding_precision`); the fastest on this machine.
     """
 
@@ -71,6 +73,7 @@ class TrainedModel:
     fingerprint: str
     weights_hash: str
     vectors: AttributeVectors | None = None
+    training: TrainingRecord | None = None
     precision: DecodingPrecision = field(default_factory=fastest_precision)
 
     @property
@@ -181,7 +184,15 @@ class TrainedModel:
         Raises:
             ConfigError: as in `encode` and `decode`, no such attribute, or a model that was exported without them.
         """
-        code = self._code(start)
+        moved = self._code(start) + self.attribute_vectors().shift(amounts)
+        return self.decode(moved, tempo=self._tempo(start))[0]
+
+    def attribute_vectors(self) -> AttributeVectors:
+        """The directions of attributes.
+
+        Raises:
+            ConfigError: a model that was exported without them.
+        """
         if self.vectors is None:
             raise ConfigError(
                 "this model cannot be moved along attributes",
@@ -190,8 +201,7 @@ class TrainedModel:
                 likely="a run folder, or an export without --shards",
                 do="write it anew with python -m jobs.export RUN OUT --shards SHARDS",
             )
-        moved = code + self.vectors.shift(amounts)
-        return self.decode(moved, tempo=self._tempo(start))[0]
+        return self.vectors
 
     @property
     def attributes(self) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musicvae.midi import TICKS_PER_QUARTER, Performance
+from musicvae.midi import Performance
+from musicvae.midi_writer import TICKS_PER_QUARTER
 
 PITCH = {
     "kick": 36,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt64
 
 from musicvae.manifest import SPLITS, Split
+from musicvae.window_hashes import among
 from preprocess.parts import NO_SPLIT, PartSummary
 
 PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train")
@@ -80,7 +81,7 @@ class Ledger:
         taken = np.zeros(0, dtype=np.uint64)
         for split in sorted(splits, key=PRECEDENCE.index):
             for part, rows in self._rows(split):
-                crossing = _among(self.summaries[part].hashes[rows], taken)
+                crossing = among(self.summaries[part].hashes[rows], taken)
                 kept[part][rows[crossing]] = False
                 left_out[split] += int(crossing.sum())
             if drop_repeated:
@@ -115,13 +116,6 @@ class Ledger:
         for (part, own), marks in zip(standing, np.split(again, ends[:-1]), strict=True):
             kept[part][own[marks]] = False
         return int(again.sum())
-
-
-def _among(hashes: np.ndarray, ordered: np.ndarray) -> Bool[np.ndarray, " window"]:
-    """Which hashes are in an ordered array."""
-    if not len(ordered):
-        return np.zeros(len(hashes), dtype=bool)
-    return ordered[np.searchsorted(ordered, hashes).clip(max=len(ordered) - 1)] == hashes
 
 
 def _duplicates(digest: UInt64[np.ndarray, " file"], accepted: Bool[np.ndarray, " file"]) -> Int32[np.ndarray, " file"]:

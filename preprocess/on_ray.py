@@ -21,7 +21,7 @@ TASKS_PER_SLOT = 2
 OBJECT_STORE_BYTES = 100_000_000
 """Tasks exchange names and counts through Ray, so the smallest comfortable store will do."""
 
-OUR_PACKAGES = [str(Path(package).parent) for package in (musicvae.__file__, preprocess.__file__)]
+OUR_CODE = {"py_modules": [str(Path(package).parent) for package in (musicvae.__file__, preprocess.__file__)]}
 """Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
 LOST_RETRIES = 10
 """Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
@@ -42,12 +42,15 @@ class TaskRunner(Protocol):
 
 
 @contextmanager
-def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator[TaskRunner]:
+def task_runner(
+    workers: int | None, ray_address: str | None = None, *, code: Mapping[str, Any] = OUR_CODE
+) -> Iterator[TaskRunner]:
     """A runner in this process (no workers, no address), on an embedded Ray, or on the cluster at an address.
 
     Args:
         workers: most tasks at a time; all CPUs of this machine or of the cluster if not given.
         ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths.
+        code: the runtime environment that brings the code of the tasks to a cluster.
 
     Raises:
         ConfigError: no cluster answers at the address.
@@ -55,7 +58,7 @@ def task_runner(workers: int | None, ray_address: str | None = None) -> Iterator
     if workers == 0 and not ray_address:
         yield _HereRunner()
         return
-    with ray_session(ray_address, cpus=workers, code={"py_modules": OUR_PACKAGES}):
+    with ray_session(ray_address, cpus=workers, code=code):
         import ray
 
         slots = int(ray.cluster_resources().get("CPU", 1))

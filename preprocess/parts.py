@@ -23,6 +23,7 @@ from musicvae.durable import aside_of
 from musicvae.groove import hits_from_tokens
 from musicvae.manifest import SPLITS
 from musicvae.shards import WindowBlock, WindowMeta
+from musicvae.window_hashes import window_hashes
 from preprocess.file_outcome import FileOutcome
 
 NO_SPLIT = -1
@@ -189,12 +190,6 @@ def read_windows(path: Path, rows: Int64[np.ndarray, " row"]) -> WindowBlock:
             if len(own):
                 blocks.append(_read_rows(archive, number, own - (ends[number - 1] if number else 0)))
     return WindowBlock.joined(blocks)
-
-
-def window_hashes(tokens: np.ndarray) -> UInt64[np.ndarray, " window"]:
-    """8 bytes for the tokens (window, step) of each window: equal windows have equal hashes."""
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in tokens]
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 def _code(outcome: FileOutcome) -> int:

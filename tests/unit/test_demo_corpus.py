@@ -6,9 +6,9 @@ import pytest
 from musicvae.drum_map import DrumMap
 from musicvae.midi import read_performance
 from musicvae.shards import OFFSET_UNITS, WindowBlock
+from musicvae.window_hashes import window_hashes
 from preprocess.convert import convert
 from preprocess.demo_corpus import Style, compose, read_styles, write_demo_corpus
-from preprocess.parts import window_hashes
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings
 

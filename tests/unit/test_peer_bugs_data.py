@@ -11,7 +11,8 @@ from musicvae.drum_map import DrumMap
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens, tokens_from_hits
 from musicvae.manifest import ShardManifest
-from musicvae.midi import TICKS_PER_QUARTER, groove_to_midi, read_performance
+from musicvae.midi import groove_to_midi, read_performance
+from musicvae.midi_writer import TICKS_PER_QUARTER
 from musicvae.quantize import QuantizedSong, quantize
 from musicvae.shards import read_shard
 from preprocess.build import build

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from musicvae.drum_map import DrumMap
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.midi import TICKS_PER_QUARTER, Performance, groove_to_midi, performance_to_midi, read_performance
+from musicvae.midi import Performance, groove_to_midi, performance_to_midi, read_performance
+from musicvae.midi_writer import TICKS_PER_QUARTER
 from musicvae.quantize import quantize
 from musicvae.shards import MAX_VELOCITY, OFFSET_UNITS
 

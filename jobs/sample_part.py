@@ -1,0 +1,147 @@
+"""Parts: what chunks of a sampling became. A part that has its name is whole, and is the mark that its chunk is done.
+
+`parts/00000000-00001000.safetensors` holds items 0 to 999. Chunks of any size may lie side by side, so a job may go on
+with another `--chunk`, other shards or a larger `--count`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Float32, Float64, Int16, Int64
+from safetensors import SafetensorError
+
+from musicvae.durable import write_whole
+from musicvae.errors import DataError
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Items `first` to `last` - 1."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """What decoding found of some items.
+
+    Attributes:
+        items: their indices, ascending.
+        log_likelihood: log p(x | z) in nats.
+        nearest_training: cells between each and the nearest training window; of length 0 where that was not asked for.
+    """
+
+    items: Int64[np.ndarray, " item"]
+    tokens: Int16[np.ndarray, "item step"]
+    codes: Float32[np.ndarray, "item latent"]
+    log_likelihood: Float64[np.ndarray, " item"]
+    nearest_training: Int64[np.ndarray, " near"]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, places: slice | np.ndarray) -> "Rows":
+        """Some of them."""
+        nearest = self.nearest_training[places] if len(self.nearest_training) else self.nearest_training
+        return Rows(self.items[places], self.tokens[places], self.codes[places], self.log_likelihood[places], nearest)
+
+    @classmethod
+    def joined(cls, several: list["Rows"]) -> "Rows":
+        """One after the other; at least one."""
+        names = ("items", "tokens", "codes", "log_likelihood", "nearest_training")
+        return cls(*(np.concatenate([getattr(rows, name) for rows in several]) for name in names))
+
+
+class Parts:
+    """The parts in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, rows: Rows) -> None:
+        """Makes a part of consecutive items.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        first = int(rows.items[0])
+        tensors = {
+            "tokens": rows.tokens,
+            "codes": rows.codes,
+            "log_likelihood": rows.log_likelihood,
+            "nearest_training": rows.nearest_training,
+        }
+        data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+        write_whole(self._path(Span(first, first + len(rows))), data)
+
+    def missing(self, wanted: Span) -> list[Span]:
+        """The gaps that parts leave in a span."""
+        gaps, reached = [], wanted.first
+        for span in self._spans():
+            if span.first >= wanted.last:
+                break
+            if span.first > reached:
+                gaps.append(Span(reached, span.first))
+            reached = max(reached, span.last)
+        return [*gaps, Span(reached, wanted.last)] if reached < wanted.last else gaps
+
+    def read(self, wanted: Span) -> Iterator[Rows]:
+        """The items of a span in order, part by part; without gaps, which the caller has to rule out.
+
+        Raises:
+            DataError: a part is damaged.
+        """
+        reached = wanted.first
+        for span in self._spans():
+            if span.last > reached and span.first < wanted.last:
+                rows = self._read(span)
+                yield rows.take(slice(reached - span.first, min(span.last, wanted.last) - span.first))
+                reached = min(span.last, wanted.last)
+
+    def read_chosen(self, items: Int64[np.ndarray, " item"], size: int) -> Iterator[Rows]:
+        """Some items, given in ascending order, `size` at a time but for the last.
+
+        Raises:
+            DataError: a part is damaged.
+        """
+        waiting: list[Rows] = []
+        for rows in self.read(Span(0, int(items[-1]) + 1)) if len(items) else ():
+            own = items[np.searchsorted(items, rows.items[0]) : np.searchsorted(items, rows.items[-1], side="right")]
+            if len(own):
+                waiting.append(rows.take(own - rows.items[0]))
+            while sum(map(len, waiting)) >= size:
+                whole = Rows.joined(waiting)
+                yield whole.take(slice(0, size))
+                waiting = [whole.take(slice(size, len(whole)))]
+        if sum(map(len, waiting)):
+            yield Rows.joined(waiting)
+
+    def _spans(self) -> list[Span]:
+        names = [path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"[0-9]*{SUFFIX}")]
+        return sorted((Span(*map(int, name.split("-"))) for name in names), key=lambda span: (span.first, span.last))
+
+    def _path(self, span: Span) -> Path:
+        return self.folder / f"{span.first:08d}-{span.last:08d}{SUFFIX}"
+
+    def _read(self, span: Span) -> Rows:
+        path = self._path(span)
+        try:
+            tensors = safetensors.numpy.load(path.read_bytes())
+            rows = Rows(np.arange(span.first, span.last), **tensors)
+            if len(rows.tokens) != len(rows.items):
+                raise ValueError(f"{len(rows.tokens)} items")
+        except (SafetensorError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path} cannot be used",
+                expected=f"items {span.first} to {span.last - 1} of a sampling",
+                found=f"{type(error).__name__}: {error}",
+                likely="a disk that lost data, or a file that was edited",
+                do="delete it and run the same command again: its items are made anew",
+            ) from None
+        return rows

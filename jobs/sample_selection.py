@@ -1,0 +1,99 @@
+"""Which of the grooves made go into the output: all, unless the options drop some; and what was dropped is counted.
+
+What is kept is a function of the items in their order alone: an item is dropped as a duplicate where an earlier one has
+its tokens. With --refill items beyond --count are made until there are as many as were asked for.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from jobs.sample_options import SampleOptions
+from jobs.sample_part import Rows
+from musicvae.grid import GridSpec
+from musicvae.groove import hits_from_tokens
+from musicvae.groove_features import hits_per_bar, syncopation
+from musicvae.training_record import TrainingRecord
+from musicvae.window_hashes import window_hashes
+
+DUPLICATE, MEMORISED, NOT_BEST = "duplicate", "memorised", "not among the best"
+NO_ITEM = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selected:
+    """The outcome.
+
+    Attributes:
+        items: what is kept, ascending.
+        duplicate_of: of each the first item with its tokens, if that is an earlier one; else `NO_ITEM`.
+        looked_at: items from 0 on that were needed to come to it.
+        dropped: how many of those were not kept, by reason.
+        lacking: how many are missing from what was asked for, with --refill.
+    """
+
+    items: Int64[np.ndarray, " item"]
+    duplicate_of: Int64[np.ndarray, " item"]
+    looked_at: int
+    dropped: dict[str, int]
+    lacking: int
+
+
+def figure_of(name: str, num_drums: int, grid: GridSpec) -> Callable[[Rows], Float64[np.ndarray, " item"]]:
+    """The function that gives a figure of `jobs.sample_options.RANKED`."""
+    match name:
+        case "hits_per_bar":
+            return lambda rows: hits_per_bar(hits_from_tokens(rows.tokens, num_drums), grid)
+        case "syncopation":
+            return lambda rows: syncopation(hits_from_tokens(rows.tokens, num_drums), grid)
+        case "log_likelihood":
+            return lambda rows: rows.log_likelihood
+        case "nearest_training":
+            return lambda rows: rows.nearest_training.astype(np.float64)
+    raise AssertionError(f"--by {name} is checked with the other options")
+
+
+def select(
+    made: Iterator[Rows],
+    options: SampleOptions,
+    training: TrainingRecord | None,
+    figure: Callable[[Rows], Float64[np.ndarray, " item"]] | None,
+) -> Selected:
+    """Goes once through what was made, in order; 17 bytes an item are held at once, 25 with --best.
+
+    Args:
+        figure: what --best goes by.
+    """
+    hashes, memorised, figures = [np.zeros(0, np.uint64)], [np.zeros(0, bool)], [np.zeros(0)]
+    for rows in made:
+        hashes.append(window_hashes(rows.tokens))
+        if options.drop_memorised and training is not None:
+            memorised.append(training.holds(hashes[-1]))
+        if figure is not None:
+            figures.append(figure(rows))
+    of_item = np.concatenate(hashes)
+    _, first, group = np.unique(of_item, return_index=True, return_inverse=True)
+    duplicate_of = np.where(first[group] < np.arange(len(of_item)), first[group], NO_ITEM)
+
+    is_duplicate = options.drop_duplicates & (duplicate_of != NO_ITEM)
+    is_memorised = np.concatenate(memorised) if options.drop_memorised else np.zeros(len(of_item), bool)
+    items = np.flatnonzero(~is_duplicate & ~is_memorised)[: options.count]
+    lacking = options.count - len(items) if options.refill else 0
+    looked_at = int(items[-1]) + 1 if len(items) == options.count else len(of_item)
+    dropped = {}
+    if options.drop_duplicates:
+        dropped[DUPLICATE] = int(is_duplicate[:looked_at].sum())
+    if options.drop_memorised:
+        dropped[MEMORISED] = int((is_memorised & ~is_duplicate)[:looked_at].sum())
+    if options.best is not None and options.by is not None and not lacking:
+        best = _best(np.concatenate(figures)[items], options.best, least=options.by.startswith("-"))
+        dropped[NOT_BEST] = len(items) - len(best)
+        items = items[best]
+    return Selected(items, duplicate_of[items], looked_at, dropped, lacking)
+
+
+def _best(figures: Float64[np.ndarray, " item"], count: int, *, least: bool) -> Int64[np.ndarray, " best"]:
+    """Places of the largest or the least figures, ascending; of equal ones the first."""
+    return np.sort(np.argsort(figures if least else -figures, kind="stable")[:count])

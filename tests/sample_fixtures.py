@@ -1,0 +1,68 @@
+"""A run to sample from, and what tests ask of a sampling's output."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.sample_work import WORK
+from jobs.train_config import TrainConfig
+from musicvae.best_weights import save_best
+from musicvae.drum_map import DrumMap
+from musicvae.feel import measure_feel
+from musicvae.grid import GridSpec
+from musicvae.groove import tokens_from_hits
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
+from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.shards import WindowBlock, WindowMeta
+
+GRID = GridSpec()
+DRUMS = DrumMap.load("roland")
+WIDTHS = ["encoder_embedding", "encoder_hidden", "conductor_hidden", "conductor_embedding"]
+TINY = ModelSettings(**dict.fromkeys(["latent", *WIDTHS, "decoder_embedding", "decoder_hidden"], 8))
+TEMPO = 104.0
+
+
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as a training run leaves it, with random weights."""
+    return write_sample_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def write_sample_run(path: Path, *, seed: int = 0, sharpness: float = 3.0) -> Path:
+    """A run folder with random weights.
+
+    Args:
+        sharpness: what the weights as initialised are multiplied with; with 1 the decoder hardly listens to z.
+    """
+    folder = RunFolder(path)
+    settings = TrainConfig(model=TINY)
+    folder.open(RunIdentity(settings.result_settings(), "0" * 16, GRID, DRUMS), settings.model_dump(mode="json"), {})
+    torch.manual_seed(seed)
+    model = MusicVAE(TINY, GRID, DRUMS.num_drums)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(sharpness)
+    save_best(folder.best, model.state_dict(), 0, {})
+    rng = np.random.default_rng(0)
+    hits = rng.random((50, GRID.num_steps, DRUMS.num_drums)) < 0.2
+    velocity = np.where(hits, rng.integers(1, 128, hits.shape), 0).astype(np.uint8)
+    offset = np.where(hits, rng.integers(-20000, 20000, hits.shape), 0).astype(np.int16)
+    block = WindowBlock(tokens_from_hits(hits), velocity, offset, [WindowMeta("song", 0, TEMPO)] * len(hits))
+    measure_feel([block], GRID).save(folder.feel)
+    return folder.path
+
+
+def manifest_of(out: Path) -> list[dict[str, Any]]:
+    """The records of an output."""
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def output_of(out: Path) -> dict[str, bytes]:
+    """All files of an output but for its work area."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.relative_to(out).parts[0] != WORK]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
