@@ -81,7 +81,11 @@ class Modes:
 
     def decoding_precision(self, otherwise: DecodingPrecision) -> DecodingPrecision:
         """The precision that is asked for, if any is."""
-        return next((known for known in PRECISIONS if known == self.precision), otherwise)
+        match self.precision:
+            case "float32" | "bfloat16" as asked:
+                return asked
+            case _:
+                return otherwise
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Modes":

@@ -82,14 +82,15 @@ class SampleRecipe:
 
     def settings(self) -> dict[str, Any]:
         """All that decides an item, in plain values: outputs of different ones are never mixed."""
-        files = sorted({window.source for window in self.windows})
         match self.origin:
             case FromPrior():
                 origin: dict[str, Any] = {"origin": "prior"}
             case LikeWindows(mu=mu, distance=distance):
+                files = sorted({window.source for window in self.windows})
                 origin = {"origin": "like", "distance": distance, "like": files, "codes": _hash(mu)}
             case Interpolation(start=start, end=end, points=points):
-                origin = {"origin": "interpolation", "ends": files, "steps": points, "codes": _hash(start, end)}
+                ends = [window.source for window in self.windows]
+                origin = {"origin": "interpolation", "ends": ends, "steps": points, "codes": _hash(start, end)}
         recipe, given, whole = self.recipe, self.recipe.given, self.recipe.whole
         return origin | {
             "move": dict(self.moves),
