@@ -5,13 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from jobs.sample import main
 from jobs.sample_job import job_of
 from jobs.sample_modes import Modes
 from jobs.sample_options import SampleOptions
 from jobs.sample_run import Means, finish, make_shard, training_record
 from jobs.sample_shard import Shard
 from jobs.sample_work import SampleWork
+from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.trained import load_run
 from tests.commands import ok, run_job
@@ -173,21 +177,38 @@ def without_drums(path: Path) -> Path:
     return path
 
 
+def refusal(run: Path, out: Path, *options: object) -> UserError:
+    """What the command line says no with, in this process."""
+    command = typer.Typer()
+    command.command()(main)
+    result = CliRunner().invoke(command, ["--run", str(run), "--out", str(out), *map(str, options)])
+    assert isinstance(result.exception, UserError), result.output
+    assert not out.exists()
+    return result.exception
+
+
 def test_files_that_no_groove_can_be_read_from_are_refused(sample_run: Path, files: list[Path], tmp_path: Path):
     waltz, piano = three_four(tmp_path / "waltz.mid"), without_drums(tmp_path / "piano.mid")
-    for options, status, words in (
-        (["--continue", waltz], 3, "bars of drums on channel 10"),
-        (["--continue", piano], 3, "bars of drums on channel 10"),
-        (["--from", tmp_path / "nowhere.mid", "--keep", "kick"], 2, "cannot read"),
-        (["--interpolate", files[0], piano], 3, "bars of drums on channel 10"),
-        (["--like", tmp_path / "empty"], 2, "no MIDI files"),
+    (tmp_path / "empty").mkdir()
+    for options, kind, words in (
+        (["--continue", waltz], DataError, "bars of drums on channel 10"),
+        (["--continue", piano], DataError, "bars of drums on channel 10"),
+        (["--from", tmp_path / "nowhere.mid", "--keep", "kick"], ConfigError, "cannot read"),
+        (["--interpolate", files[0], piano], DataError, "bars of drums on channel 10"),
+        (["--like", tmp_path / "empty"], ConfigError, "no MIDI files"),
     ):
-        (tmp_path / "empty").mkdir(exist_ok=True)
-        refused = run_job("sample", "--run", sample_run, "--count", 2, *options, "--out", tmp_path / "out")
-        assert refused.returncode == status, refused.stderr
-        assert words in refused.stderr
-        assert "Traceback" not in refused.stderr
-        assert not (tmp_path / "out").exists()
+        refused = refusal(sample_run, tmp_path / "out", "--count", 2, *options)
+        assert isinstance(refused, kind)
+        assert words in str(refused)
+
+
+def test_the_command_itself_says_what_is_wrong_without_a_traceback(sample_run: Path, tmp_path: Path):
+    waltz = three_four(tmp_path / "waltz.mid")
+    refused = run_job("sample", "--run", sample_run, "--count", 2, "--continue", waltz, "--out", tmp_path / "out")
+    assert refused.returncode == 3
+    assert "holds no such groove" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -221,15 +242,11 @@ def test_files_that_no_groove_can_be_read_from_are_refused(sample_run: Path, fil
 def test_options_that_do_not_go_together_are_refused(
     sample_run: Path, files: list[Path], tmp_path: Path, options: list[str], message: str
 ):
-    words = [str(files[0]) if word == "FILE" else word for word in options]
-    refused = run_job("sample", "--run", sample_run, "--count", 2, *words, "--out", tmp_path / "out")
-    assert refused.returncode == 2, refused.stderr
-    assert message in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert not (tmp_path / "out").exists()
+    words = [files[0] if word == "FILE" else word for word in options]
+    refused = refusal(sample_run, tmp_path / "out", "--count", 2, *words)
+    assert isinstance(refused, ConfigError)
+    assert message in str(refused)
 
 
 def test_a_number_is_asked_for_unless_a_way_has_one(sample_run: Path, tmp_path: Path):
-    refused = run_job("sample", "--run", sample_run, "--out", tmp_path / "out")
-    assert refused.returncode == 2
-    assert "--count is missing" in refused.stderr
+    assert "--count is missing" in str(refusal(sample_run, tmp_path / "out"))
