@@ -34,7 +34,7 @@ def test_two_ray_nodes_give_the_same_bytes(sample_run, alone, tmp_path):
     assert output_of(tmp_path / "out") == alone
 
 
-def test_a_node_that_does_not_see_the_output_is_named(sample_run, tmp_path):
+def test_an_address_where_no_cluster_answers_ends_with_2(sample_run, tmp_path):
     command = ["--run", sample_run, "--count", 5, "--out", tmp_path / "out", "--ray-address", "127.0.0.1:1"]
     refused = run_job("sample", *command)
     assert refused.returncode == 2
