@@ -50,6 +50,7 @@ def make_shard(job: SampleJob, work: SampleWork, options: SampleOptions, shard: 
         OSError: something cannot be written.
     """
     with work.writer(shard) as scratch:
+        work.grow(options)
         chunks = work.chunks(shard.span(options.count), means.chunk)
         _make(ChunkMaker(job, work.parts.folder, scratch), chunks, work, means)
 

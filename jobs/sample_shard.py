@@ -1,4 +1,7 @@
-"""The share of a sampling that one of several writers makes: `--shard 2/10`, or `slurm/10` in a SLURM array."""
+"""The share of a sampling that one of several writers makes: `--shard 2/10`, or `slurm/10` in a SLURM array.
+
+A site's MaxArraySize may be below the number of shares: `slurm+1000/4000` adds 1,000 to the task's number.
+"""
 
 import re
 from collections.abc import Mapping
@@ -44,8 +47,8 @@ def shard_of(text: str | None, environment: Mapping[str, str]) -> Shard:
     """
     if text is None:
         return Shard()
-    match = re.fullmatch(r"(slurm|\d+)/(\d+)", text)
-    number, total = match.groups() if match else ("", "")
+    match = re.fullmatch(r"(slurm|\d+)(\+\d+)?/(\d+)", text)
+    number, offset, total = match.groups() if match else ("", None, "")
     if number == "slurm" and ARRAY_TASK not in environment:
         raise ConfigError(
             f"--shard {text} does not say which shard",
@@ -56,11 +59,11 @@ def shard_of(text: str | None, environment: Mapping[str, str]) -> Shard:
         )
     found = environment[ARRAY_TASK] if number == "slurm" else number
     try:
-        return Shard(int(found), int(total))
+        return Shard(int(found) + int(offset or 0), int(total))
     except ValueError:
         raise ConfigError(
             f"--shard {text} cannot be used",
             expected="K/M with K from 0 to M - 1, or slurm/M in a SLURM array with --array=0-(M - 1)",
-            found=f"{found}/{total}" if match else text,
+            found=f"{found}{offset or ''}/{total}" if match else text,
             do="correct the command line, or the array's numbers",
         ) from None

@@ -28,6 +28,8 @@ from musicvae.folder_lock import hold_folder
 
 WORK, JOB = "sampling-work", "job.json"
 MANIFEST, SETTINGS = "manifest.jsonl", "settings.json"
+MOST_GAPS = 8
+"""That a message names."""
 
 
 class SampleWork:
@@ -79,7 +81,7 @@ class SampleWork:
                 path.unlink()
 
     def claim(self, settings: dict[str, Any], options: SampleOptions) -> None:
-        """Makes the work area, or makes sure that it is the same job's; `count` may have grown.
+        """Makes the work area, or makes sure that it is the same job's; `count` may be a larger one.
 
         Raises:
             ConfigError: the folder holds grooves of other settings, or more of them.
@@ -87,9 +89,8 @@ class SampleWork:
         """
         for folder in (self.parts.folder, self._writers, self._merge):
             folder.mkdir(parents=True, exist_ok=True)
-        record = {"settings": settings, "options": options.values()}
         aside = aside_of(self.path / JOB)
-        write_json(aside, record)
+        write_json(aside, {"settings": settings, "options": options.values()})
         try:
             # Unlike a rename it fails where another shard was first.
             os.link(aside, self.path / JOB)
@@ -114,8 +115,16 @@ class SampleWork:
                 found=str(options.count),
                 do="name another --out, or replace it with --overwrite",
             )
+
+    def grow(self, options: SampleOptions) -> None:
+        """Records a larger count; for a writer, so that one who is refused leaves no trace.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        recorded = self._recorded()
         if options.count > recorded["options"]["count"]:
-            write_json(self.path / JOB, record)
+            write_json(self.path / JOB, {**recorded, "options": options.values()})
 
     def options(self) -> SampleOptions:
         """What the job was begun with, and the largest count so far.
@@ -142,8 +151,15 @@ class SampleWork:
         return json.loads((self.out / SETTINGS).read_text())["count"] if self.is_whole else 0
 
     def missing_words(self, count: int) -> str:
-        """The items that lack of `count`, for messages; empty if none do."""
-        return ", ".join(f"{gap.first} to {gap.last - 1}" for gap in self.parts.missing(Span(0, count)))
+        """The items that lack of `count`, and the shards to run again, for messages; empty if none do."""
+        gaps = self.parts.missing(Span(0, count))
+        items = ", ".join(f"{gap.first} to {gap.last - 1}" for gap in gaps[:MOST_GAPS])
+        items += f" and {len(gaps) - MOST_GAPS} more stretches" if len(gaps) > MOST_GAPS else ""
+        total = max((int(folder.name.partition("-of-")[2]) for folder in self._writers.iterdir()), default=1)
+        if not gaps or total == 1:
+            return items
+        shards = [str(n) for n in range(total) if self.parts.missing(Shard(n, total).span(count))]
+        return f"{items} (shards {','.join(shards)} of {total})"
 
     def chunks(self, wanted: Span, size: int) -> list[Span]:
         """What is left to do of a span, cut at multiples of `size`."""

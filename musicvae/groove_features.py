@@ -109,7 +109,7 @@ def self_similarity(hits: Hits, grid: GridSpec) -> PerWindow:
 
     1 is a bar that repeats unchanged, 0 bars that share no hit. A window of one bar, which has no pair, has 0.
     """
-    bars = hits.reshape(len(hits), grid.bars, -1)
+    bars = hits.reshape(len(hits), grid.bars, grid.steps_per_bar * hits.shape[2])
     before, after = bars[:, :-1], bars[:, 1:]
     shared, either = (before & after).sum(axis=2), (before | after).sum(axis=2)
     index = np.where(either == 0, 1.0, shared / np.maximum(1, either))

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.sample_work import WORK
+from jobs.sample_job import job_of
+from jobs.sample_merge import Merged
+from jobs.sample_options import SampleOptions
+from jobs.sample_run import Means, finish, make_shard, training_record
+from jobs.sample_shard import Shard
+from jobs.sample_work import WORK, SampleWork
 from jobs.train_config import TrainConfig
 from musicvae.best_weights import save_best
 from musicvae.drum_map import DrumMap
@@ -33,20 +38,20 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sample_run(tmp_path_factory.mktemp("runs") / "tiny")
 
 
-def write_sample_run(path: Path, *, seed: int = 0, sharpness: float = 3.0) -> Path:
+def write_sample_run(path: Path, fingerprint: str = "0" * 16) -> Path:
     """A run folder with random weights.
 
     Args:
-        sharpness: what the weights as initialised are multiplied with; with 1 the decoder hardly listens to z.
+        fingerprint: of the shards that it says to be trained on.
     """
     folder = RunFolder(path)
     settings = TrainConfig(model=TINY)
-    folder.open(RunIdentity(settings.result_settings(), "0" * 16, GRID, DRUMS), settings.model_dump(mode="json"), {})
-    torch.manual_seed(seed)
+    folder.open(RunIdentity(settings.result_settings(), fingerprint, GRID, DRUMS), settings.model_dump(mode="json"), {})
+    torch.manual_seed(0)
     model = MusicVAE(TINY, GRID, DRUMS.num_drums)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.mul_(sharpness)
+            weight.mul_(3)  # as initialised the decoder hardly listens to z
     save_best(folder.best, model.state_dict(), 0, {})
     rng = np.random.default_rng(0)
     hits = rng.random((50, GRID.num_steps, DRUMS.num_drums)) < 0.2
@@ -66,3 +71,16 @@ def output_of(out: Path) -> dict[str, bytes]:
     """All files of an output but for its work area."""
     files = [path for path in out.rglob("*") if path.is_file() and path.relative_to(out).parts[0] != WORK]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+def sampled(
+    run: Path, out: Path, *, shard: Shard | None = None, means: Means | None = None, **wishes: Any
+) -> Merged | None:
+    """Samples a run in this process, or one shard of it; what jobs.sample does between its messages."""
+    options = SampleOptions(run=str(run), **wishes)
+    work, means = SampleWork(out), means or Means(chunk=1024)
+    job = job_of(options, out)
+    training = training_record(job, options, job.trained())
+    work.claim(job.settings, options)
+    make_shard(job, work, options, shard or Shard(), means)
+    return finish(job, work, options, training, means)

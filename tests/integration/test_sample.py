@@ -144,8 +144,8 @@ def test_a_folder_that_is_not_ours_is_never_replaced(sample_run: Path, tmp_path:
         (["--count", 2, "--temperature", "nan"], "--temperature nan cannot be used"),
         (["--count", 2, "--seed", -1], "--seed -1 cannot be used"),
         (["--count", 2, "--distance", 0.5], "--like FILE.mid beside it"),
-        (["--count", 2, "--like", "nowhere.mid"], "cannot read nowhere.mid"),
-        (["--count", 2, "--run", "nowhere"], "no run in nowhere"),
+        (["--count", 2, "--like", "nowhere.mid"], "/nowhere.mid\n  expected  a MIDI file for --like"),
+        (["--count", 2, "--run", "nowhere"], "no run in /"),
         (["--count", "many"], "Invalid value for '--count'"),
     ],
 )

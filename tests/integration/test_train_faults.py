@@ -5,9 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +12,7 @@ from musicvae.checkpoint import checkpoints
 from musicvae.durable import read_lines
 from tests.commands import CHECKOUT, job_command, ok, run_job
 from tests.interposed import POISONED_NOISE, POISONED_STEP, interposed
-from tests.requirements import skip_or_fail
+from tests.small_disk import enlarge, small_disk
 from tests.tiny_run import TINY, assert_same_state, losses, status, train
 
 pytestmark = pytest.mark.slow
@@ -68,19 +65,6 @@ def test_more_left_out_steps_than_allowed_end_the_run(small_shards, tmp_path):
     assert "after 3 such steps that were left out" in result.stderr
 
 
-@contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """A file system of a few megabytes."""
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True)
-    if mounted.returncode:
-        skip_or_fail("a small disk needs the right to mount one")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
-
-
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_a_full_disk_ends_the_run_and_leaves_a_whole_checkpoint(small_shards, tmp_path, ranks):
     often = ["train.checkpoint_every=2", "train.keep_checkpoints=1000", "train.steps=400"]
@@ -94,7 +78,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_whole_checkpoint(small_shards, tm
         assert "Traceback" not in result.stderr
         saved = [path.name for path in checkpoints(run / "checkpoints")]
         assert saved
-        subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
+        enlarge(disk, "100m")
         again = ok(run_job("train", *arguments, "--run", run, f"train.steps={2 * len(saved) + 6}", ranks=ranks))
         assert "resumed from step" in again.stdout
         assert len(losses(run)) == 2 * len(saved) + 6

@@ -1,0 +1,119 @@
+"""Many grooves as MIDI at once: the hits come back from every reader, and a file is as long as its loop."""
+
+import io
+
+import numpy as np
+import pretty_midi
+import pytest
+import symusic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musicvae.drum_map import DrumMap
+from musicvae.grid import GridSpec
+from musicvae.midi import read_performance
+from musicvae.midi_writer import MAX_TICKS, MIN_TICKS, MidiLayout, grooves_to_midi
+from musicvae.quantize import quantize
+
+GRID = GridSpec()
+ROLAND, GENERAL_MIDI = DrumMap.load("roland"), DrumMap.load("general_midi")
+PITCHES = tuple(ROLAND.written_pitch.tolist())
+TEMPO = 104.0
+
+
+def some_grooves(count: int, *, density: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, velocity and offset of all kinds, the extremes among them."""
+    rng = np.random.default_rng(seed)
+    hits = rng.random((count, GRID.num_steps, ROLAND.num_drums)) < density
+    velocity = rng.choice([0.001, 0.4, 1.0], hits.shape).astype(np.float32)
+    offset = rng.choice([-0.5, -0.2, 0.0, 0.499], hits.shape).astype(np.float32)
+    return hits, velocity, offset
+
+
+def written(arrays: tuple[np.ndarray, ...], layout: MidiLayout) -> list[bytes]:
+    names = [f"groove-{number:05d}" for number in range(len(arrays[0]))]
+    return grooves_to_midi(*arrays, [TEMPO] * len(names), names, GRID, layout)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    file_format=st.sampled_from([0, 1]),
+    ticks=st.sampled_from([MIN_TICKS, 96, 100, 480, 960, MAX_TICKS]),
+    density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    seed=st.integers(0, 100),
+)
+def test_hits_come_back_and_the_file_is_as_long_as_the_loop(file_format, ticks, density, seed):
+    arrays = some_grooves(3, density=density, seed=seed)
+    for number, data in enumerate(written(arrays, MidiLayout(PITCHES, file_format, ticks))):
+        performance = read_performance(data)
+        assert performance.end == 16 * ticks
+        assert performance.ticks_per_quarter == ticks
+        assert performance.tempo_at(np.array([0]))[0] == pytest.approx(TEMPO, rel=1e-6)
+        assert performance.metres == ((0, 4, 4),)
+        song = quantize(performance, GRID, ROLAND)
+        if arrays[0][number].any():
+            found = song.windows() if song.stretches else None
+            assert found is None or np.array_equal(found.groove(0, GRID).hits, arrays[0][number])
+        assert len(performance.tick) == arrays[0][number].sum()
+
+
+@pytest.mark.parametrize("file_format", [0, 1])
+def test_pretty_midi_and_symusic_see_the_same_hits_names_and_tempo(file_format):
+    arrays = some_grooves(4)
+    for number, data in enumerate(written(arrays, MidiLayout(PITCHES, file_format))):
+        (drums,) = pretty_midi.PrettyMIDI(io.BytesIO(data)).instruments
+        score = symusic.Score.from_midi(data)
+        name = f"groove-{number:05d}" if file_format == 0 else "drums"
+        (track,) = [track for track in score.tracks if len(track.notes)]
+        assert drums.is_drum
+        assert track.is_drum
+        assert (drums.name, track.name) == (name, name)
+        seconds = TEMPO / 60 * GRID.steps_per_beat
+        for hits in (
+            [(note.start * seconds, note.pitch) for note in drums.notes],
+            [(note.time / 120, note.pitch) for note in track.notes],
+        ):
+            found = np.zeros_like(arrays[0][number])
+            for step, pitch in hits:
+                found[int(np.floor(step + 0.5 + 1e-4)), ROLAND.class_of_pitch[pitch]] = True
+            np.testing.assert_array_equal(found, arrays[0][number])
+        assert f"groove-{number:05d}".encode() in data
+        assert score.tempos[0].qpm == pytest.approx(TEMPO, rel=1e-6)
+
+
+def test_a_drum_is_never_struck_while_it_sounds():
+    """Readers pair the notes of a pitch in different ways where they overlap."""
+    arrays = some_grooves(8, density=1.0)
+    for data in written(arrays, MidiLayout(PITCHES)):
+        (track,) = [track for track in symusic.Score.from_midi(data).tracks if len(track.notes)]
+        ends: dict[int, int] = {}
+        for note in sorted(track.notes, key=lambda note: note.time):
+            assert note.time >= ends.get(note.pitch, 0)
+            assert note.duration >= 1
+            ends[note.pitch] = note.time + note.duration
+        assert max(ends.values()) <= 16 * 480
+
+
+def test_a_groove_has_the_same_bytes_alone_and_among_others():
+    arrays = some_grooves(5)
+    together = written(arrays, MidiLayout(PITCHES))
+    for number in range(5):
+        one = tuple(array[number : number + 1] for array in arrays)
+        alone = grooves_to_midi(*one, [TEMPO], [f"groove-{number:05d}"], GRID, MidiLayout(PITCHES))
+        assert alone == [together[number]]
+
+
+def test_pitches_are_those_asked_for():
+    arrays = some_grooves(1, density=1.0)
+    toms = {}
+    for drum_map in (ROLAND, GENERAL_MIDI):
+        (data,) = written(arrays, MidiLayout(tuple(drum_map.written_pitch.tolist())))
+        toms[drum_map.name] = set(read_performance(data).pitch.tolist())
+    assert toms["general_midi"] - toms["roland"] == {45, 48}
+
+
+def test_what_midi_has_no_number_for_is_refused():
+    with pytest.raises(ValueError, match="ticks"):
+        MidiLayout(PITCHES, 1, 0x8000)
+    with pytest.raises(ValueError, match="pitches"):
+        MidiLayout((128,))

@@ -1,0 +1,37 @@
+"""The share that a writer makes, and where its number comes from."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.sample_shard import ARRAY_TASK, Shard, shard_of
+from musicvae.errors import ConfigError
+
+
+@given(count=st.integers(1, 10_000), total=st.integers(1, 60))
+def test_shards_cover_all_items_once_and_are_equal(count, total):
+    spans = [Shard(number, total).span(count) for number in range(total)]
+    assert [item for span in spans for item in range(span.first, span.last)] == list(range(count))
+    assert max(s.last - s.first for s in spans) - min(s.last - s.first for s in spans) <= 1
+
+
+def test_without_a_word_all_is_one_shard_in_an_array_too():
+    assert shard_of(None, {ARRAY_TASK: "3"}) == Shard(0, 1)
+
+
+def test_slurm_gives_the_number_only_when_asked():
+    assert shard_of("2/10", {ARRAY_TASK: "7"}) == Shard(2, 10)
+    assert shard_of("slurm/10", {ARRAY_TASK: "7"}) == Shard(7, 10)
+    assert shard_of("slurm+1000/4000", {ARRAY_TASK: "7"}) == Shard(1007, 4000)
+
+
+@pytest.mark.parametrize("text", ["10/10", "1", "a/b", "-1/4", "1/0", "slurm", "slurm/2", "1/4/2", "slurm+3/10"])
+def test_other_words_are_refused(text):
+    with pytest.raises(ConfigError, match="cannot be used"):
+        shard_of(text, {ARRAY_TASK: "7"})
+
+
+def test_outside_of_an_array_slurm_knows_no_number():
+    with pytest.raises(ConfigError, match="does not say which shard") as refused:
+        shard_of("slurm/4", {})
+    assert "--array=0-3" in str(refused.value)
