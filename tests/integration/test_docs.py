@@ -36,3 +36,9 @@ def test_training(tmp_path):
     assert (tmp_path / "exported" / "model.safetensors").exists()
     assert (tmp_path / "runs" / "looked-into" / "profile" / "table.txt").exists()
     assert "resumed from step 60" in printed
+
+
+def test_sampling_modes(tmp_path):
+    run_shell_blocks(CHECKOUT / "docs" / "sampling-modes.md", tmp_path)
+    grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
+    assert grooves == {"way": 5} | dict.fromkeys(("new", "like", "moved", "continued", "kept", "wanted", "drawn"), 16)

@@ -8,19 +8,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import musicvae
 from jobs.sample import main
-from jobs.sample_job import job_of
 from jobs.sample_modes import Modes
 from jobs.sample_options import SampleOptions
-from jobs.sample_run import Means, finish, make_shard, training_record
-from jobs.sample_shard import Shard
-from jobs.sample_work import SampleWork
+from jobs.sample_recipe import recipe_of
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.groove import DrumGroove, hits_from_tokens
+from musicvae.sampling import generate_batch
 from musicvae.trained import load_run
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, metre, midi_file
-from tests.sample_fixtures import DRUMS, GRID, manifest_of
+from tests.sample_fixtures import DRUMS, GRID, manifest_of, sampled
 
 KICK, SNARE, HAT, CRASH = (DRUMS.classes.index(name) for name in ("kick", "snare", "closed_hihat", "crash"))
 BAR = GRID.steps_per_bar
@@ -43,18 +42,9 @@ def hits_of(path: Path) -> np.ndarray:
     return DrumGroove.from_midi(path).hits
 
 
-def sampled(run: Path, out: Path, modes: Modes, count: int) -> None:
-    """Samples a run in this process."""
-    options, work, means = SampleOptions(count=count, run=str(run), modes=modes), SampleWork(out), Means(chunk=1024)
-    job = job_of(options, out)
-    work.claim(job.settings, options)
-    make_shard(job, work, options, Shard(), means)
-    assert finish(job, work, options, training_record(job, options, job.trained()), means) is not None
-
-
 def made(run: Path, out: Path, modes: Modes, count: int = 40) -> np.ndarray:
     """Hits of the grooves of a sampling, of shape (groove, step, drum)."""
-    sampled(run, out, modes, count)
+    sampled(run, out, count=count, modes=modes)
     tokens = np.array([record["tokens"] for record in manifest_of(out)], dtype=np.int16)
     return hits_from_tokens(tokens, DRUMS.num_drums)
 
@@ -163,7 +153,7 @@ def test_every_mode_is_a_part_of_what_a_folder_holds(sample_run: Path, files: li
         del others["precision"]
     for key, modes in others.items():
         with pytest.raises(ValueError, match="grooves of other settings") as refused:
-            sampled(sample_run, tmp_path / "out", modes, 3)
+            sampled(sample_run, tmp_path / "out", count=3, modes=modes)
         assert key in str(refused.value)
 
 
@@ -250,3 +240,15 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_a_number_is_asked_for_unless_a_way_has_one(sample_run: Path, tmp_path: Path):
     assert "--count is missing" in str(refusal(sample_run, tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attribute", ["density", "syncopation", "ride"])
+def test_moves_move_their_attribute_on_average(tmp_path: Path, attribute: str):
+    model = musicvae.load("generation")
+    means = {}
+    for amount in (-1.5, 0, 1.5):
+        options = SampleOptions(count=256, preset="generation", modes=Modes(move=(f"{attribute}={amount}",)))
+        recipe = recipe_of(options, model).recipe
+        means[amount] = model.measure(generate_batch(model.model, recipe, 0))[attribute].mean()
+    assert means[-1.5] < means[0] < means[1.5]

@@ -76,6 +76,19 @@ def test_a_code_decodes_to_the_same_groove_alone_and_in_company(model):
     assert [tokens_of(model.decode(code))[0] for code in codes] == together
 
 
+def test_continuations_begin_with_the_bars_that_they_continue(model):
+    (mine,) = grooves(1)
+    made = model.continued(mine, bars=2, count=20, seed=1)
+    kept = 2 * GRID.steps_per_bar
+    assert all((groove.hits[:kept] == mine.hits[:kept]).all() for groove in made)
+    assert len({groove.hits[kept:].tobytes() for groove in made}) > 10
+    assert tokens_of(model.continued(mine, bars=2, count=3, seed=1)) == tokens_of(made[:3])
+    assert {groove.tempo for groove in made} == {mine.tempo}
+    for bars in (0, GRID.bars):
+        with pytest.raises(ValueError, match="bars can be continued"):
+            model.continued(mine, bars=bars)
+
+
 def test_the_ends_of_an_interpolation_are_the_reconstructions(model):
     start, end = (replace(groove, tempo=tempo) for groove, tempo in zip(grooves(2), (100.0, 140.0), strict=True))
     way = model.interpolate(start, end, 5)
