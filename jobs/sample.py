@@ -85,7 +85,7 @@ def main(
     top_p: float | None = typer.Option(None, help="Draw among the likeliest tokens of this probability (1: all)."),
     tempo_range: str | None = typer.Option(None, metavar="LEAST:MOST", help="A tempo for each groove, in BPM."),
     precision: str | None = typer.Option(
-        None, metavar="float32|bfloat16", help="Of decoding (bfloat16 where the CPU has it: about twice as fast)."
+        None, metavar="float32|bfloat16", help="Of decoding (bfloat16 where the CPU has it: faster)."
     ),
     pack: Form | None = typer.Option(None, metavar="tar|zip", help="WebDataset tars or one zip in place of files."),
     no_files: bool = typer.Option(False, "--no-files", help="Manifest, tokens and codes only."),

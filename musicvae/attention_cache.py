@@ -60,10 +60,8 @@ class AttentionCache:
             values[:, : self.places] = self.values.view(rows, self.places, size)
         self.keys, self.values, self.places = keys, values.view(-1, size), places
         numbers = torch.arange(rows * max(size, places), dtype=torch.int32, device=like.device)
-        self.key_rows, self.value_rows = (
-            numbers[: rows * size].view(rows, size),
-            numbers[: rows * places].view(rows, -1),
-        )
+        self.key_rows = numbers[: rows * size].view(rows, size)
+        self.value_rows = numbers[: rows * places].view(rows, places)
 
 
 def _sums(

@@ -1,6 +1,6 @@
 """How exactly grooves are decoded: as the weights are, or rounded for speed where the CPU multiplies rounded numbers.
 
-Decoding in bfloat16 takes about half of the time. About one step in a hundred then draws another token, so that a
+Decoding in bfloat16 takes about six tenths of the time. About one step in a hundred then draws another token, so that a
 groove is as good as the one that float32 gives, but often not the same: the precision is a part of what an item is.
 Other CPUs round sums otherwise; float32 nearly always gives the same tokens all the same, bfloat16 mostly.
 """
