@@ -32,7 +32,17 @@ def test_sampling(tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "sampling.md", tmp_path)
     grooves = tmp_path / "grooves"
     counts = {folder.name: len(manifest_of(folder)) for folder in sorted(grooves.iterdir())}
-    expected = {"a": 1000, "best": 20, "far": 20, "loops": 8, "new": 300, "none": 50, "shards": 500, "tars": 50, "zip": 50}
+    expected = {
+        "a": 1000,
+        "best": 20,
+        "far": 20,
+        "loops": 8,
+        "new": 300,
+        "none": 50,
+        "shards": 500,
+        "tars": 50,
+        "zip": 50,
+    }
     assert counts == expected
     assert len(list(grooves.glob("loops/*/*.flac"))) == 8
     assert "1,000,000 grooves will take about" in printed
