@@ -1,5 +1,6 @@
 """The files of grooves: whole under their names, or not there."""
 
+import io
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -64,8 +65,9 @@ class FileWriter:
         else:
             import soundfile  # takes a while to load, so only where it is asked for
 
-            with path.open("wb") as file:  # soundfile's own errors do not say that the disk is full
-                soundfile.write(file, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            data = io.BytesIO()  # soundfile's own errors would not say that the disk is full
+            soundfile.write(data, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            path.write_bytes(data.getbuffer())
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from jobs.sample_files import lost_files, writing_files
 from jobs.sample_job import SampleJob
 from jobs.sample_options import Form, SampleOptions
 from jobs.sample_pack import packing
-from jobs.sample_part import Span
+from jobs.sample_part import Rows, Span
 from jobs.sample_records import BLOCK, CheckedBlock, checked, columns, lines
 from jobs.sample_report import Tally, report, tally
 from jobs.sample_selection import Selected, figure_of, select
@@ -29,6 +29,7 @@ from jobs.sample_work import MANIFEST, SETTINGS, SampleWork
 from musicvae.drum_sheet import drum_sheet
 from musicvae.durable import publish_files, write_json
 from musicvae.groove import DrumGroove
+from musicvae.sampling import BATCH
 from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord
 
@@ -91,7 +92,7 @@ def merge(
             table.write(of_block)
             codes.write(block.rows.codes.tobytes())
             if job.form in (Form.TAR, Form.ZIP):
-                midi = job.midi(trained, block.rows.items.tolist(), block.rows.tokens)
+                midi = _midi(job, trained, block.rows)
                 for file, data, line in zip(of_block["file"], midi, written, strict=True):
                     pack.add(file, data, line)
             found = tally(block, trained) if found is None else found + tally(block, trained)
@@ -120,10 +121,17 @@ def _blocks(
 
 def _mend_files(job: SampleJob, trained: TrainedModel, work: SampleWork, selected: Selected, scratch: Path) -> None:
     """Removes the files of what is not kept, and makes anew what is missing of the others."""
-    for rows in work.parts.read_chosen(lost_files(job, selected.items), BLOCK):
+    for rows in work.parts.read_chosen(lost_files(job, selected.items), BATCH):
         with writing_files(job, trained, scratch) as files:
             files.write(rows.items.tolist(), rows.tokens)
             files.publish()
+
+
+def _midi(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[bytes]:
+    """The MIDI files of a block, not all of them at once: their events take far more memory than their tokens."""
+    for first in range(0, len(rows), BATCH):
+        some = rows.take(slice(first, first + BATCH))
+        yield from job.midi(trained, some.items.tolist(), some.tokens)
 
 
 def _write_header(file: IO[bytes], count: int, latent: int) -> None:

@@ -27,7 +27,7 @@ from jobs.sample_part import Rows
 from jobs.sample_selection import NO_ITEM
 from musicvae.groove import hits_from_tokens
 from musicvae.groove_features import hits_per_bar, syncopation
-from musicvae.nearest_windows import nearest_distances
+from musicvae.nearest_windows import nearest_others
 from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord
 from musicvae.window_hashes import window_hashes
@@ -60,8 +60,6 @@ def checked(
 ) -> CheckedBlock:
     """A block of the output, with its figures."""
     hits = hits_from_tokens(rows.tokens, trained.drum_map.num_drums)
-    own = np.arange(len(rows))
-    nearest = nearest_distances(rows.tokens, rows.tokens, trained.drum_map.num_drums, own=own, owner=own)
     return CheckedBlock(
         rows=rows,
         hits=hits,
@@ -69,7 +67,7 @@ def checked(
         syncopation=syncopation(hits, trained.grid),
         memorised=None if training is None else training.holds(window_hashes(rows.tokens)),
         duplicate_of=duplicate_of,
-        nearest_groove=nearest if len(rows) > 1 else None,
+        nearest_groove=nearest_others(rows.tokens, trained.drum_map.num_drums) if len(rows) > 1 else None,
     )
 
 

@@ -61,7 +61,7 @@ def select(
     training: TrainingRecord | None,
     figure: Callable[[Rows], Float64[np.ndarray, " item"]] | None,
 ) -> Selected:
-    """Goes once through what was made, in order; 17 bytes an item are held at once, 25 with --best.
+    """Goes once through what was made, in order; about 60 bytes an item are held at once.
 
     Args:
         figure: what --best goes by.

@@ -13,14 +13,14 @@ from jobs.sample_pack import SAMPLES_PER_TAR
 from musicvae.drum_kit import SAMPLE_RATE
 from musicvae.trained_model import TrainedModel
 
-MIDI_BYTES, HIT_BYTES = 90, 8
+MIDI_BYTES, HIT_BYTES = 95, 8
 """Of a MIDI file without hits, and of each hit: an event that begins it and one that ends it."""
-LINE_BYTES, TOKEN_BYTES = 410, 3.7
+LINE_BYTES, TOKEN_BYTES = 350, 4
 """Of a line of manifest.jsonl without tokens, and of each token in it."""
-ROW_BYTES, TOKEN_ROW_BYTES = 40, 0.8
+ROW_BYTES, TOKEN_ROW_BYTES = 20, 1
 """Of a row of manifest.parquet, compressed."""
 TAR_BLOCK = 512
-ZIP_BYTES, DEFLATED = 140, 0.55
+ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
 FLAC = 0.45
 """What is left of a loop."""

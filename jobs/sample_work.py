@@ -67,8 +67,7 @@ class SampleWork:
             return
         if not (self.path.is_dir() or self._made_before()):
             self.check_out()
-        begun = self._recorded() if (self.path / JOB).exists() else None
-        if begun and (begun["settings"], begun["options"]["count"]) == (settings, options.count) and not self.is_whole:
+        if not self.is_whole and self._is_begun(settings, options):
             return
         with ExitStack() as held:
             for folder in [*self._writers.glob("*"), *self.path.glob("merge")]:
@@ -206,6 +205,14 @@ class SampleWork:
                 yield scratch
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
+
+    def _is_begun(self, settings: dict[str, Any], options: SampleOptions) -> bool:
+        """Whether this very job was begun here."""
+        try:
+            recorded = self._recorded()
+        except (OSError, DataError):
+            return False
+        return (recorded["settings"], recorded["options"]["count"]) == (settings, options.count)
 
     def _made_before(self) -> bool:
         return (self.out / MANIFEST).is_file() and (self.out / SETTINGS).is_file()

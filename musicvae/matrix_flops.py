@@ -29,6 +29,11 @@ def forward_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> in
     return _encoder(settings, grid, num_drums) + _prior(settings) + _decoder(settings, grid, num_drums)
 
 
+def decoding_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> int:
+    """Operations of decoding one groove from a draw of the prior, step by step or under teacher forcing."""
+    return _prior(settings) + _decoder(settings, grid, num_drums)
+
+
 def _encoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
     hidden, layers, steps = s.encoder_hidden, s.encoder_layers, grid.num_steps
     match s.encoder:

@@ -41,5 +41,28 @@ def nearest_distances(
     return np.concatenate(nearest).astype(np.int64) if nearest else np.zeros(0, np.int64)
 
 
+def nearest_others(windows: Int16[np.ndarray, "window step"], num_drums: int) -> Int64[np.ndarray, " window"]:
+    """Cells between each window and the nearest other one among them; there have to be two or more.
+
+    Raises:
+        ValueError: fewer than two windows.
+    """
+    if len(windows) < 2:
+        raise ValueError(f"no other window among {len(windows)}")
+    cells = _cells(windows, num_drums)
+    hits = cells.sum(axis=1, keepdims=True)
+    # |a - b| = (a, |a|, 1) . (-2 b, 1, |b|): the product is the distance, and each pair is needed once.
+    left = np.concatenate([cells, hits, np.ones_like(hits)], axis=1)
+    right = np.concatenate([-2 * cells, np.ones_like(hits), hits], axis=1)
+    nearest = np.full(len(windows), np.inf, dtype=np.float32)
+    for first in range(0, len(windows), BLOCK):
+        own = slice(first, first + BLOCK)
+        distance = left[own] @ right[first:].T
+        np.fill_diagonal(distance, np.inf)
+        nearest[own] = np.minimum(nearest[own], distance.min(axis=1))
+        nearest[first:] = np.minimum(nearest[first:], distance.min(axis=0))
+    return nearest.astype(np.int64)
+
+
 def _cells(tokens: Int16[np.ndarray, "window step"], num_drums: int) -> Float32[np.ndarray, "window cell"]:
     return hits_from_tokens(tokens, num_drums).reshape(len(tokens), -1).astype(np.float32)

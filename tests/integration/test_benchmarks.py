@@ -1,13 +1,14 @@
 """The benchmark scripts run to their end and print what they promise; their figures are for quiet machines."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.commands import CHECKOUT
+from tests.commands import CHECKOUT, ok, run_job
 from tests.run_folders import run_with_weights
 from tests.tiny_run import TINY
 
@@ -96,3 +97,14 @@ def test_pictures_sound_and_faults_of_a_model(small_shards, tmp_path):
     assert sound.stat().st_size > 64 * 1e5
     text = printed_by("groove_faults", "--shards", small_shards, "--run", run, "--count", 20)
     assert len([line for line in text.splitlines() if "bars" in line]) > 5
+
+
+def test_sampling(sample_run, tmp_path):
+    ok(run_job("export", sample_run, tmp_path / "tiny"))
+    text = printed_by("sample", "--quick", "--model", tmp_path / "tiny")
+    assert re.search(r"tiny: [\d,]+ weights, [\d.]+ MFLOP to decode a groove", text)
+    rows = {line[:28].strip(): line[28:].split() for line in text.splitlines() if "/s" in line}
+    for name in ("decoded", "MIDI, pretty_midi", "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
+        assert float(rows[name][0]) > 0, name
+    assert float(rows["MIDI, bytes of a batch"][0]) > float(rows["MIDI, pretty_midi"][0])
+    assert "a million of them" in text

@@ -6,6 +6,7 @@ from musicvae.durable import read_lines
 from musicvae.manifest import ShardManifest
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
+from tests.sample_fixtures import manifest_of
 from tests.tiny_run import status
 
 pytestmark = pytest.mark.slow
@@ -25,6 +26,27 @@ def test_ray(tmp_path):
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
     assert len(set(steps)) == len(steps)
+
+
+def test_sampling(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "sampling.md", tmp_path)
+    grooves = tmp_path / "grooves"
+    counts = {folder.name: len(manifest_of(folder)) for folder in sorted(grooves.iterdir())}
+    expected = {
+        "a": 1000,
+        "best": 20,
+        "far": 20,
+        "loops": 8,
+        "new": 300,
+        "none": 50,
+        "shards": 500,
+        "tars": 50,
+        "zip": 50,
+    }
+    assert counts == expected
+    assert len(list(grooves.glob("loops/*/*.flac"))) == 8
+    assert "1,000,000 grooves will take about" in printed
+    assert "still missing: 0 to 249 (shards 0 of 2)" in printed
 
 
 def test_training(tmp_path):

@@ -36,8 +36,10 @@ def test_samples_are_those_of_the_run(run, export, tmp_path):
         ok(run_job("sample", "--run", source, "--count", 5, "--out", tmp_path / name))
     of_run, of_export = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("run", "export"))
     assert of_run == of_export
-    for file in (tmp_path / "run").glob("*.mid"):
-        assert file.read_bytes() == (tmp_path / "export" / file.name).read_bytes()
+    files = sorted((tmp_path / "run" / "000").glob("*.mid"))
+    assert len(files) == 5
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "export" / "000" / file.name).read_bytes()
 
 
 def test_figures_are_those_of_the_run(run, export, small_shards, tmp_path):

@@ -4,6 +4,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import soundfile
 import symusic
 
 from jobs.sample_job import job_of, loaded
-from jobs.sample_options import SampleOptions
+from jobs.sample_options import Form, SampleOptions
 from jobs.sample_run import Means
 from jobs.sample_shard import Shard
+from jobs.sample_size import sizes
 from jobs.sample_work import SampleWork
 from musicvae.best_weights import read_best, save_best
 from musicvae.errors import ConfigError, DataError, FolderInUseError
@@ -278,7 +280,21 @@ def test_a_model_that_does_not_know_its_windows_cannot_drop_them(sample_run, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_what_it_takes_is_said_before_and_comes_true(sample_run, tmp_path, whole):
+@pytest.mark.parametrize("form", list(Form))
+def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, form):
+    merged = sampled(sample_run, tmp_path, count=COUNT, form=form)
+    assert merged is not None
+    job = job_of(SampleOptions(count=COUNT, run=str(sample_run), form=form), tmp_path)
+    trained = job.trained()
+    # The estimate is made from the training data's hits, of which this model, which nobody trained, knows nothing.
+    feel = replace(trained.feel, statistics=merged.found.grooves)
+    said = sizes(job, replace(trained, feel=feel), COUNT, 1024, block=4096)[form]
+    files = [path for path in tmp_path.rglob("*") if path.name not in ("lock", "grooves.png", "report.json")]
+    assert said.content == pytest.approx(sum(path.stat().st_size for path in files if path.is_file()), rel=0.2)
+    assert said.inodes == pytest.approx(len(list(tmp_path.rglob("*"))), abs=5)
+
+
+def test_the_plan_for_a_million_is_shown_and_nothing_is_made(sample_run, tmp_path):
     printed = ok(run_job("sample", "--run", sample_run, "--count", 10**6, "--out", tmp_path / "out", "--dry-run"))
     for words in ("1,000,000 grooves will take about", "MIDI files (chosen)", "--pack tar", "--pack zip", "--no-files"):
         assert words in printed.stdout

@@ -1,8 +1,9 @@
 """Nearest neighbours against brute force."""
 
 import numpy as np
+import pytest
 
-from musicvae.nearest_windows import BLOCK, nearest_distances
+from musicvae.nearest_windows import BLOCK, nearest_distances, nearest_others
 
 DRUMS, STEPS = 9, 64
 RNG = np.random.default_rng(0)
@@ -48,3 +49,20 @@ def test_own_performance_is_left_out() -> None:
 
 def test_no_windows() -> None:
     assert nearest_distances(windows(0), windows(2), DRUMS).tolist() == []
+
+
+@pytest.mark.parametrize("count", [2, 3, BLOCK - 1, 2 * BLOCK + 5])
+def test_the_nearest_other_is_found_whatever_block_it_is_in(count):
+    rng = np.random.default_rng(count)
+    windows = (rng.integers(0, 512, (count, 64)) * (rng.random((count, 64)) < 0.2)).astype(np.int16)
+    windows[-1] = windows[0]
+    own = np.arange(count)
+    expected = nearest_distances(windows, windows, 9, own=own, owner=own)
+    found = nearest_others(windows, 9)
+    np.testing.assert_array_equal(found, expected)
+    assert found[0] == found[-1] == 0
+
+
+def test_one_window_alone_has_no_other():
+    with pytest.raises(ValueError, match="no other window"):
+        nearest_others(np.zeros((1, 64), dtype=np.int16), 9)

@@ -98,6 +98,12 @@ def test_overwriting_keeps_what_this_very_job_has_begun(work):
     assert list(work.out.iterdir()) == []
 
 
+def test_overwriting_clears_what_cannot_be_read(work):
+    (work.path / "job.json").write_text("{")
+    work.clear(SOME, SampleOptions(count=10))
+    assert list(work.out.iterdir()) == []
+
+
 def test_overwriting_leaves_what_is_being_worked_on(work):
     with work.writer(Shard()), pytest.raises(FolderInUseError):
         work.clear({"seed": 2}, SampleOptions(count=10))

@@ -1,0 +1,159 @@
+"""How fast jobs.sample is, step by step and as a whole command, beside pretty_midi's writing in the same run.
+
+    python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick]
+
+`decoded`: batches alone, one thread. `scored`: with log p(x | z). `MIDI`: the bytes of files, by our writer, by symusic
+and by pretty_midi, whose files are written to the disk too. `files`, `packed`: whole commands from their start to their
+end, by 1 and 2 workers, manifest, figures and report with them. Medians over repeats that take turns (fastest,
+slowest). The plan for a million is what `--count` took, multiplied. Wants a quiet machine. Run by its path this file
+would hide the package of the same name, hence `-m`.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import symusic
+
+from jobs.sample_job import SampleJob, job_of
+from jobs.sample_options import SampleOptions
+from jobs.sample_work import WORK
+from musicvae.groove import DrumGroove
+from musicvae.matrix_flops import decoding_flops
+from musicvae.midi import performance_to_midi, read_performance
+from musicvae.sampling import BATCH, generate_batch
+from musicvae.scored_batch import scored_batch
+from musicvae.trained_model import TrainedModel
+from tests.commands import ok, run_job
+
+WRITTEN = 256
+"""Grooves that are written as MIDI, one batch."""
+MILLION = 10**6
+
+
+def main() -> None:
+    arguments = _arguments()
+    repeats, count = (1, 300) if arguments.quick else (arguments.repeats, arguments.count)
+    options = SampleOptions(count=count, seed=5, preset=arguments.model)
+    with tempfile.TemporaryDirectory() as folder:
+        job = job_of(options, Path(folder) / "out")
+        trained = job.trained()
+        weights = sum(weight.numel() for weight in trained.model.parameters())
+        flops = decoding_flops(trained.settings, trained.grid, trained.drum_map.num_drums)
+        print(f"{arguments.model}: {weights:,} weights, {flops / 1e6:.1f} MFLOP to decode a groove")
+        _decoding(job, trained, repeats)
+        _writing(job, trained, Path(folder) / "midi", repeats)
+        _commands(arguments.model, count, Path(folder), repeats)
+
+
+def _decoding(job: SampleJob, trained: TrainedModel, repeats: int) -> None:
+    recipe = job.made.recipe
+    generate_batch(trained.model, recipe, 0)
+    for name, decode in (("decoded", generate_batch), ("decoded and scored", scored_batch)):
+        batches = [partial(decode, trained.model, recipe, number) for number in range(1, repeats + 1)]
+        _row(name, "grooves/s", BATCH, [_timed(batch) for batch in batches])
+
+
+def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) -> None:
+    folder.mkdir()
+    tokens = generate_batch(trained.model, job.made.recipe, 0)[:WRITTEN]
+    items = list(range(len(tokens)))
+    grooves = [job.groove(trained, item, own) for item, own in zip(items, tokens, strict=True)]
+    played = [read_performance(data) for data in job.midi(trained, items, tokens)]
+    ways: dict[str, Callable[[], object]] = {
+        "MIDI, bytes of a batch": lambda: job.midi(trained, items, tokens),
+        "MIDI, symusic": lambda: [performance_to_midi(performance) for performance in played],
+        "MIDI, pretty_midi": lambda: _write_with_pretty_midi(grooves, trained, folder),
+        "MIDI, our files": lambda: [
+            (folder / f"{item}.mid").write_bytes(data)
+            for item, data in zip(items, job.midi(trained, items, tokens), strict=True)
+        ],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, write in ways.items():
+            seconds[name].append(_timed(write))
+    for name, own in seconds.items():
+        _row(name, "files/s", len(tokens), own)
+    print(f"  symusic {symusic.__version__}, pretty_midi {pretty_midi.__version__}")
+
+
+def _write_with_pretty_midi(grooves: Sequence[DrumGroove], trained: TrainedModel, folder: Path) -> None:
+    for number, groove in enumerate(grooves):
+        seconds_a_step = 60 / groove.tempo / groove.grid.steps_per_beat
+        drums = pretty_midi.Instrument(0, is_drum=True, name="drums")
+        for step, drum in np.argwhere(groove.hits).tolist():
+            start = max(0.0, (step + float(groove.offset[step, drum])) * seconds_a_step)
+            velocity = max(1, round(float(groove.velocity[step, drum]) * 127))
+            pitch = int(trained.drum_map.written_pitch[drum])
+            drums.notes.append(pretty_midi.Note(velocity, pitch, start, start + seconds_a_step / 2))
+        midi = pretty_midi.PrettyMIDI(initial_tempo=groove.tempo)
+        midi.instruments.append(drums)
+        midi.write(str(folder / f"pretty-{number}.mid"))
+
+
+def _commands(model: str, count: int, folder: Path, repeats: int) -> None:
+    common = ["--preset", model, "--count", count, "--seed", 5, "--out", folder / "out"]
+    forms = {"files": [], "packed in tars": ["--pack", "tar"], "packed in a zip": ["--pack", "zip"]}
+    forms["manifest alone"] = ["--no-files"]
+    seconds: dict[tuple[str, int], list[float]] = {(form, workers): [] for form in forms for workers in (1, 2)}
+    plans = []
+    for _ in range(repeats):
+        for (form, workers), own in seconds.items():
+            command = [*common, *forms[form], "--workers", workers]
+            own.append(_timed(partial(_run, command)))
+            plan = (form, *_taken(folder / "out"))
+            if plan not in plans:
+                plans.append(plan)
+            shutil.rmtree(folder / "out")
+    print(f"{count:,} grooves in one command, start to end")
+    for (form, workers), own in seconds.items():
+        _row(f"{form}, {workers} worker{'s' * (workers > 1)}", "grooves/s", count, own)
+    print(f"a million of them, from these {count:,}")
+    for form, inodes, size in plans:
+        hours = MILLION / count * statistics.median(seconds[form, 2]) / 3600
+        files, gigabytes = inodes * MILLION // count, size * MILLION / count / 1e9
+        print(f"  {form:<26} {files:>10,} files  {gigabytes:6.2f} GB  {hours:.2f} h with 2 workers")
+
+
+def _run(command: Sequence[object]) -> None:
+    ok(run_job("sample", *command, timeout=3600))
+
+
+def _taken(out: Path) -> tuple[int, int]:
+    """Files and bytes of an output."""
+    files = [path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != "lock"]
+    assert (out / WORK).is_dir(), "the work area counts"
+    return len(files), sum(files)
+
+
+def _timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def _row(name: str, unit: str, count: int, seconds: Sequence[float]) -> None:
+    rates = [count / own for own in seconds]
+    taken = f"{statistics.median(seconds):7.2f} s"
+    print(f"  {name:<26} {statistics.median(rates):9.1f} {unit:<10} ({max(rates):.1f}, {min(rates):.1f})  {taken}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="generation", help="A shipped model, or an export's folder.")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="Once, a few hundred grooves: to see that it runs.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
