@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick]
 
-`decoded`: batches alone, one thread. `scored`: with log p(x | z). `MIDI`: the bytes of files, by our writer, by symusic
-and by pretty_midi, whose files are written to the disk too. `files`, `packed`: whole commands from their start to their
-end, by 1 and 2 workers, manifest, figures and report with them. Medians over repeats that take turns (fastest,
+`decoded`: batches alone with log p(x | z), one thread, in each precision. `MIDI`: the bytes of files, by our writer, by
+symusic and by pretty_midi, whose files are written to the disk too. `files`, `packed`: whole commands from their start
+to their end, by 1 and 2 workers, manifest, figures and report with them. Medians over repeats that take turns (fastest,
 slowest). The plan for a million is what `--count` took, multiplied. Wants a quiet machine. Run by its path this file
 would hide the package of the same name, hence `-m`.
 """
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +24,13 @@ import pretty_midi
 import symusic
 
 from jobs.sample_job import SampleJob, job_of
+from jobs.sample_modes import PRECISIONS
 from jobs.sample_options import SampleOptions
 from jobs.sample_work import WORK
 from musicvae.groove import DrumGroove
 from musicvae.matrix_flops import decoding_flops
 from musicvae.midi import performance_to_midi, read_performance
-from musicvae.sampling import BATCH, generate_batch
-from musicvae.scored_batch import scored_batch
+from musicvae.sampling import BATCH, decode_batch, generate_batch
 from musicvae.trained_model import TrainedModel
 from tests.commands import ok, run_job
 
@@ -54,11 +55,11 @@ def main() -> None:
 
 
 def _decoding(job: SampleJob, trained: TrainedModel, repeats: int) -> None:
-    recipe = job.made.recipe
-    generate_batch(trained.model, recipe, 0)
-    for name, decode in (("decoded", generate_batch), ("decoded and scored", scored_batch)):
-        batches = [partial(decode, trained.model, recipe, number) for number in range(1, repeats + 1)]
-        _row(name, "grooves/s", BATCH, [_timed(batch) for batch in batches])
+    decode_batch(trained.model, job.made.recipe, 0)
+    for precision in PRECISIONS:
+        recipe = replace(job.made.recipe, precision=precision)
+        batches = [partial(decode_batch, trained.model, recipe, number) for number in range(1, repeats + 1)]
+        _row(f"decoded, {precision}", "grooves/s", BATCH, [_timed(batch) for batch in batches])
 
 
 def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) -> None:

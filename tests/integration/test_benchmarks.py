@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.sample_modes import PRECISIONS
 from tests.commands import CHECKOUT, ok, run_job
 from tests.run_folders import run_with_weights
 from tests.tiny_run import TINY
@@ -104,7 +105,8 @@ def test_sampling(sample_run, tmp_path):
     text = printed_by("sample", "--quick", "--model", tmp_path / "tiny")
     assert re.search(r"tiny: [\d,]+ weights, [\d.]+ MFLOP to decode a groove", text)
     rows = {line[:28].strip(): line[28:].split() for line in text.splitlines() if "/s" in line}
-    for name in ("decoded", "MIDI, pretty_midi", "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
+    decoded = [f"decoded, {precision}" for precision in PRECISIONS]
+    for name in (*decoded, "MIDI, pretty_midi", "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
         assert float(rows[name][0]) > 0, name
     assert float(rows["MIDI, bytes of a batch"][0]) > float(rows["MIDI, pretty_midi"][0])
     assert "a million of them" in text
