@@ -47,12 +47,9 @@ def _encoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
             return layers * _transformer_block(hidden, steps) + heads
         case "segments":
             parts = s.latent_segments
-            enter = _product(steps // parts * num_drums, hidden) + _product(
-                steps // parts * s.encoder_embedding, hidden
-            )
-            return layers * _transformer_block(hidden, parts) + parts * (
-                enter + 2 * _product(hidden, s.latent // parts)
-            )
+            enter = _product(steps // parts * (num_drums + s.encoder_embedding), hidden)
+            heads = 2 * _product(hidden, s.latent // parts)
+            return layers * _transformer_block(hidden, parts) + parts * (enter + heads)
 
 
 def _decoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:

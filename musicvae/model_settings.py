@@ -31,7 +31,7 @@ class ModelSettings(Settings):
     encoder_shares_bars: bool = False
     """`feed_forward`: the first layer reads each bar by the same weights."""
     latent_segments: PositiveInt = 1
-    """`transformer`, `segments`: z is made of so many parts of equal size, each read from its own stretch of the window."""
+    """`transformer`, `segments`: z is made of so many parts of equal size, each of its own stretch of the window."""
     prior: Literal["standard", "autoregressive"] = "standard"
     """Of z. `standard`: N(0, I), as in the paper; `autoregressive`: each segment follows those before it, learnt."""
     prior_hidden: PositiveInt = 96
