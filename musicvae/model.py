@@ -104,11 +104,6 @@ class MusicVAE(nn.Module):
         return torch.stack(chosen, dim=1)
 
 
-def start_from(model: MusicVAE, trained: MusicVAE) -> None:
-    """Takes over all weights of a model; a learnt prior that it has none of stays N(0, I), as which it begins."""
-    model.load_state_dict(model.state_dict() | trained.state_dict())
-
-
 def sample_tokens(logits: Float[Tensor, "batch vocab"], uniforms: Float[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
     """One token a row by the inverse CDF: the number of tokens whose cumulative probability is at most u.
 
