@@ -9,11 +9,13 @@ from jobs.train_plan import TrainPlan, describe
 from jobs.wandb_tracker import WandbTracker
 from musicvae.errors import DivergedError, StoppedError, SupersededError
 from musicvae.fit import fit
-from musicvae.model import start_from
+from musicvae.model import MusicVAE
 from musicvae.pulse import Pulse
 from musicvae.run_folder import RunFolder, State
 from musicvae.stopping import Wish
 from musicvae.tracker import Tracker, Trackers
+from musicvae.trained_model import TrainedModel
+from musicvae.warm_start import parts_that_fit, start_from
 from musicvae.world import World
 
 
@@ -57,7 +59,7 @@ def train_in_world(
                 folder,
                 world,
                 tracker,
-                initial_weights=(lambda model: start_from(model, initial.model)) if initial else None,
+                initial_weights=(lambda model: _start(model, initial, plan, tracker)) if initial else None,
                 wish=wish,
                 beat=pulse.beat,
             )
@@ -89,3 +91,9 @@ def main_tracker(plan: TrainPlan, folder: RunFolder, world: World, *, resumed: b
     if settings.tracking.wandb == "off":
         return Trackers([terminal])
     return Trackers([terminal, WandbTracker(settings.tracking, folder.path, warn=terminal.say)])
+
+
+def _start(model: MusicVAE, initial: TrainedModel, plan: TrainPlan, tracker: Tracker) -> None:
+    parts = parts_that_fit(plan.settings.model, initial.settings)
+    if anew := start_from(model, initial.model, parts):
+        tracker.say(f"from random weights, as the model that this run starts from has other ones: {', '.join(anew)}")

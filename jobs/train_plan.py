@@ -13,6 +13,7 @@ from musicvae.order import DataOrder
 from musicvae.run_folder import RunFolder, RunIdentity
 from musicvae.shard_source import ShardSource, open_shards
 from musicvae.trained import TrainedModel, load_run
+from musicvae.warm_start import PARTS, SHARED, parts_that_fit
 from musicvae.world import World
 
 
@@ -107,18 +108,18 @@ def check_began_from_weights(folder: RunFolder) -> None:
 
 
 def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardManifest) -> None:
-    """Weights can only start a run of the same model on the same kind of windows; dropout may be another.
+    """Weights can only start a run whose model has the same encoder, on the same kind of windows.
 
-    Weights that were trained with the prior N(0, I) may start a run that learns its prior, which begins as N(0, I).
+    Prior and decoder may be others, and then begin anew (`musicvae.warm_start`).
 
     Raises:
-        ConfigError: model, grid or drum map differ.
+        ConfigError: encoder, latent space, grid or drum map differ.
     """
-    asked, have = settings.model.model_dump(), initial.settings.model_dump()
-    if have["prior"] == "standard":
-        have |= {key: value for key, value in asked.items() if key.startswith("prior")}
-    shapes = [key for key in asked if not key.endswith("dropout")]
-    differing = [f"model.{key} is {asked[key]}, was {have[key]}" for key in shapes if asked[key] != have[key]]
+    differing = []
+    if "encoder" not in parts_that_fit(settings.model, initial.settings):
+        asked, have = settings.model.model_dump(), initial.settings.model_dump()
+        names = [name for name in asked if name in SHARED or name.startswith(PARTS["encoder"])]
+        differing = [f"model.{name} is {asked[name]}, was {have[name]}" for name in names if asked[name] != have[name]]
     if initial.grid != manifest.grid:
         differing.append(f"grid is {manifest.grid}, was {initial.grid}")
     if dict(initial.drum_map.pitches) != dict(manifest.drum_map.pitches):
@@ -126,7 +127,7 @@ def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardMani
     if differing:
         raise ConfigError(
             "the weights of --init-from do not fit",
-            expected="a run of the same model, grid and drum map",
+            expected="a run with the same encoder and latent space, grid and drum map",
             found="; ".join(differing),
             do="give the model settings of that run, and shards built as its were",
         )

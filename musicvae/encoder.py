@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from musicvae.grid import GridSpec
 from musicvae.posterior import Posterior, PosteriorHeads
+from musicvae.segment_attention import SegmentAttention
 from musicvae.token_features import TokenEmbedding, token_bits
 from musicvae.transformer import TransformerBlock
 
@@ -89,6 +90,45 @@ class TransformerEncoder(nn.Module):
             values = block(values)
         stretches = self.norm(values).reshape(len(tokens), self.segments, -1)
         return self.heads(F.gelu(self.summary(stretches)))
+
+
+class SegmentEncoder(nn.Module):
+    """Attention over the segments of a window, each read whole by the same weights; each gives its own part of z.
+
+    A segment is read both as its hits and as its tokens: the one shares what the drums have in common, the other keeps
+    what goes together apart.
+    """
+
+    bits: Tensor
+
+    def __init__(
+        self,
+        num_drums: int,
+        *,
+        num_steps: int,
+        embedding: int,
+        hidden: int,
+        layers: int,
+        heads: int,
+        segments: int,
+        latent: int,
+        dropout: float,
+        bits: bool,
+    ) -> None:
+        super().__init__()
+        self.segments = segments
+        self.register_buffer("bits", token_bits(num_drums), persistent=False)
+        self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
+        steps = num_steps // segments
+        self.enter_hits = nn.Linear(steps * num_drums, hidden)
+        self.enter_tokens = nn.Linear(steps * embedding, hidden)
+        self.attend = SegmentAttention(hidden, layers, heads=heads, segments=segments, dropout=dropout, causal=False)
+        self.heads = PosteriorHeads(hidden, latent // segments)
+
+    def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
+        hits = self.bits[tokens].reshape(len(tokens), self.segments, -1)
+        embedded = self.embed(tokens).reshape(len(tokens), self.segments, -1)
+        return self.heads(self.attend(F.gelu(self.enter_hits(hits) + self.enter_tokens(embedded))))
 
 
 class NoEncoder(nn.Module):

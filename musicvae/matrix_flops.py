@@ -50,6 +50,11 @@ def _encoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
             parts = s.latent_segments
             heads = parts * (_product(steps // parts * hidden, hidden) + 2 * _product(hidden, s.latent // parts))
             return layers * _transformer_block(hidden, steps) + heads
+        case "segments":
+            parts = s.latent_segments
+            enter = _product(steps // parts * (num_drums + s.encoder_embedding), hidden)
+            heads = 2 * _product(hidden, s.latent // parts)
+            return layers * _transformer_block(hidden, parts) + parts * (enter + heads)
 
 
 def _decoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
@@ -64,6 +69,8 @@ def _decoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
         case "feed_forward":
             drums = _product(hidden, steps * num_drums) + steps * _product(num_drums, vocab)
             return _feed_forward(s.latent, hidden, layers) + drums
+        case "independent":
+            return _step_features(s, grid) + steps * _product(s.step_features, vocab)
         case "recurrent" | "transformer":
             features = s.step_features if s.latent else 0
             inputs = s.decoder_embedding + features
@@ -95,6 +102,11 @@ def _step_features(s: ModelSettings, grid: GridSpec) -> int:
         return 0
     hidden, features, parts = s.step_features_hidden, s.step_features, s.latent_segments
     stretches = grid.bars if parts == 1 else parts
+    if s.step_features_layers:
+        part = s.latent // parts
+        steps = grid.num_steps // parts * features
+        write = _product(hidden + part, 2 * hidden) + _product(2 * hidden, steps)
+        return s.step_features_layers * _transformer_block(hidden, parts) + parts * (_product(part, hidden) + write)
     write = stretches * (_product(hidden, hidden) + _product(hidden, grid.num_steps // stretches * features))
     if parts == 1:
         return write + _product(s.latent, hidden) + _product(hidden, stretches * hidden)

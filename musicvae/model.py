@@ -126,8 +126,3 @@ class MusicVAE(nn.Module):
         else:
             rounded(self.decoder).stepwise(condition.bfloat16(), choose)
         return torch.stack(chosen, dim=1)
-
-
-def start_from(model: MusicVAE, trained: MusicVAE) -> None:
-    """Takes over all weights of a model; a learnt prior that it has none of stays N(0, I), as which it begins."""
-    model.load_state_dict(model.state_dict() | trained.state_dict())

@@ -3,17 +3,18 @@
 from torch import nn
 
 from musicvae.decoder import Conductor, SegmentDecoder, WholeWindow
-from musicvae.encoder import FeedForwardEncoder, LSTMEncoder, NoEncoder, TransformerEncoder
+from musicvae.encoder import FeedForwardEncoder, LSTMEncoder, NoEncoder, SegmentEncoder, TransformerEncoder
 from musicvae.feed_forward_decoder import FeedForwardDecoder
 from musicvae.grid import GridSpec
 from musicvae.history import History
 from musicvae.history_decoder import HistoryDecoder, RecurrentBody, TransformerBody
+from musicvae.independent_decoder import IndependentDecoder
 from musicvae.model_settings import ModelSettings
 from musicvae.prior import AutoregressivePrior, Prior, StandardPrior
-from musicvae.step_features import NoFeatures, SegmentFeatures, WholeFeatures
+from musicvae.step_features import AttendedFeatures, NoFeatures, SegmentFeatures, WholeFeatures
 
-Encoder = LSTMEncoder | FeedForwardEncoder | TransformerEncoder | NoEncoder
-Decoder = SegmentDecoder | FeedForwardDecoder | HistoryDecoder
+Encoder = LSTMEncoder | FeedForwardEncoder | TransformerEncoder | SegmentEncoder | NoEncoder
+Decoder = SegmentDecoder | FeedForwardDecoder | IndependentDecoder | HistoryDecoder
 
 
 def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Encoder:
@@ -42,6 +43,19 @@ def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Enco
             return TransformerEncoder(
                 num_drums,
                 grid=grid,
+                hidden=settings.encoder_hidden,
+                layers=settings.encoder_layers,
+                heads=settings.encoder_heads,
+                segments=settings.latent_segments,
+                latent=settings.latent,
+                dropout=settings.encoder_dropout,
+                bits=settings.shares_bits,
+            )
+        case "segments":
+            return SegmentEncoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                embedding=settings.encoder_embedding,
                 hidden=settings.encoder_hidden,
                 layers=settings.encoder_layers,
                 heads=settings.encoder_heads,
@@ -92,6 +106,14 @@ def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tupl
                 hidden=settings.decoder_hidden,
                 layers=settings.decoder_layers,
             )
+        case "independent":
+            return _step_features(settings, grid), IndependentDecoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                features=settings.step_features,
+                bits=settings.shares_bits,
+                pairs=settings.shares_pairs,
+            )
         case "recurrent" | "transformer":
             return _step_features(settings, grid), _history_decoder(settings, grid, num_drums)
 
@@ -118,6 +140,17 @@ def _step_features(settings: ModelSettings, grid: GridSpec) -> nn.Module:
             hidden=settings.step_features_hidden,
             features=settings.step_features,
             grid=grid,
+            dropout=settings.decoder_dropout,
+        )
+    if settings.step_features_layers:
+        return AttendedFeatures(
+            latent=settings.latent,
+            segments=settings.latent_segments,
+            hidden=settings.step_features_hidden,
+            layers=settings.step_features_layers,
+            heads=settings.step_features_heads,
+            features=settings.step_features,
+            num_steps=grid.num_steps,
             dropout=settings.decoder_dropout,
         )
     return SegmentFeatures(

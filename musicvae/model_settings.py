@@ -17,20 +17,21 @@ class ModelSettings(Settings):
     token_features: Literal["own", "bits", "pairs"] = "bits"
     """`own`: each token stands alone, as in the paper; `bits`: tokens share the parts of their drums; `pairs`: scores
     share those of their pairs of drums too."""
-    encoder: Literal["lstm", "feed_forward", "transformer", "none"] = "lstm"
-    """`lstm`: bidirectional, as in the paper; `feed_forward`: on all bits at once; `transformer`: over the steps."""
+    encoder: Literal["lstm", "feed_forward", "transformer", "segments", "none"] = "lstm"
+    """`lstm`: bidirectional, as in the paper; `feed_forward`: on all bits at once; `transformer`: over the steps;
+    `segments`: a transformer over the window's segments, of which there are latent_segments."""
     encoder_embedding: PositiveInt = 128
     """Size of a token's embedding; `lstm` only."""
     encoder_hidden: PositiveInt = 256
     """Per direction of `lstm`."""
     encoder_layers: PositiveInt = 2
     encoder_heads: PositiveInt = 4
-    """`transformer`: heads of attention; they divide the hidden size."""
+    """`transformer`, `segments`: heads of attention; they divide the hidden size."""
     encoder_dropout: DropoutShare = 0.0
     encoder_shares_bars: bool = False
     """`feed_forward`: the first layer reads each bar by the same weights."""
     latent_segments: PositiveInt = 1
-    """`transformer`: z is made of so many parts of equal size, each read from its own stretch of the window."""
+    """`transformer`, `segments`: z is made of so many parts of equal size, each of its own stretch of the window."""
     prior: Literal["standard", "autoregressive"] = "standard"
     """Of z. `standard`: N(0, I), as in the paper; `autoregressive`: each segment follows those before it, learnt."""
     prior_hidden: PositiveInt = 96
@@ -38,10 +39,10 @@ class ModelSettings(Settings):
     prior_heads: PositiveInt = 4
     """Heads of attention; they divide the hidden size."""
     prior_dropout: DropoutShare = 0.0
-    decoder: Literal["hierarchical", "flat", "feed_forward", "recurrent", "transformer"] = "hierarchical"
+    decoder: Literal["hierarchical", "flat", "feed_forward", "independent", "recurrent", "transformer"] = "hierarchical"
     """`hierarchical`: an LSTM started anew at each bar from a conductor's embedding, as in the paper; `flat`: from z;
-    `feed_forward`: all hits at once and independent given z; `recurrent` (LSTM) and `transformer`: over the whole
-    window, shown chosen earlier steps beside the one before."""
+    `feed_forward`: all hits at once and independent given z; `independent`: tokens independent given z; `recurrent`
+    (LSTM) and `transformer`: over the whole window, shown chosen earlier steps beside the one before."""
     conductor_hidden: PositiveInt = 256
     conductor_layers: PositiveInt = 2
     conductor_embedding: PositiveInt = 256
@@ -58,24 +59,35 @@ class ModelSettings(Settings):
     history_dropout: DropoutShare = 0.0
     """Share of the history's drums that a training window is not shown, each the same at all of its steps."""
     step_features: PositiveInt = 64
-    """`recurrent`, `transformer`: size of what z tells each step."""
+    """`independent`, `recurrent`, `transformer`: size of what z tells each step."""
     step_features_hidden: PositiveInt = 192
     """Size of the layers that make it."""
+    step_features_layers: NonNegativeInt = 0
+    """With latent_segments: causal transformer blocks over the segments of z that make it, before its own layers."""
+    step_features_heads: PositiveInt = 4
+    """Heads of attention; they divide the hidden size."""
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ModelSettings":
         if (self.latent == 0) != (self.encoder == "none"):
             raise ValueError(f"latent 0 and encoder none go together, found latent {self.latent}, {self.encoder}")
+        attends = self.encoder in ("transformer", "segments")
         if self.encoder == "none" and self.decoder not in ("recurrent", "transformer"):
             raise ValueError(f"without an encoder there is no z for a {self.decoder} decoder to decode")
-        if self.encoder == "transformer" and self.encoder_hidden % self.encoder_heads:
+        if attends and self.encoder_hidden % self.encoder_heads:
             raise ValueError(f"{self.encoder_heads} encoder_heads do not divide encoder_hidden {self.encoder_hidden}")
-        if self.encoder == "transformer" and self.latent % self.latent_segments:
+        if attends and self.latent % self.latent_segments:
             raise ValueError(f"{self.latent_segments} latent_segments do not divide latent {self.latent}")
         if self.encoder_shares_bars and (self.encoder != "feed_forward" or self.encoder_layers < 2):
             raise ValueError("encoder_shares_bars is for a feed_forward encoder of 2 or more layers")
-        if self.encoder != "transformer" and self.latent_segments != 1:
-            raise ValueError(f"latent_segments are for the transformer encoder, found {self.encoder}")
+        if not attends and self.latent_segments != 1:
+            raise ValueError(f"latent_segments are for the encoders transformer and segments, found {self.encoder}")
+        if self.step_features_layers and self.latent_segments == 1:
+            raise ValueError("step_features_layers need latent_segments to go through, found 1")
+        if self.step_features_layers and self.step_features_hidden % self.step_features_heads:
+            raise ValueError(
+                f"{self.step_features_heads} step_features_heads do not divide {self.step_features_hidden}, their size"
+            )
         if self.prior == "autoregressive" and self.latent_segments == 1:
             raise ValueError("an autoregressive prior needs latent_segments to go through, found 1")
         if self.prior == "autoregressive" and self.prior_hidden % self.prior_heads:

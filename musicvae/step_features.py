@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from musicvae.encoder import feed_forward
 from musicvae.grid import GridSpec
+from musicvae.segment_attention import SegmentAttention
 
 INIT_STD = 0.1
 
@@ -61,6 +62,41 @@ class SegmentFeatures(nn.Module):
         summary = self.summary(z)[:, None].expand(-1, self.segments, -1)
         parts = z.view(len(z), self.segments, -1).to(summary.dtype)
         return self.write(self.join(torch.cat([parts, summary], dim=-1)))
+
+
+class AttendedFeatures(nn.Module):
+    """Each part of z, behind causal attention over those before it, decides about the steps of its own segment."""
+
+    def __init__(
+        self,
+        *,
+        latent: int,
+        segments: int,
+        hidden: int,
+        layers: int,
+        heads: int,
+        features: int,
+        num_steps: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.segments, self.num_steps, self.features = segments, num_steps, features
+        part = latent // segments
+        self.enter = nn.Linear(part, hidden)
+        self.attend = SegmentAttention(hidden, layers, heads=heads, segments=segments, dropout=dropout, causal=True)
+        self.write = nn.Sequential(
+            nn.Linear(hidden + part, 2 * hidden),
+            nn.GELU(),
+            nn.Linear(2 * hidden, num_steps // segments * features),
+            nn.GELU(),
+        )
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch step feature"]:
+        parts = z.unflatten(1, (self.segments, -1)).to(self.enter.weight.dtype)
+        values = self.attend(self.enter(parts))
+        return self.write(torch.cat([values, parts.to(values.dtype)], dim=-1)).reshape(
+            len(z), self.num_steps, self.features
+        )
 
 
 class NoFeatures(nn.Module):

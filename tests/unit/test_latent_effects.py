@@ -20,6 +20,7 @@ from musicvae.latent_effects import (
 )
 from musicvae.latent_map import draw_map, principal_axes
 from musicvae.model import MusicVAE
+from musicvae.prior import StandardPrior
 from musicvae.trained import load_run
 from musicvae.trained_model import TrainedModel
 from tests.run_folders import run_with_weights
@@ -38,6 +39,7 @@ class Sketch(MusicVAE):
     def __init__(self, effect) -> None:
         torch.nn.Module.__init__(self)
         self.latent, self.num_steps, self.effect = 2, 64, effect
+        self.prior = StandardPrior()
 
     def generate(self, z: torch.Tensor, uniforms: None = None, *, temperature: float = 1.0) -> torch.Tensor:
         steps = torch.arange(self.num_steps)

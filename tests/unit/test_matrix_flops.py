@@ -33,6 +33,14 @@ KINDS = {
     "feed forward": {"encoder": "feed_forward", "decoder": "feed_forward"},
     "bars, recurrent": {"encoder": "feed_forward", "encoder_shares_bars": True, "decoder": "recurrent"},
     "no latent, transformer": {"encoder": "none", "latent": 0, "decoder": "transformer", "decoder_heads": 11},
+    "segments": {
+        "encoder": "segments",
+        "latent": 12,
+        "latent_segments": 6,
+        "decoder": "independent",
+        "step_features_layers": 2,
+        "step_features_heads": 13,
+    },
     "transformers": {"encoder": "transformer", "latent": 12, "latent_segments": 6, "decoder": "transformer"},
 }
 CONSTANT_INPUTS = {"feed forward": 0.25}
