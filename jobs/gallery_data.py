@@ -18,12 +18,13 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int16, UInt8
+from jaxtyping import Bool, Int16, UInt8
 
 from musicvae.drum_kit import voices
 from musicvae.drum_map import DrumMap
 from musicvae.grid import GridSpec
-from musicvae.groove import MAX_VELOCITY, hits_from_tokens
+from musicvae.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.shards import OFFSET_UNITS
 
 MOST_SHOWN = 10_000
 """Grooves on a page; more would open slowly and be looked at by nobody."""
@@ -69,9 +70,15 @@ class GalleryGroove:
             raise ValueError(f"{self.id}: tempo must be positive, found {self.tempo}")
 
     @property
-    def hits(self) -> np.ndarray:
-        """bool, shape (step, drum)."""
+    def hits(self) -> Bool[np.ndarray, "step drum"]:
         return hits_from_tokens(self.tokens, self.velocity.shape[1])
+
+    @classmethod
+    def of(cls, name: str, groove: DrumGroove, figures: Mapping[str, float | bool | None]) -> "GalleryGroove":
+        """A groove under an id, its velocity and offset to the nearest unit."""
+        velocity = np.rint(groove.velocity * MAX_VELOCITY).clip(1, MAX_VELOCITY) * groove.hits
+        offset = np.rint(groove.offset * OFFSET_UNITS).clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1)
+        return cls(name, groove.tokens, velocity.astype(np.uint8), offset.astype(np.int16), groove.tempo, figures)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ PICKED = re.compile(r"groove-([0-9]{1,18})", re.ASCII)
 
 
 def read_pick(path: Path) -> list[int]:
-    """The numbers of the items that a list names, in its order; blank lines and an id's second occurrence count nothing.
+    """The numbers of the items that a list names, in its order. An id that occurs again counts once.
 
     Raises:
         ConfigError: the list cannot be read, names nothing, or has a line that is no id.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.requirements import skip_or_fail
 
-pytest_plugins = ["tests.shard_fixtures", "tests.build_fixtures", "tests.https_server"]
+pytest_plugins = ["tests.shard_fixtures", "tests.build_fixtures", "tests.https_server", "tests.gallery_fixtures"]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -10,7 +10,7 @@ const HIT_QUARTERS = 1 / 8;
 function midiFile(grooves, item) {
   const { grid, ticksPerQuarter } = grooves;
   const loop = Math.round((grooves.numSteps * ticksPerQuarter) / grid.stepsPerBeat);
-  const microseconds = Math.floor(60e6 / grooves.tempo(item));
+  const microseconds = Math.round(60e6 / grooves.tempo(item));
   const events = [
     { tick: 0, bytes: meta(0x03, [...new TextEncoder().encode(grooves.ids[item])]) },
     { tick: 0, bytes: meta(0x51, bigEndian(microseconds, 3)) },

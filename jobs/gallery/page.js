@@ -167,4 +167,3 @@ listenToKeys(wall, act);
 tellFavourites();
 choose();
 wall.element.focus();
-document.body.classList.remove("loading");

@@ -10,7 +10,7 @@ class Stage {
     const names = [...grooves.drums].reverse().map(({ label }, row) => {
       const name = document.createElement("li");
       name.textContent = label;
-      name.style.color = `var(--drum-${(grooves.drums.length - 1 - row) % DRUM_COLOURS})`;
+      name.style.setProperty("--drum", `var(--drum-${(grooves.drums.length - 1 - row) % DRUM_COLOURS})`);
       return name;
     });
     this.part("drums").append(...names);
