@@ -53,7 +53,8 @@ function drawGrid(pen, grooves, width, height, palette) {
   for (let beat = 0; beat < bars * beatsPerBar; beat += 2)
     pen.fillRect(x(beat * stepsPerBeat), 0, x((beat + 1) * stepsPerBeat) - x(beat * stepsPerBeat), height);
   pen.fillStyle = palette.line;
-  for (let row = 1; row < lanes; row++) pen.fillRect(x(0), (row * height) / lanes - 0.25, x(grooves.numSteps) - x(0), 0.5);
+  const whole = x(grooves.numSteps) - x(0);
+  for (let row = 1; row < lanes; row++) pen.fillRect(x(0), (row * height) / lanes - 0.25, whole, 0.5);
   pen.fillStyle = palette.bar;
   for (let bar = 0; bar <= bars; bar++) pen.fillRect(x(bar * grooves.stepsPerBar) - 0.5, 0, 1, height);
 }

@@ -26,8 +26,9 @@ class Filters {
   numberFilter(column) {
     const { label, about } = this.grooves.columns[column];
     const values = this.grooves.column(column).filter((value) => !Number.isNaN(value));
-    if (!values.length) return null;
-    const least = values.reduce((one, other) => Math.min(one, other)), most = values.reduce((one, other) => Math.max(one, other));
+    const least = values.reduce((one, other) => Math.min(one, other), Infinity);
+    const most = values.reduce((one, other) => Math.max(one, other), -Infinity);
+    if (!(least < most)) return null; // nothing to tell apart
     const field = filterField("number", label, about);
     const bars = histogram(values, least, most);
     field.querySelector("svg").append(...bars);

@@ -105,7 +105,8 @@ class Workbench {
   noise({ seconds, low, high, decay }) {
     const settle = Math.round(0.02 * this.rate); // the filters start from silence
     const length = Math.round(seconds * this.rate);
-    const raw = Float32Array.from({ length: length + settle }, () => this.random() + this.random() + this.random() - 1.5);
+    const nearlyNormal = () => this.random() + this.random() + this.random() - 1.5;
+    const raw = Float32Array.from({ length: length + settle }, nearlyNormal);
     // Twice a Butterworth filter of fourth order falls as steeply as the band of drum_kit.py.
     for (const kind of ["highpass", "lowpass", "highpass", "lowpass"])
       for (const q of [0.5412, 1.3066]) biquad(raw, kind, kind === "highpass" ? low : high, q, this.rate);

@@ -8,20 +8,29 @@ const favourites = new Favourites(grooves, favouritesChanged);
 const byId = (id) => document.getElementById(id);
 /** Figures under a card, beside the one that sorts. */
 const CAPTIONS = 3;
+/** The next frame of the playheads. */
+let frame = 0;
 
 const act = {
+  /** A card was touched. */
   choose: (item) => {
     wall.activate(wall.items.indexOf(item));
     moved();
   },
-  play: (item) => (player.item === item ? player.stop() : player.play(item)),
+  /** A card is to be heard, or not any more. */
+  play: (item) => {
+    const stops = player.item === item;
+    wall.activate(wall.items.indexOf(item));
+    if (stops) player.stop();
+    else player.play(item);
+  },
   favour: (item) => {
     favourites.toggle(item);
     say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "no favourite any more"}`);
   },
   save: (item) => saveMidi(grooves, [item]),
   moved,
-  playActive: () => withActive(act.play),
+  playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
   saveActive: () => withActive(act.save),
   search: () => {
@@ -43,15 +52,21 @@ function withActive(action) {
   if (wall.activeItem !== undefined) action(wall.activeItem);
 }
 
-/** After the active groove has changed: it is what is heard, if anything is. */
+/** After somebody went to another groove: it is what is heard, if anything is. */
 function moved() {
-  if (player.item !== null && player.item !== wall.activeItem) withActive(act.play);
-  stage.show(wall.activeItem);
+  if (player.item !== null && player.item !== wall.activeItem) withActive((item) => player.play(item));
+  setStage();
 }
 
-/** Applies the criteria and begins at the top. */
-function choose() {
-  showChosen(0);
+/** What plays is on the stage, though filters may have taken it from the wall. */
+function setStage() {
+  stage.show(player.item ?? wall.activeItem);
+}
+
+/** Applies the criteria, and begins at the top unless told otherwise. */
+function choose(active = 0) {
+  wall.show(chosenItems(grooves, favourites, criteria), captionColumns(), active);
+  setStage();
   const count = wall.items.length.toLocaleString("en"), all = grooves.count.toLocaleString("en");
   const text = criteria.filters ? `${count} of ${all} grooves` : `${all} grooves`;
   byId("shown").textContent = text;
@@ -60,36 +75,32 @@ function choose() {
   say(text);
 }
 
-function showChosen(active) {
-  wall.show(chosenItems(grooves, favourites, criteria), captionColumns(), active);
-  stage.show(wall.activeItem);
-}
-
 /** The figure that sorts comes first; the tempo stands above every card already. */
 function captionColumns() {
-  const isFigure = ({ kind }, column) => column > 0 && kind === "number";
-  const numbers = grooves.columns.map((about, column) => (isFigure(about, column) ? column : -1)).filter((column) => column > 0);
+  const isNumber = (column) => grooves.columns[column].kind === "number";
+  const numbers = [...grooves.columns.keys()].filter((column) => column > 0 && isNumber(column));
   const sorting = numbers.filter((column) => column === criteria.sortBy);
   return [...sorting, ...numbers.filter((column) => column !== criteria.sortBy)].slice(0, CAPTIONS);
 }
 
 function showState() {
   wall.relabel();
-  stage.show(wall.activeItem);
-  if (player.item !== null) requestAnimationFrame(movePlayheads);
+  setStage();
+  cancelAnimationFrame(frame);
+  movePlayheads();
 }
 
 function movePlayheads() {
   if (player.item === null) return;
   wall.movePlayhead();
-  if (stage.item === player.item) stage.movePlayhead();
-  requestAnimationFrame(movePlayheads);
+  stage.movePlayhead();
+  frame = requestAnimationFrame(movePlayheads);
 }
 
 function favouritesChanged() {
-  if (criteria.favouritesOnly) showChosen(wall.active);
+  if (criteria.favouritesOnly) choose(wall.active);
   wall.relabel();
-  stage.show(wall.activeItem);
+  setStage();
   tellFavourites();
 }
 
@@ -130,6 +141,7 @@ on("text", "input", () => {
   criteria.text = byId("text").value.trim();
   choose();
 });
+on("text", "keydown", (event) => event.key === "Enter" && act.leaveSearch());
 on("favourites-only", "change", () => {
   criteria.favouritesOnly = byId("favourites-only").checked;
   choose();
@@ -146,8 +158,8 @@ on("save-midi", "click", () => saveMidi(grooves, favourites.inOrder()));
 on("save-list", "click", () => saveList(grooves, favourites.inOrder()));
 on("help-button", "click", act.help);
 stage.part("play").addEventListener("click", act.playActive);
-stage.part("favour").addEventListener("click", act.favourActive);
-stage.part("save").addEventListener("click", act.saveActive);
+stage.part("favour").addEventListener("click", () => act.favour(stage.item));
+stage.part("save").addEventListener("click", () => act.save(stage.item));
 on("tempo", "input", () => {
   player.setRate(byId("tempo").valueAsNumber / 100);
   stage.tellTempo();

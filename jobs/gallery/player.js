@@ -6,6 +6,8 @@ const AHEAD_SECONDS = 0.15;
 /** and in a hidden page, whose timers run once a second. */
 const AHEAD_HIDDEN_SECONDS = 1.5;
 const TIMER_MILLISECONDS = 25;
+/** So late a hit is still played. */
+const LATEST_SECONDS = 0.03;
 /** Before the first bar line: an onset may be that early. */
 const LEAD_IN_STEPS = 0.5;
 /** What most sequencers give a note that nobody played. */
@@ -23,6 +25,8 @@ class Player {
     /** Whether hits sound as played: with their own timing and velocity, instead of on the grid and all alike. */
     this.asPlayed = true;
     this.context = null;
+    // The timer of a page that is being hidden is late at once.
+    document.addEventListener("visibilitychange", () => this.item !== null && this.giveHits());
   }
 
   play(item) {
@@ -56,7 +60,8 @@ class Player {
   }
 
   setRate(rate) {
-    if (this.item !== null) this.anchor = { time: this.context.currentTime, step: this.stepAt(this.context.currentTime) };
+    const time = this.context?.currentTime;
+    if (this.item !== null) this.anchor = { time, step: this.stepAt(time) };
     this.rate = rate;
   }
 
@@ -82,10 +87,12 @@ class Player {
 
   giveHits() {
     const ahead = document.hidden ? AHEAD_HIDDEN_SECONDS : AHEAD_SECONDS;
-    const from = this.given, to = this.stepAt(this.context.currentTime + ahead);
+    const now = this.context.currentTime, from = this.given, to = this.stepAt(now + ahead);
     for (const { place, drum, velocity } of this.hitsBetween(from, to)) {
       const time = this.anchor.time + (place - this.anchor.step) * this.stepSeconds;
-      this.kit.strike(this.output, this.grooves.drums[drum].voice, velocity, Math.max(time, this.context.currentTime));
+      // After a halt of the page, what is long past would sound all at once.
+      if (time < now - LATEST_SECONDS) continue;
+      this.kit.strike(this.output, this.grooves.drums[drum].voice, velocity, Math.max(time, now));
     }
     this.given = Math.max(from, to);
   }
@@ -96,7 +103,8 @@ class Player {
     for (let loop = Math.floor(from / steps); loop <= Math.floor((to + LEAD_IN_STEPS) / steps); loop++)
       for (const { step, offset, drum, velocity } of this.hits) {
         const place = loop * steps + step + (this.asPlayed ? offset : 0);
-        if (place >= from && place < to) found.push({ place, drum, velocity: this.asPlayed ? velocity : PLAIN_VELOCITY });
+        if (place < from || place >= to) continue;
+        found.push({ place, drum, velocity: this.asPlayed ? velocity : PLAIN_VELOCITY });
       }
     return found.sort((one, other) => one.place - other.place);
   }

@@ -26,7 +26,8 @@ class Stage {
     this.part("play").setAttribute("aria-pressed", playing);
     this.part("favour").setAttribute("aria-pressed", there && this.favourites.has(item));
     this.element.classList.toggle("playing", playing);
-    this.part("figures").replaceChildren(...(there ? this.grooves.columns.flatMap((_, column) => this.figure(column)) : []));
+    const columns = there ? [...this.grooves.columns.keys()] : [];
+    this.part("figures").replaceChildren(...columns.flatMap((column) => this.figure(column)));
     this.tellTempo();
     this.draw();
   }
@@ -59,6 +60,7 @@ class Stage {
 
   movePlayhead() {
     const playhead = this.part("playhead");
-    playhead.style.transform = `translateX(${stepX(this.grooves, this.player.position(), playhead.parentElement.clientWidth)}px)`;
+    const x = stepX(this.grooves, this.player.position(), playhead.parentElement.clientWidth);
+    playhead.style.transform = `translateX(${x}px)`;
   }
 }

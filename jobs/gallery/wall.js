@@ -110,11 +110,10 @@ class Wall {
     });
     buttons.play.addEventListener("click", (event) => {
       event.stopPropagation();
-      this.act.choose(item);
       this.act.play(item);
     });
     card.addEventListener("click", () => this.act.choose(item));
-    card.addEventListener("dblclick", () => this.act.play(item));
+    card.addEventListener("dblclick", () => this.player.item === item || this.act.play(item));
     this.label(card);
     return card;
   }

@@ -27,8 +27,10 @@ function zipFile(files) {
     parts.push(...local);
     place += size(local);
   }
-  const end = [[0x06054b50, 4], [0, 2], [0, 2], [files.length, 2], [files.length, 2], [size(directory), 4], [place, 4], [0, 2]];
-  return joined([...parts, ...directory, littleEndian(end)]);
+  const end = littleEndian([
+    [0x06054b50, 4], [0, 2], [0, 2], [files.length, 2], [files.length, 2], [size(directory), 4], [place, 4], [0, 2],
+  ]);
+  return joined([...parts, ...directory, end]);
 }
 
 function crc32(bytes) {

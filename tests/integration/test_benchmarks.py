@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.commands import CHECKOUT
+from tests.gallery_browser import missing_browser
+from tests.requirements import skip_or_fail
 from tests.run_folders import run_with_weights
 from tests.tiny_run import TINY
 
@@ -96,3 +99,24 @@ def test_pictures_sound_and_faults_of_a_model(small_shards, tmp_path):
     assert sound.stat().st_size > 64 * 1e5
     text = printed_by("groove_faults", "--shards", small_shards, "--run", run, "--count", 20)
     assert len([line for line in text.splitlines() if "bars" in line]) > 5
+
+
+def test_gallery():
+    if missing := missing_browser():
+        skip_or_fail(f"there is no {missing}")
+    text = printed_by("gallery", "--grooves", "20,300", "--runs", "1")
+    rows = [line.strip("│ ").split(" │ ") for line in text.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows] == ["20", "300"]
+    assert all(float(value) >= 0 for row in rows for value in row[1:])
+    assert "goal: 5,000 grooves within 3 s" in text
+
+
+def test_picture_of_a_gallery(tmp_path):
+    if missing := missing_browser():
+        skip_or_fail(f"there is no {missing}")
+    printed_by("gallery", "--picture", tmp_path / "gallery.png")
+    with Image.open(tmp_path / "gallery.png") as picture:
+        assert picture.size == (1280, 800)
+        light, dark = picture.convert("L").getpixel((300, 75)), picture.convert("L").getpixel((1270, 75))
+    assert light > 200 > 60 > dark
+    assert (tmp_path / "gallery.png").stat().st_size < 300_000

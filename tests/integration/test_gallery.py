@@ -1,6 +1,8 @@
 """The gallery in a browser, opened from disk: what a visitor sees, hears, chooses and takes along."""
 
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -12,6 +14,8 @@ from selenium.webdriver.common.keys import Keys
 from jobs.gallery_pick import read_pick
 from musicvae.groove import DrumGroove
 from musicvae.midi import groove_to_midi
+from tests.commands import CHECKOUT, ok
+from tests.fenced_code import fenced
 from tests.gallery_browser import DESKTOP, PHONE
 from tests.gallery_fixtures import FEW
 from tests.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
@@ -79,6 +83,22 @@ def test_it_plays_in_a_loop_at_the_hits_own_times(gallery):
     assert gallery.run("return player.item") is None
 
 
+def test_what_is_touched_is_what_is_heard(gallery):
+    heard = "return [player.item, wall.activeItem, stage.item]"
+    gallery.element("#card-2 .play").click()
+    assert gallery.run(heard) == [2, 2, 2]
+    gallery.element("#card-4 .play").click()
+    assert gallery.run(heard) == [4, 4, 4]
+    gallery.element("#card-1 .id").click()
+    assert gallery.run(heard) == [1, 1, 1]
+    gallery.element("#card-5 .favour").click()
+    assert gallery.run(heard) == [1, 1, 1]
+    gallery.type_into("#text", "00009")
+    assert gallery.run(heard) == [1, 9, 1]  # what plays goes on, and can be stopped
+    gallery.element("#stage .play").click()
+    assert gallery.run(heard) == [None, 9, 9]
+
+
 def test_its_filters_and_sorting_are_those_of_the_figures(gallery):
     grooves = [chance_groove(item) for item in range(FEW)]
     hits = [groove.figures["hits"] for groove in grooves]
@@ -124,6 +144,7 @@ def test_favourites_survive_sorting_filtering_and_closing(gallery, gallery_page)
     assert gallery.run("return favourites.inOrder()") == [0, 2, 4]
     gallery.element("#favourites-only").click()
     assert sorted(numbers(gallery.run(IDS))) == [0, 2, 4]
+    assert gallery.element("#shown").text == f"3 of {FEW} grooves"
     assert gallery.element("#card-2 .favour").get_attribute("aria-pressed") == "true"
 
     gallery.open(gallery_page)
@@ -304,3 +325,11 @@ def test_thousands_open_and_scroll_to_the_end(gallery, tmp_path, count):
     gallery.press(Keys.HOME, Keys.END)
     assert gallery.run("return wall.activeItem") == count - 1
     assert gallery.run("return wall.element.scrollTop") > 10_000
+
+
+def test_the_example_of_the_docs_makes_a_page(gallery, tmp_path):
+    (example,) = fenced(CHECKOUT / "docs" / "gallery.md", "python")
+    ok(subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300))
+    gallery.open(tmp_path / "gallery.html")
+    assert gallery.run("return grooves.columns.map(({ label }) => label)") == ["tempo", "hits per bar", "with ride"]
+    assert numbers(gallery.run(IDS)) == list(range(64))
