@@ -60,6 +60,11 @@ class GalleryBrowser:
         call = "const given = [...arguments], done = given.pop();"
         return self.driver.execute_async_script(f"{call} (async () => {{ {script} }})().then(done)", *arguments)
 
+    def shown(self) -> list[int]:
+        """The numbers in the ids of the grooves that pass the filters, in the order of the wall."""
+        ids = self.run("return wall.items.map((item) => grooves.ids[item])")
+        return [int(name.removeprefix("groove-")) for name in ids]
+
     def wait_for(self, script: str) -> None:
         """Waits until an expression holds."""
         WebDriverWait(self.driver, PATIENCE_SECONDS).until(lambda _: self.run(f"return {script}"))

@@ -1,6 +1,7 @@
 "use strict";
 // The panel of filters: for each figure its distribution and two bounds, for each flag a choice of three.
 
+/** Bars of a distribution, at most. */
 const BINS = 40;
 
 class Filters {
@@ -25,12 +26,13 @@ class Filters {
 
   numberFilter(column) {
     const { label, about } = this.grooves.columns[column];
-    const values = this.grooves.column(column).filter((value) => !Number.isNaN(value));
+    const values = this.grooves.column(column).filter(Number.isFinite);
     const least = values.reduce((one, other) => Math.min(one, other), Infinity);
     const most = values.reduce((one, other) => Math.max(one, other), -Infinity);
     if (!(least < most)) return null; // nothing to tell apart
     const field = filterField("number", label, about);
-    const bars = histogram(values, least, most);
+    const bins = binsOf(values, least, most), bars = histogram(values, bins);
+    field.querySelector("svg").setAttribute("viewBox", `0 0 ${bins.count} 1`);
     field.querySelector("svg").append(...bars);
     const [low, high] = field.querySelectorAll("input");
     const { decimals } = this.grooves.columns[column], power = 10 ** decimals;
@@ -42,7 +44,7 @@ class Filters {
         const range = [bound(low, -Infinity), bound(high, Infinity)];
         if (range.some(Number.isFinite)) this.criteria.ranges.set(column, range);
         else this.criteria.ranges.delete(column);
-        shade(bars, least, most, range);
+        shade(bars, bins, range);
         this.changed();
       });
     }
@@ -76,16 +78,22 @@ function bound(input, otherwise) {
   return Number.isNaN(input.valueAsNumber) ? otherwise : input.valueAsNumber;
 }
 
-/** The bars of a distribution, in an SVG of BINS by 1. */
-function histogram(values, least, most) {
-  const counts = new Array(BINS).fill(0);
-  const width = (most - least) / BINS || 1;
-  for (const value of values) counts[Math.min(BINS - 1, Math.floor((value - least) / width))]++;
+/** How values are counted; as many whole numbers in each bin, so that none has gaps of its own. */
+function binsOf(values, least, most) {
+  if (!values.every(Number.isInteger)) return { least, count: BINS, width: (most - least) / BINS };
+  const width = Math.ceil((most - least + 1) / BINS);
+  return { least, count: Math.ceil((most - least + 1) / width), width };
+}
+
+/** The bars of a distribution, each one wide and at most one high. */
+function histogram(values, { least, count, width }) {
+  const counts = new Array(count).fill(0);
+  for (const value of values) counts[Math.min(count - 1, Math.floor((value - least) / width))]++;
   const highest = Math.max(...counts);
-  return counts.map((count, bin) => {
+  return counts.map((inside, bin) => {
     const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     // What is rare is seen too: at least a line.
-    const height = count ? Math.max(0.04, count / highest) : 0;
+    const height = inside ? Math.max(0.04, inside / highest) : 0;
     Object.entries({ x: bin + 0.1, y: 1 - height, width: 0.8, height })
       .forEach(([name, value]) => bar.setAttribute(name, value));
     return bar;
@@ -93,9 +101,9 @@ function histogram(values, least, most) {
 }
 
 /** Fades the bars that a range leaves out. */
-function shade(bars, least, most, [low, high]) {
+function shade(bars, { least, width }, [low, high]) {
   bars.forEach((bar, bin) => {
-    const from = least + ((most - least) * bin) / BINS, to = least + ((most - least) * (bin + 1)) / BINS;
-    bar.classList.toggle("out", to < low || from > high);
+    const from = least + width * bin, to = from + width;
+    bar.classList.toggle("out", to <= low || from > high);
   });
 }

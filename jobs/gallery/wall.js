@@ -160,8 +160,10 @@ class Wall {
   }
 
   reveal() {
-    const top = Math.floor(this.active / this.columns) * this.rowHeight, bottom = top + this.rowHeight;
     const { scrollTop, clientHeight } = this.element;
+    // With a gap above and below, so that the border of the active card is seen too.
+    const top = this.space.offsetTop + Math.floor(this.active / this.columns) * this.rowHeight - this.gap;
+    const bottom = top + this.rowHeight + this.gap;
     if (top < scrollTop) this.element.scrollTop = top;
     else if (bottom > scrollTop + clientHeight) this.element.scrollTop = bottom - clientHeight;
   }

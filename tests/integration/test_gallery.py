@@ -1,37 +1,25 @@
-"""The gallery in a browser, opened from disk: what a visitor sees, hears, chooses and takes along."""
+"""The gallery in a browser, opened from disk: what a visitor sees, hears and chooses."""
 
-import io
 import subprocess
 import sys
-import zipfile
 
 import numpy as np
-import pretty_midi
 import pytest
-import symusic
 from selenium.webdriver.common.keys import Keys
 
-from jobs.gallery_pick import read_pick
-from musicvae.groove import DrumGroove
-from musicvae.midi import groove_to_midi
 from tests.commands import CHECKOUT, ok
 from tests.fenced_code import fenced
 from tests.gallery_browser import DESKTOP, PHONE
 from tests.gallery_fixtures import FEW
-from tests.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
+from tests.gallery_grooves import chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 
 MANY, MOST = 5_000, 10_000
-IDS = "return wall.items.map((item) => grooves.ids[item])"
-
-
-def numbers(ids: list[str]) -> list[int]:
-    return [int(name.removeprefix("groove-")) for name in ids]
 
 
 def test_it_shows_every_groove_as_a_grid(gallery):
-    assert numbers(gallery.run(IDS)) == list(range(FEW))
+    assert gallery.shown() == list(range(FEW))
     inked = """
       const [item, drum] = arguments, drawn = document.querySelector(`#card-${item} canvas`);
       const canvas = new OffscreenCanvas(drawn.width, drawn.height);
@@ -106,22 +94,26 @@ def test_its_filters_and_sorting_are_those_of_the_figures(gallery):
     gallery.type_into("[aria-label='hits per bar, at most']", "20")
     expected = [item for item in range(FEW) if 18.5 <= hits[item] <= 20]
     assert 0 < len(expected) < FEW
-    assert numbers(gallery.run(IDS)) == expected
+    assert gallery.shown() == expected
     assert gallery.element("#shown").text == f"{len(expected)} of {FEW} grooves"
 
+    shares = "return [...document.querySelectorAll('.filter')][1].querySelectorAll('rect.out').length"
+    assert 0 < gallery.run(shares) < 40
+
     gallery.element("#clear").click()
-    assert numbers(gallery.run(IDS)) == list(range(FEW))
+    assert gallery.shown() == list(range(FEW))
+    assert gallery.run(shares) == 0
     gallery.run(
         """const select = document.querySelector("select[aria-label='duplicate']");
         select.value = arguments[0]; select.dispatchEvent(new Event("change"))""",
         "yes",
     )
-    assert numbers(gallery.run(IDS)) == list(range(0, FEW, 7))
+    assert gallery.shown() == list(range(0, FEW, 7))
     gallery.element("#clear").click()
 
     gallery.press("/")
     gallery.press("0002")
-    assert numbers(gallery.run(IDS)) == [2, *range(20, 30)]
+    assert gallery.shown() == [2, *range(20, 30)]
     gallery.element("#clear").click()
 
     choose = "const sort = byId('sort'); sort.value = arguments[0]; sort.dispatchEvent(new Event('change'))"
@@ -129,110 +121,20 @@ def test_its_filters_and_sorting_are_those_of_the_figures(gallery):
     scores = {item: grooves[item].figures["score"] for item in range(FEW)}
     scored = sorted((item for item in scores if scores[item] is not None), key=lambda item: scores[item])
     without = [item for item in scores if scores[item] is None]
-    assert numbers(gallery.run(IDS)) == scored + without
+    assert gallery.shown() == scored + without
     gallery.element("#descending").click()
-    assert numbers(gallery.run(IDS)) == scored[::-1] + without
+    assert gallery.shown() == scored[::-1] + without
     assert gallery.run("return [wall.activeItem, wall.element.scrollTop]") == [scored[-1], 0]
 
 
-def test_favourites_survive_sorting_filtering_and_closing(gallery, gallery_page):
-    gallery.press("f", Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "f")
-    gallery.element("#card-4 .favour").click()
-    gallery.run("const sort = byId('sort'); sort.value = 1; sort.dispatchEvent(new Event('change'))")
-    gallery.type_into("#text", "0001")
-    gallery.element("#clear").click()
-    assert gallery.run("return favourites.inOrder()") == [0, 2, 4]
-    gallery.element("#favourites-only").click()
-    assert sorted(numbers(gallery.run(IDS))) == [0, 2, 4]
-    assert gallery.element("#shown").text == f"3 of {FEW} grooves"
-    assert gallery.element("#card-2 .favour").get_attribute("aria-pressed") == "true"
-
-    gallery.open(gallery_page)
-    assert gallery.run("return favourites.inOrder()") == [0, 2, 4]
-    gallery.press("f")
-    assert gallery.run("return favourites.inOrder()") == [2, 4]
-    gallery.open(gallery_page)
-    assert gallery.run("return favourites.inOrder()") == [2, 4]
-    assert gallery.element("#favourites").text == "2"
-
-
-def test_favourites_belong_to_grooves_and_a_larger_job_has_them_too(gallery, tmp_path):
-    gallery.press("f")
-    larger = chance_gallery(tmp_path / "larger.html", FEW + 5)
-    gallery.open(larger)
-    assert gallery.run("return favourites.inOrder()") == [0]
-
-
-def test_a_browser_without_a_store_says_so(gallery, gallery_page):
-    hide = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError') } })"
-    added = gallery.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": hide})
-    gallery.open(gallery_page)
-    gallery.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-    gallery.press("f")
-    gallery.run("const sort = byId('sort'); sort.value = 1; sort.dispatchEvent(new Event('change'))")
-    assert gallery.run("return favourites.inOrder()") == [0]
-    assert gallery.element("#not-kept").is_displayed()
-
-
-def midi_hits(data: bytes) -> list[tuple[int, int, int]]:
-    """(tick, pitch, velocity) of every note, as symusic reads them."""
-    score = symusic.Score.from_midi(data)
-    assert (score.ticks_per_quarter, len(score.tracks), score.tracks[0].is_drum) == (480, 1, True)
-    return sorted((note.time, note.pitch, note.velocity) for note in score.tracks[0].notes)
-
-
-def test_the_midi_it_saves_has_the_hits_that_the_project_writes(gallery, tmp_path):
-    chosen = [0, 1, 3, 5, 8, 13, 21, 34, 55]
-    for item in chosen:
-        gallery.run("favourites.toggle(arguments[0])", item)
-    gallery.element("#save-midi").click()
-    with zipfile.ZipFile(io.BytesIO(gallery.downloaded("favourites.zip"))) as archive:
-        assert archive.testzip() is None
-        files = {name: archive.read(name) for name in archive.namelist()}
-    assert list(files) == [f"groove-{item:05d}.mid" for item in chosen]
-    for item, (name, data) in zip(chosen, files.items(), strict=True):
-        groove = drum_groove(chance_groove(item))
-        own = groove_to_midi(groove, DRUM_MAP)
-        if groove.hits.any():
-            assert midi_hits(data) == midi_hits(own)
-            assert symusic.Score.from_midi(data).tempos[0].mspq == symusic.Score.from_midi(own).tempos[0].mspq
-        (tmp_path / name).write_bytes(data)
-        song = pretty_midi.PrettyMIDI(str(tmp_path / name))
-        assert song.get_tempo_changes()[1] == pytest.approx([groove.tempo], rel=1e-5)
-        assert song.time_signature_changes[0].numerator == 4
-        assert sum(len(track.notes) for track in song.instruments) == groove.hits.sum()
-        if groove.hits.any():
-            again = DrumGroove.from_midi(tmp_path / name, short="silence")
-            assert (again.hits == groove.hits).all()
-
-
-def test_one_groove_is_saved_as_one_file_as_long_as_its_loop(gallery):
-    gallery.press(Keys.END, "m")
-    data = gallery.downloaded(f"groove-{FEW - 1:05d}.mid")
-    assert midi_hits(data) == midi_hits(groove_to_midi(drum_groove(chance_groove(FEW - 1)), DRUM_MAP))
-    assert symusic.Score.from_midi(data).tracks[0].name == f"groove-{FEW - 1:05d}"
-    ticks = gallery.run(
-        """const bytes = [...midiFile(grooves, wall.activeItem)].slice(22);
-        let tick = 0, place = 0;
-        const length = () => { let value = 0, byte; do { byte = bytes[place++]; value = value << 7 | byte & 127 }
-          while (byte & 128); return value };
-        while (place < bytes.length) {
-          tick += length();
-          if (bytes[place] === 255) { place += 2; const size = length(); place += size } else place += 3;
-        }
-        return tick"""
-    )
-    assert ticks == 4 * GRID.bars * 480
-
-
-def test_the_list_it_saves_is_one_that_can_be_picked_from(gallery, tmp_path):
-    for item in (17, 4):
-        gallery.run("favourites.toggle(arguments[0])", item)
-    gallery.element("#save-list").click()
-    path = tmp_path / "favourites.txt"
-    path.write_bytes(gallery.downloaded("favourites.txt"))
-    assert path.read_text() == "groove-00004\ngroove-00017\n"
-    assert read_pick(path) == [4, 17]
+def test_a_distribution_counts_every_value_once(gallery):
+    """Whole numbers lie in bins as wide as each other, so that an even distribution looks even."""
+    counted = """const [values] = arguments, least = Math.min(...values), most = Math.max(...values);
+      return histogram(values, binsOf(values, least, most)).map((bar) => Number(bar.getAttribute("height")))"""
+    assert gallery.run(counted, [3, 4, 5, 5, 7]) == [0.5, 0.5, 1, 0, 0.5]
+    assert gallery.run(counted, list(range(80))) == [1] * 40
+    uneven = gallery.run(counted, [0, 0.5, 0.5, 100])
+    assert (len(uneven), uneven[0], uneven[-1]) == (40, 1, pytest.approx(1 / 3))
 
 
 def test_keys_do_what_the_help_says(gallery):
@@ -332,4 +234,4 @@ def test_the_example_of_the_docs_makes_a_page(gallery, tmp_path):
     ok(subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300))
     gallery.open(tmp_path / "gallery.html")
     assert gallery.run("return grooves.columns.map(({ label }) => label)") == ["tempo", "hits per bar", "with ride"]
-    assert numbers(gallery.run(IDS)) == list(range(64))
+    assert gallery.shown() == list(range(64))
