@@ -22,10 +22,10 @@ COLUMNS = (
 )
 
 
-def chance_groove(item: int) -> GalleryGroove:
+def chance_groove(item: int, grid: GridSpec = GRID) -> GalleryGroove:
     """Groove `item`, always the same; every tenth has no score, groove 3 no hits."""
     chance = np.random.default_rng(item)
-    shape = (GRID.num_steps, DRUM_MAP.num_drums)
+    shape = (grid.num_steps, DRUM_MAP.num_drums)
     hits = chance.random(shape) < (0.0 if item == 3 else DENSITY)
     offset = chance.integers(-32768, 32768, shape)
     # Half ticks are where roundings differ: a tick is 65536 / 120 of an offset, so these lie in the middle of two.
@@ -37,26 +37,28 @@ def chance_groove(item: int) -> GalleryGroove:
         offset=(offset * hits).astype(np.int16),
         tempo=round(float(chance.uniform(60, 200)), 3),
         figures={
-            "hits": float(hits.sum() / GRID.bars),
+            "hits": float(hits.sum() / grid.bars),
             "score": None if item % 10 == 9 else float(chance.normal()),
             "copy": item % 7 == 0,
         },
     )
 
 
-def chance_grooves(count: int) -> Iterator[GalleryGroove]:
+def chance_grooves(count: int, grid: GridSpec = GRID) -> Iterator[GalleryGroove]:
     """The first grooves."""
-    return (chance_groove(item) for item in range(count))
+    return (chance_groove(item, grid) for item in range(count))
 
 
-def chance_gallery(path: Path, count: int, title: str = "Grooves by chance") -> Path:
+def chance_gallery(path: Path, count: int, grid: GridSpec = GRID) -> Path:
     """A page of the first grooves."""
-    write_gallery(path, chance_grooves(count), title=title, grid=GRID, drum_map=DRUM_MAP, figures=COLUMNS)
+    write_gallery(
+        path, chance_grooves(count, grid), title="Grooves by chance", grid=grid, drum_map=DRUM_MAP, figures=COLUMNS
+    )
     return path
 
 
-def drum_groove(groove: GalleryGroove) -> DrumGroove:
+def drum_groove(groove: GalleryGroove, grid: GridSpec = GRID) -> DrumGroove:
     """The same as what the rest of the project works with."""
     meta = WindowMeta(groove.id, 0, groove.tempo)
     block = WindowBlock(groove.tokens[None], groove.velocity[None], groove.offset[None], [meta])
-    return block.groove(0, GRID)
+    return block.groove(0, grid)

@@ -9,6 +9,7 @@ import symusic
 from selenium.webdriver.common.keys import Keys
 
 from jobs.gallery_pick import read_pick
+from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove
 from musicvae.midi import groove_to_midi
 from tests.gallery_fixtures import FEW
@@ -86,6 +87,28 @@ def test_the_midi_it_saves_has_the_hits_that_the_project_writes(gallery, tmp_pat
         if groove.hits.any():
             again = DrumGroove.from_midi(tmp_path / name, short="silence")
             assert (again.hits == groove.hits).all()
+
+
+def test_no_note_of_it_outlasts_the_next_of_its_pitch_or_the_loop(gallery):
+    gallery.press(Keys.ARROW_RIGHT, "m")
+    score = symusic.Score.from_midi(gallery.downloaded("groove-00001.mid"))
+    for drum, pitch in enumerate(DRUM_MAP.written_pitch.tolist()):
+        notes = sorted((note.time, note.end) for note in score.tracks[0].notes if note.pitch == pitch)
+        assert len(notes) == (chance_groove(1).velocity[:, drum] > 0).sum()
+        limits = [start for start, _ in notes[1:]] + [GRID.num_steps * 120]
+        assert all(start < end <= limit for (start, end), limit in zip(notes, limits, strict=True))
+
+
+def test_grooves_of_another_grid_are_written_and_played_too(gallery, tmp_path):
+    grid = GridSpec(bars=2, beats_per_bar=3, steps_per_beat=3)
+    gallery.open(chance_gallery(tmp_path / "waltz.html", 3, grid))
+    gallery.press(Keys.SPACE)
+    groove = drum_groove(chance_groove(0, grid), grid)
+    assert gallery.run("return player.hitsBetween(-0.5, 17.5).length") == groove.hits.sum() > 0
+    gallery.press("m")
+    data = gallery.downloaded("groove-00000.mid")
+    assert midi_hits(data) == midi_hits(groove_to_midi(groove, DRUM_MAP))
+    assert symusic.Score.from_midi(data).time_signatures[0].numerator == 3
 
 
 def test_one_groove_is_saved_as_one_file_as_long_as_its_loop(gallery):
