@@ -8,7 +8,13 @@ import pytest
 
 from tests.requirements import skip_or_fail
 
-pytest_plugins = ["tests.shard_fixtures", "tests.build_fixtures", "tests.https_server", "tests.sample_fixtures"]
+pytest_plugins = [
+    "tests.shard_fixtures",
+    "tests.build_fixtures",
+    "tests.https_server",
+    "tests.sample_fixtures",
+    "tests.gallery_fixtures",
+]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

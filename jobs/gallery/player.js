@@ -1,0 +1,125 @@
+"use strict";
+// Plays one groove in a loop, each hit at its own time and velocity, at the tempo of the moment.
+
+/** So far ahead sounds are given to the audio clock, which keeps time whatever the page does, */
+const AHEAD_SECONDS = 0.15;
+/** and in a hidden page, whose timers run once a second. */
+const AHEAD_HIDDEN_SECONDS = 1.5;
+const TIMER_MILLISECONDS = 25;
+/** So late a hit is still played. */
+const LATEST_SECONDS = 0.03;
+/** Before the first bar line: an onset may be that early. */
+const LEAD_IN_STEPS = 0.5;
+/** What most sequencers give a note that nobody played. */
+const PLAIN_VELOCITY = 100;
+
+class Player {
+  /** `changed` is called when a groove starts or stops. */
+  constructor(grooves, changed) {
+    Object.assign(this, { grooves, changed });
+    /** The groove that plays; null: silence. */
+    this.item = null;
+    /** Times the groove's own tempo. */
+    this.rate = 1;
+    this.volume = 0.8;
+    /** Whether hits sound as played: with their own timing and velocity, instead of on the grid and all alike. */
+    this.asPlayed = true;
+    this.context = null;
+    // The timer of a page that is being hidden is late at once.
+    document.addEventListener("visibilitychange", () => this.item !== null && this.giveHits());
+  }
+
+  play(item) {
+    this.stop();
+    // Browsers give sound only to pages that somebody has touched, so it is asked for as late as this.
+    this.context ??= new AudioContext({ latencyHint: "interactive" });
+    this.kit ??= new Kit(this.context);
+    this.loudspeaker ??= ceiling(this.context);
+    this.context.resume();
+    this.item = item;
+    this.output = new GainNode(this.context, { gain: this.volume });
+    this.output.connect(this.loudspeaker);
+    this.hits = this.grooves.hits(item);
+    this.anchor = { time: this.context.currentTime + 0.05, step: -LEAD_IN_STEPS };
+    /** Hits before this step have been given to the audio clock; steps count on from loop to loop. */
+    this.given = -LEAD_IN_STEPS;
+    this.timer = setInterval(() => this.giveHits(), TIMER_MILLISECONDS);
+    this.giveHits();
+    this.changed();
+  }
+
+  stop() {
+    if (this.item === null) return;
+    clearInterval(this.timer);
+    const { output, context } = this;
+    output.gain.setTargetAtTime(0, context.currentTime, FADE_SECONDS);
+    setTimeout(() => output.disconnect(), 200);
+    this.kit.ringing = null;
+    this.item = null;
+    this.changed();
+  }
+
+  setRate(rate) {
+    const time = this.context?.currentTime;
+    if (this.item !== null) this.anchor = { time, step: this.stepAt(time) };
+    this.rate = rate;
+  }
+
+  setVolume(volume) {
+    this.volume = volume;
+    if (this.item !== null) this.output.gain.setTargetAtTime(volume, this.context.currentTime, FADE_SECONDS);
+  }
+
+  get stepSeconds() {
+    return 60 / (this.grooves.tempo(this.item) * this.rate) / this.grooves.grid.stepsPerBeat;
+  }
+
+  stepAt(time) {
+    return this.anchor.step + (time - this.anchor.time) / this.stepSeconds;
+  }
+
+  /** Where the loop is for the ear, in steps from its start. */
+  position() {
+    const heard = this.context.currentTime - (this.context.outputLatency || 0);
+    const steps = this.grooves.numSteps;
+    return ((this.stepAt(heard) % steps) + steps) % steps;
+  }
+
+  giveHits() {
+    const ahead = document.hidden ? AHEAD_HIDDEN_SECONDS : AHEAD_SECONDS;
+    const now = this.context.currentTime, from = this.given, to = this.stepAt(now + ahead);
+    for (const { place, drum, velocity } of this.hitsBetween(from, to)) {
+      const time = this.anchor.time + (place - this.anchor.step) * this.stepSeconds;
+      // After a halt of the page, what is long past would sound all at once.
+      if (time < now - LATEST_SECONDS) continue;
+      this.kit.strike(this.output, this.grooves.drums[drum].voice, velocity, Math.max(time, now));
+    }
+    this.given = Math.max(from, to);
+  }
+
+  /** Hits in order of time; an early hit on the first step comes at the end of the loop before. */
+  hitsBetween(from, to) {
+    const steps = this.grooves.numSteps, found = [];
+    for (let loop = Math.floor(from / steps); loop <= Math.floor((to + LEAD_IN_STEPS) / steps); loop++)
+      for (const { step, offset, drum, velocity } of this.hits) {
+        const place = loop * steps + step + (this.asPlayed ? offset : 0);
+        if (place < from || place >= to) continue;
+        found.push({ place, drum, velocity: this.asPlayed ? velocity : PLAIN_VELOCITY });
+      }
+    return found.sort((one, other) => one.place - other.place);
+  }
+}
+
+/** The way to the loudspeaker: sound passes as it is up to a level; what is louder is bent instead of clipped. */
+function ceiling(context) {
+  const level = 0.8, curve = new Float32Array(4097);
+  // A curve covers -1..1, so what goes in is halved and may be as loud as 2.
+  for (let place = 0; place < curve.length; place++) {
+    const wanted = (place / 2048 - 1) * 2, size = Math.abs(wanted);
+    const bent = size < level ? size : level + (1 - level) * Math.tanh((size - level) / (1 - level));
+    curve[place] = Math.sign(wanted) * bent;
+  }
+  const half = new GainNode(context, { gain: 0.5 });
+  half.connect(new WaveShaperNode(context, { curve })).connect(context.destination);
+  return half;
+}

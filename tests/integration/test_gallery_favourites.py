@@ -1,0 +1,140 @@
+"""Favourites in the gallery: kept whatever happens to the page, and taken along as MIDI and as a list."""
+
+import io
+import zipfile
+
+import pretty_midi
+import pytest
+import symusic
+from selenium.webdriver.common.keys import Keys
+
+from jobs.gallery_pick import read_pick
+from musicvae.grid import GridSpec
+from musicvae.groove import DrumGroove
+from musicvae.midi import groove_to_midi
+from tests.gallery_fixtures import FEW
+from tests.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
+
+pytestmark = pytest.mark.slow
+
+
+def test_favourites_survive_sorting_filtering_and_closing(gallery, gallery_page):
+    gallery.press("f", Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "f")
+    gallery.element("#card-4 .favour").click()
+    gallery.run("const sort = byId('sort'); sort.value = 1; sort.dispatchEvent(new Event('change'))")
+    gallery.type_into("#text", "0001")
+    gallery.element("#clear").click()
+    assert gallery.run("return favourites.inOrder()") == [0, 2, 4]
+    gallery.element("#favourites-only").click()
+    assert sorted(gallery.shown()) == [0, 2, 4]
+    assert gallery.element("#shown").text == f"3 of {FEW} grooves"
+    assert gallery.element("#card-2 .favour").get_attribute("aria-pressed") == "true"
+
+    gallery.open(gallery_page)
+    assert gallery.run("return favourites.inOrder()") == [0, 2, 4]
+    gallery.press("f")
+    assert gallery.run("return favourites.inOrder()") == [2, 4]
+    gallery.open(gallery_page)
+    assert gallery.run("return favourites.inOrder()") == [2, 4]
+    assert gallery.element("#favourites").text == "2"
+
+
+def test_favourites_belong_to_grooves_and_a_larger_job_has_them_too(gallery, tmp_path):
+    gallery.press("f")
+    larger = chance_gallery(tmp_path / "larger.html", FEW + 5)
+    gallery.open(larger)
+    assert gallery.run("return favourites.inOrder()") == [0]
+
+
+def test_a_browser_without_a_store_says_so(gallery, gallery_page):
+    hide = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError') } })"
+    added = gallery.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": hide})
+    gallery.open(gallery_page)
+    gallery.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    gallery.press("f")
+    gallery.run("const sort = byId('sort'); sort.value = 1; sort.dispatchEvent(new Event('change'))")
+    assert gallery.run("return favourites.inOrder()") == [0]
+    assert gallery.element("#not-kept").is_displayed()
+
+
+def midi_hits(data: bytes) -> list[tuple[int, int, int]]:
+    """(tick, pitch, velocity) of every note, as symusic reads them."""
+    score = symusic.Score.from_midi(data)
+    assert (score.ticks_per_quarter, len(score.tracks), score.tracks[0].is_drum) == (480, 1, True)
+    return sorted((note.time, note.pitch, note.velocity) for note in score.tracks[0].notes)
+
+
+def test_the_midi_it_saves_has_the_hits_that_the_project_writes(gallery, tmp_path):
+    chosen = [0, 1, 3, 5, 8, 13, 21, 34, 55]
+    for item in chosen:
+        gallery.run("favourites.toggle(arguments[0])", item)
+    gallery.element("#save-midi").click()
+    with zipfile.ZipFile(io.BytesIO(gallery.downloaded("favourites.zip"))) as archive:
+        assert archive.testzip() is None
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert list(files) == [f"groove-{item:05d}.mid" for item in chosen]
+    for item, (name, data) in zip(chosen, files.items(), strict=True):
+        groove = drum_groove(chance_groove(item))
+        own = groove_to_midi(groove, DRUM_MAP)
+        if groove.hits.any():
+            assert midi_hits(data) == midi_hits(own)
+            assert symusic.Score.from_midi(data).tempos[0].mspq == symusic.Score.from_midi(own).tempos[0].mspq
+        (tmp_path / name).write_bytes(data)
+        song = pretty_midi.PrettyMIDI(str(tmp_path / name))
+        assert song.get_tempo_changes()[1] == pytest.approx([groove.tempo], rel=1e-5)
+        assert song.time_signature_changes[0].numerator == 4
+        assert sum(len(track.notes) for track in song.instruments) == groove.hits.sum()
+        if groove.hits.any():
+            again = DrumGroove.from_midi(tmp_path / name, short="silence")
+            assert (again.hits == groove.hits).all()
+
+
+def test_no_note_of_it_outlasts_the_next_of_its_pitch_or_the_loop(gallery):
+    gallery.press(Keys.ARROW_RIGHT, "m")
+    score = symusic.Score.from_midi(gallery.downloaded("groove-00001.mid"))
+    for drum, pitch in enumerate(DRUM_MAP.written_pitch.tolist()):
+        notes = sorted((note.time, note.end) for note in score.tracks[0].notes if note.pitch == pitch)
+        assert len(notes) == (chance_groove(1).velocity[:, drum] > 0).sum()
+        limits = [start for start, _ in notes[1:]] + [GRID.num_steps * 120]
+        assert all(start < end <= limit for (start, end), limit in zip(notes, limits, strict=True))
+
+
+def test_grooves_of_another_grid_are_written_and_played_too(gallery, tmp_path):
+    grid = GridSpec(bars=2, beats_per_bar=3, steps_per_beat=3)
+    gallery.open(chance_gallery(tmp_path / "waltz.html", 3, grid))
+    gallery.press(Keys.SPACE)
+    groove = drum_groove(chance_groove(0, grid), grid)
+    assert gallery.run("return player.hitsBetween(-0.5, 17.5).length") == groove.hits.sum() > 0
+    gallery.press("m")
+    data = gallery.downloaded("groove-00000.mid")
+    assert midi_hits(data) == midi_hits(groove_to_midi(groove, DRUM_MAP))
+    assert symusic.Score.from_midi(data).time_signatures[0].numerator == 3
+
+
+def test_one_groove_is_saved_as_one_file_as_long_as_its_loop(gallery):
+    gallery.press(Keys.END, "m")
+    data = gallery.downloaded(f"groove-{FEW - 1:05d}.mid")
+    assert midi_hits(data) == midi_hits(groove_to_midi(drum_groove(chance_groove(FEW - 1)), DRUM_MAP))
+    assert symusic.Score.from_midi(data).tracks[0].name == f"groove-{FEW - 1:05d}"
+    ticks = gallery.run(
+        """const bytes = [...midiFile(grooves, wall.activeItem)].slice(22);
+        let tick = 0, place = 0;
+        const length = () => { let value = 0, byte; do { byte = bytes[place++]; value = value << 7 | byte & 127 }
+          while (byte & 128); return value };
+        while (place < bytes.length) {
+          tick += length();
+          if (bytes[place] === 255) { place += 2; const size = length(); place += size } else place += 3;
+        }
+        return tick"""
+    )
+    assert ticks == 4 * GRID.bars * 480
+
+
+def test_the_list_it_saves_is_one_that_can_be_picked_from(gallery, tmp_path):
+    for item in (17, 4):
+        gallery.run("favourites.toggle(arguments[0])", item)
+    gallery.element("#save-list").click()
+    path = tmp_path / "favourites.txt"
+    path.write_bytes(gallery.downloaded("favourites.txt"))
+    assert path.read_text() == "groove-00004\ngroove-00017\n"
+    assert read_pick(path) == [4, 17]
