@@ -74,7 +74,7 @@ class SampleRecipe:
                 return self.windows[like.window_of(item)].tempo
             case Interpolation() as way:
                 start, end = (window.tempo for window in self.windows)
-                return start + (end - start) * way.fraction_of(item)
+                return start + (end - start) * way.share_of(item)
 
     def feel(self, trained: TrainedModel) -> GrooveFeel:
         """Velocity and timing of the items."""
@@ -150,7 +150,7 @@ def _origin(
     if modes.start is not None and modes.end is not None:
         ends = [read_groove(Path(end), trained.drum_map, trained.grid, 0, "repeat") for end in (modes.start, modes.end)]
         start, end = trained.encode(ends)
-        return Interpolation(start, end, modes.steps or DEFAULT_STEPS), tuple(map(_meta, ends))
+        return trained.way(start, end, modes.steps or DEFAULT_STEPS), tuple(map(_meta, ends))
     if kept is None:
         return FromPrior(), ()
     tokens = kept.tokens[None]

@@ -31,21 +31,6 @@ def slerp(
     return (from_start * a + from_end * b).to(start.dtype)
 
 
-def interpolation(
-    start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], points: int
-) -> Float[Tensor, "point latent"]:
-    """Codes at equal fractions of the way from `start` to `end`, both included.
-
-    Raises:
-        ValueError: fewer than two points.
-    """
-    if points < 2:
-        raise ValueError(f"an interpolation needs its two ends, found {points} points")
-    # Not torch.linspace: its last point need not be exactly 1.
-    fractions = torch.arange(points, dtype=torch.float64) / (points - 1)
-    return slerp(start, end, fractions)
-
-
 def variations(
     mu: Float[Tensor, "batch latent"], noise: Float[Tensor, "batch latent"], distance: float
 ) -> Float[Tensor, "batch latent"]:

@@ -6,11 +6,10 @@ Conventions:
     their mean rank) of position and attribute along one such way, 0 where the attribute never changes. `gain` is the
     slope of the attribute over the positions within one unit of the start, in standard deviations for one unit: 1 is a
     decoder that follows the regression fully.
-    Interpolation: the way between two codes (slerp) is cut into `POINTS` - 1 jumps. The size of a jump is the expected
-    number of hit cells that change, sum |p' - p| over (step, drum), with p the probability of a hit by the decoder when
-    it is shown a fixed groove before each step: the mean of the sizes with the one end's reconstruction shown and with
-    the other's. The likeliest tokens themselves jump by whole hits, and a decoder that is shown its own choices goes
-    another way after each; `decoded` holds those jumps, cells that differ between neighbouring decoded grooves.
+    Interpolation: the way between two codes is cut into `POINTS` - 1 jumps as `TrainedModel.interpolate` cuts it. The
+    size of a jump is the number of hit cells that are expected to change (`musicvae.even_way.expected_changes`);
+    `decoded` holds cells that differ between neighbouring decoded grooves. As points are placed by expected changes, a
+    jump that is much greater than the mean is a place where the decoder leaps.
     The figure of a way is its greatest jump over the mean of its jumps: 1 is even, `POINTS` - 1 a single leap.
 """
 
@@ -18,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int16
+from jaxtyping import Float32, Float64
 
 from musicvae.attributes import measure_attributes
+from musicvae.even_way import even_fractions, expected_changes
 from musicvae.groove import hits_from_tokens
-from musicvae.latent import interpolation
-from musicvae.model import MusicVAE
-from musicvae.sampling import BATCH, decode_codes, one_thread
+from musicvae.latent import slerp
+from musicvae.sampling import decode_codes
 from musicvae.trained_model import TrainedModel
 
 POSITIONS = np.arange(-6, 7) / 2
@@ -104,35 +103,12 @@ def interpolation_effect(
     model, drums = trained.model, trained.drum_map.num_drums
     expected, decoded = [], []
     for start, end in zip(starts, ends, strict=True):
-        way = interpolation(torch.from_numpy(start), torch.from_numpy(end), POINTS).numpy()
-        tokens = decode_codes(model, way)
-        hits = hits_from_tokens(tokens, drums)
+        fractions = torch.tensor(even_fractions(model, start, end, POINTS), dtype=torch.float64)
+        way = slerp(torch.from_numpy(start), torch.from_numpy(end), fractions).numpy()
+        hits = hits_from_tokens(decode_codes(model, way), drums)
         decoded.append((hits[1:] != hits[:-1]).sum(axis=(1, 2)).astype(np.float64))
-        sizes = []
-        for shown in (tokens[0], tokens[-1]):
-            probabilities = hit_probabilities(model, way, np.tile(shown, (POINTS, 1)), drums)
-            sizes.append(np.abs(np.diff(probabilities, axis=0)).sum(axis=(1, 2)))
-        expected.append(np.mean(sizes, axis=0))
+        expected.append(expected_changes(model, way))
     return InterpolationEffect(np.array(expected), np.array(decoded))
-
-
-@torch.no_grad()
-def hit_probabilities(
-    model: MusicVAE,
-    codes: Float32[np.ndarray, "code latent"],
-    shown: Int16[np.ndarray, "code step"],
-    num_drums: int,
-) -> Float[np.ndarray, "code step drum"]:
-    """Probability that each drum is hit at each step, when the decoder is shown these tokens before it."""
-    has_drum = torch.from_numpy(hits_from_tokens(np.arange(1 << num_drums, dtype=np.int16), num_drums)).double()
-    found = []
-    with one_thread():
-        for first in range(0, len(codes), BATCH):
-            rows = slice(first, first + BATCH)
-            z = model.prior.z_of(torch.from_numpy(codes[rows]))
-            logits = model.logits(z, torch.from_numpy(shown[rows]).long())
-            found.append((logits.double().softmax(dim=-1) @ has_drum).numpy())
-    return np.concatenate(found)
 
 
 def _ranks(values: Float64[np.ndarray, " value"]) -> Float64[np.ndarray, " value"]:

@@ -1,6 +1,7 @@
 """Where codes come from: the prior, given windows, the way between two codes, and each of them moved.
 
-Codes are points in the coordinates in which the prior is N(0, I) (`musicvae.prior`).
+A code is z itself. What has to do with chance goes through the prior's noise, in which z is N(0, I)
+(`musicvae.prior`).
 """
 
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from musicvae.latent import interpolation, variations
+from musicvae.latent import slerp, variations
+from musicvae.prior import Prior
 from musicvae.randomness import Purpose, normals
 
 
 @dataclass(frozen=True, slots=True)
 class FromPrior:
-    """New grooves: the code of item i is a draw from N(0, I)."""
+    """New grooves: the code of item i is a draw from the prior."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,23 +50,35 @@ class LikeWindows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interpolation:
-    """Points at equal fractions of the arc between two codes, both included, which take turns.
+    """Points of the arc between two codes, both included, which take turns.
+
+    Attributes:
+        fractions: where on the arc each point is, the first 0 and the last 1 (`musicvae.even_way.even_fractions`).
 
     Raises:
-        ValueError: fewer than two points.
+        ValueError: fewer than two points, or other ends.
     """
 
     start: Float32[np.ndarray, " latent"]
     end: Float32[np.ndarray, " latent"]
-    points: int
+    fractions: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if self.points < 2:
-            raise ValueError(f"an interpolation needs its two ends, found {self.points} points")
+        if len(self.fractions) < 2 or (self.fractions[0], self.fractions[-1]) != (0, 1):
+            raise ValueError(f"an interpolation needs its two ends, found {self.fractions}")
 
-    def fraction_of(self, item: int) -> float:
-        """How far on its way an item is: 0 at the start, 1 at the end."""
+    @property
+    def points(self) -> int:
+        return len(self.fractions)
+
+    def share_of(self, item: int) -> float:
+        """How far on its way an item is, by the number of its point: 0 at the start, 1 at the end."""
         return item % self.points / (self.points - 1)
+
+    def codes(self) -> Float32[Tensor, "point latent"]:
+        """The code of each point."""
+        fractions = torch.tensor(self.fractions, dtype=torch.float64)
+        return slerp(torch.from_numpy(self.start), torch.from_numpy(self.end), fractions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +93,7 @@ Origin: TypeAlias = FromPrior | LikeWindows | Interpolation | Moved
 
 
 def codes_of(
-    origin: Origin, latent: int, *, seed: int, first: int, count: int, draw: int = 0
+    origin: Origin, prior: Prior, latent: int, *, seed: int, first: int, count: int, draw: int = 0
 ) -> Float32[Tensor, "item latent"]:
     """Codes of the items from `first` on, each a function of the origin, the seed, the draw and its own number.
 
@@ -93,12 +107,14 @@ def codes_of(
 
     match origin:
         case FromPrior():
-            return noise(Purpose.PRIOR)
+            return prior.z_of(noise(Purpose.PRIOR))
         case LikeWindows(mu=mu, distance=distance) as like:
             rows = torch.from_numpy(mu[[like.window_of(item) for item in items]])
-            return variations(rows, noise(Purpose.VARIATION), distance)
-        case Interpolation(start=start, end=end, points=points):
-            way = interpolation(torch.from_numpy(start), torch.from_numpy(end), points)
-            return way[[item % points for item in items]]
+            if distance == 0:  # there and back again would cost the last bits
+                return rows
+            return prior.z_of(variations(prior.noise_of(rows), noise(Purpose.VARIATION), distance))
+        case Interpolation() as way:
+            return way.codes()[[item % way.points for item in items]]
         case Moved(origin=before, shift=shift):
-            return codes_of(before, latent, seed=seed, first=first, count=count, draw=draw) + torch.from_numpy(shift)
+            codes = codes_of(before, prior, latent, seed=seed, first=first, count=count, draw=draw)
+            return codes + torch.from_numpy(shift)

@@ -3,8 +3,8 @@
 *Standard*: N(0, I), as in the paper. *Autoregressive*: z is made of segments, and each follows those before it with a
 mean and scale that are learnt. A groove repeats itself, so what the first beats tell is not paid for again in the next
 ones. It is an affine autoregressive flow over N(0, I) (Kingma et al. 2016, arXiv 1606.04934; Chen et al. 2017, arXiv
-1611.02731): noise and z are the same point in two coordinates. Outside of the model a groove's code is its *noise*, so
-that whatever walks through codes has the prior N(0, I) before it, whichever prior z has.
+1611.02731): noise and z are the same point in two coordinates. A groove's code is z; what is drawn, such as new codes
+and variations, is drawn as noise, in which the prior is N(0, I) whichever prior z has.
 """
 
 import math

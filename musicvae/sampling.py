@@ -34,7 +34,7 @@ class Decoded:
     """Items of one batch, with how they came about.
 
     Attributes:
-        codes: what each was decoded from, in the coordinates in which the prior is N(0, I).
+        codes: z of each.
         log_likelihood: log p(x | z) in nats, at temperature 1 and without constraints whatever the recipe's, in the
             recipe's precision.
     """
@@ -88,7 +88,7 @@ def decode_batch(model: MusicVAE, recipe: Recipe, number: int) -> Decoded:
 def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) -> Float32[np.ndarray, "window latent"]:
     """The code of each window, the same at every call and beside whatever other windows.
 
-    It is the posterior mean, in the coordinates in which the prior is N(0, I) (`musicvae.prior`).
+    It is the posterior mean.
     """
     codes = [np.zeros((0, model.latent), dtype=np.float32)]
     with one_thread():
@@ -97,7 +97,7 @@ def encode_windows(model: MusicVAE, tokens: Int16[np.ndarray, "window step"]) ->
             full = np.zeros((BATCH, tokens.shape[1]), dtype=np.int64)
             full[: len(rows)] = rows
             mu = model.encode(torch.from_numpy(full)).mu
-            codes.append(model.prior.noise_of(mu)[: len(rows)].float().numpy())
+            codes.append(mu[: len(rows)].float().numpy())
     return np.concatenate(codes)
 
 
@@ -112,8 +112,8 @@ def decode_codes(
             rows = codes[first : first + BATCH]
             full = np.zeros((BATCH, codes.shape[1]), dtype=np.float32)
             full[: len(rows)] = rows
-            z = model.prior.z_of(torch.from_numpy(full))
-            tokens.append(model.generate(z, precision=precision)[: len(rows)].numpy().astype(np.int16))
+            made = model.generate(torch.from_numpy(full), precision=precision)
+            tokens.append(made[: len(rows)].numpy().astype(np.int16))
     return np.concatenate(tokens)
 
 
@@ -132,7 +132,10 @@ def one_thread() -> Iterator[None]:
 def _drawn(model: MusicVAE, recipe: Recipe, number: int, draw: int, steering: Steering | None) -> Decoded:
     """One of several independent draws of the items of a batch, steered if need be."""
     items, given, choice = _items(number), _given(model, recipe), recipe.choice
-    codes = codes_of(recipe.origin, model.latent, seed=recipe.seed, first=items.start, count=BATCH, draw=draw)
+    with one_thread():
+        codes = codes_of(
+            recipe.origin, model.prior, model.latent, seed=recipe.seed, first=items.start, count=BATCH, draw=draw
+        )
     numbers = torch.from_numpy(uniforms(recipe.seed, Purpose.DECODING, draw, items.start, BATCH, model.num_steps))
     groove_of = given.groove_of(items)
     log_likelihood = torch.zeros(BATCH, dtype=torch.float64)
@@ -151,7 +154,7 @@ def _drawn(model: MusicVAE, recipe: Recipe, number: int, draw: int, steering: St
         return token
 
     with one_thread():
-        tokens = model.decode(model.prior.z_of(codes), next_token, precision=recipe.precision)
+        tokens = model.decode(codes, next_token, precision=recipe.precision)
     return Decoded(tokens.numpy().astype(np.int16), codes.numpy(), log_likelihood.numpy())
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Float64, Int, Int16
 
 from musicvae.attribute_vectors import AttributeVectors
@@ -14,13 +13,13 @@ from musicvae.continuation import first_bars, looped
 from musicvae.decoding_precision import DecodingPrecision, fastest_precision
 from musicvae.drum_map import DrumMap
 from musicvae.errors import ConfigError
+from musicvae.even_way import even_fractions
 from musicvae.feel import GrooveFeel
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.latent import interpolation
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior, LikeWindows
+from musicvae.origins import FromPrior, Interpolation, LikeWindows
 from musicvae.recipe import Recipe
 from musicvae.sampling import decode_codes, encode_windows, generate
 from musicvae.training_record import TrainingRecord
@@ -121,7 +120,7 @@ class TrainedModel:
         )
 
     def interpolate(self, start: Place, end: Place, points: int = 9) -> list[DrumGroove]:
-        """Grooves at equal fractions of the arc between two codes (slerp), both ends included.
+        """Grooves on the arc between two codes (slerp), both ends included, with equal changes from each to the next.
 
         The first and the last are exactly `decode(encode(start))` and `decode(encode(end))`. The tempo goes along.
 
@@ -129,10 +128,19 @@ class TrainedModel:
             ConfigError: as in `encode` and `decode`.
             ValueError: fewer than two points.
         """
-        first, last = (torch.from_numpy(self._code(place)) for place in (start, end))
-        way = self.decode(interpolation(first, last, points).numpy())
+        way = self.decode(self.way(self._code(start), self._code(end), points).codes().numpy())
         tempos = np.linspace(self._tempo(start), self._tempo(end), points).tolist()
         return [self.feel.groove(groove.hits, tempo=t, source="way") for groove, t in zip(way, tempos, strict=True)]
+
+    def way(
+        self, start: Float32[np.ndarray, " latent"], end: Float32[np.ndarray, " latent"], points: int
+    ) -> Interpolation:
+        """Where the points of an interpolation are (`musicvae.even_way`).
+
+        Raises:
+            ValueError: fewer than two points.
+        """
+        return Interpolation(start, end, even_fractions(self.model, start, end, points))
 
     def vary(
         self, start: Place, distance: float = DEFAULT_DISTANCE, count: int = 8, *, seed: int = 0

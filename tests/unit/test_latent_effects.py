@@ -13,7 +13,6 @@ from musicvae.latent_effects import (
     POINTS,
     POSITIONS,
     attribute_effects,
-    hit_probabilities,
     interpolation_effect,
     spearman,
     unevenness,
@@ -105,15 +104,6 @@ def test_an_even_way_is_told_from_one_that_leaps(trained):
 
 def test_a_way_that_never_jumps_is_even():
     assert unevenness(np.zeros((2, 4))).tolist() == [1, 1]
-
-
-def test_hit_probabilities_are_the_tokens_added_up(trained):
-    codes = np.random.default_rng(0).normal(size=(3, trained.latent)).astype(np.float32)
-    shown = np.random.default_rng(1).integers(0, 512, (3, 64)).astype(np.int16)
-    found = hit_probabilities(trained.model, codes, shown, DRUMS)
-    tokens = trained.model.logits(torch.from_numpy(codes), torch.from_numpy(shown).long()).softmax(dim=-1)
-    snare = [token for token in range(512) if token >> 1 & 1]
-    np.testing.assert_allclose(found[..., 1], tokens[..., snare].sum(dim=-1), atol=1e-5)
 
 
 def test_axes_of_a_map_are_those_of_greatest_variance():

@@ -6,6 +6,7 @@ import torch
 
 from musicvae.latent import slerp
 from musicvae.origins import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
+from musicvae.prior import StandardPrior
 
 LATENT = 6
 CODES = np.random.default_rng(0).standard_normal((3, LATENT)).astype(np.float32)
@@ -13,13 +14,13 @@ SHIFT = np.arange(LATENT, dtype=np.float32)
 ORIGINS: dict[str, Origin] = {
     "prior": FromPrior(),
     "like": LikeWindows(CODES, 0.4),
-    "interpolation": Interpolation(CODES[0], CODES[1], 5),
+    "interpolation": Interpolation(CODES[0], CODES[1], (0.0, 0.1, 0.5, 0.9, 1.0)),
     "moved": Moved(LikeWindows(CODES, 0.4), SHIFT),
 }
 
 
 def codes(origin: Origin, *, seed: int = 1, first: int = 0, count: int = 12, draw: int = 0) -> torch.Tensor:
-    return codes_of(origin, LATENT, seed=seed, first=first, count=count, draw=draw)
+    return codes_of(origin, StandardPrior(), LATENT, seed=seed, first=first, count=count, draw=draw)
 
 
 @pytest.mark.parametrize("name", ORIGINS)
@@ -44,14 +45,15 @@ def test_an_interpolation_goes_from_end_to_end_and_starts_anew():
     assert torch.equal(way[4], end)
     assert torch.equal(way[2], slerp(start, end, torch.tensor([0.5]))[0])
     assert torch.equal(way[5:], way[:5])
-    origin = Interpolation(CODES[0], CODES[1], 5)
-    assert [origin.fraction_of(item) for item in (0, 2, 4, 5)] == [0, 0.5, 1, 0]
+    assert isinstance(origin := ORIGINS["interpolation"], Interpolation)
+    assert [origin.share_of(item) for item in (0, 2, 4, 5)] == [0, 0.5, 1, 0]
 
 
 def test_a_move_adds_the_same_to_every_code():
     torch.testing.assert_close(codes(ORIGINS["moved"]), codes(ORIGINS["like"]) + torch.from_numpy(SHIFT))
 
 
-def test_a_way_of_one_point_is_refused():
+@pytest.mark.parametrize("fractions", [(0.0,), (), (0.0, 0.5), (0.1, 1.0)])
+def test_a_way_without_its_ends_is_refused(fractions: tuple[float, ...]):
     with pytest.raises(ValueError, match="two ends"):
-        Interpolation(CODES[0], CODES[1], 1)
+        Interpolation(CODES[0], CODES[1], fractions)

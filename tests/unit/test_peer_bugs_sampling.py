@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from musicvae.even_way import even_fractions
 from musicvae.grid import GridSpec
-from musicvae.latent import interpolation, slerp
+from musicvae.latent import slerp
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior, LikeWindows
+from musicvae.origins import FromPrior, Interpolation, LikeWindows
 from musicvae.recipe import Recipe
 from musicvae.sampling import BATCH, encode_windows, generate_batch
 
@@ -25,10 +26,11 @@ def model() -> MusicVAE:
 
 def test_bug_13_the_ends_of_an_interpolation_are_the_reconstructions(model: MusicVAE):
     windows = np.random.default_rng(0).integers(0, 1 << DRUMS, (2, GRID.num_steps)).astype(np.int16)
-    start, end = torch.from_numpy(encode_windows(model, windows))
-    way = interpolation(start, end, 5)
-    reconstructions = model.generate(torch.stack([start, end]))
-    assert torch.equal(way[[0, -1]], torch.stack([start, end]))
+    start, end = encode_windows(model, windows)
+    way = Interpolation(start, end, even_fractions(model, start, end, 5)).codes()
+    ends = torch.from_numpy(np.stack([start, end]))
+    reconstructions = model.generate(ends)
+    assert torch.equal(way[[0, -1]], ends)
     assert torch.equal(model.generate(way)[[0, -1]], reconstructions)
 
 

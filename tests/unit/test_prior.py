@@ -8,11 +8,13 @@ import torch
 from pydantic import ValidationError
 
 from musicvae.grid import GridSpec
+from musicvae.latent import variations
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior
+from musicvae.origins import FromPrior, LikeWindows, codes_of
 from musicvae.posterior import Posterior
 from musicvae.prior import AutoregressivePrior, StandardPrior
+from musicvae.randomness import Purpose, normals
 from musicvae.recipe import Recipe
 from musicvae.sampling import decode_codes, encode_windows, generate
 
@@ -95,15 +97,25 @@ def model_with(prior: str) -> MusicVAE:
     return MusicVAE(settings, GridSpec(bars=1), 9).eval()
 
 
-def test_codes_of_windows_are_noise_and_decode_to_their_reconstruction() -> None:
+def test_codes_are_z_and_variations_of_them_are_drawn_as_noise() -> None:
     model = model_with("autoregressive")
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     windows = np.random.default_rng(0).integers(0, 512, (20, 16)).astype(np.int16)
     codes = encode_windows(model, windows)
     mu = model.encode(torch.from_numpy(windows).long()).mu
-    assert np.abs(codes - mu.detach().numpy()).max() > 0.05, "a code is not z itself"
+    np.testing.assert_allclose(codes, mu.detach().numpy(), atol=1e-6)
     np.testing.assert_array_equal(decode_codes(model, codes), model.generate(mu).numpy())
+    draw = {"seed": 1, "first": 0, "count": 20}
+    prior = model.prior
+    with torch.no_grad():
+        new, varied = (codes_of(origin, prior, 8, **draw) for origin in (FromPrior(), LikeWindows(codes, 0.6)))
+        drawn = torch.from_numpy(normals(1, Purpose.VARIATION, 0, 0, 20, 8)).float()
+        expected = variations(prior.noise_of(torch.from_numpy(codes)), drawn, 0.6)
+        torch.testing.assert_close(prior.noise_of(varied), expected, rtol=1e-3, atol=1e-3)
+        noise_of_new = torch.from_numpy(normals(1, Purpose.PRIOR, 0, 0, 20, 8)).float()
+        torch.testing.assert_close(prior.noise_of(new), noise_of_new, rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(codes_of(LikeWindows(codes, 0.0), prior, 8, **draw), codes)
 
 
 def test_new_grooves_go_through_the_prior() -> None:
