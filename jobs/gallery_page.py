@@ -11,7 +11,7 @@ from jobs.gallery_data import FigureColumn, GalleryData, GalleryGroove, pack
 from musicvae.drum_map import DrumMap
 from musicvae.durable import write_whole
 from musicvae.grid import GridSpec
-from musicvae.midi import TICKS_PER_QUARTER
+from musicvae.midi_writer import TICKS_PER_QUARTER
 from preprocess.html_page import page_environment, style
 
 PARTS = Path(__file__).with_name("gallery")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from musicvae.errors import ConfigError
 
-PICKED = re.compile(r"groove-([0-9]{1,18})", re.ASCII)
+PICKED = re.compile(r"groove-([0-9]{5,15})", re.ASCII)
 
 
 def read_pick(path: Path) -> list[int]:

@@ -15,23 +15,20 @@ from pathlib import Path
 import typer
 
 from jobs.command_line import console, run_command
+from jobs.gallery_pick import read_pick
 from jobs.sample_job import SampleJob, job_of, loaded
-from jobs.sample_merge import SHEET, Merged
 from jobs.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, Modes
 from jobs.sample_options import RANKED, Audio, Form, SampleOptions
-from jobs.sample_report import comparison, distributions
 from jobs.sample_run import Means, finish, make_shard, training_record
 from jobs.sample_shard import Shard, shard_of
-from jobs.sample_size import shortage, size_line, size_table, sizes
-from jobs.sample_work import MANIFEST, SampleWork
-from musicvae.drum_grid import drum_grid
+from jobs.sample_terminal import pace, show_output, show_size
+from jobs.sample_work import SampleWork
 from musicvae.errors import ConfigError, DiskFullError
 from musicvae.midi_writer import TICKS_PER_QUARTER
 from musicvae.sampling import BATCH
 from musicvae.trained_model import DEFAULT_DISTANCE
 from musicvae.training_record import TrainingRecord
 
-GRIDS_SHOWN = 2
 CHUNK = 4 * BATCH
 OUT = typer.Option(..., help="The folder to make, or to go on with.")
 WORKERS = typer.Option(None, help="Processes (1), or chunks at a time with --ray-address (all CPUs of the cluster).")
@@ -93,6 +90,7 @@ def main(
     midi_format: int = typer.Option(1, help="0: one track; 1: one track of tempo and one of drums."),
     ticks: int = typer.Option(TICKS_PER_QUARTER, help="Of a quarter note."),
     audio: Audio = typer.Option(Audio.NONE, help="A loop of sound beside each MIDI file, of a synthesised kit."),
+    no_gallery: bool = typer.Option(False, "--no-gallery", help="No page to look through them and to hear them."),
     shards: str | None = typer.Option(
         None, metavar="FOLDER|URL", help="What the model was trained on: tells how far each groove is from it."
     ),
@@ -100,6 +98,9 @@ def main(
     drop_memorised: bool = typer.Option(False, "--drop-memorised", help="Leave out what is a training window."),
     best: int | None = typer.Option(None, metavar="K", help="Keep K of them, by the figure that --by names."),
     by: str | None = typer.Option(None, metavar="FIGURE", help=f"{', '.join(RANKED)}; -FIGURE keeps the least."),
+    pick: Path | None = typer.Option(
+        None, metavar="LIST", help="Make those alone that a list of a gallery names, as COUNT of them would have them."
+    ),
     refill: bool = typer.Option(False, "--refill", help="Make more, until COUNT are left after what is dropped."),
     chunk: int = typer.Option(CHUNK, help="Grooves that are done, and lost by a kill, at once."),
     shard: str | None = typer.Option(
@@ -134,7 +135,9 @@ def main(
         tempo_range=tempo_range,
         precision=precision,
     )
-    count = modes.least_count if count is None else count
+    picked = None if pick is None else tuple(sorted(read_pick(pick)))
+    if count is None:
+        count = picked[-1] + 1 if picked else modes.least_count
     options = SampleOptions(
         count=count,
         seed=seed,
@@ -150,12 +153,14 @@ def main(
         midi_format=midi_format,
         ticks=ticks,
         audio=audio,
+        gallery=not no_gallery,
         shards=shards,
         drop_duplicates=drop_duplicates,
         drop_memorised=drop_memorised,
         best=best,
         by=by,
         refill=refill,
+        pick=picked,
         modes=modes,
     )
     share, means = shard_of(shard, os.environ), _means(chunk, workers, ray_address)
@@ -164,7 +169,8 @@ def main(
         work.check_out()
     job = job_of(options, work.out)
     training = training_record(job, options, loaded(job.model))
-    if _stated_size(job, options, means, only=dry_run):
+    show_size(job, options.wanted, means.chunk, all_forms=dry_run)
+    if dry_run:
         return
     if resume and not work.path.is_dir():
         raise ConfigError(f"there is nothing to resume in {out}", do="check --out, or leave --resume out")
@@ -177,8 +183,8 @@ def main(
             return
         started = time.monotonic()
         make_shard(job, work, options, share, means)
-        made = len(range(share.span(count).first, share.span(count).last))
-        console.print(f"{_shard_words(share)}{made:,} grooves in {_pace(made, started)}")
+        made = sum(stretch.last - stretch.first for stretch in share.stretches(options))
+        console.print(f"{_shard_words(share)}{made:,} grooves in {pace(made, started)}")
         _finish(job, work, options, training, means, alone=share.total == 1)
 
 
@@ -214,48 +220,19 @@ def _finish(
     started = time.monotonic()
     merged = finish(job, work, options, training, means)
     if merged is not None:
-        _show(job, merged, training)
+        show_output(job, merged, training)
         console.print(f"put together in {time.monotonic() - started:.1f} s")
-        console.print(
-            f"grooves:  {job.out}\npicture:  {job.out / SHEET}\nmanifest: {job.out / MANIFEST}", soft_wrap=True
-        )
         return
-    missing = work.missing_words(options.count)
+    missing = work.missing_words(options)
     if alone:
         raise ConfigError(
             f"{job.out} cannot be put together yet",
-            expected=f"all of {options.count} grooves, and nobody else at it",
+            expected=f"all of {options.wanted} grooves, and nobody else at it",
             found=f"missing: {missing}" if missing else "somebody else puts it together",
             likely="a shard that failed or still runs" if missing else "another shard was the last to end",
             do="run the missing shards again, then: python -m jobs.sample merge --out OUT",
         )
     console.print(f"still missing: {missing}; the last shard puts all together" if missing else "another shard merges")
-
-
-def _show(job: SampleJob, merged: Merged, training: TrainingRecord | None) -> None:
-    trained, selected = loaded(job.model), merged.selected
-    for groove in merged.first[:GRIDS_SHOWN]:
-        print(f"{groove.source}, {groove.tempo:.0f} bpm\n{drum_grid(groove, trained.drum_map.classes)}\n")
-    console.print(comparison(merged.found, trained))
-    if training is not None:
-        console.print(distributions(merged.found, training))
-    for reason, number in selected.dropped.items():
-        console.print(f"dropped of {selected.looked_at:,}: {number:,} {reason}")
-    console.print(f"{len(selected.items):,} grooves, weights of step {trained.step}")
-
-
-def _stated_size(job: SampleJob, options: SampleOptions, means: Means, *, only: bool) -> bool:
-    """Says what the output takes, before anything is made; gives `only`, which asks for the whole table."""
-    folder = next(parent for parent in (job.out, *job.out.parents) if parent.exists())
-    block = os.statvfs(folder).f_frsize
-    of_form = sizes(job, loaded(job.model), options.count, means.chunk, block=block)
-    if only:
-        console.print(size_table(job, of_form, options.count))
-    else:
-        console.print(size_line(of_form[job.form], options.count))
-    if lack := shortage(of_form[job.form], job.out):
-        console.print(f"warning: {lack} in {folder}", soft_wrap=True)
-    return only
 
 
 def _means(chunk: int, workers: int | None, ray_address: str | None) -> Means:
@@ -292,11 +269,6 @@ def _absolute(path: Path | None) -> str | None:
 
 def _shard_words(shard: Shard) -> str:
     return "" if shard.total == 1 else f"shard {shard}: "
-
-
-def _pace(made: int, started: float) -> str:
-    seconds = time.monotonic() - started
-    return f"{seconds:.1f} s ({made / max(seconds, 1e-9):,.0f} a second)"
 
 
 if __name__ == "__main__":

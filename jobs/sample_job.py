@@ -51,6 +51,8 @@ class SampleJob:
 
     Attributes:
         weights: hash of the model's weights, as the job began with them.
+        drum_map: the model's drums, with the pitches that they are written as.
+        gallery: whether a page of the grooves is made.
         shards: folder or URL of the training windows, where the distance to them is asked for.
         settings: all that decides the output, in plain values.
     """
@@ -60,8 +62,10 @@ class SampleJob:
     weights: str
     made: SampleRecipe
     form: Form
+    drum_map: DrumMap
     layout: MidiLayout
     audio: Audio
+    gallery: bool
     shards: str | None
     settings: dict[str, Any]
 
@@ -125,7 +129,9 @@ def job_of(options: SampleOptions, out: Path) -> SampleJob:
     place = ModelPlace(options.run, options.preset or default_model(options))
     trained = loaded(place)
     made = recipe_of(options, trained)
-    layout = MidiLayout(_pitches(options.pitches, trained.drum_map), options.midi_format, options.ticks)  # type: ignore[arg-type]
+    drum_map = _written_as(options.pitches, trained.drum_map)
+    pitches = tuple(drum_map.written_pitch.tolist())
+    layout = MidiLayout(pitches, options.midi_format, options.ticks)  # type: ignore[arg-type]
     settings = {
         **made.settings(),
         "weights": trained.weights_hash,
@@ -138,19 +144,35 @@ def job_of(options: SampleOptions, out: Path) -> SampleJob:
         "midi_format": layout.file_format,
         "ticks": layout.ticks_per_quarter,
         "audio": options.audio,
+        "gallery": options.gallery,
         "nearest_training": options.shards is not None,
         "drop_duplicates": options.drop_duplicates,
         "drop_memorised": options.drop_memorised,
         "best": options.best,
         "by": options.by,
         "refill": options.refill,
+        "pick": None if options.pick is None else _list_hash(options.pick),
     }
     return SampleJob(
-        out, place, trained.weights_hash, made, options.form, layout, options.audio, options.shards, settings
+        out=out,
+        model=place,
+        weights=trained.weights_hash,
+        made=made,
+        form=options.form,
+        drum_map=drum_map,
+        layout=layout,
+        audio=options.audio,
+        gallery=options.gallery,
+        shards=options.shards,
+        settings=settings,
     )
 
 
-def _pitches(name: str | None, own: DrumMap) -> tuple[int, ...]:
+def _list_hash(items: Sequence[int]) -> str:
+    return f"{len(items)} grooves, {hashlib.sha256(json.dumps(items).encode()).hexdigest()[:12]}"
+
+
+def _written_as(name: str | None, own: DrumMap) -> DrumMap:
     drum_map = own if name is None else DrumMap.load(name)
     if drum_map.classes != own.classes:
         raise ConfigError(
@@ -159,4 +181,4 @@ def _pitches(name: str | None, own: DrumMap) -> tuple[int, ...]:
             found=", ".join(drum_map.classes),
             do="name roland or general_midi, or a map of your own with these classes",
         )
-    return tuple(drum_map.written_pitch.tolist())
+    return drum_map

@@ -3,6 +3,7 @@
 manifest.jsonl, manifest.parquet   one record a groove, see `jobs.sample_records`
 z.npy                              float32 (groove, latent): what each was decoded from
 grooves.png                        the first grooves as drum grids
+gallery.html                       up to 10,000 of them to look through, to hear and to choose from
 report.json                        figures of all of them, beside the training data's
 settings.json                      weights and settings that made them; written last, so where it is all is whole
 """
@@ -17,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from jobs.sample_files import lost_files, writing_files
+from jobs.sample_gallery import write_sample_gallery
 from jobs.sample_job import SampleJob
 from jobs.sample_options import Form, SampleOptions
 from jobs.sample_pack import packing
@@ -34,6 +36,7 @@ from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord
 
 TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
+GALLERY = "gallery.html"
 GROOVES_ON_SHEET = 16
 
 
@@ -49,13 +52,17 @@ class Merged:
 def selection(
     work: SampleWork, options: SampleOptions, trained: TrainedModel, training: TrainingRecord | None, made: int
 ) -> Selected:
-    """What to keep of items 0 to `made` - 1.
+    """What to keep of items 0 to `made` - 1, or of those that are picked.
 
     Raises:
         DataError: a part is damaged.
     """
     by = options.by and figure_of(options.by.removeprefix("-"), trained.drum_map.num_drums, trained.grid)
-    return select(work.parts.read(Span(0, made)), options, training, by or None)
+    if options.pick is None:
+        rows = work.parts.read(Span(0, made))
+    else:
+        rows = work.parts.read_chosen(np.array(options.pick, dtype=np.int64), BLOCK)
+    return select(rows, options, training, by or None)
 
 
 def merge(
@@ -100,7 +107,8 @@ def merge(
             items = zip(block.rows.items.tolist(), block.rows.tokens, strict=True)
             first += [job.groove(trained, item, tokens) for item, tokens in islice(items, wanted)]
     assert found is not None, "what keeps nothing is refused before"
-    # jobs.gallery's write_gallery(scratch / "gallery.html", grooves, ...) has its place here.
+    if job.gallery:
+        write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
     write_json(scratch / REPORT, report(found, selected, trained, training))
     _remove_packs(job.out)

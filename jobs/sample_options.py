@@ -10,6 +10,8 @@ from jobs.sample_modes import Modes
 from musicvae.errors import ConfigError
 from musicvae.midi_writer import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
 
+REFILL_LIMIT = 20
+"""Times the count that --refill makes at most: a model that hardly makes anything new is told, not waited for."""
 RANKED = ("hits_per_bar", "syncopation", "log_likelihood", "nearest_training")
 """Figures that `--best` can go by."""
 
@@ -35,6 +37,9 @@ class Audio(StrEnum):
 class SampleOptions:
     """The options that `jobs.sample` explains; paths are absolute, so that any process may go on with them.
 
+    Attributes:
+        pick: items of the list that is picked from, ascending; the list itself may go.
+
     Raises:
         ConfigError: a value that cannot be used, or options that exclude each other.
     """
@@ -53,12 +58,14 @@ class SampleOptions:
     midi_format: int = 1
     ticks: int = TICKS_PER_QUARTER
     audio: Audio = Audio.NONE
+    gallery: bool = True
     shards: str | None = None
     drop_duplicates: bool = False
     drop_memorised: bool = False
     best: int | None = None
     by: str | None = None
     refill: bool = False
+    pick: tuple[int, ...] | None = None
     modes: Modes = field(default_factory=Modes)
 
     def __post_init__(self) -> None:
@@ -66,6 +73,7 @@ class SampleOptions:
             raise ConfigError("two models are named", do="give one of --run, --preset and --weights")
         temperature, tempo, distance, by = self.temperature, self.tempo, self.distance, self.by
         drops, modes = self.drop_duplicates or self.drop_memorised, self.modes
+        last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         near = self.like or modes.continued or modes.source
         for option, value, legal, expected in (
             ("--count", self.count, self.count >= 1, "1 or more"),
@@ -84,6 +92,7 @@ class SampleOptions:
             ("--best", self.best, self.best is None or 1 <= self.best <= self.count, f"1 to --count {self.count}"),
             ("--best", self.best, (self.best is None) == (by is None), "--by FIGURE beside it"),
             ("--by", by, by is None or by.removeprefix("-") in RANKED, f"one of {', '.join(RANKED)}, - for the least"),
+            ("--pick", f"groove-{last:05d}", last < reach, f"ids below {reach:,}, as --count {self.count} has them"),
             ("--refill", self.refill, drops or not self.refill, "--drop-duplicates or --drop-memorised beside it"),
         ):
             if not legal:
@@ -93,6 +102,11 @@ class SampleOptions:
                     found=f"{value}",
                     do="correct the command line",
                 )
+
+    @property
+    def wanted(self) -> int:
+        """How many grooves are made, before --refill makes more."""
+        return self.count if self.pick is None else len(self.pick)
 
     def values(self) -> dict[str, Any]:
         """Plain values; exact inverse of `from_values`."""
@@ -107,4 +121,5 @@ class SampleOptions:
         """
         own = {one.name: values[one.name] for one in fields(cls)}
         parts = {"form": Form(own["form"]), "audio": Audio(own["audio"]), "modes": Modes.from_values(own["modes"])}
+        parts["pick"] = own["pick"] and tuple(own["pick"])
         return cls(**{**own, **parts})

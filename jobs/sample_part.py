@@ -4,7 +4,7 @@
 with another `--chunk`, other shards or a larger `--count`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,19 +80,13 @@ class Parts:
         data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
         write_whole(self._path(Span(first, first + len(rows))), data)
 
-    def missing(self, wanted: Span) -> list[Span]:
-        """The gaps that parts leave in a span."""
-        gaps, reached = [], wanted.first
-        for span in self._spans():
-            if span.first >= wanted.last:
-                break
-            if span.first > reached:
-                gaps.append(Span(reached, span.first))
-            reached = max(reached, span.last)
-        return [*gaps, Span(reached, wanted.last)] if reached < wanted.last else gaps
+    def missing(self, wanted: Iterable[Span]) -> list[Span]:
+        """The gaps that parts leave in spans."""
+        present = self._spans()
+        return [gap for span in wanted for gap in _gaps(span, present)]
 
     def read(self, wanted: Span) -> Iterator[Rows]:
-        """The items of a span in order, part by part; without gaps, which the caller has to rule out.
+        """The items of a span that there are, in order, part by part.
 
         Raises:
             DataError: a part is damaged.
@@ -101,6 +95,7 @@ class Parts:
         for span in self._spans():
             if span.last > reached and span.first < wanted.last:
                 rows = self._read(span)
+                reached = max(reached, span.first)
                 yield rows.take(slice(reached - span.first, min(span.last, wanted.last) - span.first))
                 reached = min(span.last, wanted.last)
 
@@ -145,3 +140,15 @@ class Parts:
                 do="delete it and run the same command again: its items are made anew",
             ) from None
         return rows
+
+
+def _gaps(wanted: Span, present: list[Span]) -> Iterator[Span]:
+    reached = wanted.first
+    for span in present:
+        if span.first >= wanted.last:
+            break
+        if span.first > reached:
+            yield Span(reached, span.first)
+        reached = max(reached, span.last)
+    if reached < wanted.last:
+        yield Span(reached, wanted.last)

@@ -10,7 +10,7 @@ from jobs.command_line import console
 from jobs.sample_chunk import ChunkMaker
 from jobs.sample_job import SampleJob
 from jobs.sample_merge import Merged, merge, selection
-from jobs.sample_options import SampleOptions
+from jobs.sample_options import REFILL_LIMIT, SampleOptions
 from jobs.sample_part import Span
 from jobs.sample_runner import sample_runner
 from jobs.sample_selection import Selected
@@ -23,9 +23,6 @@ from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord, record_of
 from preprocess.on_ray import TaskRunner
 from preprocess.work_folder import WorkFolder, check_shared
-
-REFILL_LIMIT = 20
-"""Times the count that --refill makes at most: a model that hardly makes anything new is told, not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ def make_shard(job: SampleJob, work: SampleWork, options: SampleOptions, shard: 
     """
     with work.writer(shard) as scratch:
         work.grow(options)
-        chunks = work.chunks(shard.span(options.count), means.chunk)
+        chunks = work.chunks(shard.stretches(options), means.chunk)
         _make(ChunkMaker(job, work.parts.folder, scratch), chunks, work, means)
 
 
@@ -65,7 +62,7 @@ def finish(
         DataError: nothing is kept, --refill finds too little, or a part is damaged.
         OSError: something cannot be written.
     """
-    if work.parts.missing(Span(0, options.count)):
+    if work.parts.missing(Shard().stretches(options)):
         return None
     try:
         with work.merging() as scratch:
@@ -114,7 +111,7 @@ def _selected(
         more = -(-found.lacking * made // (kept * BATCH)) * BATCH
         until = min(made + more, REFILL_LIMIT * options.count)
         with work.writer(Shard()) as scratch:
-            chunks = work.chunks(Span(made, until), means.chunk)
+            chunks = work.chunks([Span(made, until)], means.chunk)
             _make(ChunkMaker(job, work.parts.folder, scratch), chunks, work, means)
         made = until
     if not len(found.items):

@@ -29,7 +29,7 @@ class Selected:
     Attributes:
         items: what is kept, ascending.
         duplicate_of: of each the first item with its tokens, if that is an earlier one; else `NO_ITEM`.
-        looked_at: items from 0 on that were needed to come to it.
+        looked_at: items that were needed to come to it, from 0 on or of those that are picked.
         dropped: how many of those were not kept, by reason.
         lacking: how many are missing from what was asked for, with --refill.
     """
@@ -61,37 +61,40 @@ def select(
     training: TrainingRecord | None,
     figure: Callable[[Rows], Float64[np.ndarray, " item"]] | None,
 ) -> Selected:
-    """Goes once through what was made, in order; about 60 bytes an item are held at once.
+    """Goes once through what was made, in order; about 70 bytes an item are held at once.
 
     Args:
         figure: what --best goes by.
     """
-    hashes, memorised, figures = [np.zeros(0, np.uint64)], [np.zeros(0, bool)], [np.zeros(0)]
+    indices, hashes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    memorised, figures = [np.zeros(0, bool)], [np.zeros(0)]
     for rows in made:
+        indices.append(rows.items)
         hashes.append(window_hashes(rows.tokens))
         if options.drop_memorised and training is not None:
             memorised.append(training.holds(hashes[-1]))
         if figure is not None:
             figures.append(figure(rows))
-    of_item = np.concatenate(hashes)
+    item, of_item = np.concatenate(indices), np.concatenate(hashes)
     _, first, group = np.unique(of_item, return_index=True, return_inverse=True)
-    duplicate_of = np.where(first[group] < np.arange(len(of_item)), first[group], NO_ITEM)
+    duplicate_of = np.where(first[group] < np.arange(len(item)), item[first[group]], NO_ITEM)
 
     is_duplicate = options.drop_duplicates & (duplicate_of != NO_ITEM)
-    is_memorised = np.concatenate(memorised) if options.drop_memorised else np.zeros(len(of_item), bool)
-    items = np.flatnonzero(~is_duplicate & ~is_memorised)[: options.count]
-    lacking = options.count - len(items) if options.refill else 0
-    looked_at = int(items[-1]) + 1 if len(items) == options.count else len(of_item)
+    is_memorised = np.concatenate(memorised) if options.drop_memorised else np.zeros(len(item), bool)
+    places = np.flatnonzero(~is_duplicate & ~is_memorised)[: options.wanted]
+    # What is picked was chosen from a job that had been refilled.
+    lacking = options.wanted - len(places) if options.refill and options.pick is None else 0
+    looked_at = int(places[-1]) + 1 if len(places) == options.wanted else len(item)
     dropped = {}
     if options.drop_duplicates:
         dropped[DUPLICATE] = int(is_duplicate[:looked_at].sum())
     if options.drop_memorised:
         dropped[MEMORISED] = int((is_memorised & ~is_duplicate)[:looked_at].sum())
     if options.best is not None and options.by is not None and not lacking:
-        best = _best(np.concatenate(figures)[items], options.best, least=options.by.startswith("-"))
-        dropped[NOT_BEST] = len(items) - len(best)
-        items = items[best]
-    return Selected(items, duplicate_of[items], looked_at, dropped, lacking)
+        best = _best(np.concatenate(figures)[places], options.best, least=options.by.startswith("-"))
+        dropped[NOT_BEST] = len(places) - len(best)
+        places = places[best]
+    return Selected(item[places], duplicate_of[places], looked_at, dropped, lacking)
 
 
 def _best(figures: Float64[np.ndarray, " item"], count: int, *, least: bool) -> Int64[np.ndarray, " best"]:

@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from jobs.sample_options import SampleOptions
 from jobs.sample_part import Span
 from musicvae.errors import ConfigError
 
@@ -34,6 +37,15 @@ class Shard:
     def span(self, count: int) -> Span:
         """Its items of `count`; the shares differ by one at most."""
         return Span(self.number * count // self.total, (self.number + 1) * count // self.total)
+
+    def stretches(self, options: SampleOptions) -> list[Span]:
+        """Its items of what options ask for, before --refill: in one piece, or those that are picked."""
+        own = self.span(options.wanted)
+        if options.pick is None:
+            return [own]
+        picked = np.array(options.pick[own.first : own.last], dtype=np.int64)
+        pieces = np.split(picked, np.flatnonzero(np.diff(picked) > 1) + 1) if len(picked) else []
+        return [Span(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
 
 
 def shard_of(text: str | None, environment: Mapping[str, str]) -> Shard:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from jobs.gallery_data import MOST_SHOWN
 from jobs.sample_job import FILES_PER_FOLDER, SampleJob
 from jobs.sample_options import Audio, Form
 from jobs.sample_pack import SAMPLES_PER_TAR
@@ -24,6 +25,8 @@ ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
 FLAC = 0.45
 """What is left of a loop."""
+PAGE_BYTES, CARD_BYTES, CARD_HIT_BYTES, CARD_TOKEN_BYTES = 76_000, 100, 4, 2.7
+"""Of gallery.html without grooves, of each groove on it with its figures, of each of its hits and tokens."""
 OTHER_FILES = 12
 """Reports, settings, locks."""
 
@@ -55,8 +58,10 @@ def sizes(job: SampleJob, trained: TrainedModel, count: int, chunk: int, *, bloc
     table, code = ROW_BYTES + TOKEN_ROW_BYTES * steps, 4 * trained.latent
     # Tokens, code, likelihood and distance, kept in parts.
     work = 2 * steps + code + 16
-    always = count * (line + table + code + work)
-    others = OTHER_FILES + -(-count // chunk)
+    cards = min(count, MOST_SHOWN) if job.gallery else 0
+    page = PAGE_BYTES + cards * (CARD_BYTES + CARD_HIT_BYTES * hits + CARD_TOKEN_BYTES * steps) if cards else 0
+    others = OTHER_FILES + job.gallery + -(-count // chunk)
+    always = page + count * (line + table + code + work)
     sound = _sound_bytes(job, trained)
     tar = sum(TAR_BLOCK + _rounded(size, TAR_BLOCK) for size in (midi, line))
     tars = -(-count // SAMPLES_PER_TAR)

@@ -12,7 +12,7 @@ It stays when the output is whole, so that the output can grow; without it every
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -149,19 +149,19 @@ class SampleWork:
         """How many grooves the output was put together for; 0 if it was not."""
         return json.loads((self.out / SETTINGS).read_text())["count"] if self.is_whole else 0
 
-    def missing_words(self, count: int) -> str:
-        """The items that lack of `count`, and the shards to run again, for messages; empty if none do."""
-        gaps = self.parts.missing(Span(0, count))
+    def missing_words(self, options: SampleOptions) -> str:
+        """The items that lack, and the shards to run again, for messages; empty if none do."""
+        gaps = self.parts.missing(Shard().stretches(options))
         items = ", ".join(f"{gap.first} to {gap.last - 1}" for gap in gaps[:MOST_GAPS])
         items += f" and {len(gaps) - MOST_GAPS} more stretches" if len(gaps) > MOST_GAPS else ""
         total = max((int(folder.name.partition("-of-")[2]) for folder in self._writers.iterdir()), default=1)
         if not gaps or total == 1:
             return items
-        shards = [str(n) for n in range(total) if self.parts.missing(Shard(n, total).span(count))]
+        shards = [str(n) for n in range(total) if self.parts.missing(Shard(n, total).stretches(options))]
         return f"{items} (shards {','.join(shards)} of {total})"
 
-    def chunks(self, wanted: Span, size: int) -> list[Span]:
-        """What is left to do of a span, cut at multiples of `size`."""
+    def chunks(self, wanted: Iterable[Span], size: int) -> list[Span]:
+        """What is left to do of spans, cut at multiples of `size`."""
         chunks = []
         for gap in self.parts.missing(wanted):
             cuts = [gap.first, *range((gap.first // size + 1) * size, gap.last, size), gap.last]

@@ -1,5 +1,5 @@
 "use strict";
-// A groove as a standard MIDI file: the pitches, ticks and velocities of musicvae/midi.py, and as long as the loop.
+// A groove as a standard MIDI file: the pitches, ticks and velocities of musicvae/midi_writer.py, and as long as the loop.
 
 /** The channel that General MIDI keeps for drums, counted from 0. */
 const DRUM_CHANNEL = 9;

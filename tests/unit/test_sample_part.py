@@ -33,13 +33,13 @@ def parts(tmp_path: Path) -> Parts:
 
 
 def test_gaps_are_what_no_part_holds(parts):
-    assert parts.missing(Span(0, 10)) == [Span(0, 10)]
+    assert parts.missing([Span(0, 10)]) == [Span(0, 10)]
     for first, last in ((3, 5), (5, 6), (8, 20)):
         parts.write(rows_of(first, last))
-    assert parts.missing(Span(0, 10)) == [Span(0, 3), Span(6, 8)]
-    assert parts.missing(Span(4, 7)) == [Span(6, 7)]
-    assert parts.missing(Span(9, 15)) == []
-    assert parts.missing(Span(15, 25)) == [Span(20, 25)]
+    assert parts.missing([Span(0, 10)]) == [Span(0, 3), Span(6, 8)]
+    assert parts.missing([Span(4, 7)]) == [Span(6, 7)]
+    assert parts.missing([Span(9, 15)]) == []
+    assert parts.missing([Span(15, 25)]) == [Span(20, 25)]
 
 
 @pytest.mark.parametrize("near", [False, True])
@@ -70,4 +70,4 @@ def test_a_damaged_part_is_named(parts, tmp_path):
 
 def test_what_a_kill_left_is_no_part(parts, tmp_path):
     (tmp_path / ".00000000-00000004.safetensors.abc.tmp").write_bytes(b"half")
-    assert parts.missing(Span(0, 4)) == [Span(0, 4)]
+    assert parts.missing([Span(0, 4)]) == [Span(0, 4)]

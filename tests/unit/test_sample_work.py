@@ -81,18 +81,18 @@ def test_one_puts_together_and_its_folder_goes(work):
 
 
 def test_chunks_are_what_is_missing_cut_at_round_places(work):
-    assert work.chunks(Span(0, 10), 4) == [Span(0, 4), Span(4, 8), Span(8, 10)]
+    assert work.chunks([Span(0, 10)], 4) == [Span(0, 4), Span(4, 8), Span(8, 10)]
     work.parts.write(rows_of(3, 5))
-    assert work.chunks(Span(0, 10), 4) == [Span(0, 3), Span(5, 8), Span(8, 10)]
-    assert work.chunks(Span(0, 10), 100) == [Span(0, 3), Span(5, 10)]
+    assert work.chunks([Span(0, 10)], 4) == [Span(0, 3), Span(5, 8), Span(8, 10)]
+    assert work.chunks([Span(0, 10)], 100) == [Span(0, 3), Span(5, 10)]
     work.parts.write(rows_of(0, 10))
-    assert work.chunks(Span(0, 10), 4) == []
+    assert work.chunks([Span(0, 10)], 4) == []
 
 
 def test_overwriting_keeps_what_this_very_job_has_begun(work):
     work.parts.write(rows_of(0, 4))
     work.clear(SOME, SampleOptions(count=10))
-    assert work.parts.missing(Span(0, 4)) == []
+    assert work.parts.missing([Span(0, 4)]) == []
     (work.out / SETTINGS).write_text(json.dumps({"count": 10}))
     work.clear(SOME, SampleOptions(count=10))
     assert list(work.out.iterdir()) == []
