@@ -15,6 +15,8 @@ from musicvae.sampling import BATCH, decode_codes, one_thread
 
 FINENESS = 256
 """Pieces of an arc on which changes are measured."""
+NO_CHANGE = 0.01
+"""Hits on a whole way below which nothing changes but rounding."""
 
 
 def even_fractions(
@@ -33,7 +35,7 @@ def even_fractions(
     arc = slerp(torch.from_numpy(start), torch.from_numpy(end), torch.from_numpy(fine)).numpy()
     changed = np.concatenate([[0.0], np.cumsum(expected_changes(model, arc))])
     wanted = np.arange(points) / (points - 1)
-    if changed[-1] > 0:
+    if changed[-1] > NO_CHANGE:
         wanted = np.interp(wanted * changed[-1], changed, fine)
     return (0.0, *wanted[1:-1].tolist(), 1.0)
 

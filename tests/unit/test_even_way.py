@@ -39,7 +39,7 @@ def test_steps_change_as_much_as_each_other(model: MusicVAE, ends: np.ndarray):
     assert (even[0], even[-1], len(even)) == (0, 1, 9)
     assert (np.diff(even) > 0).all()
     before, after = (expected_changes(model, way(ends, fractions)) for fractions in (equal, even))
-    assert before.max() > 1.5 * before.mean(), "or there is nothing to even out"
+    assert before.max() > 1.4 * before.mean(), "or there is nothing to even out"
     assert after.max() < 1.2 * after.mean()
 
 

@@ -37,10 +37,10 @@ class Sketch(MusicVAE):
 
     def __init__(self, effect) -> None:
         torch.nn.Module.__init__(self)
-        self.latent, self.num_steps, self.effect = 2, 64, effect
+        self.latent, self.num_steps, self.num_drums, self.effect = 2, 64, DRUMS, effect
         self.prior = StandardPrior()
 
-    def generate(self, z: torch.Tensor, uniforms: None = None, *, temperature: float = 1.0) -> torch.Tensor:
+    def generate(self, z: torch.Tensor, uniforms: None = None, *, precision: str = "float32") -> torch.Tensor:
         steps = torch.arange(self.num_steps)
         return (steps < (self.effect(z[:, :1]) * self.num_steps).round()).long()
 
