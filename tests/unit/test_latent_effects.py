@@ -41,7 +41,9 @@ class Sketch(MusicVAE):
         self.latent, self.num_steps, self.effect = 2, 64, effect
         self.prior = StandardPrior()
 
-    def generate(self, z: torch.Tensor, uniforms: None = None, *, temperature: float = 1.0) -> torch.Tensor:
+    def generate(
+        self, z: torch.Tensor, uniforms: None = None, *, temperature: float = 1.0, precision: str = "float32"
+    ) -> torch.Tensor:
         steps = torch.arange(self.num_steps)
         return (steps < (self.effect(z[:, :1]) * self.num_steps).round()).long()
 
