@@ -58,8 +58,8 @@ def sizes(job: SampleJob, trained: TrainedModel, count: int, chunk: int, *, bloc
     table, code = ROW_BYTES + TOKEN_ROW_BYTES * steps, 4 * trained.latent
     # Tokens, code, likelihood and distance, kept in parts.
     work = 2 * steps + code + 16
-    cards = min(count, MOST_SHOWN) if job.gallery else 0
-    page = PAGE_BYTES + cards * (CARD_BYTES + CARD_HIT_BYTES * hits + CARD_TOKEN_BYTES * steps) if cards else 0
+    card = CARD_BYTES + CARD_HIT_BYTES * hits + CARD_TOKEN_BYTES * steps
+    page = PAGE_BYTES + min(count, MOST_SHOWN) * card if job.gallery else 0
     others = OTHER_FILES + job.gallery + -(-count // chunk)
     always = page + count * (line + table + code + work)
     sound = _sound_bytes(job, trained)

@@ -19,6 +19,7 @@ from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
+from musicvae.neighbours import Neighbour, nearest_codes
 from musicvae.origins import FromPrior, Interpolation, LikeWindows
 from musicvae.recipe import Recipe
 from musicvae.sampling import decode_codes, encode_windows, generate
@@ -29,19 +30,6 @@ Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window
 Place: TypeAlias = DrumGroove | Float[np.ndarray, " latent"]
 """Where to start in the latent space: a groove, which stands for its code, or a code."""
 DEFAULT_DISTANCE = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One of the grooves that were searched.
-
-    Attributes:
-        index: its place among them.
-        distance: of the two codes, Euclidean.
-    """
-
-    index: int
-    distance: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,9 +231,7 @@ class TrainedModel:
             self._check_codes(codes)
         else:
             codes = self.encode(among)
-        distances = np.linalg.norm(codes.astype(np.float64) - code, axis=1)
-        nearest = np.argsort(distances, kind="stable")[:count].tolist()
-        return [Neighbour(index, float(distances[index])) for index in nearest]
+        return nearest_codes(code, codes, count)
 
     def _code(self, place: Place) -> Float32[np.ndarray, " latent"]:
         if isinstance(place, DrumGroove):

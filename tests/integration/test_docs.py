@@ -39,12 +39,15 @@ def test_sampling(tmp_path):
         "loops": 8,
         "new": 300,
         "none": 50,
+        "picked": 2,
         "shards": 500,
         "tars": 50,
         "zip": 50,
     }
     assert counts == expected
     assert len(list(grooves.glob("loops/*/*.flac"))) == 8
+    for name in ("groove-00012.mid", "groove-00590.mid"):
+        assert (grooves / "picked" / "000" / name).read_bytes() == (grooves / "a" / "000" / name).read_bytes()
     assert "1,000,000 grooves will take about" in printed
     assert "still missing: 0 to 249 (shards 0 of 2)" in printed
 

@@ -24,6 +24,7 @@ def test_blank_lines_windows_line_ends_and_repeated_ids_do_no_harm(tmp_path):
         (b"groove-00001\n17\n", "'17' in line 2"),
         (b"groove-00001 groove-00002\n", "'groove-00001 groove-00002' in line 1"),
         (b"groove--0001\n", "'groove--0001' in line 1"),
+        (b"groove-0001\n", "'groove-0001' in line 1"),
         (b"groove-" + b"9" * 60, "9...' in line 1"),
         ("groove-١".encode(), "in line 1"),
         (b"\n\n", "no ids"),

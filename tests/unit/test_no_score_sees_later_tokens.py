@@ -29,7 +29,7 @@ TOLERANCE = 1e-9
 """Of float64 logits: rows of a batch may be added up in another order."""
 LARGEST = 32
 """Sizes of presets are cut to this: which step sees which is a matter of structure."""
-INDEPENDENT_STEPS = frozenset({"feed_forward"})
+INDEPENDENT_STEPS = frozenset({"feed_forward", "reconstruction"})
 """Presets and trained baselines whose steps are independent given z, so that no token changes any logits."""
 RNG = np.random.default_rng(0)
 

@@ -59,6 +59,15 @@ def test_chosen_rows_come_in_blocks_across_parts(parts):
     assert list(parts.read_chosen(np.zeros(0, dtype=np.int64), 4)) == []
 
 
+def test_what_lies_between_parts_is_passed_over(parts):
+    for first, last in ((3, 5), (8, 20), (30, 31)):
+        parts.write(rows_of(first, last))
+    assert parts.missing([Span(3, 5), Span(6, 9), Span(30, 32)]) == [Span(6, 8), Span(31, 32)]
+    check(Rows.joined(list(parts.read(Span(0, 10)))), [3, 4, 8, 9])
+    items = np.array([4, 8, 19, 30])
+    check(Rows.joined(list(parts.read_chosen(items, 3))), items.tolist())
+
+
 def test_a_damaged_part_is_named(parts, tmp_path):
     parts.write(rows_of(0, 4))
     (path,) = tmp_path.iterdir()

@@ -48,6 +48,17 @@ def test_refilled_is_what_comes_first_however_much_more_was_made():
     assert (enough.looked_at, enough.lacking) == (more.looked_at, more.lacking) == (5, 0)
 
 
+def test_what_is_picked_is_selected_from_like_the_rest_and_never_refilled():
+    rows = rows_of(0, 40).take(np.array([3, 8, 20, 33]))
+    rows.tokens[:] = np.array([[1], [2], [1], [3]])
+    wishes = {"count": 40, "pick": (3, 8, 20, 33)}
+    found = select(iter([rows]), SampleOptions(**wishes), None, None)
+    assert (found.items.tolist(), found.looked_at) == ([3, 8, 20, 33], 4)
+    assert found.duplicate_of.tolist() == [NO_ITEM, NO_ITEM, 3, NO_ITEM]
+    found = select(iter([rows]), SampleOptions(**wishes, drop_duplicates=True, refill=True), None, None)
+    assert (found.items.tolist(), found.dropped, found.lacking) == ([3, 8, 33], {"duplicate": 1}, 0)
+
+
 @pytest.mark.parametrize(("by", "expected"), [("log_likelihood", [0, 1]), ("-log_likelihood", [4, 5])])
 def test_the_best_by_a_figure(by, expected):
     found = kept("abcdef", best=2, by=by)

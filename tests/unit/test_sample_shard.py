@@ -1,9 +1,12 @@
 """The share that a writer makes, and where its number comes from."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.sample_options import SampleOptions
 from jobs.sample_shard import ARRAY_TASK, Shard, shard_of
 from musicvae.errors import ConfigError
 
@@ -13,6 +16,17 @@ def test_shards_cover_all_items_once_and_are_equal(count, total):
     spans = [Shard(number, total).span(count) for number in range(total)]
     assert [item for span in spans for item in range(span.first, span.last)] == list(range(count))
     assert max(s.last - s.first for s in spans) - min(s.last - s.first for s in spans) <= 1
+
+
+@given(picked=st.sets(st.integers(0, 300), min_size=1), total=st.integers(1, 20))
+def test_shards_share_what_is_picked_and_make_nothing_else(picked, total):
+    options = SampleOptions(count=301, pick=tuple(sorted(picked)))
+    shares = [Shard(number, total).stretches(options) for number in range(total)]
+    made = [[item for span in share for item in range(span.first, span.last)] for share in shares]
+    assert [item for share in made for item in share] == sorted(picked)
+    assert max(map(len, made)) - min(map(len, made)) <= 1
+    whole = Shard().stretches(options)
+    assert all(one.last < other.first for one, other in pairwise(whole)), "neighbours are made together"
 
 
 def test_without_a_word_all_is_one_shard_in_an_array_too():
