@@ -41,16 +41,18 @@ demo: install
 # Both go on from where they were stopped, when run again with the same OUT.
 SHARDS ?= shards/groove
 OUT ?= runs
-# Each is trained in two stretches, the second from the weights of the first: presets NAME and NAME_finish.
+# Each begins from random weights; a later stretch begins from the weights of the one before it.
 SHIPPED := generation reconstruction
 BASELINES := latent_free feed_forward
+STRETCHES := generation:generation_finish reconstruction:reconstruction_decoder \
+  reconstruction_decoder:reconstruction_finish
 JOB := $(BIN)/python -m jobs
 
 model: install
 	set -e; for preset in $(BASELINES) $(SHIPPED); do \
 	  $(JOB).train --preset $$preset --shards $(SHARDS) --run $(OUT)/$$preset; done
-	set -e; for preset in $(SHIPPED); do $(JOB).train --preset $${preset}_finish --init-from $(OUT)/$$preset \
-	  --shards $(SHARDS) --run $(OUT)/$${preset}_finish; done
+	set -e; for stretch in $(STRETCHES); do $(JOB).train --preset $${stretch#*:} --init-from $(OUT)/$${stretch%:*} \
+	  --shards $(SHARDS) --run $(OUT)/$${stretch#*:}; done
 	set -e; for preset in $(BASELINES); do \
 	  $(JOB).export $(OUT)/$$preset jobs/baselines/$$preset --dtype bfloat16 --data groove --overwrite; done
 	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_finish musicvae/weights/$$preset \
