@@ -42,6 +42,7 @@ def refused(*arguments: object, code: int = 2) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_baselines_of_gmd_are_those_known(groove_shards: Path, tmp_path: Path) -> None:
     """The data's page gives them to three digits, counted by another program on the same validation windows.
 

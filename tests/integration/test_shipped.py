@@ -81,7 +81,7 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "hits come back" in result.stdout
-    assert len(list(tmp_path.glob("*.mid"))) == 16 + 4 + 9 + 3
+    assert len(list(tmp_path.glob("*.mid"))) == 16 + 4 + 4 + 9 + 3
     run_shell_blocks(page, tmp_path)
     assert len(list((tmp_path / "grooves" / "new").rglob("*.mid"))) == 64
     assert len(list((tmp_path / "grooves" / "like").rglob("*.mid"))) == 8
