@@ -51,9 +51,9 @@ def test_hits_come_back_and_the_file_is_as_long_as_the_loop(file_format, ticks, 
         assert performance.tempo_at(np.array([0]))[0] == pytest.approx(TEMPO, rel=1e-6)
         assert performance.metres == ((0, 4, 4),)
         song = quantize(performance, GRID, ROLAND)
-        if arrays[0][number].any():
-            found = song.windows() if song.stretches else None
-            assert found is None or np.array_equal(found.groove(0, GRID).hits, arrays[0][number])
+        last_bar = arrays[0][number][-GRID.steps_per_bar :]
+        if last_bar.any():  # a file ends with the bar of its last hit, and a shorter one has no window
+            np.testing.assert_array_equal(song.windows().groove(0, GRID).hits, arrays[0][number])
         assert len(performance.tick) == arrays[0][number].sum()
 
 
