@@ -1,5 +1,6 @@
 """The page about an exported model: what it is, what it is worth, how to use it."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,7 @@ import musicvae
 
 model = musicvae.load(".")  # the folder of this page
 grooves = model.sample(4, seed=0)
-grooves[0].to_midi("groove.mid", drum_map={trained.drum_map.name!r})
+grooves[0].to_midi("groove.mid", drum_map={json.dumps(trained.drum_map.name)})
 print(grooves[0].hits.shape)  # ({grid.num_steps}, {trained.drum_map.num_drums}): steps and drum classes
 {_code_example(trained)}```
 
