@@ -16,6 +16,7 @@ import typer
 
 from jobs.command_line import console, run_command
 from jobs.gallery_pick import read_pick
+from jobs.option_checks import check_options
 from jobs.sample_job import SampleJob, job_of, loaded
 from jobs.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, Modes
 from jobs.sample_options import RANKED, Audio, Form, SampleOptions
@@ -236,9 +237,10 @@ def _finish(
 
 
 def _means(chunk: int, workers: int | None, ray_address: str | None) -> Means:
-    for option, value in (("--chunk", chunk), ("--workers", workers)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{option} {value} cannot be used", expected="1 or more", found=str(value))
+    check_options(
+        ("--chunk", chunk, chunk >= 1, "1 or more"),
+        ("--workers", workers, workers is None or workers >= 1, "1 or more"),
+    )
     return Means(chunk, workers, ray_address)
 
 

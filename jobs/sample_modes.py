@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from jobs.option_checks import check_options
 from musicvae.decoding_precision import DecodingPrecision
 from musicvae.errors import ConfigError
 
@@ -50,7 +51,7 @@ class Modes:
         if self.continued and self.source:
             raise ConfigError("--continue and --from exclude each other", do="--from FILE --keep-bars 1 continues too")
         kept = self.keep is not None or self.keep_bars is not None
-        for option, value, legal, expected in (
+        check_options(
             ("--steps", self.steps, self.steps is None or self.steps >= 2, "2 or more: both ends belong to it"),
             ("--steps", self.steps, self.steps is None or self.start, "--interpolate A B beside it"),
             ("--bars", self.bars, self.bars is None or self.continued, "--continue FILE beside it"),
@@ -59,14 +60,7 @@ class Modes:
             ("--from", self.source, self.source is None or kept, "--keep or --keep-bars beside it"),
             ("--top-p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0, up to 1"),
             ("--precision", self.precision, self.precision in (None, *PRECISIONS), " or ".join(PRECISIONS)),
-        ):
-            if not legal:
-                raise ConfigError(
-                    f"{option} {value} cannot be used",
-                    expected=expected,
-                    found=f"{value}",
-                    do="correct the command line",
-                )
+        )
 
     @property
     def least_count(self) -> int:

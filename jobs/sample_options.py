@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from jobs.option_checks import check_options
 from jobs.sample_modes import Modes
 from musicvae.errors import ConfigError
 from musicvae.midi_writer import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
@@ -75,7 +76,7 @@ class SampleOptions:
         drops, modes = self.drop_duplicates or self.drop_memorised, self.modes
         last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         near = self.like or modes.continued or modes.source
-        for option, value, legal, expected in (
+        check_options(
             ("--count", self.count, self.count >= 1, "1 or more"),
             ("--seed", self.seed, 0 <= self.seed < 2**64, "0 to 2^64 - 1"),
             ("--temperature", temperature, temperature is None or 0 < temperature < math.inf, "a number above 0"),
@@ -94,14 +95,7 @@ class SampleOptions:
             ("--by", by, by is None or by.removeprefix("-") in RANKED, f"one of {', '.join(RANKED)}, - for the least"),
             ("--pick", f"groove-{last:05d}", last < reach, f"ids below {reach:,}, as --count {self.count} has them"),
             ("--refill", self.refill, drops or not self.refill, "--drop-duplicates or --drop-memorised beside it"),
-        ):
-            if not legal:
-                raise ConfigError(
-                    f"{option} {value} cannot be used",
-                    expected=expected,
-                    found=f"{value}",
-                    do="correct the command line",
-                )
+        )
 
     @property
     def wanted(self) -> int:

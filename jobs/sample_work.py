@@ -91,14 +91,13 @@ class SampleWork:
         aside = aside_of(self.path / JOB)
         write_json(aside, {"settings": settings, "options": options.values()})
         try:
-            # Unlike a rename it fails where another shard was first.
+            # Unlike a rename it fails where another shard, or an earlier command, was first.
             os.link(aside, self.path / JOB)
             return
         except FileExistsError:
-            pass
+            recorded = self._recorded()
         finally:
             aside.unlink(missing_ok=True)
-        recorded = self._recorded()
         differing = [key for key in settings if recorded["settings"].get(key) != settings[key]]
         if differing:
             raise ConfigError(

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import FrameType
 
@@ -144,10 +144,8 @@ def parse_time(text: str) -> float:
                 likely="a SLURM older than 22.05, or no SLURM job",
                 do="give the time itself, or let SLURM signal the job: #SBATCH --signal=B:USR2@120",
             )
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        pass
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
