@@ -5,11 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from musicvae.grid import GridSpec
+from musicvae.placed_attention import PlacedAttention
 from musicvae.posterior import Posterior, PosteriorHeads
-from musicvae.segment_attention import SegmentAttention
 from musicvae.token_features import TokenEmbedding, token_bits
-from musicvae.transformer import TransformerBlock
 
 
 class LSTMEncoder(nn.Module):
@@ -63,7 +61,7 @@ class TransformerEncoder(nn.Module):
         self,
         num_drums: int,
         *,
-        grid: GridSpec,
+        num_steps: int,
         hidden: int,
         layers: int,
         heads: int,
@@ -75,20 +73,12 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.segments = segments
         self.embed = TokenEmbedding(num_drums, hidden, bits=bits)
-        self.position = nn.Parameter(torch.randn(grid.num_steps, hidden) * 0.1)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(hidden, heads=heads, num_steps=grid.num_steps, dropout=dropout, causal=False)
-            for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(hidden)
-        self.summary = nn.Linear(grid.num_steps // segments * hidden, hidden)
+        self.attend = PlacedAttention(hidden, layers, heads=heads, places=num_steps, dropout=dropout, causal=False)
+        self.summary = nn.Linear(num_steps // segments * hidden, hidden)
         self.heads = PosteriorHeads(hidden, latent // segments)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
-        values = self.embed(tokens) + self.position
-        for block in self.blocks:
-            values = block(values)
-        stretches = self.norm(values).reshape(len(tokens), self.segments, -1)
+        stretches = self.attend(self.embed(tokens)).reshape(len(tokens), self.segments, -1)
         return self.heads(F.gelu(self.summary(stretches)))
 
 
@@ -122,7 +112,7 @@ class SegmentEncoder(nn.Module):
         steps = num_steps // segments
         self.enter_hits = nn.Linear(steps * num_drums, hidden)
         self.enter_tokens = nn.Linear(steps * embedding, hidden)
-        self.attend = SegmentAttention(hidden, layers, heads=heads, segments=segments, dropout=dropout, causal=False)
+        self.attend = PlacedAttention(hidden, layers, heads=heads, places=segments, dropout=dropout, causal=False)
         self.heads = PosteriorHeads(hidden, latent // segments)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:

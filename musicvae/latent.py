@@ -1,7 +1,8 @@
-"""Ways through the latent space: interpolation between two codes, and variations at a distance from one.
+"""Ways through the latent space: arcs between two codes, and variations at a distance from one.
 
-The prior is N(0, I). In many dimensions nearly all of its mass lies close to a sphere around the origin, so both ways
-stay near that sphere; a straight line would cut through the middle, where the decoder has hardly ever been.
+In many dimensions nearly all of the mass of N(0, I) lies close to a sphere around the origin, so both ways stay near
+that sphere; a straight line would cut through the middle, where the decoder has hardly ever been. Where the prior is
+learnt, variations are of its noise, in which it is N(0, I), and arcs are between the codes themselves.
 """
 
 import math

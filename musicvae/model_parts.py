@@ -42,7 +42,7 @@ def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Enco
         case "transformer":
             return TransformerEncoder(
                 num_drums,
-                grid=grid,
+                num_steps=grid.num_steps,
                 hidden=settings.encoder_hidden,
                 layers=settings.encoder_layers,
                 heads=settings.encoder_heads,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from musicvae.encoder import feed_forward
 from musicvae.grid import GridSpec
-from musicvae.segment_attention import SegmentAttention
+from musicvae.placed_attention import PlacedAttention
 
 INIT_STD = 0.1
 
@@ -83,7 +83,7 @@ class AttendedFeatures(nn.Module):
         self.segments, self.num_steps, self.features = segments, num_steps, features
         part = latent // segments
         self.enter = nn.Linear(part, hidden)
-        self.attend = SegmentAttention(hidden, layers, heads=heads, segments=segments, dropout=dropout, causal=True)
+        self.attend = PlacedAttention(hidden, layers, heads=heads, places=segments, dropout=dropout, causal=True)
         self.write = nn.Sequential(
             nn.Linear(hidden + part, 2 * hidden),
             nn.GELU(),
