@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.https_server",
     "tests.sample_fixtures",
     "tests.gallery_fixtures",
+    "tests.slurm_fixtures",
 ]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.

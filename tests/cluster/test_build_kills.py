@@ -12,7 +12,8 @@ from tests.build_fixtures import contents
 from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import ok, run_job
 from tests.process_tree import command_of, descendants
-from tests.running_build import finished_parts, running_build, wait_for, wait_for_parts
+from tests.running_build import finished_parts, wait_for_parts
+from tests.running_job import running_job, wait_for
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -33,7 +34,7 @@ def test_the_driver_is_killed_at_a_random_moment(mixed_folder, undisturbed, tmp_
     print(f"KILL_SEED={SEED}: killed after {moment:.2f} of {seconds:.2f} s")
 
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out, workers)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out, workers)) as build:
         time.sleep(moment)
         build.kill()
         build.wait()
@@ -57,7 +58,7 @@ def test_a_worker_is_killed_mid_batch(mixed_folder, undisturbed, tmp_path, victi
             os.kill(killed[-1], signal.SIGKILL)
         return bool(found)
 
-    with running_build(*arguments(mixed_folder, out, 2)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out, 2)) as build:
         wait_for_parts(out, build, chance.randint(1, 6))
         wait_for(kill_one, build, f"a process {victim}")
         _, stderr = build.communicate(timeout=180)
@@ -71,7 +72,7 @@ def test_one_of_two_nodes_is_lost_mid_run(mixed_folder, undisturbed, tmp_path, n
     out = tmp_path / "out"
     with ray_cluster() as cluster:
         place = ["--source", mixed_folder, "--out", out, "--ray-address", cluster.address]
-        with running_build(*place, **cluster.environment) as build:
+        with running_job("build_shards", *place, **cluster.environment) as build:
             wait_for_parts(out, build, random.Random(f"{SEED} {number}").randint(1, 8))
             cluster.lose_node(1)
             _, stderr = build.communicate(timeout=240)

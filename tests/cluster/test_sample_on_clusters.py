@@ -4,15 +4,14 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.ray_cluster import ray_cluster
-from tests.cluster.slurm_cluster import SlurmCluster, missing_programs, slurm_cluster
+from tests.cluster.slurm_cluster import SlurmCluster
 from tests.commands import CHECKOUT, ok, run_job
-from tests.requirements import skip_or_fail
 from tests.sample_fixtures import output_of, sampled
 
 pytestmark = pytest.mark.slow
@@ -39,15 +38,6 @@ def test_an_address_where_no_cluster_answers_ends_with_2(sample_run, tmp_path):
     refused = run_job("sample", *command)
     assert refused.returncode == 2
     assert "no Ray cluster answers" in refused.stderr
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[SlurmCluster]:
-    """Two nodes."""
-    if missing := missing_programs():
-        skip_or_fail(f"SLURM is not installed: no {', '.join(missing)}")
-    with slurm_cluster() as cluster:
-        yield cluster
 
 
 def submit(slurm: SlurmCluster, folder: Path, tasks: str, *arguments: object) -> str:

@@ -3,29 +3,19 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from musicvae.durable import read_lines
-from tests.cluster.slurm_cluster import SlurmCluster, missing_programs, slurm_cluster
+from tests.cluster.slurm_cluster import SlurmCluster
 from tests.commands import CHECKOUT, ok, run_job
-from tests.requirements import skip_or_fail
 
 pytestmark = pytest.mark.slow
 TINY = ["model.latent=8", "model.encoder_hidden=16", "model.conductor_hidden=16", "model.decoder_hidden=16"]
 SETTINGS = [*TINY, "data.lanes=8", "train.global_batch=16", "train.log_every=1", "train.checkpoint_every=100000"]
 SETTINGS += ["train.evaluate_every=100000", "resources.threads=1"]
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[SlurmCluster]:
-    """Two nodes."""
-    if missing := missing_programs():
-        skip_or_fail(f"SLURM is not installed: no {', '.join(missing)}")
-    with slurm_cluster() as cluster:
-        yield cluster
 
 
 def submit(slurm: SlurmCluster, log: Path, *arguments: object) -> str:

@@ -14,7 +14,8 @@ import pytest
 from tests.build_fixtures import contents, write_mixed_folder
 from tests.commands import CHECKOUT, job_command, ok, run_job
 from tests.interposed import SLOW_READER, interposed
-from tests.running_build import finished_parts, running_build, wait_for, wait_for_parts
+from tests.running_build import finished_parts, wait_for_parts
+from tests.running_job import running_job, wait_for
 
 
 def arguments(source: Path, out: Path, workers: int = 0) -> list[object]:
@@ -28,7 +29,7 @@ def work(out: Path) -> Path:
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, undisturbed, tmp_path, workers):
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out, workers)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out, workers)) as build:
         wait_for_parts(out, build, 3)
         os.killpg(build.pid, signal.SIGINT)  # as a terminal does it: every process of the group gets it
         _, stderr = build.communicate(timeout=60)
@@ -40,7 +41,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, u
     assert len(made) >= 3
 
     again: dict[Path, int] = {}
-    with running_build(*arguments(mixed_folder, out, workers)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out, workers)) as build:
         while build.poll() is None:
             for part in made:
                 with suppress(FileNotFoundError):  # parts go when the shards are whole
@@ -55,7 +56,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, u
 
 def test_sigterm_asks_to_run_the_same_command_again(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out)) as build:
         wait_for_parts(out, build)
         build.terminate()
         _, stderr = build.communicate(timeout=60)
@@ -67,7 +68,7 @@ def test_sigterm_asks_to_run_the_same_command_again(mixed_folder, undisturbed, t
 
 def test_a_second_build_of_the_same_output_is_refused_while_the_first_lives(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out)) as build:
         wait_for_parts(out, build)
         build.send_signal(signal.SIGSTOP)
         second = run_job("build_shards", *arguments(mixed_folder, out))
@@ -82,7 +83,7 @@ def test_a_second_build_of_the_same_output_is_refused_while_the_first_lives(mixe
 @pytest.mark.slow
 def test_other_settings_after_an_interruption_use_nothing_of_it(mixed_folder, tmp_path):
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out)) as build:
         wait_for_parts(out, build, 3)
         build.kill()
     ok(run_job("build_shards", *arguments(mixed_folder, out), "window.hop_bars=2", "shard.windows=500"))
@@ -95,7 +96,7 @@ def test_other_settings_after_an_interruption_use_nothing_of_it(mixed_folder, tm
 def test_a_source_that_changed_after_an_interruption_is_read_anew(tmp_path):
     source, out = tmp_path / "midi", tmp_path / "out"
     write_mixed_folder(source, 300)
-    with running_build(*arguments(source, out)) as build:
+    with running_job("build_shards", *arguments(source, out)) as build:
         wait_for_parts(out, build)
         build.kill()
     changed = sorted(source.rglob("*.mid"))[10]
@@ -125,7 +126,7 @@ def test_no_room_is_said_and_what_was_done_is_used(mixed_folder, undisturbed, tm
 def test_a_source_that_goes_away_is_not_a_folder_of_unreadable_files(mixed_folder, undisturbed, tmp_path):
     source, hidden, out = tmp_path / "midi", tmp_path / "hidden", tmp_path / "out"
     shutil.copytree(mixed_folder, source, symlinks=True)
-    with running_build(*arguments(source, out)) as build:
+    with running_job("build_shards", *arguments(source, out)) as build:
         wait_for_parts(out, build)
         source.rename(hidden)
         _, stderr = build.communicate(timeout=120)
@@ -166,7 +167,7 @@ def test_a_file_that_timed_out_is_tried_again_and_a_build_with_one_is_known_agai
 
 def test_what_a_kill_tore_is_not_published(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out)) as build:
         wait_for_parts(out, build)
         build.kill()
     (work(out) / "shards" / ".train-000000.tar.0123456789ab.tmp").write_bytes(b"torn")
@@ -213,7 +214,7 @@ def test_the_output_may_lie_inside_the_source(tmp_path):
 def test_a_finished_build_leaves_the_work_of_a_living_one_alone(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     ok(run_job("build_shards", *arguments(mixed_folder, out)))
-    with running_build(*arguments(mixed_folder, out), "window.hop_bars=2", "--overwrite") as build:
+    with running_job("build_shards", *arguments(mixed_folder, out), "window.hop_bars=2", "--overwrite") as build:
         wait_for_parts(out, build)
         build.send_signal(signal.SIGSTOP)
         assert "nothing to do" in ok(run_job("build_shards", *arguments(mixed_folder, out))).stdout
@@ -227,7 +228,7 @@ def test_a_finished_build_leaves_the_work_of_a_living_one_alone(mixed_folder, un
 @pytest.mark.slow
 def test_leftovers_of_a_build_killed_after_its_end_are_removed(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
-    with running_build(*arguments(mixed_folder, out)) as build:
+    with running_job("build_shards", *arguments(mixed_folder, out)) as build:
         wait_for(out.exists, build, "an output")
         build.kill()
     ok(run_job("build_shards", *arguments(mixed_folder, out)))

@@ -5,15 +5,14 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from musicvae.midi import read_performance
-from tests.commands import CHECKOUT, QUIET, job_command, ok, run_job
-from tests.process_tree import command_of, descendants, kill_tree
+from tests.commands import ok, run_job
+from tests.process_tree import command_of, descendants
+from tests.running_job import WAIT_SECONDS, running_job, wait_for
 from tests.sample_fixtures import manifest_of, output_of, sampled
 from tests.small_disk import enlarge, small_disk
 
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 KILLS = 10 if os.environ.get("SOAK") else 2
 COUNT, CHUNK = 3000, 64
-WAIT_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +33,16 @@ def arguments(run: Path, out: Path, workers: int) -> list[object]:
     return ["--run", run, "--count", COUNT, "--out", out, "--chunk", CHUNK, "--workers", workers]
 
 
-@contextmanager
-def sampling(*words: object) -> Iterator[subprocess.Popen[str]]:
-    """`jobs.sample` in a session of its own, killed with all its children if it still runs at the end."""
-    process = subprocess.Popen(
-        job_command("sample", *words),
-        cwd=CHECKOUT,
-        env={**os.environ, **QUIET},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        kill_tree(process.pid)
-        process.communicate()
-
-
 def parts_of(out: Path) -> list[Path]:
     return list(out.glob("sampling-work/parts/[0-9]*"))
 
 
 def wait_for_parts(out: Path, process: subprocess.Popen[str], count: int) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while len(parts_of(out)) < count:
-        assert process.poll() is None, "it ended before"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for(lambda: len(parts_of(out)) >= count, process, f"{count} parts of {out}")
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    return [pid for pid in descendants(process.pid) if "spawn_main" in command_of(pid)]
 
 
 def check(out: Path, undisturbed: dict[str, bytes]) -> None:
@@ -80,7 +59,7 @@ def test_the_driver_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_pa
     chunks = random.Random(f"{SEED} {workers} {number}").randint(0, COUNT // CHUNK + 1)
     extra = random.Random(f"{SEED} {workers} {number} extra").uniform(0, 0.3)
     out = tmp_path / "out"
-    with sampling(*arguments(sample_run, out, workers)) as process:
+    with running_job("sample", *arguments(sample_run, out, workers)) as process:
         wait_for_parts(out, process, min(chunks, -(-COUNT // CHUNK)))
         time.sleep(extra if chunks <= COUNT // CHUNK else 4 * extra)
         process.kill()
@@ -93,13 +72,10 @@ def test_the_driver_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_pa
 @pytest.mark.parametrize("number", range(KILLS))
 def test_a_worker_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_path, number):
     out, chance = tmp_path / "out", random.Random(f"{SEED} worker {number}")
-    with sampling(*arguments(sample_run, out, 2)) as process:
+    with running_job("sample", *arguments(sample_run, out, 2)) as process:
         wait_for_parts(out, process, chance.randint(0, COUNT // CHUNK // 2))
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not (workers := [pid for pid in descendants(process.pid) if "spawn_main" in command_of(pid)]):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(chance.choice(workers), signal.SIGKILL)
+        wait_for(lambda: workers_of(process), process, "workers")
+        os.kill(chance.choice(workers_of(process)), signal.SIGKILL)
         _, stderr = process.communicate(timeout=WAIT_SECONDS)
     print(f"KILL_SEED={SEED}")
     assert process.returncode == 2, stderr
