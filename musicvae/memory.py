@@ -11,18 +11,21 @@ from musicvae.kept_memory import give_back_freed_memory
 
 def is_exhausted_memory(error: BaseException) -> bool:
     """Whether an error says that memory is used up, on a device or on the host."""
-    # The allocator of the CPU raises a plain RuntimeError; its sentence is all that tells it from others.
+    # On the CPU these are plain RuntimeErrors, which only their sentences tell from others: that of torch's allocator,
+    # and that of oneDNN where it gets no memory for the code of a primitive that it has already chosen.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError)
+        and ("DefaultCPUAllocator" in str(error) or str(error) == "could not create a primitive")
     )
 
 
-def largest_that_fits(attempt: Callable[[int], None], size: int) -> int | None:
+def largest_that_fits(attempt: Callable[[int], None], size: int, device: torch.device) -> int | None:
     """The first of size / 2, size / 4, ... with which an attempt does not run out of memory; None if none does."""
     while size > 1:
         size //= 2
+        _forget_failed_backward(device)
         give_back_freed_memory()
-        if torch.cuda.is_available():
+        if device.type == "cuda":
             torch.cuda.empty_cache()
         try:
             attempt(size)
@@ -33,6 +36,12 @@ def largest_that_fits(attempt: Callable[[int], None], size: int) -> int | None:
         else:
             return size
     return None
+
+
+def _forget_failed_backward(device: torch.device) -> None:
+    # A backward that raised leaves its waiting tasks, and with them all that its graph saved, in the engine's queue;
+    # the next backward, however small, clears it.
+    torch.zeros((), device=device, requires_grad=True).mul(1).backward()
 
 
 def memory_exhausted(

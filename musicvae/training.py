@@ -140,7 +140,9 @@ class Training:
                 step=self.state.step + 1,
                 share=len(batch),
                 accumulation=pieces,
-                fitting=largest_that_fits(lambda size: self._attempt(batch, size), -(-len(batch) // pieces)),
+                fitting=largest_that_fits(
+                    lambda size: self._attempt(batch, size), -(-len(batch) // pieces), self.world.device
+                ),
                 device=self.world.device,
             ) from None
 

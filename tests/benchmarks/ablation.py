@@ -164,6 +164,7 @@ def main(
     found: list[RunFigures] = []
     for figures in train_all(ablation, [name for name in names if name not in failed], chosen, source, failed):
         found.append(figures)
+        found.sort(key=lambda run: (chosen.index(run.seed), names.index(run.variant)))  # they end in any order
         write_json(ablation.out / "ablation.json", as_json(found, sweep, names, ablation, quick=quick))
     title = f"{file.stem}: {ablation.minutes:g} minutes a run, {source}" + (", QUICK: no figures" if quick else "")
     wide = Console(highlight=False, width=max(console.width, WIDTH))

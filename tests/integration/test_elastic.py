@@ -18,11 +18,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def is_listened_to(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("localhost", port)) == 0
+
+
 def test_a_machine_is_lost_the_other_goes_on_alone_and_a_new_one_joins(small_shards, tmp_path):
-    run = tmp_path / "run"
-    arguments = ["--ranks", 1, "--nodes", "1:2", "--rendezvous", f"localhost:{free_port()}", "--rendezvous-id", "x"]
+    run, port = tmp_path / "run", free_port()
+    arguments = ["--ranks", 1, "--nodes", "1:2", "--rendezvous", f"localhost:{port}", "--rendezvous-id", "x"]
     arguments += ["train.steps=100000", "train.checkpoint_every=5"]
     with running_training(small_shards, run, *arguments) as first:
+        # Here both launchers are on the rendezvous' host: the one that is to stay must be the one that serves it.
+        first.wait_until(lambda: is_listened_to(port))
         with running_training(small_shards, run, *arguments) as second:
             first.wait_until(lambda: first.record(0).get("world_size") == 2 and first.steps() >= 10, 180)
             kill_tree(second.process.pid)

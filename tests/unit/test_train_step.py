@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import traceback
+import weakref
 
 import numpy as np
 import pytest
@@ -123,7 +125,7 @@ def test_the_largest_size_that_fits_is_found_by_halving():
         if size > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    assert largest_that_fits(attempt, 40) == 5
+    assert largest_that_fits(attempt, 40, torch.device("cpu")) == 5
     assert tried == [20, 10, 5]
 
 
@@ -131,10 +133,44 @@ def test_nothing_fits_and_other_errors_are_not_memory():
     def never(size: int) -> None:
         raise MemoryError
 
-    assert largest_that_fits(never, 8) is None
+    assert largest_that_fits(never, 8, torch.device("cpu")) is None
     with pytest.raises(RuntimeError, match="shape"):
-        largest_that_fits(lambda size: (_ for _ in ()).throw(RuntimeError("shape")), 8)
+        largest_that_fits(lambda size: (_ for _ in ()).throw(RuntimeError("shape")), 8, torch.device("cpu"))
     assert not is_exhausted_memory(RuntimeError("shape"))
+
+
+def test_what_a_backward_that_failed_had_saved_is_freed_before_the_next_attempt():
+    class Failing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, *gradients: torch.Tensor) -> torch.Tensor:
+            raise MemoryError
+
+    class Saved:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor.detach().clone()
+
+    alive = weakref.WeakSet()
+
+    def pack(tensor: torch.Tensor) -> Saved:
+        alive.add(saved := Saved(tensor))
+        return saved
+
+    def step() -> None:
+        x = torch.ones(3, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+            branches = [(x * 2).exp() for _ in range(4)]
+            (torch.stack(branches).sum() + Failing.apply(branches[-1]).sum()).backward()
+
+    with pytest.raises(MemoryError) as failed:
+        step()
+    traceback.clear_frames(failed.tb)
+    assert alive, "the engine holds the tasks that it did not come to"
+    assert largest_that_fits(lambda size: None, 2, torch.device("cpu")) == 1
+    assert not alive
 
 
 def test_the_message_offers_an_accumulation_that_fits():
