@@ -68,14 +68,18 @@ ablation: install
 	set -e; for sweep in $(SWEEPS); do $(BIN)/python -m tests.benchmarks.ablation jobs/sweeps/$$sweep.yaml \
 	  --shards $(SHARDS) --out $(OUT)/$$sweep --minutes $(MINUTES); done
 
+# Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
+TEST_PROCESSES ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: install
-	$(BIN)/python -m pytest -m "slow"
+	$(PYTEST) -m "slow"
 
 soak: install
-	SOAK=1 $(BIN)/python -m pytest -m "slow"
+	SOAK=1 $(PYTEST) -m "slow"
 
 check: install
 	$(BIN)/ruff check .
