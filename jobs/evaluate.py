@@ -39,7 +39,7 @@ def main(
     json: Path | None = typer.Option(None, metavar="FILE", help="Write all figures to this file."),
     quick: bool = typer.Option(False, "--quick", help="Some windows, few draws: figures to look at, not to quote."),
     seed: int = typer.Option(0, min=0, max=2**64 - 1, help="Of the noise that z is drawn with, and of all samples."),
-    batch: int = typer.Option(256, min=1, help="Windows at once; changes no figure."),
+    batch: int = typer.Option(128, min=1, help="Windows at once; changes no figure."),
     baselines: bool = typer.Option(True, "--baselines/--no-baselines", help="Evaluate them too."),
     models: bool = typer.Option(True, "--models/--no-models", help="Without: the baselines alone."),
     cache_dir: Path | None = typer.Option(None, help="Folder for copies of remote shards, as data.cache_dir."),

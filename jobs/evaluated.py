@@ -1,5 +1,6 @@
 """What `jobs.evaluate` evaluates, trained or counted, and what it finds of each."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -112,6 +113,7 @@ def evaluate_trained(
         batch=batch,
         device=device,
         beat=beat,
+        threads=len(os.sched_getaffinity(0)) if device.type == "cpu" else 1,
     )
     # Samples are those of jobs.sample, whose bits are a CPU's.
     written = np.concatenate(list(generate(model.cpu(), Recipe(FromPrior(), seed=setting.seed), setting.samples)))

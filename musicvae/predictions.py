@@ -1,6 +1,7 @@
 """What a predictor makes of the windows of a split, window by window: what all its figures are computed from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,20 @@ class EvaluatedWindows:
         return cls(ids, SplitTokens(split.tokens[ids], performance.astype(np.int64)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _OfBatch:
+    """What one batch of windows gives; the same names as in `Likelihoods` and `Predictions`."""
+
+    reconstruction: PerWindow
+    kl: PerWindow
+    bound: PerWindow
+    forced: Int16[np.ndarray, "window step"]
+    free: Int16[np.ndarray, "window step"]
+    z: Float64[np.ndarray, "window latent"]
+    mu: Float64[np.ndarray, "window latent"]
+    sigma: Float64[np.ndarray, "window latent"]
+
+
 def predict(
     name: str,
     model: MusicVAE,
@@ -105,6 +120,7 @@ def predict(
     batch: int,
     device: torch.device,
     beat: Callable[[int], None],
+    threads: int = 1,
 ) -> Predictions:
     """A model on the windows, at least one.
 
@@ -113,34 +129,56 @@ def predict(
         seed: of the noise that z is drawn with; each window has its own, whatever the others.
         draws: of the importance-weighted bound.
         batch: windows, or rows of the decoder, at once; a resource, it changes no more than rounding.
-        beat: called with the number of windows done.
+        beat: called with the number of windows done, at times and in this thread.
+        threads: batches at a time, each computed by one thread; a resource too. Several small products keep cores
+            busier than one that is shared out among them.
     """
     model.eval()
-    reconstruction, kl, bound, forced, free = [], [], [], [], []
-    z, mu, sigma = [], [], []
-    for first in range(0, len(windows), batch):
+
+    def of_batch(first: int) -> _OfBatch:
         ids, tokens = windows.ids[first : first + batch], windows.split.tokens[first : first + batch]
         found = evaluate_windows(model, tokens, ids, seed=seed, device=device)
         assert found.free_running is not None
-        reconstruction.append(found.reconstruction.cpu().numpy())
-        kl.append(found.kl.double().sum(dim=1).cpu().numpy())
-        forced.append(found.teacher_forced)
-        free.append(found.free_running)
-        for values, of in ((z, found.z), (mu, found.posterior.mu), (sigma, found.posterior.sigma)):
-            values.append(of.double().cpu().numpy())
-        bound.append(importance_bounds(model, tokens, ids, draws=draws, seed=seed, rows=batch, device=device))
-        beat(first + len(ids))
-    means = np.concatenate(mu)
+        z, mu, sigma = (of.double().cpu().numpy() for of in (found.z, found.posterior.mu, found.posterior.sigma))
+        return _OfBatch(
+            reconstruction=found.reconstruction.cpu().numpy(),
+            kl=found.kl.double().sum(dim=1).cpu().numpy(),
+            bound=importance_bounds(model, tokens, ids, draws=draws, seed=seed, rows=batch, device=device),
+            forced=found.teacher_forced,
+            free=found.free_running,
+            z=z,
+            mu=mu,
+            sigma=sigma,
+        )
+
+    done = []
+    for one in _in_threads(of_batch, range(0, len(windows), batch), threads):
+        done.append(one)
+        beat(min(len(done) * batch, len(windows)))
+    z, means, sigma = (np.concatenate([getattr(one, of) for one in done]) for of in ("z", "mu", "sigma"))
     return Predictions(
         name,
         Likelihoods(
-            reconstruction=np.concatenate(reconstruction),
-            kl=np.concatenate(kl),
-            importance_bound=np.concatenate(bound),
-            information=mutual_information_terms(np.concatenate(z), means, np.concatenate(sigma)),
+            reconstruction=np.concatenate([one.reconstruction for one in done]),
+            kl=np.concatenate([one.kl for one in done]),
+            importance_bound=np.concatenate([one.bound for one in done]),
+            information=mutual_information_terms(z, means, sigma),
             latent=model.latent,
             active_units=active_units(means.var(axis=0)),
         ),
-        Guesses(np.concatenate(forced)),
-        Guesses(np.concatenate(free)),
+        Guesses(np.concatenate([one.forced for one in done])),
+        Guesses(np.concatenate([one.free for one in done])),
     )
+
+
+def _in_threads(work: Callable[[int], _OfBatch], arguments: Iterable[int], threads: int) -> Iterator[_OfBatch]:
+    """The results in order; with one thread they are computed in this one, whose share of cores stays as it is."""
+    if threads == 1:
+        yield from map(work, arguments)
+        return
+    # torch's number of threads is one of each thread that starts parallel work.
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="predict", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(work, arguments)
+    finally:
+        pool.shutdown(cancel_futures=True)

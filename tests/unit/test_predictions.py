@@ -32,8 +32,10 @@ def model() -> MusicVAE:
     return MusicVAE(SMALL, GRID, DRUMS.num_drums).double()
 
 
-def predictions(model: MusicVAE, *, batch: int = 5, draws: int = 4) -> Predictions:
-    return predict("it", model, WINDOWS, seed=3, draws=draws, batch=batch, device=CPU, beat=lambda done: None)
+def predictions(model: MusicVAE, *, batch: int = 5, draws: int = 4, threads: int = 1) -> Predictions:
+    return predict(
+        "it", model, WINDOWS, seed=3, draws=draws, batch=batch, device=CPU, beat=lambda done: None, threads=threads
+    )
 
 
 def test_figures_are_those_of_the_evaluation_in_training(model: MusicVAE) -> None:
@@ -50,9 +52,9 @@ def test_figures_are_those_of_the_evaluation_in_training(model: MusicVAE) -> Non
     assert predictions(model).likelihoods.active_units == report.active_units
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64])
-def test_batch_size_changes_no_prediction(model: MusicVAE, batch: int) -> None:
-    expected, found = predictions(model).likelihoods, predictions(model, batch=batch).likelihoods
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (7, 1), (64, 1), (3, 4)])
+def test_batches_and_threads_change_no_prediction(model: MusicVAE, batch: int, threads: int) -> None:
+    expected, found = predictions(model).likelihoods, predictions(model, batch=batch, threads=threads).likelihoods
     assert expected is not None
     assert found is not None
     for name in ("negative_elbo", "importance_bound", "information"):
