@@ -36,8 +36,9 @@ from tests.commands import job_command
 
 RATE_REPORTS, LEFT_OUT = 4, 2
 """Reports that a rate is the median of, after those of the first steps, which are slower."""
-NOTHING_ELSE = ("train.steps=1000000000", "train.evaluate_every=1000000000", "train.checkpoint_every=1000000000")
-QUICK_MINUTES, QUICK_RATE_MINUTES, QUICK_WINDOWS = 0.02, 0.2, 64
+STEPS_A_REPORT = 2
+NEVER = 1_000_000_000
+QUICK_MINUTES, QUICK_WINDOWS = 0.02, 64
 WIDTH = 165
 """Characters that the table needs."""
 
@@ -47,7 +48,8 @@ class Ablation:
     """A sweep on some shards, and where its runs lie.
 
     Attributes:
-        minutes: that each run trains for; `rate_minutes` those in which its rate is measured.
+        minutes: that each run trains for.
+        rate_minutes: in which its rate is measured; None takes as few steps as tell one.
         at_once: runs that share the machine's cores.
         windows: of the split that are evaluated, None for all.
     """
@@ -56,13 +58,18 @@ class Ablation:
     shards: str
     out: Path
     minutes: float
-    rate_minutes: float
+    rate_minutes: float | None
     at_once: int
     windows: int | None
 
     def rate_job(self, name: str) -> Job:
         """The command that finds out how fast a variant trains."""
-        settings = (*NOTHING_ELSE, "train.log_every=2", f"train.max_minutes={self.rate_minutes}")
+        if self.rate_minutes is None:
+            length = [f"train.steps={STEPS_A_REPORT * (RATE_REPORTS + LEFT_OUT)}"]
+        else:
+            length = [f"train.steps={NEVER}", f"train.max_minutes={self.rate_minutes}"]
+        nothing_else = (f"train.evaluate_every={NEVER}", f"train.checkpoint_every={NEVER}")
+        settings = (*length, *nothing_else, f"train.log_every={STEPS_A_REPORT}")
         return self._job(f"rate-{name}", name, self._rate_run(name), settings)
 
     def rate(self, name: str) -> float | None:
@@ -154,7 +161,7 @@ def main(
         where,
         out.resolve(),
         QUICK_MINUTES if quick else minutes,
-        QUICK_RATE_MINUTES if quick else rate_minutes,
+        None if quick else rate_minutes,
         at_once,
         QUICK_WINDOWS if quick else None,
     )
@@ -184,7 +191,7 @@ def measure_rates(ablation: Ablation, names: Sequence[str]) -> list[str]:
     failed = [name for name in missing if ablation.rate(name) is None]
     for name in failed:
         log = ablation.log(f"rate-{name}")
-        console.print(f"{name}: no rate in {ablation.rate_minutes:g} minutes; see {log}", soft_wrap=True)
+        console.print(f"{name}: its rate could not be measured; see {log}", soft_wrap=True)
     return failed
 
 
