@@ -99,9 +99,9 @@ def merge(
             table.write(of_block)
             codes.write(block.rows.codes.tobytes())
             if job.form in (Form.TAR, Form.ZIP):
-                midi = _midi(job, trained, block.rows)
-                for file, data, line in zip(of_block["file"], midi, written, strict=True):
-                    pack.add(file, data, line)
+                contents = _contents(job, trained, block.rows)
+                for file, of_file, line in zip(of_block["file"], contents, written, strict=True):
+                    pack.add(file, of_file, line)
             found = tally(block, trained) if found is None else found + tally(block, trained)
             wanted = GROOVES_ON_SHEET - len(first)
             items = zip(block.rows.items.tolist(), block.rows.tokens, strict=True)
@@ -135,11 +135,11 @@ def _mend_files(job: SampleJob, trained: TrainedModel, work: SampleWork, selecte
             files.publish()
 
 
-def _midi(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[bytes]:
-    """The MIDI files of a block, not all of them at once: their events take far more memory than their tokens."""
+def _contents(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[dict[str, bytes]]:
+    """What is packed of a block, not all of it at once: events take far more memory than their tokens."""
     for first in range(0, len(rows), BATCH):
         some = rows.take(slice(first, first + BATCH))
-        yield from job.midi(trained, some.items.tolist(), some.tokens)
+        yield from job.contents(trained, some.items.tolist(), some.tokens)
 
 
 def _write_header(file: IO[bytes], count: int, latent: int) -> None:

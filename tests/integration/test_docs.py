@@ -39,6 +39,7 @@ def test_sampling(tmp_path):
         "loops": 8,
         "new": 300,
         "none": 50,
+        "packed-loops": 8,
         "picked": 2,
         "shards": 500,
         "tars": 50,
