@@ -4,7 +4,7 @@ manifest.jsonl, manifest.parquet   one record a groove, see `jobs.sample_records
 z.npy                              float32 (groove, latent): what each was decoded from
 grooves.png                        the first grooves as drum grids
 gallery.html                       up to 10,000 of them to look through, to hear and to choose from
-report.json                        figures of all of them, beside the training data's
+report.json, report.html           figures of all of them, beside the training data's
 settings.json                      weights and settings that made them; written last, so where it is all is whole
 """
 
@@ -25,6 +25,7 @@ from jobs.sample_pack import packing
 from jobs.sample_part import Rows, Span
 from jobs.sample_records import BLOCK, CheckedBlock, checked, columns, lines
 from jobs.sample_report import Tally, report, tally
+from jobs.sample_report_page import sample_report_page
 from jobs.sample_selection import Selected, figure_of, select
 from jobs.sample_table import ParquetManifest
 from jobs.sample_work import MANIFEST, SETTINGS, SampleWork
@@ -36,7 +37,7 @@ from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord
 
 TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
-GALLERY = "gallery.html"
+GALLERY, PAGE = "gallery.html", "report.html"
 GROOVES_ON_SHEET = 16
 
 
@@ -111,6 +112,7 @@ def merge(
         write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
     write_json(scratch / REPORT, report(found, selected, trained, training))
+    (scratch / PAGE).write_text(sample_report_page(job, found, selected, trained, training))
     _remove_packs(job.out)
     publish_files(scratch, job.out)
     write_json(job.out / SETTINGS, {**job.settings, "count": options.count})
