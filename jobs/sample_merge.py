@@ -115,7 +115,9 @@ def merge(
     (scratch / PAGE).write_text(sample_report_page(job, found, selected, trained, training))
     _remove_packs(job.out)
     publish_files(scratch, job.out)
-    write_json(job.out / SETTINGS, {**job.settings, "count": options.count})
+    # Last, and written in the scratch folder too, so that a kill leaves nothing beside the grooves.
+    write_json(scratch / SETTINGS, {**job.settings, "count": options.count})
+    publish_files(scratch, job.out)
     return Merged(found, selected, first)
 
 
