@@ -18,6 +18,8 @@ from tests.shipped import need_shipped_models
 
 pytestmark = pytest.mark.slow
 SHARDS = 10
+SECONDS = 1800
+"""For a command, on a machine that does much else."""
 COUNT = 10_000 if os.environ.get("SOAK") else 1_000
 
 
@@ -30,7 +32,7 @@ def _shipped() -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one command made."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    ok(run_job("sample", *arguments(out)))
+    make(out)
     return out
 
 
@@ -40,8 +42,9 @@ def content(whole: Path) -> dict[str, bytes]:
     return output_of(whole)
 
 
-def arguments(out: Path) -> list[object]:
-    return ["--count", COUNT, "--seed", 5, "--out", out]
+def make(out: Path, *options: object) -> str:
+    """Runs the command, or a share of it, and gives what it printed."""
+    return ok(run_job("sample", "--count", COUNT, "--seed", 5, "--out", out, *options, timeout=SECONDS)).stdout
 
 
 def same(out: Path, content: dict[str, bytes]) -> bool:
@@ -70,7 +73,7 @@ def test_every_file_opens_in_both_libraries_with_the_tokens_of_the_manifest(whol
 def test_ten_shards_in_any_order_give_the_same_bytes(content, tmp_path):
     order = random.Random(COUNT).sample(range(SHARDS), SHARDS)
     for place, number in enumerate(order):
-        printed = ok(run_job("sample", *arguments(tmp_path / "out"), "--shard", f"{number}/{SHARDS}")).stdout
+        printed = make(tmp_path / "out", "--shard", f"{number}/{SHARDS}")
         assert f"shard {number}/{SHARDS}: {COUNT // SHARDS:,} grooves in" in printed
         assert ("still missing" in printed) == (place < SHARDS - 1)
     assert same(tmp_path / "out", content)
@@ -78,5 +81,5 @@ def test_ten_shards_in_any_order_give_the_same_bytes(content, tmp_path):
 
 @pytest.mark.parametrize(("chunk", "workers"), [(64, 2), (1000, 1)])
 def test_chunks_and_workers_give_the_same_bytes(content, tmp_path, chunk, workers):
-    ok(run_job("sample", *arguments(tmp_path / "out"), "--chunk", chunk, "--workers", workers))
+    make(tmp_path / "out", "--chunk", chunk, "--workers", workers)
     assert same(tmp_path / "out", content)
