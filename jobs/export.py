@@ -1,6 +1,11 @@
-"""A trained run -> a few files to keep or pass on: python -m jobs.export runs/demo models/demo"""
+"""A trained run -> a few files to keep or pass on: python -m jobs.export runs/demo models/demo
+
+python -m jobs.export RUN OUT ...                 writes an export
+python -m jobs.export renew OUT --shards SHARDS   writes anew what an earlier version kept of the training windows
+"""
 
 import re
+import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,20 +16,20 @@ from jaxtyping import Int16
 
 from jobs.command_line import console, run_command
 from jobs.output_folder import check_output
-from jobs.training_windows import training_windows
+from jobs.training_windows import training_styles, training_windows
 from musicvae.attribute_vectors import AttributeVectors, fit_attribute_vectors
 from musicvae.attributes import measure_attributes
 from musicvae.best_weights import in_bfloat16, read_best
-from musicvae.durable import whole_folder
+from musicvae.durable import whole_folder, write_whole
 from musicvae.errors import ConfigError
-from musicvae.exported import CARD, is_export, load, write_export
+from musicvae.exported import CARD, TRAINING, is_export, load, write_export
 from musicvae.groove import hits_from_tokens
 from musicvae.measured import read_measured
 from musicvae.model_card import ATTRIBUTIONS
 from musicvae.run_folder import RunFolder
 from musicvae.trained import load_run
 from musicvae.trained_model import TrainedModel
-from musicvae.training_record import record_of
+from musicvae.training_record import TrainingRecord, record_of
 
 
 class Dtype(StrEnum):
@@ -40,7 +45,7 @@ def main(
     shards: str | None = typer.Option(
         None,
         metavar="FOLDER|URL",
-        help="What it was trained on: adds directions of attributes in latent space, and hashes of its windows.",
+        help="What it was trained on: adds directions of attributes in latent space, hashes and styles of its windows.",
     ),
     dtype: Dtype = typer.Option(Dtype.FLOAT32, help="bfloat16 rounds the weights and halves the file."),
     figures: Path | None = typer.Option(
@@ -87,17 +92,42 @@ def main(
                 tokens = training_windows(kept, shards)
                 # With the weights as they are kept: rounded ones have codes of their own.
                 vectors = _attribute_vectors(kept, tokens) if kept.latent else None
-                training = record_of(tokens, kept.grid, kept.drum_map)
+                training = _record(kept, tokens, shards)
                 write_export(aside, replace(trained, vectors=vectors, training=training), best, origin, measured)
                 load(aside)
     except OSError as error:
-        cure = "name an OUT in a folder that can be written"
-        raise ConfigError(f"cannot write {out}", found=error.strerror or str(error), do=cure) from None
+        raise _cannot_write(out, error) from None
     loss = best.figures.get("validation.negative_elbo")
     console.print(
         f"step {trained.step:,}" + (f", validation −ELBO {loss:.2f} nats per window" if loss is not None else "")
     )
     console.print(f"model: {out.resolve()}, described in {CARD}", soft_wrap=True)
+
+
+def renew(
+    out: Path = typer.Argument(..., metavar="OUT", help="An export, of this or an earlier version."),
+    shards: str = typer.Option(..., metavar="FOLDER|URL", help="What its model was trained on."),
+) -> None:
+    """Write hashes, distributions and styles of the training windows anew; all else of an export stays as it is."""
+    trained = load(out)
+    record = _record(trained, training_windows(trained, shards), shards)
+    try:
+        write_whole(out / TRAINING, record.to_bytes())
+    except OSError as error:
+        raise _cannot_write(out, error) from None
+    styles = record.styles.names if record.styles else ()
+    console.print(
+        f"{out / TRAINING}: {len(record.hashes):,} windows, styles: {', '.join(styles) or 'none'}", soft_wrap=True
+    )
+
+
+def _record(trained: TrainedModel, tokens: Int16[np.ndarray, "window step"], shards: str) -> TrainingRecord:
+    return record_of(tokens, trained.grid, trained.drum_map, training_styles(trained, shards))
+
+
+def _cannot_write(out: Path, error: OSError) -> ConfigError:
+    cure = "name an OUT in a folder that can be written"
+    return ConfigError(f"cannot write {out}", found=error.strerror or str(error), do=cure)
 
 
 def _as_typed(command: str) -> str:
@@ -113,4 +143,7 @@ def _attribute_vectors(trained: TrainedModel, tokens: Int16[np.ndarray, "window 
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["renew"]:
+        del sys.argv[1]
+        run_command(renew)
     run_command(main)

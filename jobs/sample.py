@@ -50,7 +50,12 @@ def main(
     temperature: float | None = typer.Option(
         None, help="Below 1: likelier grooves, above: wilder ones (1; with --like the likeliest token of every step)."
     ),
-    tempo: float | None = typer.Option(None, metavar="BPM", help="(that of --like, or the training data's median)"),
+    tempo: float | None = typer.Option(
+        None, metavar="BPM", help="(that of --like, or the median of the training data or of --feel)"
+    ),
+    feel: str | None = typer.Option(
+        None, metavar="STYLE", help="Velocity and timing of a style of the training data (the mean of all)."
+    ),
     dry: bool = typer.Option(False, "--dry", help="One velocity for every hit, and every hit on the grid."),
     like: Path | None = typer.Option(
         None, metavar="FILE|FOLDER", help="Vary the 4-bar windows of a MIDI file, or of a folder of them, in turn."
@@ -81,7 +86,9 @@ def main(
         None, metavar="T,T,T,T", help="A temperature for each bar, in place of --temperature."
     ),
     top_p: float | None = typer.Option(None, help="Draw among the likeliest tokens of this probability (1: all)."),
-    tempo_range: str | None = typer.Option(None, metavar="LEAST:MOST", help="A tempo for each groove, in BPM."),
+    tempo_range: str | None = typer.Option(
+        None, metavar="LEAST:MOST|style", help="A tempo for each groove, in BPM, or of those of the style of --feel."
+    ),
     precision: str | None = typer.Option(
         None, metavar="float32|bfloat16", help="Of decoding (bfloat16 where the CPU has it: faster)."
     ),
@@ -147,6 +154,7 @@ def main(
         temperature=temperature,
         tempo=tempo,
         dry=dry,
+        feel=feel,
         like=_absolute(like),
         distance=distance,
         form=Form.NONE if no_files else pack or Form.FILES,

@@ -52,7 +52,7 @@ class ChunkMaker:
                 written.result()
             if files is not None:
                 files.publish()
-        Parts(self.parts).write(Rows.joined(pieces))
+        Parts(self.parts).write(Rows.joined(pieces), self.scratch)
         return chunk.last - chunk.first
 
     def _batches(self, chunk: Span) -> Iterator[Rows]:

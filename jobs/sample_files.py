@@ -1,6 +1,5 @@
 """The files of grooves: whole under their names, or not there."""
 
-import io
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,19 +10,11 @@ import numpy as np
 from jaxtyping import Int16, Int64
 
 from jobs.sample_job import FILES_PER_FOLDER, SampleJob
-from jobs.sample_options import Audio
-from musicvae.drum_kit import SAMPLE_RATE, write_wav
-from musicvae.drum_loop import render_loop
 from musicvae.durable import aside_of
 from musicvae.trained_model import TrainedModel
 
 OURS = re.compile(r"groove-(\d+)\.(mid|wav|flac)")
 CHUNK = "chunk"
-
-
-def suffixes(job: SampleJob) -> list[str]:
-    """Of the files that each groove has."""
-    return [".mid"] if job.audio is Audio.NONE else [".mid", f".{job.audio}"]
 
 
 class FileWriter:
@@ -39,11 +30,9 @@ class FileWriter:
         Raises:
             OSError: one cannot be written.
         """
-        for item, data in zip(items, self._job.midi(self._trained, items, tokens), strict=True):
-            self._path(item, ".mid").write_bytes(data)
-        if self._job.audio is not Audio.NONE:
-            for item, own in zip(items, tokens, strict=True):
-                self._write_audio(item, own)
+        for item, contents in zip(items, self._job.contents(self._trained, items, tokens), strict=True):
+            for suffix, data in contents.items():
+                self._path(item, suffix).write_bytes(data)
 
     def publish(self) -> None:
         """Gives all of them their names."""
@@ -56,18 +45,6 @@ class FileWriter:
         path = self._job.out / self._job.file(item, suffix)
         self._written.append((self._aside / path.name, path))
         return self._aside / path.name
-
-    def _write_audio(self, item: int, tokens: Int16[np.ndarray, " step"]) -> None:
-        sound = render_loop(self._job.groove(self._trained, item, tokens), self._trained.drum_map)
-        path = self._path(item, f".{self._job.audio}")
-        if self._job.audio is Audio.WAV:
-            write_wav(path, sound)
-        else:
-            import soundfile  # takes a while to load, so only where it is asked for
-
-            data = io.BytesIO()  # soundfile's own errors would not say that the disk is full
-            soundfile.write(data, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-            path.write_bytes(data.getbuffer())
 
 
 @contextmanager
@@ -90,7 +67,7 @@ def lost_files(job: SampleJob, items: Int64[np.ndarray, " item"]) -> Int64[np.nd
     for number in sorted({*_folders(job), *(items // FILES_PER_FOLDER).tolist()}):
         folder = job.out / f"{number:03d}"
         own = items[items // FILES_PER_FOLDER == number]
-        wanted = {Path(job.file(item, suffix)).name: item for item in own.tolist() for suffix in suffixes(job)}
+        wanted = {Path(job.file(item, suffix)).name: item for item in own.tolist() for suffix in job.suffixes}
         present = set()
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in wanted and OURS.fullmatch(path.name):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int16
 
+from jobs.sample_audio import sound_bytes, sound_suffix
 from jobs.sample_options import Audio, Form, SampleOptions
 from jobs.sample_recipe import SampleRecipe, default_model, recipe_of
 from musicvae.drum_map import DrumMap
@@ -24,6 +25,7 @@ from musicvae.trained_model import TrainedModel
 
 FILES_PER_FOLDER = 1000
 """Most grooves in a folder; file managers and shared file systems suffer from more."""
+MIDI_SUFFIX = ".mid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,12 @@ class SampleJob:
         """The id of an item, the same for every count."""
         return f"groove-{item:05d}"
 
-    def file(self, item: int, suffix: str = ".mid") -> str:
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the files that each groove has, or would have where they are packed."""
+        return tuple(filter(None, (MIDI_SUFFIX, sound_suffix(self.audio))))
+
+    def file(self, item: int, suffix: str = MIDI_SUFFIX) -> str:
         """Path of an item's file in the output."""
         return f"{item // FILES_PER_FOLDER:03d}/{self.name(item)}{suffix}"
 
@@ -109,6 +116,18 @@ class SampleJob:
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
         tempo = self.made.tempo_of(trained, item)
         return self.made.feel(trained).groove(hits, tempo=tempo, source=self.caption(item))
+
+    def contents(
+        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
+    ) -> Iterator[dict[str, bytes]]:
+        """What each item's files hold, by suffix; one loop of sound is held at a time."""
+        midi = self.midi(trained, items, tokens)
+        for item, own, data in zip(items, tokens, midi, strict=True):
+            contents = {MIDI_SUFFIX: data}
+            if self.audio is not Audio.NONE:
+                groove = self.groove(trained, item, own)
+                contents[sound_suffix(self.audio)] = sound_bytes(self.audio, groove, trained.drum_map)
+            yield contents
 
     def midi(self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> list[bytes]:
         """The MIDI file of each item."""

@@ -4,7 +4,7 @@ manifest.jsonl, manifest.parquet   one record a groove, see `jobs.sample_records
 z.npy                              float32 (groove, latent): what each was decoded from
 grooves.png                        the first grooves as drum grids
 gallery.html                       up to 10,000 of them to look through, to hear and to choose from
-report.json                        figures of all of them, beside the training data's
+report.json, report.html           figures of all of them, beside the training data's
 settings.json                      weights and settings that made them; written last, so where it is all is whole
 """
 
@@ -25,6 +25,7 @@ from jobs.sample_pack import packing
 from jobs.sample_part import Rows, Span
 from jobs.sample_records import BLOCK, CheckedBlock, checked, columns, lines
 from jobs.sample_report import Tally, report, tally
+from jobs.sample_report_page import sample_report_page
 from jobs.sample_selection import Selected, figure_of, select
 from jobs.sample_table import ParquetManifest
 from jobs.sample_work import MANIFEST, SETTINGS, SampleWork
@@ -36,7 +37,7 @@ from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord
 
 TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
-GALLERY = "gallery.html"
+GALLERY, PAGE = "gallery.html", "report.html"
 GROOVES_ON_SHEET = 16
 
 
@@ -99,9 +100,9 @@ def merge(
             table.write(of_block)
             codes.write(block.rows.codes.tobytes())
             if job.form in (Form.TAR, Form.ZIP):
-                midi = _midi(job, trained, block.rows)
-                for file, data, line in zip(of_block["file"], midi, written, strict=True):
-                    pack.add(file, data, line)
+                contents = _contents(job, trained, block.rows)
+                for file, of_file, line in zip(of_block["file"], contents, written, strict=True):
+                    pack.add(file, of_file, line)
             found = tally(block, trained) if found is None else found + tally(block, trained)
             wanted = GROOVES_ON_SHEET - len(first)
             items = zip(block.rows.items.tolist(), block.rows.tokens, strict=True)
@@ -111,9 +112,12 @@ def merge(
         write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
     write_json(scratch / REPORT, report(found, selected, trained, training))
+    (scratch / PAGE).write_text(sample_report_page(job, found, selected, trained, training))
     _remove_packs(job.out)
     publish_files(scratch, job.out)
-    write_json(job.out / SETTINGS, {**job.settings, "count": options.count})
+    # Last, and written in the scratch folder too, so that a kill leaves nothing beside the grooves.
+    write_json(scratch / SETTINGS, {**job.settings, "count": options.count})
+    publish_files(scratch, job.out)
     return Merged(found, selected, first)
 
 
@@ -135,11 +139,11 @@ def _mend_files(job: SampleJob, trained: TrainedModel, work: SampleWork, selecte
             files.publish()
 
 
-def _midi(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[bytes]:
-    """The MIDI files of a block, not all of them at once: their events take far more memory than their tokens."""
+def _contents(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[dict[str, bytes]]:
+    """What is packed of a block, not all of it at once: events take far more memory than their tokens."""
     for first in range(0, len(rows), BATCH):
         some = rows.take(slice(first, first + BATCH))
-        yield from job.midi(trained, some.items.tolist(), some.tokens)
+        yield from job.contents(trained, some.items.tolist(), some.tokens)
 
 
 def _write_header(file: IO[bytes], count: int, latent: int) -> None:

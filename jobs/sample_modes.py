@@ -14,6 +14,8 @@ DEFAULT_BARS = 1
 """Of --continue."""
 DEFAULT_STEPS = 9
 """Of --interpolate."""
+STYLE = "style"
+"""In place of a range of tempos: those of the style of --feel."""
 
 
 @dataclass(frozen=True, slots=True)

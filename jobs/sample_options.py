@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.option_checks import check_options
-from jobs.sample_modes import Modes
+from jobs.sample_modes import STYLE, Modes
 from musicvae.errors import ConfigError
 from musicvae.midi_writer import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
 
@@ -52,6 +52,7 @@ class SampleOptions:
     temperature: float | None = None
     tempo: float | None = None
     dry: bool = False
+    feel: str | None = None
     like: str | None = None
     distance: float | None = None
     form: Form = Form.FILES
@@ -87,9 +88,11 @@ class SampleOptions:
             ("--like", self.like, self.like is None or not modes.start, "no --interpolate beside it"),
             ("--temperature", temperature, temperature is None or not modes.bar_temperature, "no --bar-temperature"),
             ("--tempo", tempo, tempo is None or not modes.tempo_range, "no --tempo-range beside it"),
+            ("--dry", self.dry, not (self.dry and self.feel), "no --feel beside it"),
+            ("--tempo-range", STYLE, modes.tempo_range != STYLE or self.feel, "--feel STYLE beside it"),
             ("--midi-format", self.midi_format, self.midi_format in (0, 1), "0 (one track) or 1"),
             ("--ticks", self.ticks, MIN_TICKS <= self.ticks <= MAX_TICKS, f"{MIN_TICKS} to {MAX_TICKS} a quarter note"),
-            ("--audio", self.audio, self.audio is Audio.NONE or self.form is Form.FILES, "grooves as files"),
+            ("--audio", self.audio, self.audio is Audio.NONE or self.form is not Form.NONE, "no --no-files beside it"),
             ("--best", self.best, self.best is None or 1 <= self.best <= self.count, f"1 to --count {self.count}"),
             ("--best", self.best, (self.best is None) == (by is None), "--by FIGURE beside it"),
             ("--by", by, by is None or by.removeprefix("-") in RANKED, f"one of {', '.join(RANKED)}, - for the least"),
@@ -108,12 +111,12 @@ class SampleOptions:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "SampleOptions":
-        """What `values` gave, through JSON or not.
+        """What `values` gave, through JSON or not; options that an earlier version did not have are not given.
 
         Raises:
             KeyError, TypeError, ValueError: something else.
         """
-        own = {one.name: values[one.name] for one in fields(cls)}
+        own = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         parts = {"form": Form(own["form"]), "audio": Audio(own["audio"]), "modes": Modes.from_values(own["modes"])}
         parts["pick"] = own["pick"] and tuple(own["pick"])
         return cls(**{**own, **parts})

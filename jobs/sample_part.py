@@ -64,8 +64,12 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: Rows, scratch: Path | None = None) -> None:
         """Makes a part of consecutive items.
+
+        Args:
+            scratch: the writer's own folder, which is cleared of what a kill leaves, as this one, in which others
+                write too, cannot be.
 
         Raises:
             OSError: it cannot be written.
@@ -78,7 +82,7 @@ class Parts:
             "nearest_training": rows.nearest_training,
         }
         data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
-        write_whole(self._path(Span(first, first + len(rows))), data)
+        write_whole(self._path(Span(first, first + len(rows))), data, scratch=scratch)
 
     def missing(self, wanted: Iterable[Span]) -> list[Span]:
         """The gaps that parts leave in spans."""

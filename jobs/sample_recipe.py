@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from jobs.sample_constraints import constraints
-from jobs.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, amounts, numbers, span
+from jobs.sample_feel import style_of
+from jobs.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, STYLE, amounts, numbers, span
 from jobs.sample_options import SampleOptions
 from jobs.sample_source import windows_of
 from musicvae.continuation import looped
@@ -20,6 +21,7 @@ from musicvae.origins import FromPrior, Interpolation, LikeWindows, Moved
 from musicvae.randomness import Purpose, uniforms
 from musicvae.recipe import Recipe
 from musicvae.shards import WindowMeta
+from musicvae.style_feels import StyleFeel
 from musicvae.token_choice import Temperature
 from musicvae.trained_model import DEFAULT_DISTANCE, TrainedModel
 
@@ -32,16 +34,18 @@ class SampleRecipe:
     """What items are, with all that the tokens do not say.
 
     Attributes:
-        tempo: quarter notes per minute, between both of which each item has its own; None is the source's, or the
-            training data's median.
+        tempo: quarter notes per minute, between both of which each item has its own, or a style that it has it from;
+            None is the source's, or the median of the style or of all training data.
         dry: one velocity for every hit, and every hit on the grid.
+        style: what velocity and timing are those of; None is the mean of all training data.
         windows: what the windows of a `LikeWindows` recipe are, in its order; both ends of an `Interpolation`.
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
     """
 
     recipe: Recipe
-    tempo: tuple[float, float] | None = None
+    tempo: tuple[float, float] | StyleFeel | None = None
     dry: bool = False
+    style: StyleFeel | None = None
     windows: tuple[WindowMeta, ...] = ()
     moves: tuple[tuple[str, float], ...] = ()
 
@@ -65,11 +69,14 @@ class SampleRecipe:
     def tempo_of(self, trained: TrainedModel, item: int) -> float:
         """Quarter notes per minute of an item."""
         if self.tempo is not None:
+            share = float(uniforms(self.recipe.seed, Purpose.TEMPO, 0, item, 1, 1)[0, 0])
+            if isinstance(self.tempo, StyleFeel):
+                return self.tempo.tempo_at(share)
             least, most = self.tempo
-            return least + (most - least) * float(uniforms(self.recipe.seed, Purpose.TEMPO, 0, item, 1, 1)[0, 0])
+            return least + (most - least) * share
         match self.origin:
             case FromPrior():
-                return trained.feel.tempo
+                return self.feel(trained).tempo
             case LikeWindows() as like:
                 return self.windows[like.window_of(item)].tempo
             case Interpolation() as way:
@@ -78,7 +85,8 @@ class SampleRecipe:
 
     def feel(self, trained: TrainedModel) -> GrooveFeel:
         """Velocity and timing of the items."""
-        return trained.feel.plain() if self.dry else trained.feel
+        feel = trained.feel if self.style is None else self.style.applied(trained.feel)
+        return feel.plain() if self.dry else feel
 
     def settings(self) -> dict[str, Any]:
         """All that decides an item, in plain values: outputs of different ones are never mixed."""
@@ -91,7 +99,8 @@ class SampleRecipe:
             case Interpolation(start=start, end=end, points=points):
                 ends = [window.source for window in self.windows]
                 origin = {"origin": "interpolation", "ends": ends, "steps": points, "codes": _hash(start, end)}
-        recipe, given, whole = self.recipe, self.recipe.given, self.recipe.whole
+        recipe, given, whole, style = self.recipe, self.recipe.given, self.recipe.whole, self.style
+        tempo = STYLE if isinstance(self.tempo, StyleFeel) else self.tempo and list(self.tempo)
         return origin | {
             "move": dict(self.moves),
             "given": None if given is None else _hash(given.decided, given.hits),
@@ -100,8 +109,9 @@ class SampleRecipe:
             "temperature": list(recipe.temperature) if isinstance(recipe.temperature, tuple) else recipe.temperature,
             "top_p": recipe.top_p,
             "precision": recipe.precision,
-            "tempo": None if self.tempo is None else list(self.tempo),
+            "tempo": tempo,
             "dry": self.dry,
+            "style": style and f"{style.name} {_hash(style.velocity, style.offset, style.tempos)}",
         }
 
 
@@ -115,9 +125,9 @@ def recipe_of(options: SampleOptions, trained: TrainedModel) -> SampleRecipe:
     """What the options ask of a model.
 
     Raises:
-        ConfigError: a file that cannot be read, a model that has no latent space or attributes, or constraints that
-            contradict each other.
-        DataError: a file without drums that the model could take.
+        ConfigError: a file that cannot be read, a model that has no latent space, attributes or such a style, or
+            constraints that contradict each other.
+        DataError: a file without drums that the model could take, or a damaged shard.
     """
     modes = options.modes
     kept = modes.continued or modes.source
@@ -136,7 +146,9 @@ def recipe_of(options: SampleOptions, trained: TrainedModel) -> SampleRecipe:
         whole=whole,
         precision=modes.decoding_precision(trained.precision),
     )
-    return SampleRecipe(recipe, _tempo(options), options.dry, windows, tuple(sorted(moves.items())))
+    style = None if options.feel is None else style_of(options.feel, trained, options.shards)
+    tempo = style if modes.tempo_range == STYLE else _tempo(options)
+    return SampleRecipe(recipe, tempo, options.dry, style, windows, tuple(sorted(moves.items())))
 
 
 def _origin(
@@ -186,7 +198,7 @@ def _tempo(options: SampleOptions) -> tuple[float, float] | None:
     if not SLOWEST <= least <= most <= FASTEST:
         raise ConfigError(
             f"--tempo-range {options.modes.tempo_range} cannot be used",
-            expected=f"LEAST:MOST within {SLOWEST} to {FASTEST} quarter notes a minute",
+            expected=f"LEAST:MOST within {SLOWEST} to {FASTEST} quarter notes a minute, or {STYLE} beside --feel",
             found=repr(options.modes.tempo_range),
             do="correct the command line",
         )

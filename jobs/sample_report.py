@@ -89,26 +89,45 @@ def report(found: Tally, selected: Selected, trained: TrainedModel, training: Tr
 
 def comparison(found: Tally, trained: TrainedModel) -> Table:
     """The grooves made beside the windows trained on."""
-    made, data, count = found.grooves, trained.feel.statistics, max(1, found.grooves.windows)
     table = Table(title="what was made, beside what was learnt from", title_justify="left")
     table.add_column()
-    table.add_column(f"{made.windows:,} grooves", justify="right")
-    table.add_column(f"{data.windows:,} training windows", justify="right")
-    table.add_row("empty", f"{made.empty_share:.1%}", f"{data.empty_share:.1%}")
-    table.add_row("hits per bar", f"{made.hits_per_bar:.2f}", f"{data.hits_per_bar:.2f}")
-    table.add_row("log p(x | z), nats", f"{found.log_likelihood / count:.1f}", "")
-    table.add_section()
-    for words, number in (
-        ("stand in the training windows", found.memorised),
-        (f"differ from one in {NEAR_CELLS} hits at most", found.near_training),
-        ("equal an earlier groove", found.duplicates),
-        (f"differ from another in {NEAR_CELLS} hits at most", found.near_each_other),
-    ):
-        table.add_row(words, UNKNOWN if number is None else f"{number / count:.1%}", "")
-    table.add_section()
-    for drum, mine, theirs in zip(trained.drum_map.classes, made.class_shares, data.class_shares, strict=True):
-        table.add_row(f"{drum.replace('_', ' ')}, share of hits", f"{mine:.1%}", f"{theirs:.1%}")
+    for heading in headings(found, trained):
+        table.add_column(heading, justify="right")
+    for section in sections(found, trained):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
     return table
+
+
+def headings(found: Tally, trained: TrainedModel) -> tuple[str, str]:
+    """What is made and what it is compared with."""
+    return f"{found.grooves.windows:,} grooves", f"{trained.feel.statistics.windows:,} training windows"
+
+
+def sections(found: Tally, trained: TrainedModel) -> list[list[tuple[str, str, str]]]:
+    """Lines of the comparison that belong together: a figure, its value of what was made, and of the training data."""
+    made, data, count = found.grooves, trained.feel.statistics, max(1, found.grooves.windows)
+    return [
+        [
+            ("empty", f"{made.empty_share:.1%}", f"{data.empty_share:.1%}"),
+            ("hits per bar", f"{made.hits_per_bar:.2f}", f"{data.hits_per_bar:.2f}"),
+            ("log p(x | z), nats", f"{found.log_likelihood / count:.1f}", ""),
+        ],
+        [
+            (words, UNKNOWN if number is None else f"{number / count:.1%}", "")
+            for words, number in (
+                ("stand in the training windows", found.memorised),
+                (f"differ from one in {NEAR_CELLS} hits at most", found.near_training),
+                ("equal an earlier groove", found.duplicates),
+                (f"differ from another in {NEAR_CELLS} hits at most", found.near_each_other),
+            )
+        ],
+        [
+            (f"{drum.replace('_', ' ')}, share of hits", f"{mine:.1%}", f"{theirs:.1%}")
+            for drum, mine, theirs in zip(trained.drum_map.classes, made.class_shares, data.class_shares, strict=True)
+        ],
+    ]
 
 
 def distributions(found: Tally, training: TrainingRecord) -> Table:

@@ -23,11 +23,11 @@ ROW_BYTES, TOKEN_ROW_BYTES = 20, 1
 TAR_BLOCK = 512
 ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
-FLAC = 0.45
+FLAC = 0.65
 """What is left of a loop."""
 PAGE_BYTES, CARD_BYTES, CARD_HIT_BYTES, CARD_TOKEN_BYTES = 76_000, 100, 4, 2.7
 """Of gallery.html without grooves, of each groove on it with its figures, of each of its hits and tokens."""
-OTHER_FILES = 12
+OTHER_FILES = 13
 """Reports, settings, locks."""
 
 
@@ -63,9 +63,9 @@ def sizes(job: SampleJob, trained: TrainedModel, count: int, chunk: int, *, bloc
     others = OTHER_FILES + job.gallery + -(-count // chunk)
     always = page + count * (line + table + code + work)
     sound = _sound_bytes(job, trained)
-    tar = sum(TAR_BLOCK + _rounded(size, TAR_BLOCK) for size in (midi, line))
+    tar = sum(TAR_BLOCK + _rounded(size, TAR_BLOCK) for size in (midi, line, sound) if size)
     tars = -(-count // SAMPLES_PER_TAR)
-    zipped = ZIP_BYTES + DEFLATED * midi
+    zipped = ZIP_BYTES + DEFLATED * midi + (ZIP_BYTES + sound if sound else 0)
     a_groove: dict[Form, float] = {Form.FILES: midi + sound, Form.TAR: tar, Form.ZIP: zipped, Form.NONE: 0}
     files = {Form.FILES: count * (2 if sound else 1) + -(-count // FILES_PER_FOLDER), Form.TAR: tars, Form.ZIP: 1}
     on_disk: dict[Form, float] = {Form.FILES: _rounded(midi, block) + _rounded(sound, block)}

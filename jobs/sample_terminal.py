@@ -5,7 +5,7 @@ import time
 
 from jobs.command_line import console
 from jobs.sample_job import SampleJob, loaded
-from jobs.sample_merge import GALLERY, SHEET, Merged
+from jobs.sample_merge import GALLERY, PAGE, SHEET, Merged
 from jobs.sample_report import comparison, distributions
 from jobs.sample_size import shortage, size_line, size_table, sizes
 from jobs.sample_work import MANIFEST
@@ -35,7 +35,8 @@ def show_output(job: SampleJob, merged: Merged, training: TrainingRecord | None)
     for reason, number in selected.dropped.items():
         console.print(f"dropped of {selected.looked_at:,}: {number:,} {reason}")
     console.print(f"{len(selected.items):,} grooves, weights of step {trained.step}")
-    for name, file in (("grooves", ""), ("gallery", GALLERY), ("picture", SHEET), ("manifest", MANIFEST)):
+    places = {"grooves": "", "gallery": GALLERY, "report": PAGE, "picture": SHEET, "manifest": MANIFEST}
+    for name, file in places.items():
         if job.gallery or file != GALLERY:
             console.print(f"{name + ':':<9} {job.out / file}", soft_wrap=True)
 

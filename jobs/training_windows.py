@@ -1,11 +1,15 @@
 """The windows that a model was trained on, for those who have its shards at hand."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Int16
 
 from musicvae.errors import ConfigError
-from musicvae.shard_source import open_shards
-from musicvae.shards import read_tokens
+from musicvae.manifest import ShardManifest
+from musicvae.shard_source import ShardSource, open_shards
+from musicvae.shards import WindowBlock, read_shard, read_tokens
+from musicvae.style_feels import StyleFeels, measure_styles
 from musicvae.trained_model import TrainedModel
 
 
@@ -19,6 +23,31 @@ def training_windows(trained: TrainedModel, shards: str) -> Int16[np.ndarray, "w
         ConfigError: no shards, or others than the model was trained on.
         DataError: a shard is damaged.
     """
+    source, manifest = _shards_of(trained, shards)
+    return read_tokens(source, manifest, "train").tokens
+
+
+def training_styles(trained: TrainedModel, shards: str) -> StyleFeels:
+    """How each style among them is played; one shard is held at a time.
+
+    Args:
+        shards: a folder or URL.
+
+    Raises:
+        ConfigError: no shards, or others than the model was trained on.
+        DataError: a shard is damaged.
+    """
+    source, manifest = _shards_of(trained, shards)
+
+    def blocks() -> Iterator[WindowBlock]:
+        for shard in manifest.split("train").shards:
+            num_drums = manifest.drum_map.num_drums
+            yield read_shard(source.local(shard), shard, grid=manifest.grid, num_drums=num_drums)
+
+    return measure_styles(blocks(), manifest.grid)
+
+
+def _shards_of(trained: TrainedModel, shards: str) -> tuple[ShardSource, ShardManifest]:
     source = open_shards(shards)
     manifest = source.manifest()
     if manifest.fingerprint != trained.fingerprint:
@@ -29,4 +58,4 @@ def training_windows(trained: TrainedModel, shards: str) -> Int16[np.ndarray, "w
             found=f"shards {manifest.fingerprint}{other_grid}",
             do="name the shards of the run",
         )
-    return read_tokens(source, manifest, "train").tokens
+    return source, manifest

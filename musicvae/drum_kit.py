@@ -4,6 +4,7 @@ Nobody will mistake it for a recording. It is there so that a listener can tell 
 stumbles: who hits what, when and how hard. The same groove always gives the same samples.
 """
 
+import io
 import wave
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,12 +93,23 @@ def step_seconds(groove: DrumGroove) -> float:
 
 
 def write_wav(path: Path, samples: Float32[np.ndarray, " sample"]) -> None:
-    """Writes sound in -1..1 as a WAV file of 16 bits."""
-    with wave.open(str(path), "wb") as file:
+    """Writes sound in -1..1 as a WAV file of 16 bits.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.write_bytes(wav_bytes(samples))
+
+
+def wav_bytes(samples: Float32[np.ndarray, " sample"]) -> bytes:
+    """Sound in -1..1 as a WAV file of 16 bits."""
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.rint(samples.astype(np.float64) * 32767).astype("<i2").tobytes())
+    return data.getvalue()
 
 
 def voices(drum_map: DrumMap) -> list[Voice]:

@@ -15,13 +15,15 @@ SYNC_THREADS = 16
 """A sync waits for the disk, not for the CPU; many at once let the disk order them."""
 
 
-def write_whole(path: Path, data: bytes | memoryview | str, *, sync: bool = True) -> None:
+def write_whole(path: Path, data: bytes | memoryview | str, *, sync: bool = True, scratch: Path | None = None) -> None:
     """Writes aside, syncs and renames: `path` never holds a part of `data`, also after a power cut.
 
     Args:
         sync: whether to wait for the disk; not needed where a torn file is noticed, or the folder is published later.
+        scratch: a folder to write aside in, on the same file system, whose owner removes what a kill leaves; the
+            folder of `path` unless given.
     """
-    aside = aside_of(path)
+    aside = aside_of(path if scratch is None else scratch / path.name)
     try:
         with aside.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)

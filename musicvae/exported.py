@@ -2,7 +2,7 @@
 
 model.safetensors       the run's best weights, byte for byte, or rounded to bfloat16
 attributes.safetensors  directions of attributes in the latent space, where the shards were at hand
-training.safetensors    hashes and distributions of the training windows, where the shards were at hand
+training.safetensors    hashes, distributions and styles of the training windows, where the shards were at hand
 config.json             settings, grid, drum map, velocity and timing of the training data, figures, origin
 README.md               a model card
 
@@ -37,7 +37,7 @@ from musicvae.training_record import TrainingRecord
 FORMAT = "musicvae-grooves export 1"
 CONFIG, WEIGHTS, CARD, VECTORS = "config.json", "model.safetensors", "README.md", "attributes.safetensors"
 TRAINING = "training.safetensors"
-"""Exports before it have none: whether their model remembers is then unknown."""
+"""Exports before it have none: whether their model remembers is then unknown. The first ones with it have no styles."""
 
 
 def is_export(folder: Path) -> bool:

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32
 from safetensors import SafetensorError
 
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
+from musicvae.feel_sums import FeelSums, sum_feel
 from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.groove_statistics import GrooveStatistics, count_grooves
-from musicvae.shards import MAX_VELOCITY, OFFSET_UNITS, WindowBlock
+from musicvae.shards import MAX_VELOCITY, WindowBlock
 
 PLAIN_VELOCITY = 100 / MAX_VELOCITY
 """What most sequencers give a note that nobody played."""
@@ -121,65 +122,26 @@ def measure_feel(blocks: Iterable[WindowBlock], grid: GridSpec) -> GrooveFeel:
     Raises:
         ValueError: there are no windows.
     """
-    sums: _Sums | None = None
+    sums: FeelSums | None = None
     statistics: GrooveStatistics | None = None
     tempos: Counter[float] = Counter()
     for block in blocks:
         hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
-        of_block, counted = _sums(block, hits, grid), count_grooves(hits, grid)
+        of_block, counted = sum_feel(block, grid), count_grooves(hits, grid)
         sums = of_block if sums is None else sums + of_block
         statistics = counted if statistics is None else statistics + counted
         tempos.update(meta.tempo for meta in block.meta)
     if sums is None or statistics is None or not statistics.windows:
         raise ValueError("no windows to measure a feel on")
+    velocity, offset = sums.means(when_silent=PLAIN_VELOCITY)
     return GrooveFeel(
-        grid=grid,
-        velocity=_mean(sums.velocity, sums.hits, when_silent=PLAIN_VELOCITY * MAX_VELOCITY, unit=MAX_VELOCITY),
-        offset=_mean(sums.offset, sums.hits, when_silent=0.0, unit=OFFSET_UNITS),
-        tempo=_median(tempos),
-        statistics=statistics,
+        grid=grid, velocity=velocity, offset=offset, tempo=tempo_quantiles(tempos, 2)[1], statistics=statistics
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sums:
-    """Sums over hits, in the shards' integer units, so that the order of blocks cannot change the result."""
-
-    hits: Int64[np.ndarray, "bar_step drum"]
-    velocity: Int64[np.ndarray, "bar_step drum"]
-    offset: Int64[np.ndarray, "bar_step drum"]
-
-    def __add__(self, other: "_Sums") -> "_Sums":
-        return _Sums(self.hits + other.hits, self.velocity + other.velocity, self.offset + other.offset)
-
-
-def _sums(block: WindowBlock, hits: Bool[np.ndarray, "window step drum"], grid: GridSpec) -> _Sums:
-    def over_bars(values: np.ndarray) -> np.ndarray:
-        bars = values.reshape(-1, grid.steps_per_bar, values.shape[-1])
-        return bars.sum(axis=0, dtype=np.int64)
-
-    return _Sums(over_bars(hits), over_bars(block.velocity * hits), over_bars(block.offset * hits))
-
-
-def _mean(
-    sums: Int64[np.ndarray, "bar_step drum"],
-    hits: Int64[np.ndarray, "bar_step drum"],
-    *,
-    when_silent: float,
-    unit: int,
-) -> Float32[np.ndarray, "bar_step drum"]:
-    """Mean of each cell; without hits there the mean of its class, then of everything, then `when_silent`."""
-
-    def ratio(total: np.ndarray, count: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
-        return np.where(count > 0, total / np.maximum(count, 1), otherwise)
-
-    overall = ratio(sums.sum(keepdims=True), hits.sum(keepdims=True), when_silent)
-    of_class = ratio(sums.sum(axis=0), hits.sum(axis=0), overall)
-    return (ratio(sums, hits, of_class) / unit).astype(np.float32)
-
-
-def _median(counts: Counter[float]) -> float:
-    """The lower median of counted values."""
+def tempo_quantiles(counts: Counter[float], steps: int) -> list[float]:
+    """The least counted values that 0, 1, ... `steps` of `steps` equal shares do not exceed; there is at least one."""
     values = sorted(counts)
     below = np.cumsum([counts[value] for value in values])
-    return float(values[int(np.searchsorted(below, (below[-1] + 1) // 2))])
+    ranks = [max(1, -(-share * int(below[-1]) // steps)) for share in range(steps + 1)]
+    return [float(values[place]) for place in np.searchsorted(below, ranks).tolist()]

@@ -1,4 +1,6 @@
-"""What a model carries of the windows that it was trained on: enough to see whether a groove is one of them."""
+"""What a model carries of the windows that it was trained on: enough to see whether a groove is one of them, and to
+play grooves in their styles.
+"""
 
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from safetensors import SafetensorError
 from musicvae.drum_map import DrumMap
 from musicvae.feature_histograms import FeatureHistograms, count_features
 from musicvae.grid import GridSpec
+from musicvae.style_feels import StyleFeels
 from musicvae.window_hashes import among, window_hashes
 
 BLOCK = 10_000
@@ -18,15 +21,17 @@ BLOCK = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRecord:
-    """Hashes and distributions of the training windows; the windows themselves cannot be had from it.
+    """Hashes, distributions and styles of the training windows; the windows themselves cannot be had from it.
 
     Attributes:
         hashes: of the different windows, ascending (`musicvae.window_hashes`).
         histograms: of all windows.
+        styles: how each style is played; None in a record of before styles were kept.
     """
 
     hashes: UInt64[np.ndarray, " window"]
     histograms: FeatureHistograms
+    styles: StyleFeels | None = None
 
     def holds(self, hashes: UInt64[np.ndarray, " groove"]) -> Bool[np.ndarray, " groove"]:
         """Which grooves, given by their hashes, are training windows."""
@@ -35,6 +40,8 @@ class TrainingRecord:
     def to_bytes(self) -> bytes:
         """A safetensors file; names of features are not in it, as metadata would be written in no fixed order."""
         tensors = {"hashes": self.hashes, "counts": self.histograms.counts, "sums": self.histograms.sums}
+        if self.styles is not None:
+            tensors |= self.styles.tensors()
         return safetensors.numpy.save(tensors)
 
     @classmethod
@@ -48,14 +55,23 @@ class TrainingRecord:
         try:
             tensors = safetensors.numpy.load(data)
             histograms = FeatureHistograms(nothing.names, tensors["counts"], tensors["sums"])
-            return cls(tensors["hashes"], histograms)
+            styles = None
+            if "style_names" in tensors:
+                styles = StyleFeels.from_tensors(tensors, grid, drum_map.num_drums)
+            return cls(tensors["hashes"], histograms, styles)
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
-def record_of(tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap) -> TrainingRecord:
-    """The record of training windows."""
+def record_of(
+    tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap, styles: StyleFeels | None = None
+) -> TrainingRecord:
+    """The record of training windows.
+
+    Args:
+        styles: of the same windows, where somebody has measured them.
+    """
     histograms = count_features(tokens[:0], grid, drum_map)
     for first in range(0, len(tokens), BLOCK):
         histograms += count_features(tokens[first : first + BLOCK], grid, drum_map)
-    return TrainingRecord(np.unique(window_hashes(tokens)), histograms)
+    return TrainingRecord(np.unique(window_hashes(tokens)), histograms, styles)

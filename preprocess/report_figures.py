@@ -47,11 +47,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Shares of a whole by bin, one series a split.
+    """Shares of a whole by bin, in one or several series.
 
     Attributes:
         bins: what each bin holds, in words.
-        heights: of each bin of a split, in percent of the figure's height.
+        heights: of each bin of a series, such as a split, in percent of the figure's height.
         shares: the same as text, for whoever points at a bin.
     """
 
@@ -63,9 +63,9 @@ class Histogram:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
 
-    def outline(self, split: str) -> str:
+    def outline(self, series: str) -> str:
         """The series as an SVG path of steps, one unit a bin."""
-        steps = " ".join(f"V{100 - height:.2f} H{place + 1}" for place, height in enumerate(self.heights[split]))
+        steps = " ".join(f"V{100 - height:.2f} H{place + 1}" for place, height in enumerate(self.heights[series]))
         return f"M0 100 {steps} V100"
 
 
@@ -121,7 +121,7 @@ def histograms(statistics: Mapping[str, WindowStatistics]) -> list[Histogram]:
     """Tempo, hits per bar, quantization error and velocity of the splits."""
     edges = TEMPO_EDGES.tolist()
     tempo_bins = [f"under {edges[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(edges))]
-    tempo = _histogram(
+    tempo = histogram(
         "Tempo",
         "share of windows by quarter notes per minute",
         {split: counted.tempo for split, counted in statistics.items()},
@@ -129,7 +129,7 @@ def histograms(statistics: Mapping[str, WindowStatistics]) -> list[Histogram]:
         [(place + 1, str(edge)) for place, edge in enumerate(edges)],
         trim=True,
     )
-    hits = _histogram(
+    hits = histogram(
         "Hits per bar",
         "share of bars by their number of hits",
         {split: counted.hits_per_bar for split, counted in statistics.items()},
@@ -138,14 +138,14 @@ def histograms(statistics: Mapping[str, WindowStatistics]) -> list[Histogram]:
         trim=True,
     )
     width = 1 / OFFSET_BINS
-    offset = _histogram(
+    offset = histogram(
         "Quantization error",
         "share of hits by distance from their step, in steps; left is early",
         {split: counted.offset for split, counted in statistics.items()},
         [f"{place * width - 0.5:+.3f} to {(place + 1) * width - 0.5:+.3f} steps" for place in range(OFFSET_BINS)],
         [(OFFSET_BINS * (0.5 + place / 4), f"{place / 4:+.2f}" if place else "0") for place in range(-2, 3)],
     )
-    velocity = _histogram(
+    velocity = histogram(
         "Velocity",
         "share of hits by MIDI velocity",
         {split: counted.velocity.reshape(-1, VELOCITIES_OF_A_BIN).sum(axis=1) for split, counted in statistics.items()},
@@ -155,7 +155,7 @@ def histograms(statistics: Mapping[str, WindowStatistics]) -> list[Histogram]:
     return [tempo, hits, offset, velocity]
 
 
-def _histogram(
+def histogram(
     name: str,
     about: str,
     counts: Mapping[str, np.ndarray],
@@ -164,7 +164,14 @@ def _histogram(
     *,
     trim: bool = False,
 ) -> Histogram:
-    """Puts series on one axis; `trim` cuts the empty bins at both ends off, and thins the ticks of what is left."""
+    """Puts series on one axis.
+
+    Args:
+        counts: of each bin, by series.
+        bins: what each bin holds, in words.
+        ticks: places in bins and their labels, which are whole numbers where there are more than `MOST_TICKS`.
+        trim: cuts the empty bins at both ends off, and thins the ticks of what is left.
+    """
     low, high = 0, len(bins)
     filled = np.flatnonzero(sum(counts.values()))
     if trim and len(filled):

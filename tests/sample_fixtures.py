@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pretty_midi
 import pytest
 import torch
 
@@ -60,6 +61,16 @@ def write_sample_run(path: Path, fingerprint: str = "0" * 16) -> Path:
     block = WindowBlock(tokens_from_hits(hits), velocity, offset, [WindowMeta("song", 0, TEMPO)] * len(hits))
     measure_feel([block], GRID).save(folder.feel)
     return folder.path
+
+
+def hits_in(path: Path, tempo: float) -> np.ndarray:
+    """The hits of a MIDI file as pretty_midi sees them, bool of shape (step, drum)."""
+    (drums,) = pretty_midi.PrettyMIDI(str(path)).instruments
+    assert drums.is_drum
+    hits = np.zeros((GRID.num_steps, DRUMS.num_drums), dtype=bool)
+    for note in drums.notes:
+        hits[round(note.start * tempo / 60 * GRID.steps_per_beat), DRUMS.class_of_pitch[note.pitch]] = True
+    return hits
 
 
 def manifest_of(out: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Shards that whole commands read in tests."""
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from tests.commands import ok, run_job
 
 GRID = GridSpec()
 DRUM_MAP = DrumMap.load("general_midi")
+STYLES = ("jazz/swing", "jazz", "", "rock")
+"""Of `styled_windows`, in turn."""
 SMALL_SPLITS = {"train": (70, 61, 69), "validation": (41,)}
 
 
@@ -28,6 +32,20 @@ def patterned_windows(count: int, seed: int) -> WindowBlock:
     velocity = np.where(hits, rng.integers(1, 128, hits.shape), 0).astype(np.uint8)
     offset = np.where(hits, rng.integers(-9000, 9000, hits.shape), 0).astype(np.int16)
     return WindowBlock(tokens, velocity, offset, [WindowMeta(f"{seed}-{i}.mid", 0, 100.0 + i) for i in range(count)])
+
+
+def styled_windows(count: int, seed: int = 0, styles: Sequence[str] = STYLES) -> WindowBlock:
+    """Windows whose velocity, timing and tempo differ from style to style."""
+    block = patterned_windows(count, seed)
+    kind = np.arange(count) % len(styles)
+    hit = block.velocity > 0
+    velocity = np.where(hit, 40 + 20 * kind[:, None, None], 0).astype(np.uint8)
+    offset = np.where(hit, 4096 * (kind[:, None, None] - 1), 0).astype(np.int16)
+    meta = [
+        replace(one, style=styles[own], tempo=100.0 + row)
+        for row, (one, own) in enumerate(zip(block.meta, kind.tolist(), strict=True))
+    ]
+    return WindowBlock(block.tokens, velocity, offset, meta)
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ def test_sampling(tmp_path):
         "loops": 8,
         "new": 300,
         "none": 50,
+        "packed-loops": 8,
         "picked": 2,
         "shards": 500,
         "tars": 50,
@@ -66,4 +67,5 @@ def test_training(tmp_path):
 def test_sampling_modes(tmp_path):
     run_shell_blocks(CHECKOUT / "docs" / "sampling-modes.md", tmp_path)
     grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
-    assert grooves == {"way": 5} | dict.fromkeys(("new", "like", "moved", "continued", "kept", "wanted", "drawn"), 16)
+    names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "hiphop", "jazz")
+    assert grooves == {"way": 5} | dict.fromkeys(names, 16)

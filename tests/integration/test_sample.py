@@ -11,7 +11,7 @@ from musicvae.grid import GridSpec
 from musicvae.groove import DrumGroove, hits_from_tokens
 from musicvae.midi import Performance, performance_to_midi, write_groove
 from tests.commands import ok, run_job
-from tests.sample_fixtures import DRUMS, GRID, TEMPO, manifest_of, output_of
+from tests.sample_fixtures import DRUMS, GRID, TEMPO, hits_in, manifest_of, output_of
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,6 @@ def song(tmp_path: Path) -> Path:
     groove = DrumGroove(GridSpec(bars=8), hits, hits * np.float32(0.8), hits * np.float32(0), tempo=88.0)
     write_groove(groove, tmp_path / "song.mid", DRUMS)
     return tmp_path / "song.mid"
-
-
-def hits_in(path: Path, tempo: float) -> np.ndarray:
-    """The hits of a MIDI file as pretty_midi sees them, bool of shape (step, drum)."""
-    (drums,) = pretty_midi.PrettyMIDI(str(path)).instruments
-    assert drums.is_drum
-    hits = np.zeros((GRID.num_steps, DRUMS.num_drums), dtype=bool)
-    for note in drums.notes:
-        hits[round(note.start * tempo / 60 * GRID.steps_per_beat), DRUMS.class_of_pitch[note.pitch]] = True
-    return hits
 
 
 def test_every_file_opens_in_pretty_midi_with_the_hits_of_its_tokens(hundred: tuple[Path, str]):

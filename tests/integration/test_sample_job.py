@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
-import soundfile
 import symusic
 
 from jobs.sample_job import job_of, loaded
@@ -199,18 +198,6 @@ def test_pitches_format_and_ticks_are_as_asked_for(sample_run, tmp_path):
     assert 43 not in pitches
 
 
-@pytest.mark.parametrize("audio", ["wav", "flac"])
-def test_loops_of_sound_are_as_long_as_their_bars(sample_run, tmp_path, audio):
-    sampled_with = ["--count", 3, "--tempo", 120, "--audio", audio]
-    ok(run_job("sample", "--run", sample_run, "--out", tmp_path, *sampled_with))
-    for record in manifest_of(tmp_path):
-        path = (tmp_path / record["file"]).with_suffix(f".{audio}")
-        assert soundfile.info(path).format == audio.upper()
-        sound, rate = soundfile.read(path)
-        assert len(sound) == 8 * rate, "four bars at 120 quarter notes a minute"
-        assert np.abs(sound).max() > 0.1
-
-
 def test_what_is_dropped_is_counted_and_refilled_the_same_every_time(sample_run, tmp_path):
     wishes = {"count": 300, **REPEATING}
     sampled(sample_run, tmp_path / "all", **wishes)
@@ -289,7 +276,9 @@ def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, form):
     # The estimate is made from the training data's hits, of which this model, which nobody trained, knows nothing.
     feel = replace(trained.feel, statistics=merged.found.grooves)
     said = sizes(job, replace(trained, feel=feel), COUNT, 1024, block=4096)[form]
-    files = [path for path in tmp_path.rglob("*") if path.name not in ("lock", "grooves.png", "report.json")]
+    files = [
+        path for path in tmp_path.rglob("*") if path.name not in ("lock", "grooves.png", "report.json", "report.html")
+    ]
     assert said.content == pytest.approx(sum(path.stat().st_size for path in files if path.is_file()), rel=0.2)
     assert said.inodes == pytest.approx(len(list(tmp_path.rglob("*"))), abs=5)
 

@@ -17,6 +17,11 @@ from tests.shipped import SHIPPED, need_shipped_models
 
 pytestmark = pytest.mark.slow
 LARGEST = 10 * 10**6
+STYLES = (
+    *("afrobeat", "afrocuban", "blues", "country", "dance", "funk", "highlife", "hiphop", "jazz", "latin"),
+    *("middleeastern", "neworleans", "pop", "punk", "reggae", "rock", "soul"),
+)
+"""Of GMD's training windows in 4/4 that are long enough."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,6 +54,18 @@ def test_a_model_is_small_and_its_card_complete(name):
     ):
         assert words in card
     assert "not committed" not in card
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_model_carries_the_styles_of_its_training_data(name):
+    model = musicvae.load(name)
+    assert model.training is not None
+    assert model.training.styles is not None
+    styles = model.training.styles
+    assert styles.names == STYLES
+    assert sum(style.windows for style in styles.styles) == model.feel.statistics.windows
+    distances = {style.name: np.abs(style.velocity - model.feel.velocity).mean() for style in styles.styles}
+    assert distances["highlife"] < distances["jazz"], "46 windows say less than 2,008"
 
 
 @pytest.mark.parametrize("name", SHIPPED)

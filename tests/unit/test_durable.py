@@ -28,6 +28,21 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
+def test_what_a_kill_would_leave_lies_in_the_scratch_folder(tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "out").mkdir()
+    seen, sync = [], os.fsync
+
+    def looking(handle: int) -> None:
+        seen.append([len(list((tmp_path / name).iterdir())) for name in ("scratch", "out")])
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", looking)
+    write_whole(tmp_path / "out" / "a", b"one", scratch=tmp_path / "scratch")
+    assert seen == [[1, 0], [0, 1]], "the file's sync, then that of its folder"
+    assert (tmp_path / "out" / "a").read_bytes() == b"one"
+
+
 def test_json_has_one_form(tmp_path):
     write_json(tmp_path / "a", {"b": 1, "a": "ü"})
     write_json(tmp_path / "b", {"a": "ü", "b": 1})

@@ -15,6 +15,12 @@ def test_options_come_back_from_json_as_they_were():
     assert SampleOptions.from_values(json.loads(json.dumps(options.values()))) == options
 
 
+def test_options_of_before_an_option_was_there_have_its_default():
+    options = SampleOptions(count=3, seed=4)
+    older = {name: value for name, value in options.values().items() if name != "feel"}
+    assert SampleOptions.from_values(older) == options
+
+
 def test_numbers_ranges_and_amounts_are_read():
     assert numbers("--bar-temperature", "1,0.5, 2") == [1, 0.5, 2]
     assert span("--density", "4:6.5") == (4, 6.5)

@@ -1,0 +1,158 @@
+"""Grooves in the style of a part of the training data: velocity, timing and tempo, with and without its shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import symusic
+
+from jobs.export import renew
+from jobs.sample_modes import Modes
+from musicvae.errors import ConfigError
+from musicvae.exported import load
+from musicvae.feel import PLAIN_VELOCITY
+from musicvae.manifest import ShardManifest, SplitEntry
+from musicvae.shards import write_shard
+from musicvae.style_feels import StyleFeel, measure_styles
+from tests.commands import ok, run_job
+from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
+from tests.shard_fixtures import styled_windows
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Windows of two styles and of none."""
+    folder = tmp_path_factory.mktemp("shards")
+    entry = write_shard(folder / "train-000000.tar", styled_windows(400))
+    ShardManifest(GRID, DRUMS, {"train": SplitEntry(400, 1, (entry,))}).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that says to be trained on them."""
+    return write_sample_run(tmp_path_factory.mktemp("run") / "run", ShardManifest.read(shards).fingerprint)
+
+
+@pytest.fixture(scope="module")
+def export(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export that carries their styles."""
+    out = tmp_path_factory.mktemp("export") / "model"
+    ok(run_job("export", run, out, "--shards", shards))
+    return out
+
+
+@pytest.fixture(scope="module")
+def rock() -> StyleFeel:
+    """As it is measured on the windows themselves."""
+    return measure_styles([styled_windows(400)], GRID).of("rock")
+
+
+def test_velocity_timing_and_tempo_are_those_of_the_style(export, rock, tmp_path):
+    ok(run_job("sample", "--weights", export, "--count", COUNT, "--feel", "rock", "--ticks", 960, "--out", tmp_path))
+    heard = 0
+    for record in manifest_of(tmp_path):
+        assert record["tempo"] == rock.tempos[16]
+        notes = [note for track in symusic.Score(tmp_path / record["file"]).tracks for note in track.notes]
+        found = {(note.time, note.pitch, note.velocity) for note in notes}
+        for step, token in enumerate(record["tokens"]):
+            for drum, pitch in enumerate(DRUMS.written_pitch.tolist()):
+                if token >> drum & 1:
+                    place = step % GRID.steps_per_bar, drum
+                    tick = max(0, round((step + float(rock.offset[place])) * 240))
+                    velocity = round(float(rock.velocity[place]) * 127)
+                    assert (tick, pitch, velocity) in found
+                    heard += 1
+    assert heard > 10 * COUNT
+
+
+def test_an_export_needs_no_shards_and_they_change_nothing(run, export, shards, tmp_path):
+    sampled(export, tmp_path / "exported", count=COUNT, feel="jazz")
+    sampled(run, tmp_path / "from-shards", count=COUNT, feel="jazz", shards=str(shards))
+    files = [
+        {name: data for name, data in output_of(tmp_path / out).items() if name.endswith(".mid")}
+        for out in ("exported", "from-shards")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == COUNT
+
+
+def test_tempos_of_the_style_are_drawn_whatever_the_count(export, rock, tmp_path):
+    of_style = {"feel": "rock", "modes": Modes(tempo_range="style")}
+    sampled(export, tmp_path / "many", count=200, **of_style)
+    sampled(export, tmp_path / "few", count=5, **of_style)
+    tempos = [record["tempo"] for record in manifest_of(tmp_path / "many")]
+    assert rock.tempos[0] <= min(tempos) < max(tempos) <= rock.tempos[-1]
+    assert np.median(tempos) == pytest.approx(rock.tempos[16], abs=40)
+    assert [record["tempo"] for record in manifest_of(tmp_path / "few")] == tempos[:5]
+
+
+def test_a_tempo_of_ones_own_goes_before_that_of_the_style(export, tmp_path):
+    sampled(export, tmp_path, count=3, feel="rock", tempo=77.0)
+    assert {record["tempo"] for record in manifest_of(tmp_path)} == {77.0}
+
+
+def test_another_style_on_the_same_folder_is_refused(export, tmp_path):
+    sampled(export, tmp_path, count=3, feel="rock")
+    for wishes in ({"feel": "jazz"}, {}):
+        with pytest.raises(ConfigError, match="grooves of other settings") as refused:
+            sampled(export, tmp_path, count=3, **wishes)
+        assert "style rock" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--feel", "rok"], "expected  jazz, rock\n  found     'rok'\n  likely    rock was meant"),
+        (["--feel", "rock", "--dry"], "no --feel beside it"),
+        (["--tempo-range", "style"], "--feel STYLE beside it"),
+        (["--tempo-range", "0:90"], "or style beside --feel"),
+    ],
+)
+def test_what_cannot_be_played_ends_with_2_and_leaves_nothing(export, tmp_path, options, message):
+    refused = run_job("sample", "--weights", export, "--count", 3, *options, "--out", tmp_path / "out")
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_without_styles_say_what_to_do_and_an_old_export_is_renewed(run, export, shards, tmp_path):
+    with pytest.raises(ConfigError, match="nothing is known of the styles"):
+        sampled(run, tmp_path / "of-run", count=3, feel="rock")
+
+    old, whole = tmp_path / "old", (export / "training.safetensors").read_bytes()
+    old.mkdir()
+    tensors = {name: t for name, t in safetensors.numpy.load(whole).items() if not name.startswith("style_")}
+    for file in export.iterdir():
+        (old / file.name).write_bytes(file.read_bytes())
+    (old / "training.safetensors").write_bytes(safetensors.numpy.save(tensors))
+    refused = run_job("sample", "--weights", old, "--count", 3, "--feel", "rock", "--out", tmp_path / "out")
+    assert refused.returncode == 2
+    assert "python -m jobs.export renew EXPORT --shards SHARDS" in refused.stderr
+    sampled(old, tmp_path / "out", count=3)  # all else of it works as before
+
+    printed = ok(run_job("export", "renew", old, "--shards", shards)).stdout
+    assert "styles: jazz, rock" in printed
+    assert {file.name: file.read_bytes() for file in old.iterdir()} == {
+        file.name: file.read_bytes() for file in export.iterdir()
+    }
+
+
+def test_only_shards_of_the_model_renew_it(export, tmp_path):
+    entry = write_shard(tmp_path / "train-000000.tar", styled_windows(10, seed=1))
+    ShardManifest(GRID, DRUMS, {"train": SplitEntry(10, 1, (entry,))}).write(tmp_path)
+    before = (export / "training.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="is not what the model was trained on"):
+        renew(export, str(tmp_path))
+    assert (export / "training.safetensors").read_bytes() == before
+
+
+def test_the_plain_feel_stays_what_it_was(export, tmp_path):
+    sampled(export, tmp_path, count=3, dry=True)
+    assert load(export).feel.plain().velocity == pytest.approx(PLAIN_VELOCITY)
+    notes = [note for file in tmp_path.rglob("*.mid") for track in symusic.Score(file).tracks for note in track.notes]
+    assert {note.velocity for note in notes} == {100}
