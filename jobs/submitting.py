@@ -1,0 +1,103 @@
+"""Hands a submission to its target: what of it is missing, in the order of its plan."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from cluster import slurm
+from cluster.errors import TargetError
+from cluster.exit_codes import ExitCode
+from cluster.job import Job
+from cluster.local_jobs import run_here
+from cluster.sbatch import render
+from cluster.slurm import Call
+from cluster.snapshot import take_snapshot
+from cluster.standing import LIVE, UNFINISHED, standings
+from cluster.submission import Submission
+from musicvae.errors import ConfigError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")
+
+
+def missing_elements(submission: Submission) -> dict[str, list[int]]:
+    """The elements of each job that are neither done nor on their way.
+
+    Raises:
+        ConfigError: some are on their way.
+    """
+    missing: dict[str, list[int]] = {job.name: [] for job in submission.jobs}
+    for standing in standings(submission):
+        if standing.state in LIVE:
+            raise ConfigError(
+                f"{submission.name} is on its way",
+                expected="a submission of which nothing waits or runs",
+                found=f"{standing.job.name} {standing.state}",
+                do=f"wait, or end it first: python -m jobs.cancel {submission.folder}",
+            )
+        if standing.state in UNFINISHED:
+            missing[standing.job.name].append(standing.element)
+    return missing
+
+
+def keep_code(submission: Submission) -> None:
+    """Puts the code as it stands now into the submission, in place of what an earlier one has left there."""
+    shutil.rmtree(submission.code, ignore_errors=True)
+    take_snapshot(CHECKOUT, PACKAGES, submission.code)
+
+
+def hand_over(
+    submission: Submission, missing: dict[str, list[int]], *, hold: bool, tell: Callable[[str], None]
+) -> ExitCode:
+    """Submits what is missing, or runs it here; the plan is written, and the code is kept.
+
+    Args:
+        hold: submit it so that it waits until it is released.
+        tell: gets a line for each job.
+
+    Returns:
+        How it ended, where it was run here.
+
+    Raises:
+        TargetError: the target is absent, or refuses.
+    """
+    submission.mark_cancelled(False)
+    if submission.target == "local":
+        return run_here(submission, missing, tell)
+    for job in submission.jobs:
+        Path(submission.place.script(job)).write_text(render(job, submission.site, submission.place))
+    for job, call, number in slurm_calls(submission, missing, hold=hold, send=slurm.submit):
+        submission.take_receipt(job, number, call.elements, first=call.first)
+        tell(f"{job.name}: SLURM job {number}" + (f", {len(call.elements)} element(s)" if job.array else ""))
+    return ExitCode.SUCCESS
+
+
+def slurm_calls(
+    submission: Submission, missing: dict[str, list[int]], *, hold: bool, send: Callable[[Call], str]
+) -> Iterator[tuple[Job, Call, str]]:
+    """Sends the calls of sbatch for what is missing, one after the other; gives each with its number.
+
+    Args:
+        send: submits a call and gives SLURM's number, on which later ones depend.
+    """
+    limit = max_array_size(submission)
+    numbers: dict[str, list[str]] = {}
+    for job in submission.jobs:
+        if not missing[job.name]:
+            continue
+        after = [number for name in job.after for number in numbers.get(name, [])]
+        script = submission.place.script(job)
+        numbers[job.name] = []
+        for call in slurm.calls(job, missing[job.name], script, after, max_array_size=limit, hold=hold):
+            number = send(call)
+            numbers[job.name].append(number)
+            yield job, call, number
+
+
+def max_array_size(submission: Submission) -> int:
+    """What the cluster takes; what the site's file says where no cluster answers."""
+    if slurm.installed():
+        with suppress(TargetError, KeyError):
+            return min(int(slurm.configuration()["MaxArraySize"]), submission.site.max_array_size)
+    return submission.site.max_array_size
