@@ -72,14 +72,17 @@ class Record:
         return cls(submission / FOLDER / f"{job}-{element:06d}.jsonl")
 
     def attempts(self) -> list[Attempt]:
-        """In order; a torn last line, as a lost node leaves it, is ignored."""
+        """In order; a torn line, as a lost node leaves it, is ignored."""
         try:
             whole, _, _ = self.path.read_bytes().rpartition(b"\n")
         except OSError:
             return []
         found: list[dict[str, Any]] = []
         for line in whole.splitlines():
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:  # torn, and written on behind
+                continue
             if event.pop("event") == "start":
                 found.append(event)
             elif found:

@@ -69,6 +69,11 @@ def run_here(submission: Submission, missing: Mapping[str, Sequence[int]], tell:
     return ExitCode.SUCCESS
 
 
+def runner_of(number: str) -> int:
+    """The process that runs what was taken under a number here."""
+    return int(number.partition("-")[0])
+
+
 @contextmanager
 def _listening() -> Iterator[_Asked]:
     asked = _Asked()
@@ -101,7 +106,8 @@ def _run(submission: Submission, job: Job, element: int, start: str, log: Path, 
     site = submission.site
     words = [_word(word, job, element, start, python=site.python or sys.executable) for word in job.command]
     environment = {**site.environment, **dict(job.environment)}
-    code = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(submission.code)}
+    modules = os.pathsep.join(filter(None, [str(submission.code), os.environ.get("PYTHONPATH")]))
+    code = {"PYTHONSAFEPATH": "1", "PYTHONPATH": modules}
     asked.stop_signal = STOP_SIGNALS[job.stop_signal]
     child = start_guarded(
         words,

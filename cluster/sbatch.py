@@ -98,7 +98,7 @@ def _options(job: Job, site: Site, place: Place) -> Iterator[str]:
 
 def _surroundings(job: Job, site: Site, place: Place) -> Iterator[str]:
     yield "# The code as it was at the submission, whatever stands in the working folder."
-    yield f"export PYTHONSAFEPATH=1 PYTHONPATH={quoted(str(place.code))}"
+    yield f"export PYTHONSAFEPATH=1 PYTHONPATH={quoted(str(place.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
     for name, value in {**site.environment, **dict(job.environment)}.items():
         yield f"export {name}={quoted(value)}"
     if site.modules:
@@ -181,6 +181,7 @@ def _waiting(job: Job) -> Iterator[str]:
     yield '[ "$asked" = no ] || stop'
     yield 'wait "$child"; code=$?'
     yield 'while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done'
+    yield "child="
     yield ""
 
 

@@ -89,19 +89,19 @@ def submit(call: Call) -> str:
     return _run(call.argv).partition(";")[0].strip()
 
 
-def states() -> dict[tuple[str, int], SchedulerState]:
+def states() -> dict[tuple[str, int], SchedulerState] | None:
     """What SLURM still knows of this user's jobs, by its number of a job and of an element (0 without an array).
 
-    Empty where there is no SLURM, or no controller answers: what has been written down stays true.
+    None where there is no SLURM, or no controller answers.
     """
     if not installed():
-        return {}
+        return None
     try:
         told = _run(
             ["squeue", "--noheader", "--states=all", "--array", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"]
         )
     except TargetError:
-        return {}
+        return None
     found = {}
     for line in told.splitlines():
         number, element, state, reason = line.strip().split("|", 3)

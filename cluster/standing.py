@@ -9,6 +9,7 @@ from typing import Literal
 from cluster import slurm
 from cluster.attempts import Attempt
 from cluster.job import Job
+from cluster.local_jobs import runner_of
 from cluster.slurm import SchedulerState
 from cluster.submission import Receipt, Submission
 
@@ -18,6 +19,7 @@ UNFINISHED: tuple[State, ...] = ("not submitted", "failed", "cancelled", "lost")
 LIVE: tuple[State, ...] = ("waiting", "running", "saved")
 CANCELLED_BY_HAND = "CANCELLED"
 NEVER = "DependencyNeverSatisfied"
+BEFORE_IT = "a job before it failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +45,55 @@ class Standing:
         return max(0, len(self.attempts) - 1)
 
 
-def standings(
-    submission: Submission, scheduler: Mapping[tuple[str, int], SchedulerState] | None = None
-) -> Iterator[Standing]:
+Told = Mapping[tuple[str, int], SchedulerState] | None
+
+
+def standings(submission: Submission) -> Iterator[Standing]:
+    """Every element of every job, with what SLURM says now."""
+    return standings_told(submission, slurm.states() if submission.target == "slurm" else None)
+
+
+def standings_told(submission: Submission, scheduler: Told) -> Iterator[Standing]:
     """Every element of every job.
 
     Args:
-        scheduler: what `slurm.states` gave; asked for where it is needed, if not given.
+        scheduler: what `slurm.states` gave.
     """
-    if scheduler is None:
-        scheduler = slurm.states() if submission.target == "slurm" else {}
     taken: dict[tuple[str, int], Receipt] = {}
     for receipt in submission.receipts():
         taken |= {(receipt.job, element): receipt for element in receipt.elements}
+    undone: set[str] = set()
     for job in submission.jobs:
         for element in job.elements:
             receipt = taken.get((job.name, element))
             attempts = tuple(submission.attempts(job, element))
-            told = scheduler.get((receipt.number, element - receipt.first)) if receipt else None
-            state, why = _state(submission, receipt, attempts, told)
+            state, why = _state(submission, receipt, element, attempts, scheduler)
+            if state == "lost" and not attempts and undone.intersection(job.after):
+                state, why = "not submitted", BEFORE_IT
+            if state != "done":
+                undone.add(job.name)
             yield Standing(job, element, state, why, receipt, attempts)
 
 
 def _state(
-    submission: Submission, receipt: Receipt | None, attempts: tuple[Attempt, ...], told: SchedulerState | None
+    submission: Submission, receipt: Receipt | None, element: int, attempts: tuple[Attempt, ...], scheduler: Told
 ) -> tuple[State, str]:
-    # What was written before the last receipt is about an earlier submission of the element.
-    last = attempts[-1] if attempts and receipt and attempts[-1].began >= receipt.when - 1 else None
     if attempts and attempts[-1].verdict == "done":
         return "done", ""
     if receipt is None:
         return "not submitted", ""
+    # What was written before the last receipt is about an earlier submission of the element.
+    last = attempts[-1] if attempts and attempts[-1].launch == receipt.number else None
+    told = scheduler.get((receipt.number, element - receipt.first)) if scheduler else None
     if last and last.verdict in ("failed", "gave up"):
         return "failed", f"exit status {last.code}" if last.verdict == "failed" else "no progress"
     if submission.cancelled and not (told and told.state in (*slurm.RUNNING, *slurm.WAITING)):
         return "cancelled", ""
-    if submission.target == "slurm":
-        return _on_slurm(told, last)
-    return _on_this_machine(last)
+    if submission.target == "local":
+        return _on_this_machine(receipt, last)
+    if scheduler is None:
+        return ("running" if last and last.ended is None else "saved" if last else "waiting"), "SLURM does not answer"
+    return _on_slurm(told, last)
 
 
 def _on_slurm(told: SchedulerState | None, last: Attempt | None) -> tuple[State, str]:
@@ -92,20 +105,19 @@ def _on_slurm(told: SchedulerState | None, last: Attempt | None) -> tuple[State,
         return "running", ""
     if told.state == CANCELLED_BY_HAND:
         # SLURM cancels by itself what waited for a job that failed.
-        return ("cancelled" if last else "not submitted"), "a job before it failed" if not last else ""
+        return ("not submitted", BEFORE_IT) if told.reason == NEVER else ("cancelled", "")
     return "failed", told.state.lower().replace("_", " ")
 
 
-def _on_this_machine(last: Attempt | None) -> tuple[State, str]:
+def _on_this_machine(receipt: Receipt, last: Attempt | None) -> tuple[State, str]:
+    if receipt.host != socket.gethostname():
+        return ("running" if last else "waiting"), f"on {receipt.host}, as far as is known from here"
+    alive = _alive(runner_of(receipt.number))
     if last is None:
-        return "waiting", ""
-    if last.host != socket.gethostname():
-        return "running", f"on {last.host}, as far as is known from here"
-    if last.ended is None and _alive(last.pid):
-        return "running", ""
-    if last.verdict == "again":
-        return "cancelled", "stopped here; the same command continues it"
-    return "lost", "its process ended without a word"
+        return ("waiting", "") if alive else ("not submitted", "its turn had not come when it ended")
+    if last.ended is None or last.verdict == "again":
+        return ("running", "") if alive else ("lost", "its process ended without a word")
+    return "failed", f"exit status {last.code}"
 
 
 def _alive(pid: int) -> bool:

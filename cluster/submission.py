@@ -10,6 +10,7 @@ cancelled          there after a cancel
 """
 
 import json
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ class Receipt:
     Attributes:
         first: what the target's number of an element is counted from.
         elements: the numbers of the elements, counted in the job.
+        host: where it was submitted.
         when: seconds since the epoch.
     """
 
@@ -38,6 +40,7 @@ class Receipt:
     number: str
     first: int
     elements: tuple[int, ...]
+    host: str
     when: float
 
 
@@ -78,12 +81,12 @@ class Submission:
             "jobs": [job.to_json() for job in self.jobs],
         }
         aside = self.folder / f".{PLAN}.tmp"
-        aside.write_text(json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+        aside.write_text(json.dumps(plan, indent=1) + "\n")
         aside.replace(self.folder / PLAN)
 
     def take_receipt(self, job: Job, number: str, elements: Sequence[int], *, first: int = 0) -> None:
         """Writes down that the target has taken elements of a job."""
-        receipt = Receipt(job.name, number, first, tuple(elements), time.time())
+        receipt = Receipt(job.name, number, first, tuple(elements), socket.gethostname(), time.time())
         with (self.folder / "receipts.jsonl").open("a") as file:
             file.write(json.dumps(asdict(receipt)) + "\n")
 

@@ -1,6 +1,7 @@
 """What a submission is about to use, shown before it does; a large one is confirmed by hand."""
 
 import sys
+from collections.abc import Mapping, Sequence
 
 import typer
 from rich.table import Table
@@ -9,7 +10,7 @@ from cluster.submission import Submission
 from musicvae.errors import ConfigError
 
 
-def plan_table(submission: Submission, missing: dict[str, list[int]]) -> Table:
+def plan_table(submission: Submission, missing: Mapping[str, Sequence[int]]) -> Table:
     """One row a job, for what of it is missing."""
     table = Table("job", "elements", "after", "nodes", "GPUs", "CPUs", "memory", "time", title=submission.name)
     for job in submission.jobs:
@@ -28,12 +29,12 @@ def plan_table(submission: Submission, missing: dict[str, list[int]]) -> Table:
     return table
 
 
-def gpu_hours(submission: Submission, missing: dict[str, list[int]]) -> float:
+def gpu_hours(submission: Submission, missing: Mapping[str, Sequence[int]]) -> float:
     """The most that what is missing may use; without a limit of time none are counted."""
     return sum(job.resources.gpu_hours * len(missing[job.name]) for job in submission.jobs)
 
 
-def confirm(submission: Submission, missing: dict[str, list[int]], *, yes: bool) -> None:
+def confirm(submission: Submission, missing: Mapping[str, Sequence[int]], *, yes: bool) -> None:
     """Asks where a plan is larger than the site wants to let pass.
 
     Raises:
@@ -55,7 +56,7 @@ def confirm(submission: Submission, missing: dict[str, list[int]], *, yes: bool)
         raise ConfigError("nothing was submitted", do="the same command asks again")
 
 
-def _sums(submission: Submission, missing: dict[str, list[int]]) -> str:
+def _sums(submission: Submission, missing: Mapping[str, Sequence[int]]) -> str:
     elements = sum(map(len, missing.values()))
     unlimited = any(job.resources.gpus_per_node and not job.resources.minutes for job in submission.jobs)
     hours = "GPU-hours unknown without --time" if unlimited else f"up to {gpu_hours(submission, missing):.1f} GPU-hours"

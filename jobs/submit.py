@@ -27,7 +27,7 @@ from cluster.submission import Submission
 from jobs.command_line import run_command
 from jobs.job_kinds import KINDS, Wishes, jobs_of
 from jobs.submission_plan import confirm, plan_table
-from jobs.submitting import hand_over, keep_code, missing_elements, slurm_calls
+from jobs.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
 from musicvae.errors import ConfigError
 
 TARGETS = ("local", "slurm")
@@ -74,17 +74,24 @@ def main(
     jobs = jobs_of(kind, arguments or [], wishes)
     folder = submissions.absolute() / f"{kind}-{_identity(jobs, on, settings.model_dump_json())}"
     submission = Submission(folder, on, wishes.working_folder, settings, jobs)  # type: ignore[arg-type]
-    missing = missing_elements(submission)
+    missing = outstanding(submission)
+    if any(missing.on_their_way.values()):
+        raise ConfigError(
+            f"{submission.name} is on its way",
+            expected="a submission of which nothing waits or runs",
+            found=", ".join(name for name, numbers in missing.on_their_way.items() if numbers),
+            do=f"wait, or end it first: python -m jobs.cancel {folder}",
+        )
 
     about = Console(stderr=True, highlight=False)
-    about.print(plan_table(submission, missing))
-    if not any(missing.values()):
+    about.print(plan_table(submission, missing.elements))
+    if not any(missing.elements.values()):
         about.print(f"{folder}: all of it is done", soft_wrap=True)
         return
     if dry_run:
         show(submission, missing, hold=hold)
         return
-    confirm(submission, missing, yes=yes)
+    confirm(submission, missing.elements, yes=yes)
     submission.write_plan()
     keep_code(submission)
     code = hand_over(submission, missing, hold=hold, tell=lambda line: about.print(line, style="bold", soft_wrap=True))
@@ -93,11 +100,11 @@ def main(
         sys.exit(code)
 
 
-def show(submission: Submission, missing: dict[str, list[int]], *, hold: bool) -> None:
+def show(submission: Submission, missing: Outstanding, *, hold: bool) -> None:
     """Prints the commands and scripts that would be submitted, or the commands that would be run here."""
     if submission.target == "local":
         for job in submission.jobs:
-            for _ in missing[job.name]:
+            for _ in missing.elements[job.name]:
                 print(shlex.join(str(getattr(word, "value", word)) for word in job.command))
         return
     shown: set[str] = set()

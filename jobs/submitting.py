@@ -1,8 +1,9 @@
 """Hands a submission to its target: what of it is missing, in the order of its plan."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import slurm
@@ -13,32 +14,37 @@ from cluster.local_jobs import run_here
 from cluster.sbatch import render
 from cluster.slurm import Call
 from cluster.snapshot import take_snapshot
-from cluster.standing import LIVE, UNFINISHED, standings
+from cluster.standing import LIVE, UNFINISHED, State, standings
 from cluster.submission import Submission
-from musicvae.errors import ConfigError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")
 
 
-def missing_elements(submission: Submission) -> dict[str, list[int]]:
-    """The elements of each job that are neither done nor on their way.
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What of a submission is not done.
 
-    Raises:
-        ConfigError: some are on their way.
+    Attributes:
+        elements: to be submitted, of each job.
+        on_their_way: numbers under which the target has others, of each job.
     """
-    missing: dict[str, list[int]] = {job.name: [] for job in submission.jobs}
+
+    elements: Mapping[str, Sequence[int]]
+    on_their_way: Mapping[str, Sequence[str]]
+
+
+def outstanding(submission: Submission, states: Collection[State] = UNFINISHED) -> Outstanding:
+    """What of a submission is in some states, and what waits or runs."""
+    elements: dict[str, list[int]] = {job.name: [] for job in submission.jobs}
+    numbers: dict[str, list[str]] = {job.name: [] for job in submission.jobs}
     for standing in standings(submission):
-        if standing.state in LIVE:
-            raise ConfigError(
-                f"{submission.name} is on its way",
-                expected="a submission of which nothing waits or runs",
-                found=f"{standing.job.name} {standing.state}",
-                do=f"wait, or end it first: python -m jobs.cancel {submission.folder}",
-            )
-        if standing.state in UNFINISHED:
-            missing[standing.job.name].append(standing.element)
-    return missing
+        own = numbers[standing.job.name]
+        if standing.state in states:
+            elements[standing.job.name].append(standing.element)
+        elif standing.state in LIVE and standing.receipt and standing.receipt.number not in own:
+            own.append(standing.receipt.number)
+    return Outstanding(elements, numbers)
 
 
 def keep_code(submission: Submission) -> None:
@@ -47,9 +53,7 @@ def keep_code(submission: Submission) -> None:
     take_snapshot(CHECKOUT, PACKAGES, submission.code)
 
 
-def hand_over(
-    submission: Submission, missing: dict[str, list[int]], *, hold: bool, tell: Callable[[str], None]
-) -> ExitCode:
+def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell: Callable[[str], None]) -> ExitCode:
     """Submits what is missing, or runs it here; the plan is written, and the code is kept.
 
     Args:
@@ -64,7 +68,7 @@ def hand_over(
     """
     submission.mark_cancelled(False)
     if submission.target == "local":
-        return run_here(submission, missing, tell)
+        return run_here(submission, missing.elements, tell)
     for job in submission.jobs:
         Path(submission.place.script(job)).write_text(render(job, submission.site, submission.place))
     for job, call, number in slurm_calls(submission, missing, hold=hold, send=slurm.submit):
@@ -74,7 +78,7 @@ def hand_over(
 
 
 def slurm_calls(
-    submission: Submission, missing: dict[str, list[int]], *, hold: bool, send: Callable[[Call], str]
+    submission: Submission, missing: Outstanding, *, hold: bool, send: Callable[[Call], str]
 ) -> Iterator[tuple[Job, Call, str]]:
     """Sends the calls of sbatch for what is missing, one after the other; gives each with its number.
 
@@ -82,14 +86,14 @@ def slurm_calls(
         send: submits a call and gives SLURM's number, on which later ones depend.
     """
     limit = max_array_size(submission)
-    numbers: dict[str, list[str]] = {}
+    numbers = {name: list(own) for name, own in missing.on_their_way.items()}
     for job in submission.jobs:
-        if not missing[job.name]:
+        elements = missing.elements[job.name]
+        if not elements:
             continue
-        after = [number for name in job.after for number in numbers.get(name, [])]
+        after = [number for name in job.after for number in numbers[name]]
         script = submission.place.script(job)
-        numbers[job.name] = []
-        for call in slurm.calls(job, missing[job.name], script, after, max_array_size=limit, hold=hold):
+        for call in slurm.calls(job, elements, script, after, max_array_size=limit, hold=hold):
             number = send(call)
             numbers[job.name].append(number)
             yield job, call, number
