@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from cluster.errors import TargetError
 from cluster.job import Array, Job
+from cluster.site import Site
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
@@ -128,13 +129,32 @@ def configuration() -> dict[str, str]:
     return dict(re.findall(r"^(\S+)\s+= (.*)$", _run(["scontrol", "show", "config"]), re.MULTILINE))
 
 
-def partitions() -> str:
-    """One line for each partition: name, state, limit of time, nodes and how many of them are up.
+def partitions() -> dict[str, dict[str, str]]:
+    """The settings of each partition by name.
 
     Raises:
         TargetError: SLURM is absent, or no controller answers.
     """
-    return _run(["sinfo", "--noheader", "--format=%P %a %l %D %T"])
+    found = {}
+    for line in _run(["scontrol", "show", "partition", "--oneliner"]).splitlines():
+        settings: dict[str, str] = dict(re.findall(r"(\S+?)=(\S*)", line))
+        found[settings["PartitionName"]] = settings
+    return found
+
+
+def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, seconds: int) -> list[str]:
+    """The lines that a short command prints on some nodes.
+
+    Args:
+        seconds: how long to wait for the nodes.
+
+    Raises:
+        TargetError: SLURM is absent or refuses, or the nodes are not free.
+    """
+    wishes = {"partition": site.partition, "account": site.account, "qos": site.qos, "constraint": site.constraint}
+    options = [f"--{name}={value}" for name, value in wishes.items() if value]
+    options += [f"--nodes={nodes}", "--ntasks-per-node=1", f"--immediate={seconds}", "--time=1", "--quiet"]
+    return _run(["srun", *options, *command]).splitlines()
 
 
 def installed() -> bool:
