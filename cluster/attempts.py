@@ -29,6 +29,8 @@ FOLDER = "attempts"
 PLAN = "plan.json"
 CANCELLED = "cancelled"
 """A file in a submission that was cancelled."""
+LOST = "killed"
+"""What a status file has for `failure` when a process or node vanished: another start may well succeed."""
 SIGNALLED = (128 + 12, 128 + 15)
 """A command that was told to stop before it could listen: nothing is lost."""
 
@@ -125,30 +127,36 @@ def without_progress(attempts: Sequence[Attempt], launch: str, step: int) -> int
     return count
 
 
-def verdict(code: int, *, asked: bool, stalled: int, retries: int) -> Verdict:
+def verdict(code: int, *, asked: bool, lost: bool, stalled: int, retries: int) -> Verdict:
     """What follows from the end of an attempt.
 
     Args:
         code: exit status.
         asked: whether the scheduler had told it to stop.
+        lost: whether it failed because a process or node of it was lost.
         stalled: starts in a row that got no further, this one included if it did not.
         retries: how many of them may be.
     """
     if code == ExitCode.SUCCESS:
         return "done"
-    if code != ExitCode.PREEMPTED and not (asked and code in SIGNALLED):
+    if code != ExitCode.PREEMPTED and not (asked and code in SIGNALLED) and not lost:
         return "failed"
     return "again" if stalled <= retries else "gave up"
 
 
+def read_status(job: Job) -> dict[str, Any]:
+    """What a job says of itself in its status file; empty where it does not."""
+    try:
+        status = json.loads(Path(job.status).read_text()) if job.status else {}
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
 def saved_step(job: Job) -> int:
     """How far what a job has saved goes; 0 where it does not say."""
-    if job.status is None:
-        return 0
-    try:
-        return int(json.loads(Path(job.status).read_text()).get("step", 0))
-    except (OSError, ValueError, AttributeError):
-        return 0
+    step = read_status(job).get("step", 0)
+    return step if isinstance(step, int) else 0
 
 
 def begin(submission: Path, job: Job, element: int, *, launch: str, restart: int, pid: int) -> Opening:
@@ -171,7 +179,9 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) 
     record = Record.of(submission, job.name, element)
     attempts = record.attempts()
     stalled = without_progress(attempts, attempts[-1].launch, saved_step(job)) if attempts else 0
-    following = verdict(code, asked=asked, stalled=stalled, retries=job.retries)
+    status = read_status(job)
+    lost = status.get("state") == "failed" and status.get("failure") == LOST
+    following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)
     if following != "done" and (submission / CANCELLED).exists():
         following = "cancelled"
     record.end(code=code, asked=asked, verdict=following)

@@ -76,7 +76,7 @@ class Job:
         after: names of jobs that have to succeed before.
         stop_signal: at which the command saves and ends with 75.
         on_every_node: whether each node runs the command, not the first alone.
-        status: a JSON file that the command writes, whose `step` grows with what is saved.
+        status: a JSON file that the command writes: `step` grows with what is saved; `failure`, see `cluster.attempts`.
         retries: starts in a row that may end without a greater `step`; where there is no `status`, starts.
     """
 

@@ -55,7 +55,7 @@ OF_SLURM: dict[str, Category] = {
     "preempted": "preempted",
 }
 OF_LOG: tuple[tuple[str, Category], ...] = (
-    (r"oom[-_ ]kill|OOM killer|MemoryError|out of memory|Cannot allocate memory", "out of memory"),
+    (r"oom[-_ ]kill|OOM killer has killed|MemoryError|out of memory|Cannot allocate memory", "out of memory"),
     (r"No space left on device|Disk quota exceeded", "disk"),
     (r"DUE TO TIME LIMIT", "time limit"),
     (r"DUE TO NODE FAILURE|Node failure on", "node"),

@@ -36,6 +36,7 @@ from musicvae.errors import ConfigError, DataError, SupersededError
 from musicvae.folder_lock import hold_folder
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardManifest
+from musicvae.rank_records import Category
 from musicvae.settings import read_yaml
 
 State = Literal["starting", "running", "finished", "preempted", "interrupted", "diverged", "failed"]
@@ -134,6 +135,7 @@ class RunFolder:
             status = {**self.read_status(), "launch": launch, "writer": mine.writer}
             if status.get("state") in ("preempted", "interrupted", "diverged", "failed"):
                 status["state"] = "starting"  # that was another launch's end, and would read as this one's
+            status.pop("failure", None)
             write_json(self.status, status)
             for folder in (self.path, self.checkpoints):
                 remove_asides(folder)
@@ -232,9 +234,13 @@ class RunFolder:
         """Replaces status.json; `more` holds phase, rate, ETA, restarts or the reason of a failure."""
         self._update_status({"state": state, "step": step, "total": total, **more})
 
-    def finish_status(self, state: State) -> None:
-        """Sets the state of the last status, for a run that ends in any way."""
-        self._update_status({"state": state})
+    def finish_status(self, state: State, *, failure: Category | None = None) -> None:
+        """Sets the state of the last status, for a run that ends in any way.
+
+        Args:
+            failure: why it failed; a scheduler's script decides from it whether another start may help.
+        """
+        self._update_status({"state": state, **({"failure": failure} if failure else {})})
 
     def read_status(self) -> dict[str, Any]:
         """The last status, empty where there is none yet."""

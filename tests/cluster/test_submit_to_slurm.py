@@ -106,8 +106,10 @@ def test_a_lost_node_changes_nothing(slurm, small_shards, undisturbed, tmp_path)
     submission = submit(tmp_path, "train", *TWO_NODES, "--", *arguments, **slurm.environment)
     wait_for(lambda: logged(run) >= 120, submission)
     slurm.lose_node("node2")
-    wait_for(lambda: told(slurm, number_of(submission))["Restarts"] == "1", submission)
-    slurm.start_node("node2")
+    try:
+        wait_for(lambda: told(slurm, number_of(submission))["Restarts"] == "1", submission)
+    finally:
+        slurm.start_node("node2")
     wait_for(lambda: verdicts(submission, "train")[-1:] == ["done"], submission)
     starts = [event for event in attempts(submission, "train") if event["event"] == "start"]
     assert [start["restart"] for start in starts] == [0, 1]

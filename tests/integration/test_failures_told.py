@@ -18,19 +18,19 @@ FULL = "from musicvae.errors import DiskFullError; raise DiskFullError('the run 
         (["train.step=3"], None, "configuration", "unknown setting train.step (did you mean train.steps?)"),
         (["data.lanes=4096"], None, "configuration", "data.lanes"),
         ([], "raise KeyError('no such drum')", "code", "KeyError: 'no such drum'"),
-        ([], "raise MemoryError('32 GB for a tensor')", "out of memory", "MemoryError: 32 GB for a tensor"),
+        ([], "raise MemoryError('32 GB for a tensor')", "out of memory", "memory is exhausted at step"),
         ([], DATA, "data", "train-000001.tar is damaged"),
         ([], FULL, "disk", "the run folder cannot take any more"),
         ([], "os.kill(os.getpid(), signal.SIGKILL)", "node", "vanished without a word"),
         (["optimizer.learning_rate=1e30", "train.clip=1e30"], None, "diverged", "not finite"),
-        (["resources.hang_seconds=3"], "time.sleep(3600)", "hang", "no progress for"),
+        (["resources.hang_seconds=10"], "time.sleep(3600)", "hang", "no progress for"),
     ],
     ids=["setting", "lanes", "error", "memory", "data", "disk", "killed", "diverged", "stuck"],
 )
 def test_a_training(small_shards, tmp_path, settings, harm, category, cause):
     environment = interposed(tmp_path / "site", harm_at_step(harm, rank=1, step=3, attempts=99)) if harm else {}
     arguments = ["--shards", small_shards, "--run", "run", *TINY, "train.steps=2000", "resources.max_restarts=0"]
-    wish = ["train", "--ranks-per-node", 2, "--", *arguments, *settings]
+    wish = ["train", "--ranks-per-node", 2, "--retries", 0, "--", *arguments, *settings]
     failed = run_in(tmp_path, "submit", *wish, **environment)
     assert failed.returncode not in (0, 75)
     (failure,) = rows(tmp_path, "submissions")["train"]["failures"]
