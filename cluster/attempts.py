@@ -25,7 +25,7 @@ from cluster.job import Job, job_from_json
 
 Opening = Literal["go", "done", "gave up", "cancelled"]
 Verdict = Literal["done", "again", "failed", "gave up", "cancelled"]
-FOLDER = "attempts"
+ATTEMPTS = "attempts"
 PLAN = "plan.json"
 CANCELLED = "cancelled"
 """A file in a submission that was cancelled."""
@@ -71,7 +71,7 @@ class Record:
     @classmethod
     def of(cls, submission: Path, job: str, element: int) -> "Record":
         """The record of an element; that of a job without an array is number 0."""
-        return cls(submission / FOLDER / f"{job}-{element:06d}.jsonl")
+        return cls(submission / ATTEMPTS / f"{job}-{element:06d}.jsonl")
 
     def attempts(self) -> list[Attempt]:
         """In order; a torn line, as a lost node leaves it, is ignored."""

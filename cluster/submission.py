@@ -10,6 +10,7 @@ cancelled          there after a cancel
 """
 
 import json
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.attempts import CANCELLED, PLAN, Attempt, Record
+from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
 from cluster.job import Job, job_from_json
 from cluster.sbatch import Place
 from cluster.site import Site
@@ -102,6 +103,11 @@ class Submission:
     def attempts(self, job: Job, element: int) -> list[Attempt]:
         """At an element of a job, in order."""
         return Record.of(self.folder, job.name, element).attempts()
+
+    def forget(self) -> None:
+        """Forgets what was done, so that all of it is done once more."""
+        shutil.rmtree(self.folder / ATTEMPTS, ignore_errors=True)
+        (self.folder / "receipts.jsonl").unlink(missing_ok=True)
 
     @property
     def cancelled(self) -> bool:

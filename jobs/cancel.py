@@ -26,13 +26,16 @@ def main(
     """End what waits and runs, so that nothing of it starts again; what has ended stays as it is."""
     ended = []
     for submission in chosen(folders):
-        live = [f"{one.job.name} {one.element}" if one.job.array else one.job.name for one in cancel(submission)]
-        ended.append({"submission": str(submission.folder), "ended": live})
+        elements: dict[str, list[int]] = {}
+        for one in cancel(submission):
+            elements.setdefault(one.job.name, []).append(one.element)
+        ended.append({"submission": str(submission.folder), "ended": elements})
     if json_:
         print(json.dumps(ended))
         return
     for one in ended:
-        console.print(f"{one['submission']}: {', '.join(one['ended']) or 'nothing was on its way'}", soft_wrap=True)
+        told = "; ".join(f"{name} {slurm.ranges(own)}" for name, own in one["ended"].items())
+        console.print(f"{one['submission']}: {told or 'nothing was on its way'}", soft_wrap=True)
 
 
 def cancel(submission: Submission) -> list[Standing]:

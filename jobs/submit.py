@@ -53,6 +53,7 @@ def main(
     submissions: Annotated[Path, typer.Option(help="Where submissions keep plan, code, scripts, logs.")] = SUBMISSIONS,
     hold: Annotated[bool, typer.Option("--hold", help="Submit so that it waits for `scontrol release`.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be submitted, and end.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="What is done too, as after more training.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however large the plan is.")] = False,
 ) -> None:
     """Submit a job, or all of them in a chain."""
@@ -82,17 +83,21 @@ def main(
             found=", ".join(name for name, numbers in missing.on_their_way.items() if numbers),
             do=f"wait, or end it first: python -m jobs.cancel {folder}",
         )
+    if again:
+        missing = Outstanding({job.name: job.elements for job in jobs}, missing.on_their_way)
 
     about = Console(stderr=True, highlight=False)
     about.print(plan_table(submission, missing.elements))
     if not any(missing.elements.values()):
-        about.print(f"{folder}: all of it is done", soft_wrap=True)
+        about.print(f"{folder}: all of it is done; --again does it once more", soft_wrap=True)
         return
     if dry_run:
         show(submission, missing, hold=hold)
         return
     confirm(submission, missing.elements, yes=yes)
     submission.write_plan()
+    if again:
+        submission.forget()
     keep_code(submission)
     code = hand_over(submission, missing, hold=hold, tell=lambda line: about.print(line, style="bold", soft_wrap=True))
     about.print(f"python -m jobs.status {shlex.quote(str(folder))}", soft_wrap=True)

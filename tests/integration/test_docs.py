@@ -45,7 +45,7 @@ def test_slurm(slurm, tmp_path):
     assert "#SBATCH --nodes=2" in (tmp_path / "scripts.txt").read_text()
     shown = json.loads((tmp_path / "status.json").read_text())
     assert {row["state"] for row in shown} == {"done"}
-    assert "sample 2499" in printed, "what was cancelled"
+    assert "sample 0-2499" in printed, "what was cancelled"
     assert not (tmp_path / "held").exists()
 
 

@@ -25,7 +25,10 @@ def test_a_sampling_in_shares(sample_run, tmp_path):
     again = run_in(tmp_path, "submit", "sample", "--array", 2, "--", *arguments)
     assert again.returncode == 0
     assert "all of it is done" in again.stderr
-    assert "put together in" in ok(run_in(tmp_path, "logs", submission)).stdout
+    ok(run_in(tmp_path, "submit", "sample", "--array", 2, "--again", "--", *arguments))
+    assert verdicts(submission, "sample") == ["done"]
+    assert len(list(submission.glob("logs/*_0.log"))) == 2
+    assert "nothing is left to do" in ok(run_in(tmp_path, "logs", submission)).stdout
 
     assert "would remove" in ok(run_in(tmp_path, "clean")).stdout
     assert submission.exists()
