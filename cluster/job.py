@@ -19,6 +19,8 @@ class Word(Enum):
     """K/M: the number of an array's element, and how many there are."""
     MEETING_POINT = "meeting point"
     """HOST:PORT on the first node, the same on all nodes of one start, another for the next."""
+    RAY_ADDRESS = "ray address"
+    """HOST:PORT of the Ray cluster that the job runs on."""
     START = "start"
     """An identity that is new for every start of the job."""
 

@@ -45,28 +45,32 @@ class _Asked:
         return ExitCode.INTERRUPTED if signal.SIGINT in self.heard else ExitCode.PREEMPTED
 
 
-def run_here(submission: Submission, missing: Mapping[str, Sequence[int]], tell: Callable[[str], None]) -> ExitCode:
+def run_here(
+    submission: Submission, missing: Mapping[str, Sequence[int]], launch: str, tell: Callable[[str], None]
+) -> ExitCode:
     """Runs elements of jobs in the order of the plan, until one fails or this process is told to stop.
 
     Args:
         missing: the elements to run, by the name of the job.
+        launch: the number that they were taken under.
         tell: gets a line ahead of each of them.
 
     Returns:
         What the last command ended with; INTERRUPTED or PREEMPTED after a signal, which ended it too.
     """
-    launch = f"{os.getpid()}-{secrets.token_hex(3)}"
     with _listening() as asked:
         for job in submission.jobs:
-            elements = missing.get(job.name, ())
-            if elements:
-                submission.take_receipt(job, launch, elements)
-            for element in elements:
+            for element in missing.get(job.name, ()):
                 tell(f"{job.name}, {job.share(element)}" if job.array else job.name)
                 code = _run_element(submission, job, element, launch, asked)
                 if code != ExitCode.SUCCESS:
                     return code
     return ExitCode.SUCCESS
+
+
+def new_launch() -> str:
+    """A number for what this process takes."""
+    return f"{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def runner_of(number: str) -> int:
@@ -149,6 +153,8 @@ def _word(word: str | Word, job: Job, element: int, start: str, *, python: str) 
             return job.share(element)
         case Word.START:
             return start
+        case Word.RAY_ADDRESS:
+            return os.environ.get("RAY_ADDRESS", "")
         case Word.MEETING_POINT:
             return "localhost:0"  # one machine: any free port
         case _:

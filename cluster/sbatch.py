@@ -167,6 +167,8 @@ def _word(word: str | Word, job: Job) -> str:
             return f'"$element/{len(job.elements)}"'
         case Word.MEETING_POINT:
             return '"$meeting_point"'
+        case Word.RAY_ADDRESS:
+            return '"$RAY_ADDRESS"'
         case Word.START:
             return '"$start"'
         case _:

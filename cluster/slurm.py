@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from cluster.errors import TargetError
 from cluster.job import Array, Job
+from cluster.scheduler_state import SchedulerState, Told
 from cluster.site import Site
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
@@ -36,14 +37,6 @@ class Call:
     @property
     def argv(self) -> list[str]:
         return ["sbatch", "--parsable", *self.options, str(self.script), *([str(self.first)] if self.first else [])]
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerState:
-    """What SLURM says of an element: its state, and why it waits or ended."""
-
-    state: str
-    reason: str
 
 
 def calls(
@@ -90,7 +83,7 @@ def submit(call: Call) -> str:
     return _run(call.argv).partition(";")[0].strip()
 
 
-def states() -> dict[tuple[str, int], SchedulerState] | None:
+def states() -> Told:
     """What SLURM still knows of this user's jobs, by its number of a job and of an element (0 without an array).
 
     None where there is no SLURM, or no controller answers.
@@ -164,7 +157,8 @@ def installed() -> bool:
 
 def _run(argv: Sequence[str]) -> str:
     try:
-        result = subprocess.run(argv, capture_output=True, text=True)
+        # srun would hand what is typed, or a script that comes by a pipe, on to its tasks.
+        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except FileNotFoundError:
         raise TargetError(
             f"there is no {argv[0]} here",

@@ -2,15 +2,15 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
-from cluster import slurm
+from cluster import ray_jobs, slurm
 from cluster.attempts import Attempt
 from cluster.job import Job
 from cluster.local_jobs import runner_of
-from cluster.slurm import SchedulerState
+from cluster.scheduler_state import SchedulerState, Told
 from cluster.submission import Receipt, Submission
 
 State = Literal["not submitted", "waiting", "running", "saved", "done", "failed", "cancelled", "lost"]
@@ -45,19 +45,29 @@ class Standing:
         return max(0, len(self.attempts) - 1)
 
 
-Told = Mapping[tuple[str, int], SchedulerState] | None
-
-
 def standings(submission: Submission) -> Iterator[Standing]:
-    """Every element of every job, with what SLURM says now."""
-    return standings_told(submission, slurm.states() if submission.target == "slurm" else None)
+    """Every element of every job, with what its scheduler says now."""
+    return standings_told(submission, scheduler_says(submission))
+
+
+def scheduler_says(submission: Submission) -> Told:
+    """What the target's scheduler says of its jobs; None where there is none, or it does not answer."""
+    match submission.target:
+        case "slurm":
+            return slurm.states()
+        case "ray":
+            return ray_jobs.states(submission.ray_jobs)
+        case "local":
+            return None
+        case _:
+            assert_never(submission.target)
 
 
 def standings_told(submission: Submission, scheduler: Told) -> Iterator[Standing]:
     """Every element of every job.
 
     Args:
-        scheduler: what `slurm.states` gave.
+        scheduler: what `scheduler_says` gave.
     """
     taken: dict[tuple[str, int], Receipt] = {}
     for receipt in submission.receipts():
@@ -91,6 +101,8 @@ def _state(
         return "cancelled", ""
     if submission.target == "local":
         return _on_this_machine(receipt, last)
+    if submission.target == "ray":
+        return _on_ray(submission.ray_jobs, scheduler is not None, told, last)
     if scheduler is None:
         return ("running" if last and last.ended is None else "saved" if last else "waiting"), "SLURM does not answer"
     return _on_slurm(told, last)
@@ -107,6 +119,18 @@ def _on_slurm(told: SchedulerState | None, last: Attempt | None) -> tuple[State,
         # SLURM cancels by itself what waited for a job that failed.
         return ("not submitted", BEFORE_IT) if told.reason == NEVER else ("cancelled", "")
     return "failed", told.state.lower().replace("_", " ")
+
+
+def _on_ray(url: str, answers: bool, told: SchedulerState | None, last: Attempt | None) -> tuple[State, str]:
+    if not answers:
+        return "lost", f"no Ray cluster answers at {url}"
+    if told is None:
+        return "lost", f"the Ray cluster at {url} does not know it; it was started anew"
+    if told.state in ("PENDING", "RUNNING"):
+        return ("running" if last else "waiting"), ("" if last else told.reason)
+    if told.state == "STOPPED":
+        return "cancelled", ""
+    return ("lost", "its driver ended without a word") if last else ("not submitted", BEFORE_IT)
 
 
 def _on_this_machine(receipt: Receipt, last: Attempt | None) -> tuple[State, str]:

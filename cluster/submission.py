@@ -47,13 +47,18 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The folder of one submission."""
+    """The folder of one submission.
+
+    Attributes:
+        ray_jobs: the URL of the Ray cluster that it was given to.
+    """
 
     folder: Path
     target: Target
     working_folder: Path
     site: Site
     jobs: tuple[Job, ...]
+    ray_jobs: str = ""
 
     @property
     def name(self) -> str:
@@ -79,6 +84,7 @@ class Submission:
             "target": self.target,
             "working_folder": str(self.working_folder),
             "site": self.site.model_dump(mode="json"),
+            "ray_jobs": self.ray_jobs,
             "jobs": [job.to_json() for job in self.jobs],
         }
         aside = self.folder / f".{PLAN}.tmp"
@@ -144,6 +150,7 @@ def read_submission(folder: Path) -> Submission:
         working_folder=Path(plan["working_folder"]),
         site=Site.model_validate(plan["site"]),
         jobs=tuple(job_from_json(values) for values in plan["jobs"]),
+        ray_jobs=plan["ray_jobs"],
     )
 
 

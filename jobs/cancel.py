@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cluster import slurm
+from cluster import ray_jobs, slurm
 from cluster.local_jobs import runner_of
 from cluster.standing import LIVE, Standing, standings
 from cluster.submission import Submission
@@ -51,6 +51,10 @@ def cancel(submission: Submission) -> list[Standing]:
     submission.mark_cancelled(True)  # first, so that nothing comes again in between
     if submission.target == "slurm":
         slurm.cancel(sorted({standing.receipt.number for standing in live if standing.receipt}))
+        return live
+    if submission.target == "ray":
+        for number in sorted({standing.receipt.number for standing in live if standing.receipt}):
+            ray_jobs.stop(submission.ray_jobs, number)
         return live
     for host, pid in {(one.receipt.host, runner_of(one.receipt.number)) for one in live if one.receipt}:
         if host != socket.gethostname():

@@ -16,16 +16,19 @@ from cluster.exit_codes import ExitCode
 from cluster.site import read_site
 from jobs.command_line import console, run_command
 from jobs.doctor_machine import machine_checks
+from jobs.doctor_ray import ray_checks
 from jobs.doctor_slurm import slurm_checks
 from musicvae.errors import ConfigError
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
-TARGETS = ("local", "slurm")
+DEFAULT_URL = "http://127.0.0.1:8265"
+TARGETS = ("local", "slurm", "ray")
 
 
 def main(
     on: Annotated[str, typer.Option(help=f"Which target: {', '.join(TARGETS)}.")] = "local",
     site: Annotated[str | None, typer.Option(help="A cluster's settings, as of jobs.submit.")] = None,
+    ray_jobs: Annotated[str, typer.Option(metavar="URL", help="Of a Ray cluster's dashboard, with --on ray.")] = "",
     shared: Annotated[Path, typer.Option(help="The folder that runs and shards lie in.")] = Path(),
     json_: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
@@ -37,6 +40,8 @@ def main(
     looks = [machine_checks(folder)]
     if on == "slurm":
         looks.append(slurm_checks(settings, settings.python or sys.executable, folder))
+    if on == "ray":
+        looks.append(ray_checks(ray_jobs or DEFAULT_URL))
     for check in chain.from_iterable(looks):
         found.append(check)
         if not json_:

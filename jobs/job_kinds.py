@@ -12,6 +12,7 @@ from musicvae.errors import ConfigError
 
 KINDS = ("build_shards", "train", "evaluate", "sample", "report", "pipeline")
 PIPELINE_USAGE = "--source SOURCE --out DIR [--preset NAME] [--count N] [--seed S] [--quick] [key.sub=value ...]"
+ON_RAY: Words = ("--ray-address", Word.RAY_ADDRESS)
 LAUNCH_OPTIONS = ("--ranks", "--nodes", "--rendezvous", "--rendezvous-id", "--stop-before")
 
 
@@ -23,6 +24,7 @@ class Wishes:
         ranks_per_node: of a training; one for each GPU, or one, if not given.
         notice_seconds: between a stop signal and the end, where the target gives notice.
         working_folder: where relative paths of arguments begin.
+        on_ray: whether a Ray cluster spreads the work by itself.
     """
 
     resources: Resources
@@ -32,6 +34,7 @@ class Wishes:
     environment: tuple[tuple[str, str], ...]
     notice_seconds: int | None
     working_folder: Path
+    on_ray: bool = False
 
     def one_node(self, *, gpus: int) -> Resources:
         """What a job takes that works on one node, with as many GPUs as it can use."""
@@ -59,10 +62,10 @@ def jobs_of(kind: str, arguments: Sequence[str], wishes: Wishes) -> tuple[Job, .
             raise ConfigError(f"there is no kind of job {kind!r}", expected=", ".join(KINDS), do="name one of them")
 
 
-def _job(name: str, arguments: Words, wishes: Wishes, resources: Resources) -> Job:
+def _job(name: str, arguments: Words, wishes: Wishes, resources: Resources, *, module: str | None = None) -> Job:
     return Job(
         name=name,
-        command=(Word.PYTHON, "-m", f"jobs.{name}", *arguments),
+        command=(Word.PYTHON, "-m", f"jobs.{module or name}", *arguments),
         resources=resources,
         environment=wishes.environment,
         retries=wishes.retries,
@@ -78,6 +81,8 @@ def _alone(kind: str, arguments: Words, wishes: Wishes, *, gpus: int) -> Job:
 
 
 def _build(arguments: Sequence[str], wishes: Wishes) -> Job:
+    if wishes.on_ray:
+        return _alone("build_shards", (*arguments, *ON_RAY), wishes, gpus=0)
     cpus = wishes.resources.cpus_per_node
     # Its Ray would take all CPUs of a machine, of which the job may have been given only some.
     workers = () if cpus is None or _value(arguments, "--workers") else ("--workers", str(cpus))
@@ -98,6 +103,12 @@ def _training(arguments: Sequence[str], wishes: Wishes) -> Job:
         raise ConfigError("train cannot be an array", expected="--array with sample or pipeline", do="leave it out")
     resources = wishes.resources
     ranks = wishes.ranks_per_node or max(1, resources.gpus_per_node)
+    status = str(wishes.working_folder / run / "status.json")
+    if wishes.on_ray:
+        cpus = ("--cpus-per-worker", str(max(1, resources.cpus_per_node // ranks))) if resources.cpus_per_node else ()
+        command: Words = ("--workers", str(resources.nodes * ranks), *cpus, *ON_RAY, *arguments)
+        job = _job("train", command, wishes, resources, module="train_on_ray")
+        return replace(job, stop_signal="USR2", status=status)
     launch: Words = ("--ranks", str(ranks))
     if resources.nodes > 1:
         launch += ("--nodes", str(resources.nodes), "--rendezvous", Word.MEETING_POINT, "--rendezvous-id", Word.START)
@@ -108,7 +119,7 @@ def _training(arguments: Sequence[str], wishes: Wishes) -> Job:
         _job("train", (*launch, *arguments), wishes, resources),
         stop_signal="USR2",
         on_every_node=resources.nodes > 1,
-        status=str(wishes.working_folder / run / "status.json"),
+        status=status,
     )
 
 
@@ -121,6 +132,10 @@ def _sampling(arguments: Sequence[str], wishes: Wishes) -> Job:
         )
     if wishes.resources.nodes > 1:
         raise ConfigError("each share of a sampling works on one node", do="leave --nodes out, and give --array")
+    if wishes.on_ray:
+        if wishes.array:
+            raise ConfigError("Ray spreads a sampling by itself", found="--array", do="leave --array out")
+        return _job("sample", (*arguments, *ON_RAY), wishes, wishes.one_node(gpus=1))
     share: Words = ("--shard", Word.SHARE) if wishes.array else ()
     return replace(_job("sample", (*arguments, *share), wishes, wishes.one_node(gpus=1)), array=wishes.array)
 

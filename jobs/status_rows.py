@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import slurm
 from cluster.attempts import PLAN
-from cluster.standing import Standing, Told, standings_told
+from cluster.scheduler_state import Told
+from cluster.standing import Standing, scheduler_says, standings_told
 from cluster.submission import Submission, read_submission
 from jobs.failure_summary import FailureSummary, failures_of, failures_of_run
 from jobs.run_view import RunView, is_run, read_run_view
@@ -67,8 +67,7 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
     Raises:
         ConfigError: a folder is none of these.
     """
-    scheduler: Told = None
-    asked = False
+    said: dict[tuple[str, str], Told] = {}
     for folder in folders:
         found = list(_below(folder))
         if not found and not folder.is_dir():
@@ -86,9 +85,10 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 yield Row(path.name, path, "unknown", {}, 0, f"{PLAN} is damaged: {error}", None)
                 continue
-            if submission.target == "slurm" and not asked:
-                scheduler, asked = slurm.states(), True
-            yield from submission_rows(submission, scheduler)
+            where = (submission.target, submission.ray_jobs)
+            if where not in said:
+                said[where] = scheduler_says(submission)
+            yield from submission_rows(submission, said[where])
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:

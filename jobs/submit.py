@@ -30,7 +30,7 @@ from jobs.submission_plan import confirm, plan_table
 from jobs.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
 from musicvae.errors import ConfigError
 
-TARGETS = ("local", "slurm")
+TARGETS = ("local", "slurm", "ray")
 SUBMISSIONS = Path("submissions")
 
 
@@ -38,6 +38,7 @@ def main(
     kind: Annotated[str, typer.Argument(help=", ".join(KINDS))],
     arguments: Annotated[list[str] | None, typer.Argument(help="Of the job, after `--`.", show_default=False)] = None,
     on: Annotated[str, typer.Option(help=f"Where: {', '.join(TARGETS)}.")] = "local",
+    ray_jobs: Annotated[str, typer.Option(metavar="URL", help="Of a Ray cluster's dashboard: http://HEAD:8265.")] = "",
     site: Annotated[
         str | None, typer.Option(help="A cluster's settings: a name in cluster/sites, or a YAML file.")
     ] = None,
@@ -61,6 +62,8 @@ def main(
         raise ConfigError(f"there is no target {on!r}", expected=", ".join(TARGETS), do="name one of them: --on slurm")
     check_arguments(arguments or [])
     settings = read_site(site)
+    if on == "ray" and not ray_jobs:
+        raise ConfigError("which Ray cluster?", expected="--ray-jobs http://HEAD:8265", do="name its dashboard")
     if on == "local" and nodes > 1:
         raise ConfigError("this machine is one node", found=f"--nodes {nodes}", do="--ranks-per-node for more ranks")
     wishes = Wishes(
@@ -71,10 +74,11 @@ def main(
         environment=_variables(env or []),
         notice_seconds=settings.notice_seconds if on == "slurm" else None,
         working_folder=Path.cwd(),
+        on_ray=on == "ray",
     )
     jobs = jobs_of(kind, arguments or [], wishes)
     folder = submissions.absolute() / f"{kind}-{_identity(jobs, on, settings.model_dump_json())}"
-    submission = Submission(folder, on, wishes.working_folder, settings, jobs)  # type: ignore[arg-type]
+    submission = Submission(folder, on, wishes.working_folder, settings, jobs, ray_jobs)  # type: ignore[arg-type]
     missing = outstanding(submission)
     if any(missing.on_their_way.values()):
         raise ConfigError(
@@ -107,7 +111,7 @@ def main(
 
 def show(submission: Submission, missing: Outstanding, *, hold: bool) -> None:
     """Prints the commands and scripts that would be submitted, or the commands that would be run here."""
-    if submission.target == "local":
+    if submission.target != "slurm":
         for job in submission.jobs:
             for _ in missing.elements[job.name]:
                 print(shlex.join(str(getattr(word, "value", word)) for word in job.command))

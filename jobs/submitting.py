@@ -1,16 +1,19 @@
 """Hands a submission to its target: what of it is missing, in the order of its plan."""
 
+import secrets
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import slurm
+from cluster import ray_jobs, slurm
 from cluster.errors import TargetError
 from cluster.exit_codes import ExitCode
 from cluster.job import Job
-from cluster.local_jobs import run_here
+from cluster.local_jobs import new_launch, run_here
 from cluster.sbatch import render
 from cluster.slurm import Call
 from cluster.snapshot import take_snapshot
@@ -68,13 +71,35 @@ def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell:
     """
     submission.mark_cancelled(False)
     if submission.target == "local":
-        return run_here(submission, missing.elements, tell)
+        launch = new_launch()
+        _take_all(submission, missing, launch)
+        return run_here(submission, missing.elements, launch, tell)
+    if submission.target == "ray":
+        number = f"{submission.name}-{secrets.token_hex(3)}"
+        ray_jobs.submit(
+            submission.ray_jobs, number, _entrypoint(submission, number), {"folder": str(submission.folder)}
+        )
+        _take_all(submission, missing, number)
+        tell(f"Ray job {number} on {submission.ray_jobs}")
+        return ExitCode.SUCCESS
     for job in submission.jobs:
         Path(submission.place.script(job)).write_text(render(job, submission.site, submission.place))
     for job, call, number in slurm_calls(submission, missing, hold=hold, send=slurm.submit):
         submission.take_receipt(job, number, call.elements, first=call.first)
         tell(f"{job.name}: SLURM job {number}" + (f", {len(call.elements)} element(s)" if job.array else ""))
     return ExitCode.SUCCESS
+
+
+def _take_all(submission: Submission, missing: Outstanding, number: str) -> None:
+    for job in submission.jobs:
+        if elements := missing.elements[job.name]:
+            submission.take_receipt(job, number, elements)
+
+
+def _entrypoint(submission: Submission, number: str) -> str:
+    python = submission.site.python or sys.executable
+    code = ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={submission.code}"]
+    return shlex.join(["exec", *code, python, "-m", "cluster.ray_entry", str(submission.folder), number])
 
 
 def slurm_calls(

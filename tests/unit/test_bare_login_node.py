@@ -71,8 +71,10 @@ def test_every_module_of_cluster_can_be_imported(bare):
         ("pipeline", ["--array", "4", "--nodes", "2"], ["--source", "demo", "--out", "out"]),
     ],
 )
-@pytest.mark.parametrize("target", ["local", "slurm"])
+@pytest.mark.parametrize("target", ["local", "slurm", "ray"])
 def test_every_dry_run_works(bare, tmp_path, kind, options, arguments, target):
+    if target == "ray":
+        options = ["--ray-jobs", "http://head:8265", *(options if "--array" not in options else [])]
     if target == "local" and "--nodes" in options:
         options = [*options[: options.index("--nodes")], *options[options.index("--nodes") + 2 :]]
     shown = python(

@@ -7,8 +7,8 @@ import pytest
 from cluster.attempts import begin, finish
 from cluster.job import Job
 from cluster.local_jobs import run_here
+from cluster.scheduler_state import SchedulerState
 from cluster.site import Site
-from cluster.slurm import SchedulerState
 from cluster.standing import standings_told
 from cluster.submission import Submission
 from jobs.failure_summary import CURES, failures_of
@@ -94,7 +94,8 @@ def test_what_is_left_when_slurm_has_forgotten_it(submission, log, category):
 def test_one_that_saved_again_and_again_without_getting_further_was_preempted(submission):
     (job,) = submission.jobs
     here = Submission(submission.folder, "local", submission.working_folder, Site(), (job,))
-    assert run_here(here, {"train": [0]}, lambda line: None) == 75
+    here.take_receipt(job, "7", [0])
+    assert run_here(here, {"train": [0]}, "7", lambda line: None) == 75
     (found,) = failures_of(here, tuple(standings_told(here, None)), None)
     assert found.category == "preempted"
     assert len(here.attempts(job, 0)) == 2
