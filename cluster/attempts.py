@@ -30,7 +30,7 @@ PLAN = "plan.json"
 CANCELLED = "cancelled"
 """A file in a submission that was cancelled."""
 LOST = "killed"
-"""What a status file has for `failure` when a process or node vanished: another start may well succeed."""
+"""The category of a status file's `failure` when a process or node vanished: another start may well succeed."""
 SIGNALLED = (128 + 12, 128 + 15)
 """A command that was told to stop before it could listen: nothing is lost."""
 
@@ -180,7 +180,8 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) 
     attempts = record.attempts()
     stalled = without_progress(attempts, attempts[-1].launch, saved_step(job)) if attempts else 0
     status = read_status(job)
-    lost = status.get("state") == "failed" and status.get("failure") == LOST
+    failure = status.get("failure")
+    lost = status.get("state") == "failed" and isinstance(failure, dict) and failure.get("category") == LOST
     following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)
     if following != "done" and (submission / CANCELLED).exists():
         following = "cancelled"

@@ -18,17 +18,19 @@ from jobs.command_line import console, run_command
 from jobs.doctor_machine import machine_checks
 from jobs.doctor_ray import ray_checks
 from jobs.doctor_slurm import slurm_checks
+from jobs.submit import RAY_VARIABLE, TARGETS
 from musicvae.errors import ConfigError
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 DEFAULT_URL = "http://127.0.0.1:8265"
-TARGETS = ("local", "slurm", "ray")
 
 
 def main(
     on: Annotated[str, typer.Option(help=f"Which target: {', '.join(TARGETS)}.")] = "local",
     site: Annotated[str | None, typer.Option(help="A cluster's settings, as of jobs.submit.")] = None,
-    ray_jobs: Annotated[str, typer.Option(metavar="URL", help="Of a Ray cluster's dashboard, with --on ray.")] = "",
+    ray_jobs: Annotated[
+        str, typer.Option(metavar="URL", envvar=RAY_VARIABLE, help="Of a Ray cluster's dashboard, with --on ray.")
+    ] = DEFAULT_URL,
     shared: Annotated[Path, typer.Option(help="The folder that runs and shards lie in.")] = Path(),
     json_: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
@@ -41,7 +43,7 @@ def main(
     if on == "slurm":
         looks.append(slurm_checks(settings, settings.python or sys.executable, folder))
     if on == "ray":
-        looks.append(ray_checks(ray_jobs or DEFAULT_URL))
+        looks.append(ray_checks(ray_jobs))
     for check in chain.from_iterable(looks):
         found.append(check)
         if not json_:

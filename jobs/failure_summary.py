@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -100,7 +101,7 @@ class FailureSummary:
 
 def failures_of_run(run: RunView) -> Iterator[FailureSummary]:
     """The failure of a run that was trained without a submission, if it failed."""
-    if run.state in ("failed", "diverged") and (failure := _rank_failure(run.path, run.launch)):
+    if run.state in ("failed", "diverged") and (failure := _rank_failure(run)):
         yield _of_rank(str(run.path), run.path, failure)
 
 
@@ -125,7 +126,7 @@ def _of_standing(submission: Submission, standing: Standing, run: RunView | None
     log = submission.logs / log_name(job, receipt.number, standing.element - receipt.first) if receipt else None
     text = _tail(log) if log else ""
     last = standing.attempts[-1] if standing.attempts else None
-    if (told := OF_SLURM.get(standing.why)) is None and run and (failure := _rank_failure(run.path, run.launch)):
+    if (told := OF_SLURM.get(standing.why)) is None and run and (failure := _rank_failure(run)):
         summary = _of_rank(name, run.path, failure)
         memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
         return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary
@@ -182,12 +183,15 @@ def _of_rank(name: str, run: Path, failure: Failure) -> FailureSummary:
     return FailureSummary(name, category, where, failure.message, lines, log_of(run, failure.rank), CURES[category])
 
 
-def _rank_failure(run: Path, launch: str | None) -> Failure | None:
-    """What the ranks of the run's last launch say, if any of them failed."""
-    if launch is None:
+def _rank_failure(run: RunView) -> Failure | None:
+    """What its launcher found; without one, what the ranks of the last launch say, if any of them failed."""
+    if run.failure is not None:
+        with suppress(TypeError):  # another version of its fields
+            return Failure(**run.failure)
+    if run.launch is None:
         return None
-    records = RankRecords(run / "ranks")
-    return first_failure(records.of(launch), records.errors_of(launch))
+    records = RankRecords(run.path / "ranks")
+    return first_failure(records.of(run.launch), records.errors_of(run.launch))
 
 
 def _tail(log: Path) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from jobs.stop_signals import StopSignals, told_of_suspension
 from jobs.torchrun_agent import LOG_VARIABLE
 from jobs.train_plan import TrainPlan
 from musicvae.checkpoint import checkpoints
-from musicvae.rank_records import Category, RankError, RankRecord, RankRecords
+from musicvae.rank_records import RankError, RankRecord, RankRecords
 from musicvae.run_folder import RunFolder
 
 LOOK_SECONDS = 0.5
@@ -233,17 +234,17 @@ def _verdict(
         print(f"error: the ranks did not start\n  log       {log}", file=sys.stderr)
         return ExitCode.UNEXPECTED
     state = "diverged" if failure.category == "diverged" else "failed"
-    _close_status(run, status, watch, state, failure.category)
+    _close_status(run, status, watch, state, failure)
     print(_summary(run, failure, watch, killed_for_memory=killed_for_memory), file=sys.stderr)
     return failure.exit_code
 
 
 def _close_status(
-    run: RunFolder, status: dict[str, Any], watch: LaunchWatch, state: Any, failure: Category | None = None
+    run: RunFolder, status: dict[str, Any], watch: LaunchWatch, state: Any, failure: Failure | None = None
 ) -> None:
     """Says how the launch ended where no rank lived to say it; another launch's status stays as it is."""
     if status.get("launch") in (None, watch.launch) and (failure or status.get("state") != state):
-        run.finish_status(state, failure=failure)
+        run.finish_status(state, failure=asdict(failure) if failure else None)
 
 
 def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for_memory: bool) -> str:

@@ -4,6 +4,7 @@ A folder that is being written to, torn or half gone is shown as far as it can b
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class RunView:
         rate: windows per second.
         validation: the lowest -ELBO so far, in nats.
         heartbeat: seconds since the epoch.
+        failure: the launcher's verdict on which rank failed first, and why.
         problems: what of the folder cannot be read.
     """
 
@@ -33,6 +35,7 @@ class RunView:
     restarts: int
     heartbeat: float | None
     launch: str | None
+    failure: Mapping[str, Any] | None
     validation: float | None
     problems: tuple[str, ...]
 
@@ -56,6 +59,7 @@ def read_run_view(path: Path) -> RunView:
         restarts=_number(status, "restarts", problems) or 0,
         heartbeat=_number(status, "heartbeat", problems),
         launch=status.get("launch"),
+        failure=status.get("failure") if isinstance(status.get("failure"), dict) else None,
         validation=_validation(path / "best.safetensors", problems),
         problems=tuple(problems),
     )

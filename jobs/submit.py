@@ -32,13 +32,17 @@ from musicvae.errors import ConfigError
 
 TARGETS = ("local", "slurm", "ray")
 SUBMISSIONS = Path("submissions")
+RAY_VARIABLE = "RAY_API_SERVER_ADDRESS"
+"""Where Ray's own command line finds the cluster, too."""
 
 
 def main(
     kind: Annotated[str, typer.Argument(help=", ".join(KINDS))],
     arguments: Annotated[list[str] | None, typer.Argument(help="Of the job, after `--`.", show_default=False)] = None,
     on: Annotated[str, typer.Option(help=f"Where: {', '.join(TARGETS)}.")] = "local",
-    ray_jobs: Annotated[str, typer.Option(metavar="URL", help="Of a Ray cluster's dashboard: http://HEAD:8265.")] = "",
+    ray_jobs: Annotated[
+        str, typer.Option(metavar="URL", envvar=RAY_VARIABLE, help="A Ray cluster's dashboard: http://HEAD:8265.")
+    ] = "",
     site: Annotated[
         str | None, typer.Option(help="A cluster's settings: a name in cluster/sites, or a YAML file.")
     ] = None,
@@ -63,7 +67,9 @@ def main(
     check_arguments(arguments or [])
     settings = read_site(site)
     if on == "ray" and not ray_jobs:
-        raise ConfigError("which Ray cluster?", expected="--ray-jobs http://HEAD:8265", do="name its dashboard")
+        raise ConfigError(
+            "which Ray cluster?", expected=f"--ray-jobs http://HEAD:8265, or {RAY_VARIABLE}", do="name its dashboard"
+        )
     if on == "local" and nodes > 1:
         raise ConfigError("this machine is one node", found=f"--nodes {nodes}", do="--ranks-per-node for more ranks")
     wishes = Wishes(

@@ -36,7 +36,6 @@ from musicvae.errors import ConfigError, DataError, SupersededError
 from musicvae.folder_lock import hold_folder
 from musicvae.grid import GridSpec
 from musicvae.manifest import ShardManifest
-from musicvae.rank_records import Category
 from musicvae.settings import read_yaml
 
 State = Literal["starting", "running", "finished", "preempted", "interrupted", "diverged", "failed"]
@@ -234,11 +233,11 @@ class RunFolder:
         """Replaces status.json; `more` holds phase, rate, ETA, restarts or the reason of a failure."""
         self._update_status({"state": state, "step": step, "total": total, **more})
 
-    def finish_status(self, state: State, *, failure: Category | None = None) -> None:
+    def finish_status(self, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
         """Sets the state of the last status, for a run that ends in any way.
 
         Args:
-            failure: why it failed; a scheduler's script decides from it whether another start may help.
+            failure: which rank failed first and why, with its category: whether another start may help.
         """
         self._update_status({"state": state, **({"failure": failure} if failure else {})})
 

@@ -6,6 +6,7 @@ import pytest
 
 from musicvae.durable import read_lines
 from musicvae.manifest import ShardManifest
+from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
 from tests.sample_fixtures import manifest_of
@@ -24,7 +25,10 @@ def test_preprocessing(tmp_path):
 
 
 def test_ray(tmp_path):
-    run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path)
+    with ray_cluster(cpus=2, dashboard=True) as cluster:
+        variables = {**cluster.environment, "RAY_API_SERVER_ADDRESS": cluster.ray_jobs}
+        run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path, **variables)
+    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
     assert len(set(steps)) == len(steps)

@@ -32,7 +32,7 @@ def test_verdict(code, asked, stalled, expected):
 def test_a_job_that_lost_a_process_or_a_node_comes_again(tmp_path, job):
     for failure, expected in (("killed", "again"), ("code", "failed")):
         begin(tmp_path, job, 0, launch="7", restart=0, pid=1)
-        Path(job.status).write_text(json.dumps({"step": 5, "state": "failed", "failure": failure}))
+        Path(job.status).write_text(json.dumps({"step": 5, "state": "failed", "failure": {"category": failure}}))
         assert finish(tmp_path, job, 0, code=1, asked=False) == expected
 
 
