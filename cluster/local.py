@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -29,16 +30,28 @@ def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> in
 
 
 def start_guarded(
-    argv: Sequence[str], environment: Mapping[str, str], *, when_orphaned: signal.Signals
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    when_orphaned: signal.Signals,
+    folder: Path | None = None,
+    output: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts a command in a session of its own, which a terminal's Ctrl-C does not reach: the caller hands signals on.
 
     On Linux it gets a signal when the caller dies, be it of SIGKILL; elsewhere it lives on.
+
+    Args:
+        folder: where it works; ours if not given.
+        output: a file handle or subprocess.PIPE for what it says; ours if not given.
     """
     return subprocess.Popen(
         argv,
         env={**os.environ, **environment},
         start_new_session=True,
+        cwd=folder,
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
         preexec_fn=_signal_when_parent_dies(when_orphaned) if sys.platform == "linux" else None,
     )
 

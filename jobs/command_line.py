@@ -14,6 +14,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from cluster.errors import TargetError
 from cluster.exit_codes import ExitCode
 from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, SupersededError, UserError
 from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
@@ -67,6 +68,9 @@ def _exit_code(command: Callable[[], Any]) -> ExitCode:
         if not error.shown_elsewhere:
             print(f"error: {error}", file=sys.stderr)
         return _code_of(error)
+    except TargetError as error:
+        print(f"error: {ConfigError(error.problem, **error.details)}", file=sys.stderr)
+        return ExitCode.USAGE
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

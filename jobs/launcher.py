@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -232,15 +233,18 @@ def _verdict(
         log = logs_of(run.path) / f"torchrun-{socket.gethostname()}.log"
         print(f"error: the ranks did not start\n  log       {log}", file=sys.stderr)
         return ExitCode.UNEXPECTED
-    _close_status(run, status, watch, "diverged" if failure.category == "diverged" else "failed")
+    state = "diverged" if failure.category == "diverged" else "failed"
+    _close_status(run, status, watch, state, failure)
     print(_summary(run, failure, watch, killed_for_memory=killed_for_memory), file=sys.stderr)
     return failure.exit_code
 
 
-def _close_status(run: RunFolder, status: dict[str, Any], watch: LaunchWatch, state: Any) -> None:
+def _close_status(
+    run: RunFolder, status: dict[str, Any], watch: LaunchWatch, state: Any, failure: Failure | None = None
+) -> None:
     """Says how the launch ended where no rank lived to say it; another launch's status stays as it is."""
-    if status.get("launch") in (None, watch.launch) and status.get("state") != state:
-        run.finish_status(state)
+    if status.get("launch") in (None, watch.launch) and (failure or status.get("state") != state):
+        run.finish_status(state, failure=asdict(failure) if failure else None)
 
 
 def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for_memory: bool) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cluster.snapshot import read_snapshot
 from musicvae.shard_source import without_secrets
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -20,15 +21,22 @@ def provenance() -> dict[str, Any]:
 
     The tracking id is random: two folders with the same settings are one run by its run id, but two lives.
     """
-    status = _git("status", "--porcelain")
+    commit, dirty = _code()
     return {
         "tracking_id": secrets.token_hex(6),
         "command": without_secrets(shlex.join(sys.argv)),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
+        "commit": commit,
+        "dirty": dirty,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _code() -> tuple[str | None, bool | None]:
+    if about := read_snapshot(CHECKOUT):
+        return about["commit"], about["dirty"]
+    status = _git("status", "--porcelain")
+    return _git("rev-parse", "HEAD"), None if status is None else bool(status)
 
 
 def _git(*arguments: str) -> str | None:

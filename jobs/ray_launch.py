@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jobs.failure import FINAL, Failure, category_of, first_failure
@@ -127,7 +127,7 @@ class RayLaunch:
 
     def _give_up(self, failure: Failure | None, lost: Lost, fruitless: int) -> UserError:
         diverged = failure is not None and failure.category == "diverged"
-        self._close_status("diverged" if diverged else "failed")
+        self._close_status("diverged" if diverged else "failed", failure)
         for error in lost.errors.values():
             if isinstance(error, UserError) and category_of(error) in FINAL:
                 return error
@@ -140,11 +140,11 @@ class RayLaunch:
             do=f"look at {log_of(self.plan.folder.path, failure.rank if failure else 0)}; the same command goes on",
         )
 
-    def _close_status(self, state: State) -> None:
+    def _close_status(self, state: State, failure: Failure | None = None) -> None:
         """Says how the launch ended where no rank lived to say it; another launch's status stays as it is."""
         status = self.plan.folder.read_status()
         if status.get("launch") in (None, self.launch) and status.get("state") != state:
-            self.plan.folder.finish_status(state)
+            self.plan.folder.finish_status(state, failure=asdict(failure) if failure else None)
 
     def _saved_step(self) -> int:
         found = checkpoints(self.plan.folder.checkpoints)

@@ -134,6 +134,7 @@ class RunFolder:
             status = {**self.read_status(), "launch": launch, "writer": mine.writer}
             if status.get("state") in ("preempted", "interrupted", "diverged", "failed"):
                 status["state"] = "starting"  # that was another launch's end, and would read as this one's
+            status.pop("failure", None)
             write_json(self.status, status)
             for folder in (self.path, self.checkpoints):
                 remove_asides(folder)
@@ -232,9 +233,13 @@ class RunFolder:
         """Replaces status.json; `more` holds phase, rate, ETA, restarts or the reason of a failure."""
         self._update_status({"state": state, "step": step, "total": total, **more})
 
-    def finish_status(self, state: State) -> None:
-        """Sets the state of the last status, for a run that ends in any way."""
-        self._update_status({"state": state})
+    def finish_status(self, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
+        """Sets the state of the last status, for a run that ends in any way.
+
+        Args:
+            failure: which rank failed first and why, with its category: whether another start may help.
+        """
+        self._update_status({"state": state, **({"failure": failure} if failure else {})})
 
     def read_status(self) -> dict[str, Any]:
         """The last status, empty where there is none yet."""

@@ -12,9 +12,13 @@ def fenced(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def run_shell_blocks(page: Path, folder: Path) -> str:
-    """Runs every shell command of a page as it stands there, in a folder; returns what they printed."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def run_shell_blocks(page: Path, folder: Path, **variables: str) -> str:
+    """Runs every shell command of a page as it stands there, in a folder; returns what they printed.
+
+    Args:
+        variables: more of the environment.
+    """
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
     environment.pop("OMP_NUM_THREADS", None)
     shell = subprocess.run(
         ["bash", "-ex"],

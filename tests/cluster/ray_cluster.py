@@ -23,9 +23,14 @@ STORE_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class RayCluster:
-    """Where a cluster listens, and the variables that a client needs."""
+    """Where a cluster listens, and the variables that a client needs.
+
+    Attributes:
+        ray_jobs: the URL that jobs are submitted to, where it has a dashboard.
+    """
 
     address: str
+    ray_jobs: str
     environment: dict[str, str]
     nodes: tuple[subprocess.Popen[bytes], ...]
 
@@ -36,17 +41,17 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
+def ray_cluster(nodes: int = 2, cpus: int = 1, *, dashboard: bool = False) -> Iterator[RayCluster]:
     """Starts a head and `nodes - 1` more nodes, and ends exactly those: `ray stop` would end every Ray of the machine.
 
     A head asks its clients for a token from 2.60 on. Each node has a temporary folder of its own, since two nodes of
     one machine that share one disturb each other; a short one, since the paths of Ray's sockets may have 107 bytes.
     """
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        yield from _ray_cluster(Path(folder), nodes, cpus)
+        yield from _ray_cluster(Path(folder), nodes, cpus, dashboard=dashboard)
 
 
-def _ray_cluster(folder: Path, nodes: int, cpus: int) -> Iterator[RayCluster]:
+def _ray_cluster(folder: Path, nodes: int, cpus: int, *, dashboard: bool) -> Iterator[RayCluster]:
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
@@ -55,16 +60,17 @@ def _ray_cluster(folder: Path, nodes: int, cpus: int) -> Iterator[RayCluster]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    port = _free_port()
-    address = f"{HOST}:{port}"
+    port, jobs_port = _free_ports(2)
+    address, head = f"{HOST}:{port}", ["--head", "--include-dashboard", str(dashboard).lower(), "--port", str(port)]
+    head += ["--dashboard-port", str(jobs_port)] if dashboard else []
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for node in range(nodes):
-            place = ["--address", address] if node else ["--head", "--include-dashboard", "false", "--port", str(port)]
+            place = ["--address", address] if node else head
             log = folder / f"node{node}.log"
             processes.append(_start_node([*place, "--num-cpus", str(cpus)], folder / f"tmp{node}", log, environment))
             _wait_until_up(processes[-1], log)
-        yield RayCluster(address, environment, tuple(processes))
+        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes))
     finally:
         for process in reversed(processes):
             _end(process)
@@ -101,10 +107,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _free_port() -> int:
-    """A free port outside 10002-19999, which belong to Ray's workers."""
+def _free_ports(count: int) -> list[int]:
+    """Free ports outside 10002-19999, which belong to Ray's workers."""
+    found: list[int] = []
     for port in range(6400, 9000, 7):
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
-            return port
-    raise RuntimeError("no free port between 6400 and 9000")
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports between 6400 and 9000")

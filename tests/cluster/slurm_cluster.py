@@ -10,12 +10,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.process_tree import kill_tree
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo")
 START_SECONDS = 60
 CPUS_OF_NODE = 2
+GRACE_SECONDS = 60
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -49,8 +52,15 @@ JobRequeue=1
 ReturnToService=2
 KillWait=5
 MinJobAge=600
+# A node that does not answer for so long is down, and its jobs are requeued.
+SlurmdTimeout=15
 {nodes}
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+# A job in `urgent` takes the nodes of jobs in `all`; these get a notice, and are requeued if they do not leave.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+{notice}
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={grace}
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
@@ -65,6 +75,24 @@ class SlurmCluster:
 
     folder: Path
     environment: Mapping[str, str]
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start_node(self, name: str) -> None:
+        """Starts a node, for the first time or after it was lost."""
+        (self.folder / "spool" / name).mkdir(exist_ok=True)
+        log = (self.folder / f"slurmd-{name}.out").open("ab")
+        command = ["slurmd", "-D", "-f", self.environment["SLURM_CONF"], "-N", name]
+        environment = {**os.environ, **self.environment}
+        self.nodes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def lose_node(self, name: str) -> None:
+        """Ends a node and all that runs on it at once, as a power cut does."""
+        lost = self.nodes.pop(name)
+        running = [pid for pid in _processes() if f"SLURMD_NODENAME={name}".encode() in _environment(pid)]
+        kill_tree(lost.pid)
+        for pid in running:
+            kill_tree(pid)
+        lost.wait()
 
     def client(self, *command: object) -> str:
         """Runs a SLURM client command and gives what it printed."""
@@ -104,7 +132,16 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
         f"NodeName=node{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[n]} CPUs={CPUS_OF_NODE} RealMemory=4096"
         for n in range(1, nodes + 1)
     ]
-    config.write_text(CONFIG.format(host=host, port=ports[0], folder=folder, nodes="\n".join(lines)))
+    config.write_text(
+        CONFIG.format(
+            host=host,
+            port=ports[0],
+            folder=folder,
+            nodes="\n".join(lines),
+            notice=_notice_setting(),
+            grace=GRACE_SECONDS,
+        )
+    )
     munge = folder / "munge"
     cluster = SlurmCluster(folder, {"SLURM_CONF": str(config)})
     daemons: list[subprocess.Popen[bytes]] = []
@@ -122,21 +159,37 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
         _wait_until(lambda: (munge / "socket").exists(), "munged", folder)
         start("slurmctld", "-D", "-f", config)
         for n in range(1, nodes + 1):
-            (folder / "spool" / f"node{n}").mkdir()
-            start("slurmd", "-D", "-f", config, "-N", f"node{n}")
+            cluster.start_node(f"node{n}")
         _wait_until(lambda: _idle_nodes(cluster) == nodes, "its nodes", folder)
         yield cluster
     finally:
         with suppress(AssertionError):
             cluster.client("scancel", "--user=root")
             time.sleep(1)
-        for daemon in reversed(daemons):
+        for daemon in [*cluster.nodes.values(), *reversed(daemons)]:
             daemon.send_signal(signal.SIGTERM)
             try:
                 daemon.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+
+
+def _notice_setting() -> str:
+    """Lets a preempted job have the signal of its --signal; another setting since 23.02."""
+    said = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=True).stdout
+    major = int(said.split()[1].partition(".")[0])
+    return "PreemptParameters=send_user_signal" if major >= 23 else "SlurmctldParameters=preempt_send_user_signal"
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _environment(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    return b""
 
 
 def _idle_nodes(cluster: SlurmCluster) -> int:

@@ -133,3 +133,8 @@ def test_picture_of_a_gallery(tmp_path):
         light, dark = picture.convert("L").getpixel((300, 75)), picture.convert("L").getpixel((1270, 75))
     assert light > 200 > 60 > dark
     assert (tmp_path / "gallery.png").stat().st_size < 300_000
+
+
+def test_status_of_many_runs():
+    text = printed_by("status", "--runs", "200")
+    assert re.match(r"200 runs, 4 of them torn: [\d.]+ s, of it [\d.]+ s to start; [\d.]+ s of CPU", text)

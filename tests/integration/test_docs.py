@@ -1,9 +1,12 @@
 """The commands of the pages in docs/, run as they are written."""
 
+import json
+
 import pytest
 
 from musicvae.durable import read_lines
 from musicvae.manifest import ShardManifest
+from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
 from tests.sample_fixtures import manifest_of
@@ -22,10 +25,32 @@ def test_preprocessing(tmp_path):
 
 
 def test_ray(tmp_path):
-    run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path)
+    with ray_cluster(cpus=2, dashboard=True) as cluster:
+        variables = {**cluster.environment, "RAY_API_SERVER_ADDRESS": cluster.ray_jobs}
+        run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path, **variables)
+    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
     assert len(set(steps)) == len(steps)
+
+
+def test_local(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "local.md", tmp_path)
+    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
+    assert status(tmp_path / "runs" / "more")["state"] == "finished"
+    assert "python -m jobs.train --ranks 1 --preset demo" in printed
+    assert not list((tmp_path / "submissions").iterdir())
+
+
+def test_slurm(slurm, tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "slurm.md", tmp_path, **slurm.environment)
+    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
+    assert len(manifest_of(tmp_path / "grooves")) == 1000
+    assert "#SBATCH --nodes=2" in (tmp_path / "scripts.txt").read_text()
+    shown = json.loads((tmp_path / "status.json").read_text())
+    assert {row["state"] for row in shown} == {"done"}
+    assert "sample 0-2499" in printed, "what was cancelled"
+    assert not (tmp_path / "held").exists()
 
 
 def test_sampling(tmp_path):

@@ -1,0 +1,222 @@
+"""What a job writes down about itself each time that it starts and ends, and whether it is to come again.
+
+    python -m cluster.attempts SUBMISSION JOB [--element N] start
+    python -m cluster.attempts SUBMISSION JOB [--element N] end --code CODE --asked yes|no
+
+Each prints what follows in a word.
+
+One file for each element of each job, in SUBMISSION/attempts, one JSON line for each event: no two nodes ever write to
+the same file. Needs nothing but the standard library, so that a script may call it before anything else.
+"""
+
+import argparse
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.exit_codes import ExitCode
+from cluster.job import Job, job_from_json
+
+Opening = Literal["go", "done", "gave up", "cancelled"]
+Verdict = Literal["done", "again", "failed", "gave up", "cancelled"]
+ATTEMPTS = "attempts"
+PLAN = "plan.json"
+CANCELLED = "cancelled"
+"""A file in a submission that was cancelled."""
+LOST = "killed"
+"""The category of a status file's `failure` when a process or node vanished: another start may well succeed."""
+SIGNALLED = (128 + 12, 128 + 15)
+"""A command that was told to stop before it could listen: nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of an element, and its end.
+
+    Attributes:
+        launch: the scheduler's number of the job, or of the process that runs it here; kept when SLURM requeues.
+        restart: how often the scheduler has started it before.
+        host, pid: where it runs.
+        step: what had been saved at its start.
+        began, ended: seconds since the epoch; `ended` is None while it runs, and for ever if its node was lost.
+        code: exit status.
+        asked: whether the scheduler had told it to stop.
+        verdict: what follows.
+    """
+
+    launch: str
+    restart: int
+    host: str
+    pid: int
+    step: int
+    began: float
+    ended: float | None = None
+    code: int | None = None
+    asked: bool = False
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The attempts at one element of a job, in a file."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, submission: Path, job: str, element: int) -> "Record":
+        """The record of an element; that of a job without an array is number 0."""
+        return cls(submission / ATTEMPTS / f"{job}-{element:06d}.jsonl")
+
+    def attempts(self) -> list[Attempt]:
+        """In order; a torn line, as a lost node leaves it, is ignored."""
+        try:
+            whole, _, _ = self.path.read_bytes().rpartition(b"\n")
+        except OSError:
+            return []
+        found: list[dict[str, Any]] = []
+        for line in whole.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:  # torn, and written on behind
+                continue
+            if event.pop("event") == "start":
+                found.append(event)
+            elif found:
+                found[-1] |= event
+        return [Attempt(**values) for values in found]
+
+    def start(self, *, launch: str, restart: int, pid: int, step: int) -> None:
+        """An attempt begins on this machine."""
+        self._append(
+            {
+                "event": "start",
+                "launch": launch,
+                "restart": restart,
+                "host": socket.gethostname(),
+                "pid": pid,
+                "step": step,
+                "began": time.time(),
+            }
+        )
+
+    def end(self, *, code: int, asked: bool, verdict: Verdict) -> None:
+        """The attempt that began last has ended."""
+        self._append({"event": "end", "code": code, "asked": asked, "verdict": verdict, "ended": time.time()})
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b", buffering=0) as file:
+            # After a torn line: on a line of its own.
+            torn = file.seek(0, os.SEEK_END) > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
+            file.write(b"\n" * torn + json.dumps(event).encode() + b"\n")
+
+
+def without_progress(attempts: Sequence[Attempt], launch: str, step: int) -> int:
+    """How many of a launch's last starts in a row found already saved what is saved now."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.launch != launch or attempt.step < step:
+            break
+        count += 1
+    return count
+
+
+def verdict(code: int, *, asked: bool, lost: bool, stalled: int, retries: int) -> Verdict:
+    """What follows from the end of an attempt.
+
+    Args:
+        code: exit status.
+        asked: whether the scheduler had told it to stop.
+        lost: whether it failed because a process or node of it was lost.
+        stalled: starts in a row that got no further, this one included if it did not.
+        retries: how many of them may be.
+    """
+    if code == ExitCode.SUCCESS:
+        return "done"
+    if code != ExitCode.PREEMPTED and not (asked and code in SIGNALLED) and not lost:
+        return "failed"
+    return "again" if stalled <= retries else "gave up"
+
+
+def read_status(job: Job) -> dict[str, Any]:
+    """What a job says of itself in its status file; empty where it does not."""
+    try:
+        status = json.loads(Path(job.status).read_text()) if job.status else {}
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def saved_step(job: Job) -> int:
+    """How far what a job has saved goes; 0 where it does not say."""
+    step = read_status(job).get("step", 0)
+    return step if isinstance(step, int) else 0
+
+
+def begin(submission: Path, job: Job, element: int, *, launch: str, restart: int, pid: int) -> Opening:
+    """Writes the start of an attempt down, unless there is nothing to do or no use in it."""
+    record = Record.of(submission, job.name, element)
+    attempts, step = record.attempts(), saved_step(job)
+    if attempts and attempts[-1].verdict == "done":
+        return "done"
+    if (submission / CANCELLED).exists():
+        return "cancelled"
+    if without_progress(attempts, launch, step) > job.retries:
+        record.end(code=ExitCode.UNEXPECTED, asked=False, verdict="gave up")
+        return "gave up"
+    record.start(launch=launch, restart=restart, pid=pid, step=step)
+    return "go"
+
+
+def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) -> Verdict:
+    """Writes the end of an attempt down and gives what follows."""
+    record = Record.of(submission, job.name, element)
+    attempts = record.attempts()
+    stalled = without_progress(attempts, attempts[-1].launch, saved_step(job)) if attempts else 0
+    status = read_status(job)
+    failure = status.get("failure")
+    lost = status.get("state") == "failed" and isinstance(failure, dict) and failure.get("category") == LOST
+    following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)
+    if following != "done" and (submission / CANCELLED).exists():
+        following = "cancelled"
+    record.end(code=code, asked=asked, verdict=following)
+    return following
+
+
+def read_job(submission: Path, name: str) -> Job:
+    """A job of a submission, as its plan has it."""
+    jobs = json.loads((submission / PLAN).read_text())["jobs"]
+    return job_from_json(next(values for values in jobs if values["name"] == name))
+
+
+def main() -> None:
+    """What a script calls."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.attempts")
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("job")
+    parser.add_argument("event", choices=["start", "end"])
+    parser.add_argument("--element", type=int, default=0)
+    parser.add_argument("--code", type=int, default=0)
+    parser.add_argument("--asked", choices=["yes", "no"], default="no")
+    options = parser.parse_args()
+    submission, element = options.submission, options.element
+    job = read_job(submission, options.job)
+    if options.event == "end":
+        print(finish(submission, job, element, code=options.code, asked=options.asked == "yes"))
+        return
+    launch = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    opening = begin(submission, job, element, launch=launch, restart=restart, pid=os.getppid())
+    print(opening)
+    if opening == "gave up":
+        print(f"error: started more than {job.retries} times without getting further", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""A job: a command line, what it needs, and what comes before it. The same for every target."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Literal, TypeAlias
+
+from cluster.errors import TargetError
+
+StopSignal = Literal["USR2", "TERM"]
+
+
+class Word(Enum):
+    """A part of a command line that only the target knows."""
+
+    PYTHON = "python"
+    """The interpreter, in its container where there is one."""
+    SHARE = "share"
+    """K/M: the number of an array's element, and how many there are."""
+    MEETING_POINT = "meeting point"
+    """HOST:PORT on the first node, the same on all nodes of one start, another for the next."""
+    RAY_ADDRESS = "ray address"
+    """HOST:PORT of the Ray cluster that the job runs on."""
+    START = "start"
+    """An identity that is new for every start of the job."""
+
+
+Words: TypeAlias = tuple[str | Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a job, or each element of an array, takes.
+
+    Attributes:
+        cpus_per_node, memory, minutes: None leaves it to the site; memory is a node's, in SLURM's words: 16G.
+    """
+
+    nodes: int = 1
+    gpus_per_node: int = 0
+    cpus_per_node: int | None = None
+    memory: str | None = None
+    minutes: int | None = None
+
+    def __post_init__(self) -> None:
+        least = {"--nodes": (self.nodes, 1), "--gpus-per-node": (self.gpus_per_node, 0)}
+        least |= {"--cpus-per-node": (self.cpus_per_node or 1, 1)}
+        for option, (value, minimum) in least.items():
+            if value < minimum:
+                raise TargetError(f"{option} {value} cannot be used", expected=f"{minimum} or more", found=str(value))
+
+    @property
+    def gpu_hours(self) -> float:
+        """The most it may use; 0 without GPUs or a limit of time."""
+        return self.nodes * self.gpus_per_node * (self.minutes or 0) / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """The same command for each of `elements` shares, `at_once` of them at a time if that is limited."""
+
+    elements: int
+    at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.elements < 1 or (self.at_once is not None and self.at_once < 1):
+            raise TargetError("--array cannot be used", expected="ELEMENTS or ELEMENTS%AT_ONCE, both 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of a submission.
+
+    Attributes:
+        name: unique in its submission.
+        command: argv.
+        environment: variables for it; secrets are refused by `cluster.confidential`.
+        after: names of jobs that have to succeed before.
+        stop_signal: at which the command saves and ends with 75.
+        on_every_node: whether each node runs the command, not the first alone.
+        status: a JSON file that the command writes: `step` grows with what is saved; `failure`, see `cluster.attempts`.
+        retries: starts in a row that may end without a greater `step`; where there is no `status`, starts.
+    """
+
+    name: str
+    command: Words
+    resources: Resources = Resources()
+    environment: tuple[tuple[str, str], ...] = ()
+    after: tuple[str, ...] = ()
+    array: Array | None = None
+    stop_signal: StopSignal = "TERM"
+    on_every_node: bool = False
+    status: str | None = None
+    retries: int = 3
+
+    @property
+    def elements(self) -> range:
+        """The numbers of its elements; a job without an array has one, number 0."""
+        return range(self.array.elements if self.array else 1)
+
+    def share(self, element: int) -> str:
+        """`Word.SHARE` of an element."""
+        return f"{element}/{len(self.elements)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, of which `job_from_json` makes the job again."""
+        return asdict(self) | {"command": [{"word": w.value} if isinstance(w, Word) else w for w in self.command]}
+
+
+def job_from_json(values: Mapping[str, Any]) -> Job:
+    """The job that `Job.to_json` was called on."""
+    array = values["array"]
+    return Job(
+        **{
+            **values,
+            "command": tuple(w if isinstance(w, str) else Word(w["word"]) for w in values["command"]),
+            "resources": Resources(**values["resources"]),
+            "environment": tuple((name, value) for name, value in values["environment"]),
+            "after": tuple(values["after"]),
+            "array": Array(**array) if array else None,
+        }
+    )
+
+
+def parse_minutes(text: str) -> int:
+    """Minutes of a limit in SLURM's words: M, H:M:S, M:S, D-H, D-H:M; seconds are rounded up.
+
+    Raises:
+        TargetError: none of these.
+    """
+    days, dash, rest = text.rpartition("-")
+    try:
+        parts = [int(part) for part in rest.split(":")]
+        if min(parts) < 0 or len(parts) > 3:
+            raise ValueError
+        # With days the first part is hours; without, one part is minutes, two are minutes and seconds.
+        parts = parts + [0] * (3 - len(parts)) if dash else {1: [0, *parts, 0], 2: [0, *parts], 3: parts}[len(parts)]
+        hours, minutes, seconds = parts
+        total = int(days or 0) * 1440 + hours * 60 + minutes + (seconds + 59) // 60
+        if total < 1:
+            raise ValueError
+    except ValueError:
+        raise TargetError(
+            f"--time {text} is no limit of time", expected="minutes, H:MM:SS or D-HH:MM", do="--time 4:00:00, or 240"
+        ) from None
+    return total
+
+
+def parse_array(text: str) -> Array:
+    """The array of `--array ELEMENTS[%AT_ONCE]`.
+
+    Raises:
+        TargetError: no such array.
+    """
+    elements, percent, at_once = text.partition("%")
+    try:
+        return Array(int(elements), int(at_once) if percent else None)
+    except ValueError:
+        raise TargetError(
+            f"--array {text} cannot be used",
+            expected="ELEMENTS or ELEMENTS%AT_ONCE, both 1 or more",
+            do="--array 100%10",
+        ) from None

@@ -1,0 +1,109 @@
+"""Ray Jobs over its own HTTP interface: a login node without Ray can submit to a cluster.
+
+The cluster asks for a token where RAY_AUTH_MODE is `token`, as Ray does by default from 2.60 on; it is found where
+Ray's own clients find it. Read from ray.dashboard.modules.job of Ray 2.60.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import TargetError
+from cluster.scheduler_state import SchedulerState, Told
+
+ANSWER_SECONDS = 30.0
+DEFAULT_TOKEN = Path(".ray") / "auth_token"
+
+
+def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> None:
+    """Submits a line of shell, which the cluster's head runs.
+
+    Args:
+        url: of the cluster's dashboard: http://HEAD:8265
+        number: names the job, and must be new to the cluster.
+        about: shown on the dashboard.
+
+    Raises:
+        TargetError: no cluster answers, or it refuses.
+    """
+    _ask(url, "POST", "/api/jobs/", {"entrypoint": entrypoint, "submission_id": number, "metadata": dict(about)})
+
+
+def states(url: str) -> Told:
+    """What the cluster says of its jobs, by their numbers; None where no cluster answers."""
+    try:
+        jobs = list_jobs(url)
+    except TargetError:
+        return None
+    return {
+        (job["submission_id"], 0): SchedulerState(job["status"], job.get("message") or "")
+        for job in jobs
+        if job["submission_id"]
+    }
+
+
+def list_jobs(url: str) -> list[dict[str, Any]]:
+    """What the cluster says of its jobs, in its own words; those that were not submitted have no number.
+
+    Raises:
+        TargetError: no cluster answers, or it refuses.
+    """
+    return _ask(url, "GET", "/api/jobs/")
+
+
+def version(url: str) -> str:
+    """Of the Ray that the cluster runs.
+
+    Raises:
+        TargetError: no cluster answers, or it refuses.
+    """
+    return str(_ask(url, "GET", "/api/version")["ray_version"])
+
+
+def stop(url: str, number: str) -> None:
+    """Ends a job; one that has ended is no error.
+
+    Raises:
+        TargetError: no cluster answers, or it refuses.
+    """
+    _ask(url, "POST", f"/api/jobs/{number}/stop")
+
+
+def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
+    headers = {"Content-Type": "application/json"}
+    if token := _token():
+        headers["Authorization"] = f"Bearer {token}"
+    data = None if content is None else json.dumps(content).encode()
+    try:
+        request = urllib.request.Request(url.rstrip("/") + path, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace").strip()
+        raise TargetError(
+            f"the Ray cluster at {url} refuses: {error.code} {error.reason}",
+            found=said.splitlines()[-1] if said else "",
+            likely="its token: RAY_AUTH_TOKEN_PATH names the file" if error.code in (401, 403) else "another Ray",
+            do="export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, as on the head node",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise TargetError(
+            f"no Ray cluster answers at {url}",
+            expected="the dashboard's address, as `ray start --head` prints it: http://HEAD:8265",
+            found=str(error),
+            likely="an ended cluster, another port, or a head without the dashboard (pip install 'ray[default]')",
+            do="start the cluster, or correct --ray-jobs; what was saved goes on from its folder",
+        ) from None
+
+
+def _token() -> str | None:
+    """As Ray finds it: the variable, the file that a variable names, the file in the home folder."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / DEFAULT_TOKEN
+    return path.read_text().strip() if path.is_file() else None

@@ -1,0 +1,199 @@
+"""From a job to the sbatch script that runs it: pure text, to be read, kept, and run by hand."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import assert_never
+
+from cluster.job import Job, Word
+from cluster.quoting import quoted, sbatch_value
+from cluster.site import Site
+
+FIRST_PORT, PORTS = 20000, 12000
+"""Below the ports that Linux hands out by itself (32768 and up), above those of most services."""
+REQUEUE_SECONDS = 60
+"""SLURM ends a script that it has requeued; one that ended before would count as done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a submission lives.
+
+    Attributes:
+        folder: of the submission: scripts, logs, records.
+        code: the snapshot that runs.
+        working_folder: where relative paths of the command begin.
+    """
+
+    folder: PurePath
+    code: PurePath
+    working_folder: PurePath
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def logs(self) -> PurePath:
+        return self.folder / "logs"
+
+    def script(self, job: Job) -> PurePath:
+        return self.folder / f"{job.name}.sbatch"
+
+
+def render(job: Job, site: Site, place: Place) -> str:
+    """The script of a job. Its argument is the number that SLURM's numbers of elements are counted from.
+
+    Raises:
+        ValueError: a path or name that cannot stand in a script.
+    """
+    last = min(len(job.elements), site.max_array_size) - 1
+    array = f"--array=0-{last} " if job.array else ""
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            f"# The job {job.name} of {place.name}, made by jobs.submit.",
+            f"# By hand: sbatch {array}{quoted(str(place.script(job)))}",
+            *(f"#SBATCH {option}" for option in _options(job, site, place)),
+            "set -uo pipefail",
+            "",
+            *_surroundings(job, site, place),
+            *_listening(job),
+            *_beginning(job, place),
+            *_meeting(job),
+            *_command(job),
+            *_waiting(job),
+            *_ending(job),
+        ]
+    )
+
+
+def _options(job: Job, site: Site, place: Place) -> Iterator[str]:
+    resources = job.resources
+    logs = str(place.logs).replace("%", "%%")
+    for name, value in (
+        ("job-name", f"{place.name}.{job.name}"),
+        ("comment", str(place.folder)),
+        ("chdir", str(place.working_folder)),
+        ("output", f"{logs}/{job.name}-%A_%a.log" if job.array else f"{logs}/{job.name}-%j.log"),
+        ("open-mode", "append"),
+        ("partition", site.partition),
+        ("account", site.account),
+        ("qos", site.qos),
+        ("constraint", site.constraint),
+        ("nodes", resources.nodes),
+        ("ntasks-per-node", 1),
+        ("gpus-per-node", resources.gpus_per_node or None),
+        ("cpus-per-task", resources.cpus_per_node),
+        ("mem", resources.memory),
+        ("time", resources.minutes),
+        ("signal", f"B:USR2@{site.notice_seconds}"),
+    ):
+        if value is not None:
+            yield f"--{name}={sbatch_value(str(value))}"
+    yield "--requeue"
+    yield from site.sbatch
+
+
+def _surroundings(job: Job, site: Site, place: Place) -> Iterator[str]:
+    yield "# The code as it was at the submission, whatever stands in the working folder."
+    yield f"export PYTHONSAFEPATH=1 PYTHONPATH={quoted(str(place.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    for name, value in {**site.environment, **dict(job.environment)}.items():
+        yield f"export {name}={quoted(value)}"
+    if site.modules:
+        yield f"module load {' '.join(map(quoted, site.modules))}"
+    yield from site.setup
+    if site.scratch:
+        yield f'export TMPDIR={site.scratch}; mkdir -p "$TMPDIR"'
+    container = f"{site.container} " if site.container else ""
+    yield f"python=({container}{quoted(site.python or sys.executable)})"
+    yield ""
+
+
+def _listening(job: Job) -> Iterator[str]:
+    yield "# Ahead of the time limit, or before a preemption: the command saves and leaves."
+    yield "asked=no child="
+    yield f'stop() {{ asked=yes; [ -z "$child" ] || kill -{job.stop_signal} "$child"; }}'
+    yield "trap stop USR2 TERM"
+    yield ""
+
+
+def _beginning(job: Job, place: Place) -> Iterator[str]:
+    record = f'record=("${{python[@]}}" -m cluster.attempts {quoted(str(place.folder))} {quoted(job.name)}'
+    if job.array:
+        yield "# Of an array that was split at MaxArraySize, the second part counts from the argument, and so on."
+        yield "element=$((SLURM_ARRAY_TASK_ID + ${1:-0}))"
+        record += ' --element "$element"'
+    yield "# Writes down that it begins; ends what was done before, or came back too often without getting further."
+    yield f"{record})"
+    yield 'case $("${record[@]}" start) in go) ;; done) exit 0 ;; *) exit 1 ;; esac'
+    yield ""
+
+
+def _meeting(job: Job) -> Iterator[str]:
+    if Word.START in job.command or Word.MEETING_POINT in job.command:
+        yield 'start="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
+    if Word.MEETING_POINT in job.command:
+        yield "# By the name that the first node has for itself: torchrun on it has to know it for its own."
+        yield 'first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)'
+        yield 'head=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname) || exit'
+        port = f"{FIRST_PORT} + (SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
+        yield f'meeting_point="$head:$(({port}))"'
+        yield ""
+
+
+def _command(job: Job) -> Iterator[str]:
+    yield "command=("
+    line: list[str] = []
+    for word in job.command:
+        text = _word(word, job)
+        whole = len(line) > 1 and line[0].startswith("--")
+        if line and (text.startswith("--") or whole):
+            yield f"  {' '.join(line)}"
+            line = []
+        line.append(text)
+    yield f"  {' '.join(line)}"
+    yield ")"
+
+
+def _word(word: str | Word, job: Job) -> str:
+    match word:
+        case str():
+            return quoted(word)
+        case Word.PYTHON:
+            return '"${python[@]}"'
+        case Word.SHARE:
+            return f'"$element/{len(job.elements)}"'
+        case Word.MEETING_POINT:
+            return '"$meeting_point"'
+        case Word.RAY_ADDRESS:
+            return '"$RAY_ADDRESS"'
+        case Word.START:
+            return '"$start"'
+        case _:
+            assert_never(word)
+
+
+def _waiting(job: Job) -> Iterator[str]:
+    # srun hands a signal on to every node; it must not end the others because one has saved and left before them.
+    srun = "srun --kill-on-bad-exit=0 " if job.on_every_node else ""
+    yield f'{srun}"${{command[@]}}" &'
+    yield "child=$!"
+    yield '[ "$asked" = no ] || stop'
+    yield 'wait "$child"; code=$?'
+    yield 'while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done'
+    yield "child="
+    yield ""
+
+
+def _ending(job: Job) -> Iterator[str]:
+    identity = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.array else "$SLURM_JOB_ID"
+    yield "# Whether to come again is decided from what was saved; a job that is being cancelled no longer runs."
+    yield 'verdict=$("${record[@]}" end --code "$code" --asked "$asked")'
+    yield f'if [ "$verdict" = again ] && scontrol show job "{identity}" | grep -q JobState=RUNNING; then'
+    yield f'  scontrol requeue "{identity}"'
+    yield f"  sleep {REQUEUE_SECONDS}"
+    yield "fi"
+    yield 'exit "$code"'
+    yield ""

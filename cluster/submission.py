@@ -1,0 +1,163 @@
+"""What a submission keeps of itself, in a folder of its own.
+
+plan.json          the jobs, where they go, and the site; written before anything is submitted
+code/              the snapshot of the packages that runs
+JOB.sbatch         the script of each job, on SLURM
+receipts.jsonl     what the target has taken: a line for each number that it gave
+attempts/          what each element says when it starts and ends, see `cluster.attempts`
+logs/              what each start of it printed
+cancelled          there after a cancel
+"""
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
+from cluster.job import Job, job_from_json
+from cluster.sbatch import Place
+from cluster.site import Site
+
+Target = Literal["local", "slurm", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The target has taken elements of a job under a number.
+
+    Attributes:
+        first: what the target's number of an element is counted from.
+        elements: the numbers of the elements, counted in the job.
+        host: where it was submitted.
+        when: seconds since the epoch.
+    """
+
+    job: str
+    number: str
+    first: int
+    elements: tuple[int, ...]
+    host: str
+    when: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The folder of one submission.
+
+    Attributes:
+        ray_jobs: the URL of the Ray cluster that it was given to.
+    """
+
+    folder: Path
+    target: Target
+    working_folder: Path
+    site: Site
+    jobs: tuple[Job, ...]
+    ray_jobs: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "code"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def place(self) -> Place:
+        """Where its scripts find everything."""
+        return Place(self.folder, self.code, self.working_folder)
+
+    def write_plan(self) -> None:
+        """Makes the folder, and says what is meant to be done, before it is."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        plan = {
+            "target": self.target,
+            "working_folder": str(self.working_folder),
+            "site": self.site.model_dump(mode="json"),
+            "ray_jobs": self.ray_jobs,
+            "jobs": [job.to_json() for job in self.jobs],
+        }
+        aside = self.folder / f".{PLAN}.tmp"
+        aside.write_text(json.dumps(plan, indent=1) + "\n")
+        aside.replace(self.folder / PLAN)
+
+    def take_receipt(self, job: Job, number: str, elements: Sequence[int], *, first: int = 0) -> None:
+        """Writes down that the target has taken elements of a job."""
+        receipt = Receipt(job.name, number, first, tuple(elements), socket.gethostname(), time.time())
+        with (self.folder / "receipts.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(receipt)) + "\n")
+
+    def receipts(self) -> list[Receipt]:
+        """In order."""
+        try:
+            whole, _, _ = (self.folder / "receipts.jsonl").read_text().rpartition("\n")
+        except OSError:
+            return []
+        values = [json.loads(line) for line in whole.splitlines()]
+        return [Receipt(**{**one, "elements": tuple(one["elements"])}) for one in values]
+
+    def attempts(self, job: Job, element: int) -> list[Attempt]:
+        """At an element of a job, in order."""
+        return Record.of(self.folder, job.name, element).attempts()
+
+    def forget(self) -> None:
+        """Forgets what was done, so that all of it is done once more."""
+        shutil.rmtree(self.folder / ATTEMPTS, ignore_errors=True)
+        (self.folder / "receipts.jsonl").unlink(missing_ok=True)
+
+    @property
+    def cancelled(self) -> bool:
+        return (self.folder / CANCELLED).exists()
+
+    def mark_cancelled(self, cancelled: bool) -> None:
+        """Nothing of a cancelled submission starts again, until it is submitted again."""
+        if cancelled:
+            (self.folder / CANCELLED).touch()
+        else:
+            (self.folder / CANCELLED).unlink(missing_ok=True)
+
+    def job_logs(self, job: Job) -> list[Path]:
+        """The logs of a job, the one written last at the end."""
+        found = [path for path in self.logs.glob("*.log") if path.name.startswith(f"{job.name}-")]
+        return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def log_name(job: Job, number: str, element: int) -> str:
+    """The log of an element that a target has taken under a number, which counts elements from a receipt's `first`."""
+    return f"{job.name}-{number}_{element}.log" if job.array else f"{job.name}-{number}.log"
+
+
+def read_submission(folder: Path) -> Submission:
+    """What `write_plan` wrote.
+
+    Raises:
+        OSError, ValueError, KeyError: there is none, or it is damaged.
+    """
+    plan: dict[str, Any] = json.loads((folder / PLAN).read_text())
+    return Submission(
+        folder=folder,
+        target=plan["target"],
+        working_folder=Path(plan["working_folder"]),
+        site=Site.model_validate(plan["site"]),
+        jobs=tuple(job_from_json(values) for values in plan["jobs"]),
+        ray_jobs=plan["ray_jobs"],
+    )
+
+
+def submissions_in(folder: Path) -> Iterator[Path]:
+    """The submissions below a folder, or itself, in the order of their names."""
+    if (folder / PLAN).exists():
+        yield folder
+        return
+    if folder.is_dir():
+        yield from sorted(path.parent for path in folder.glob(f"*/{PLAN}"))

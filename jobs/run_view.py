@@ -1,0 +1,102 @@
+"""A run folder at a glance, for tables over thousands of them: a few small reads each, without torch or numpy.
+
+A folder that is being written to, torn or half gone is shown as far as it can be read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LARGEST_HEADER = 1_000_000
+"""Bytes; a safetensors header that says it is longer is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What a run says about itself.
+
+    Attributes:
+        state: of status.json; `unknown` where it cannot be read.
+        rate: windows per second.
+        validation: the lowest -ELBO so far, in nats.
+        heartbeat: seconds since the epoch.
+        failure: the launcher's verdict on which rank failed first, and why.
+        problems: what of the folder cannot be read.
+    """
+
+    path: Path
+    state: str
+    step: int
+    total: int
+    rate: float | None
+    eta_seconds: float | None
+    restarts: int
+    heartbeat: float | None
+    launch: str | None
+    failure: Mapping[str, Any] | None
+    validation: float | None
+    problems: tuple[str, ...]
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run, be it a damaged one."""
+    return (path / "config.yaml").exists() or (path / "status.json").exists()
+
+
+def read_run_view(path: Path) -> RunView:
+    """The view of a run folder, whatever state it is in."""
+    problems: list[str] = []
+    status = _status(path / "status.json", problems)
+    return RunView(
+        path=path,
+        state=str(status.get("state", "unknown" if problems else "starting")),
+        step=_number(status, "step", problems) or 0,
+        total=_number(status, "total", problems) or 0,
+        rate=_number(status, "windows_per_second", problems),
+        eta_seconds=_number(status, "eta_seconds", problems),
+        restarts=_number(status, "restarts", problems) or 0,
+        heartbeat=_number(status, "heartbeat", problems),
+        launch=status.get("launch"),
+        failure=status.get("failure") if isinstance(status.get("failure"), dict) else None,
+        validation=_validation(path / "best.safetensors", problems),
+        problems=tuple(problems),
+    )
+
+
+def _status(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+        if isinstance(values, dict):
+            return values
+        problems.append("status.json is damaged")
+    except FileNotFoundError:
+        problems.append("status.json is missing")
+    except (OSError, ValueError):
+        problems.append("status.json is damaged")
+    return {}
+
+
+def _number(status: dict[str, Any], name: str, problems: list[str]) -> Any:
+    value = status.get(name)
+    if value is None or isinstance(value, int | float):
+        return value
+    problems.append(f"status.json has {name} = {value!r}")
+    return None
+
+
+def _validation(path: Path, problems: list[str]) -> float | None:
+    """From the header of the best weights alone: the weights are not read."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > LARGEST_HEADER:
+                raise ValueError
+            best = json.loads(json.loads(file.read(length))["__metadata__"]["best"])
+            return best["figures"].get("validation.negative_elbo")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        problems.append("best.safetensors is damaged")
+        return None

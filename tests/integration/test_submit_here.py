@@ -1,0 +1,168 @@
+"""`jobs.submit --on local` and what follows it: status, logs, retry, clean; the same records as on any target."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.process_tree import descendants
+from tests.commands import CHECKOUT, QUIET, job_command, ok
+from tests.process_tree import command_of, kill_tree
+from tests.sample_fixtures import manifest_of
+from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
+from tests.tiny_run import TINY, status
+
+
+def test_a_sampling_in_shares(sample_run, tmp_path):
+    arguments = ["--run", sample_run, "--count", 40, "--out", "my grooves"]
+    submission = submit(tmp_path, "sample", "--array", 2, "--", *arguments)
+    assert len(manifest_of(tmp_path / "my grooves")) == 40
+    assert [verdicts(submission, "sample", element) for element in (0, 1)] == [["done"], ["done"]]
+    assert rows(tmp_path)["sample"]["elements"] == {"done": 2}
+    again = run_in(tmp_path, "submit", "sample", "--array", 2, "--", *arguments)
+    assert again.returncode == 0
+    assert "all of it is done" in again.stderr
+    ok(run_in(tmp_path, "submit", "sample", "--array", 2, "--again", "--", *arguments))
+    assert verdicts(submission, "sample") == ["done"]
+    assert len(list(submission.glob("logs/*_0.log"))) == 2
+    assert "nothing is left to do" in ok(run_in(tmp_path, "logs", submission)).stdout
+
+    assert "would remove" in ok(run_in(tmp_path, "clean")).stdout
+    assert submission.exists()
+    ok(run_in(tmp_path, "clean", "--yes"))
+    assert not submission.exists()
+    assert (tmp_path / "my grooves" / "manifest.jsonl").exists()
+
+
+def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
+    submission = submit(tmp_path, "sample", "--", "--run", sample_run, "--count", 4, "--out", "out")
+    about = json.loads((submission / "code" / "snapshot.json").read_text())
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True).stdout.strip()
+    assert about["commit"] == head
+    broken = submission / "code" / "jobs" / "sample.py"
+    broken.write_text("raise RuntimeError('the code of the submission')\n")
+    (submission / "attempts" / "sample-000000.jsonl").unlink()
+    retried = run_in(tmp_path, "retry", "--failed")
+    assert retried.returncode == 1
+    assert "the code of the submission" in retried.stdout
+    shown = ok(run_in(tmp_path, "status")).stdout
+    assert "failed: code: RuntimeError: the code of the submission" in shown
+    ok(run_in(tmp_path, "submit", "sample", "--", "--run", sample_run, "--count", 4, "--out", "out"))
+    assert "RuntimeError" not in broken.read_text()
+
+
+def test_files_are_the_users_own(sample_run, tmp_path):
+    command = job_command("submit", "sample", "--", "--run", str(sample_run), "--count", 4, "--out", "out")
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)}
+    subprocess.run(command, cwd=tmp_path, env=environment, umask=0o077, check=True, capture_output=True)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "--", "--shards", "s3://key:secret@bucket/x", "--run", "r"], "an argument holds a secret: s3://..."),
+        (["train", "--env", "WANDB_API_KEY=abc", "--", "--run", "r"], "WANDB_API_KEY in --env looks like a secret"),
+        (["train", "--", "--shards", "s"], "a training needs --run"),
+        (["train", "--nodes", "2", "--", "--run", "r"], "this machine is one node"),
+        (["train", "--on", "slurm", "--", "--run", "r", "--ranks", "2"], "--ranks is no argument of a submitted"),
+        (["sample", "--", "--shard", "0/2"], "--shard is no argument of a submitted sampling"),
+        (["evaluate", "--array", "3", "--", "--shards", "s"], "evaluate cannot be an array"),
+        (["train", "--on", "moon", "--", "--run", "r"], "there is no target 'moon'"),
+        (["train", "--site", "nowhere", "--", "--run", "r"], "there is no site nowhere"),
+        (["train", "--time", "soon", "--", "--run", "r"], "--time soon is no limit of time"),
+        (["sample", "--array", "0", "--", "--out", "o"], "--array 0 cannot be used"),
+        (
+            ["pipeline", "--", "--out", "o"],
+            "the arguments of a pipeline: the following arguments are",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, arguments, told):
+    refused = run_in(tmp_path, "submit", *arguments)
+    assert refused.returncode == 2, refused.stderr
+    assert told in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_slurm_a_dry_run_shows_all_and_a_submission_says_what_is_missing(tmp_path):
+    wish = ["train", "--on", "slurm", "--nodes", "2"]
+    arguments = ["--", "--shards", "my shards", "--run", "run"]
+    bare = {"PATH": ""}
+    shown = ok(run_in(tmp_path, "submit", *wish, "--dry-run", *arguments, **bare)).stdout
+    assert not list(tmp_path.iterdir())
+    refused = run_in(tmp_path, "submit", *wish, *arguments, PATH=_path_without_slurm(tmp_path))
+    assert refused.returncode == 2
+    assert "there is no sbatch here" in refused.stderr
+    (submission,) = (tmp_path / "submissions").iterdir()
+    script = (submission / "train.sbatch").read_text()
+    assert shown == f"# sbatch --parsable {submission}/train.sbatch\n{script}"
+
+
+def _path_without_slurm(folder: Path) -> str:
+    """A PATH with git alone."""
+    tools = folder / "tools"
+    tools.mkdir()
+    git = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
+    (tools / "git").symlink_to(git)
+    return str(tools)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_children_and_the_same_command_goes_on(small_shards, tmp_path):
+    arguments = ["train", "--ranks-per-node", 2, "--", "--shards", small_shards, "--run", "run", *TINY]
+    steps = "train.steps=3000"
+    process = subprocess.Popen(
+        job_command("submit", *arguments, steps),
+        cwd=tmp_path,
+        env={**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: status(tmp_path / "run").get("step", 0) > 20, tmp_path)
+        (submission,) = (tmp_path / "submissions").iterdir()
+        assert rows(tmp_path)["train"]["state"] == "running"
+        children = descendants(process.pid)
+        assert len(children) >= 4
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    finally:
+        kill_tree(process.pid)
+    assert process.returncode == 130
+    wait_for(lambda: not any("jobs.train" in command_of(child) for child in children), tmp_path)
+    assert status(tmp_path / "run")["state"] == "interrupted"
+    assert verdicts(submission, "train") == ["failed"]
+    stopped_at = status(tmp_path / "run")["step"]
+    assert "failed: interrupted" in ok(run_in(tmp_path, "status", "submissions")).stdout
+    assert stopped_at > 20
+    assert [event["event"] for event in attempts(submission, "train")] == ["start", "end"]
+
+
+@pytest.mark.slow
+def test_cancel_from_another_terminal(small_shards, tmp_path):
+    arguments = ["train", "--ranks-per-node", 1, "--", "--shards", small_shards, "--run", "run", *TINY]
+    process = subprocess.Popen(
+        job_command("submit", *arguments, "train.steps=100000"),
+        cwd=tmp_path,
+        env={**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: status(tmp_path / "run").get("step", 0) > 20, tmp_path)
+        assert "train" in ok(run_in(tmp_path, "cancel", "run")).stdout
+        process.wait(timeout=60)
+    finally:
+        kill_tree(process.pid)
+    assert rows(tmp_path)["train"]["state"] == "cancelled"
+    assert status(tmp_path / "run")["state"] == "preempted"
+    assert ok(run_in(tmp_path, "retry", "--failed")).stdout == "nothing has failed\n"
+    assert "nothing was on its way" in ok(run_in(tmp_path, "cancel", "run")).stdout

@@ -1,0 +1,107 @@
+"""What ended a job, from SLURM's word for it, its exit status, and what it said; the real failures are elsewhere."""
+
+import sys
+
+import pytest
+
+from cluster.attempts import begin, finish
+from cluster.job import Job
+from cluster.local_jobs import run_here
+from cluster.scheduler_state import SchedulerState
+from cluster.site import Site
+from cluster.standing import standings_told
+from cluster.submission import Submission
+from jobs.failure_summary import CURES, failures_of
+
+TRACEBACK = "Traceback (most recent call last):\n  File 'a.py', line 3, in f\n    g()\nKeyError: 'no such drum'\n"
+REFUSAL = "loading\nerror: unknown setting train.step (did you mean train.steps?)\n  do        correct it\n"
+
+
+@pytest.fixture
+def submission(tmp_path):
+    job = Job("train", (sys.executable, "-c", "raise SystemExit(75)"), retries=1)
+    made = Submission(tmp_path / "s", "slurm", tmp_path, Site(), (job,))
+    made.write_plan()
+    return made
+
+
+def summary(submission, *, state=None, code=None, asked=False, log=""):
+    """The summary of a job that was taken as number 7, ended as told, and said something."""
+    (job,) = submission.jobs
+    submission.take_receipt(job, "7", [0])
+    begin(submission.folder, job, 0, launch="7", restart=0, pid=1)
+    if code is not None:
+        finish(submission.folder, job, 0, code=code, asked=asked)
+    (submission.logs / "train-7.log").write_text(log)
+    told = {("7", 0): SchedulerState(state, "None")} if state else {}
+    (found,) = failures_of(submission, tuple(standings_told(submission, told)), None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "category"),
+    [
+        ("OUT_OF_MEMORY", "out of memory"),
+        ("TIMEOUT", "time limit"),
+        ("DEADLINE", "time limit"),
+        ("NODE_FAIL", "node"),
+        ("BOOT_FAIL", "node"),
+        ("PREEMPTED", "preempted"),
+    ],
+)
+def test_what_slurm_says(submission, state, category):
+    found = summary(submission, state=state, log="step 3\n")
+    assert found.category == category
+    assert found.do == CURES[category].replace("SUBMISSION", str(submission.folder))
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "category", "cause"),
+    [
+        (2, REFUSAL, "configuration", "unknown setting train.step"),
+        (3, "error: train-000001.tar is damaged\n", "data", "train-000001.tar is damaged"),
+        (4, "", "diverged", "exit status 4"),
+        (130, "", "interrupted", "exit status 130"),
+        (1, TRACEBACK, "code", "KeyError: 'no such drum'"),
+        (1, TRACEBACK.replace("KeyError", "MemoryError"), "out of memory", "MemoryError"),
+        (1, "OSError: [Errno 28] No space left on device\n", "disk", ""),
+        (137, "step 3\nKilled\n", "out of memory", ""),
+        (1, "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0.\n", "out of memory", ""),
+    ],
+)
+def test_what_it_says_itself(submission, code, log, category, cause):
+    found = summary(submission, code=code, log=log)
+    assert found.category == category
+    assert cause in found.cause
+    assert f"exit status {code}" in found.where
+
+
+@pytest.mark.parametrize(
+    ("log", "category"),
+    [
+        (
+            "slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2027-01-01T00:00:00 DUE TO TIME LIMIT ***\n",
+            "time limit",
+        ),
+        ("slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2027-01-01T00:00:00 DUE TO NODE FAILURE ***\n", "node"),
+        ("step 3\n", "node"),
+    ],
+)
+def test_what_is_left_when_slurm_has_forgotten_it(submission, log, category):
+    assert summary(submission, log=log).category == category
+
+
+def test_one_that_saved_again_and_again_without_getting_further_was_preempted(submission):
+    (job,) = submission.jobs
+    here = Submission(submission.folder, "local", submission.working_folder, Site(), (job,))
+    here.take_receipt(job, "7", [0])
+    assert run_here(here, {"train": [0]}, "7", lambda line: None) == 75
+    (found,) = failures_of(here, tuple(standings_told(here, None)), None)
+    assert found.category == "preempted"
+    assert len(here.attempts(job, 0)) == 2
+
+
+def test_the_summary_is_one_screen(submission):
+    text = str(summary(submission, code=1, log="x\n" * 500 + TRACEBACK * 30))
+    assert len(text.splitlines()) <= 24
+    assert text.splitlines()[0] == "train of s failed: code: KeyError: 'no such drum'"
