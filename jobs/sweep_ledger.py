@@ -171,7 +171,7 @@ class SweepState:
         self.numbers: dict[int, str] = {}
         self.trials: dict[str, TrialHistory] = {}
         self.unfinished: dict[str, TrialHistory] = {}
-        """Trials whose last start has no end, or one that is to be gone on with."""
+        """Trials without a start, and those whose last start has no end, or one that is to be gone on with."""
         self.started = 0.0
 
     def add(self, record: Record) -> None:
@@ -183,7 +183,8 @@ class SweepState:
             case Drawn():
                 if record.number >= 0:
                     self.numbers[record.number] = record.trial
-                self.trials.setdefault(record.trial, TrialHistory(record))
+                if record.trial not in self.trials:
+                    self.trials[record.trial] = self.unfinished[record.trial] = TrialHistory(record)
             case Start():
                 trial = self.trials[record.trial]
                 trial.last_start = record

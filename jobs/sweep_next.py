@@ -51,10 +51,10 @@ def next_step(sweep: SweepSettings, state: SweepState, *, planned: int, running:
     """
     for trial in state.unfinished.values():
         if trial.id not in running and is_gone_on_with(trial, sweep):
-            assert trial.last_start is not None
-            return Go(trial.id, trial.last_start.steps)
+            return Go(trial.id, trial.last_start.steps if trial.last_start else first_steps(trial, sweep))
     for trial in state.trials.values():
-        if trial.state == "finished" and trial.reached not in sweep.rungs and trial.id not in running:
+        has_more = 0 < trial.reached < sweep.budget.steps and trial.reached not in sweep.rungs
+        if trial.state == "finished" and has_more and trial.id not in running:
             return Go(trial.id, next(rung for rung in sweep.rungs if rung > trial.reached))
     if sweep.budget.hours is not None and state.hours >= sweep.budget.hours:
         return Idle("hours")
@@ -73,6 +73,11 @@ def next_step(sweep: SweepSettings, state: SweepState, *, planned: int, running:
 def is_gone_on_with(trial: TrialHistory, sweep: SweepSettings) -> bool:
     """Whether a trial of `unfinished` is started again by itself: one whose process was killed only so many times."""
     return trial.state != "failed" or trial.failures < sweep.attempts
+
+
+def first_steps(trial: TrialHistory, sweep: SweepSettings) -> int:
+    """What the first start of a trial comes to; a repeat is not compared on the way."""
+    return sweep.budget.steps if trial.drawn.repeat_of else sweep.rungs[0]
 
 
 def cut_trials(sweep: SweepSettings, state: SweepState, *, planned: int) -> list[TrialHistory]:

@@ -11,7 +11,7 @@ from typing import Any
 from jobs.stop_signals import StopSignals
 from jobs.sweep_folder import SweepFolder
 from jobs.sweep_ledger import Begun, Drawn, End, Ledger, Start, TrialHistory
-from jobs.sweep_next import Draw, Go, Idle, Repeat, next_step
+from jobs.sweep_next import Draw, Go, Idle, Repeat, first_steps, next_step
 from jobs.sweep_on_ray import Lost, TrialPool
 from jobs.sweep_optuna import TpeSearch
 from jobs.sweep_plan import SweepPlan
@@ -74,9 +74,7 @@ class SweepRun:
                         self._draw(self.factory.trial(values), number)
                     case Repeat(of, repeat):
                         values = state.trials[of].drawn.values
-                        trial = self.factory.trial(values, repeat=repeat)
-                        self._append_drawn(trial, -1, repeat_of=of)
-                        self._start(trial, sweep.budget.steps)
+                        self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=of)
             running = self.pool.running
             if not running and idle and idle.why != "wait":
                 retention.after_all()
@@ -102,16 +100,13 @@ class SweepRun:
                 return Go(trial.id, trial.last_start.steps)
         return next_step(self.factory.sweep, self.ledger.state, planned=self.plan.numbers, running=running)
 
-    def _draw(self, trial: Trial, number: int) -> None:
-        """Takes a number; a configuration that is there already is not trained again."""
-        is_new = trial.id not in self.ledger.state.trials
-        self._append_drawn(trial, number, repeat_of=None)
-        if is_new:
-            self._start(trial, self.factory.sweep.rungs[0])
-
-    def _append_drawn(self, trial: Trial, number: int, *, repeat_of: str | None) -> None:
-        seed = trial.config.train.seed
+    def _draw(self, trial: Trial, number: int, *, repeat_of: str | None = None) -> None:
+        """Writes a configuration down, and starts it if it was not there already."""
+        state, seed = self.ledger.state, trial.config.train.seed
+        is_new = trial.id not in state.trials
         self.ledger.append(Drawn(number, trial.id, trial.values, seed, repeat_of, time.time()))
+        if is_new:
+            self._start(trial, first_steps(state.trials[trial.id], self.factory.sweep))
 
     def _trial(self, history: TrialHistory) -> Trial:
         """The configuration of a trial that was drawn before.

@@ -43,7 +43,8 @@ def _explain(kind: type[Settings], error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     name = ".".join(path)
     if error["type"] != "extra_forbidden":
-        return f"{name or 'settings'} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{name} = {error['input']!r}: {message}" if name else message
     return f"unknown setting {name} ({_nearest(path, _dotted_names(kind))})"
 
 
