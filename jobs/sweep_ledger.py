@@ -222,6 +222,11 @@ class SweepState:
         return sum(trial.bytes for trial in self.trials.values())
 
 
+def fields_of(record: Record) -> dict[str, Any]:
+    """A line of the ledger before it is JSON."""
+    return {"kind": NAMES[type(record)], **asdict(record)}
+
+
 class Ledger:
     """The file and what it adds up to. Only the holder of the sweep folder may make one with `open`."""
 
@@ -244,7 +249,7 @@ class Ledger:
         Raises:
             OSError: the disk is full.
         """
-        append_line(self.path, {"kind": NAMES[type(record)], **asdict(record)}, sync=True)
+        append_line(self.path, fields_of(record), sync=True)
         self.state.add(record)
 
 

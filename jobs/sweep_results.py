@@ -5,16 +5,19 @@ from pathlib import Path
 from jobs.sweep_best import best_of
 from jobs.sweep_folder import SweepFolder
 from jobs.sweep_ledger import SweepState
+from jobs.sweep_page import sweep_page
 from jobs.sweep_settings import SweepSettings
 from jobs.sweep_table import write_tables
 from jobs.sweep_winner import write_best
+from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
 
 
 def write_report(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> list[Path]:
-    """Writes the tables; gives their paths."""
+    """Writes the page and the tables; gives their paths."""
     write_tables(folder, sweep, state)
-    return [folder.table("csv"), folder.table("parquet")]
+    write_whole(folder.report, sweep_page(folder, sweep, state))
+    return [folder.report, folder.table("csv"), folder.table("parquet")]
 
 
 def write_winner(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> str:

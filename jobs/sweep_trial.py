@@ -112,12 +112,23 @@ def end_of_lost(job: TrialJob, reason: str, *, out_of_memory: bool) -> TrialEnd:
     )
 
 
-def _train(job: TrialJob, folder: RunFolder, asked: Callable[[], Asked]) -> bool:
-    """Gives whether it was stopped."""
+def open_trial(job: TrialJob) -> TrainConfig:
+    """Makes the trial's run folder, or finds that it is there; gives its settings.
+
+    Raises:
+        ConfigError: it cannot be made, or holds something else.
+    """
     settings = parse_settings(TrainConfig, job.settings)
     data = settings.data
     manifest = open_shards(job.shards, cache_dir=data.cache_dir, cache_gib=data.cache_gib).manifest()
-    folder.open(RunIdentity.of(settings.result_settings(), manifest), job.settings, job.provenance)
+    identity = RunIdentity.of(settings.result_settings(), manifest)
+    RunFolder(job.run).open(identity, job.settings, job.provenance)
+    return settings
+
+
+def _train(job: TrialJob, folder: RunFolder, asked: Callable[[], Asked]) -> bool:
+    """Gives whether it was stopped."""
+    settings = open_trial(job)
     train = settings.train.model_copy(update={"steps": job.steps})
     rank_job = RankJob(
         settings.model_copy(update={"train": train}).model_dump(mode="json"),

@@ -13,7 +13,7 @@ from jobs.ray_rank import Asked
 from jobs.stop_signals import StopSignals
 from jobs.sweep_command import SweepCommand
 from jobs.sweep_folder import SweepFolder
-from jobs.sweep_trial import TrialEnd, TrialJob, train_trial
+from jobs.sweep_trial import TrialEnd, TrialJob, open_trial, train_trial
 
 HARMLESS_CALLS = 5
 """Looks at what is asked, one a step, before harm is done."""
@@ -22,7 +22,8 @@ LATENT = {"raise": 5, "hang": 9, "memory": 13, "diverge": 17, "kill": 21}
 
 
 def do_nothing(job: TrialJob, asked: Callable[[], Asked]) -> TrialEnd:
-    """Ends at once, with a figure that the settings decide."""
+    """Makes a run folder and ends at once, with a figure that the settings decide."""
+    open_trial(job)
     value = job.settings["objective"]["beta"]
     return TrialEnd(
         "finished", step=job.steps, value=value, figures={job.metric: value, "step": job.steps}, host="here"

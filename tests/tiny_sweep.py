@@ -56,9 +56,19 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def trainer_command(trainer: str, file: Path, shards: Path, out: Path, *more: str) -> list[str]:
+    """The argv of a sweep with a function of `tests.sweep_trainers` in place of the trainer."""
+    arguments = (trainer, file, "--shards", shards, "--out", out, *more)
+    return [sys.executable, "-m", "tests.sweep_trainers", *map(str, arguments)]
+
+
 def run_with_trainer(trainer: str, file: Path, shards: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Runs a sweep as the command does, with another function of `tests.sweep_trainers` in place of the trainer."""
-    command = [sys.executable, "-m", "tests.sweep_trainers", trainer, file, "--shards", shards, "--out", out, *more]
+    """Runs such a sweep to its end."""
     return subprocess.run(
-        list(map(str, command)), cwd=CHECKOUT, env={**os.environ, **QUIET}, capture_output=True, text=True, timeout=600
+        trainer_command(trainer, file, shards, out, *more),
+        cwd=CHECKOUT,
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
