@@ -77,7 +77,8 @@ class SweepRun:
                         self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=of)
             running = self.pool.running
             if not running and idle and idle.why != "wait":
-                retention.after_all()
+                if idle.why == "done":
+                    retention.after_all()
                 return idle
             if not running and self._disk_full:
                 raise self._no_room()
