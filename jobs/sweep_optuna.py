@@ -30,14 +30,18 @@ class TpeSearch:
         self.sweep = sweep
         self._forget()
 
-    def values(self, number: int, state: SweepState) -> Values:
-        """The values of the trial of a number."""
+    def values(self, number: int, state: SweepState, *, attempt: int = 0) -> Values:
+        """The values of the trial of a number.
+
+        Args:
+            attempt: how many were drawn for this number before, and could not be trained.
+        """
         self._tell(state)
-        space = self.sweep.space
+        space, seed = self.sweep.space, self.sweep.seed + 1_000_003 * attempt
         if len(self._told) < STARTUP_TRIALS:
-            return random_values(space, seed=self.sweep.seed, number=number)
+            return random_values(space, seed=seed, number=number)
         # Anew for each number: what it draws does not depend on how often the driver was started.
-        seed = (self.sweep.seed * 1_000_003 + number) % 2**32
+        seed = (seed * 1_000_003 + number) % 2**32
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
         trial = self._study.ask()
         chosen: Values = {}

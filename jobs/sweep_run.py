@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ from musicvae.stopping import Wish
 
 LOOK_SECONDS = 0.5
 LIVE_SECONDS = 1.0
+MOST_REDRAWN = 50
+"""Configurations in a row that cannot be trained, before the space is to blame."""
 
 
 @dataclass(slots=True)
@@ -70,8 +73,9 @@ class SweepRun:
                     case Go(trial, steps):
                         self._start(self._trial(state.trials[trial]), steps)
                     case Draw(number):
-                        values = search.values(number, state) if search else self.plan.coming[number - first]
-                        self._draw(self.factory.trial(values), number)
+                        coming = self.plan.coming
+                        trial = self._searched(search, number) if search else self.factory.trial(coming[number - first])
+                        self._draw(trial, number)
                     case Repeat(of, repeat):
                         values = state.trials[of].drawn.values
                         self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=of)
@@ -100,6 +104,17 @@ class SweepRun:
             if trial.id not in running and trial.last_start:
                 return Go(trial.id, trial.last_start.steps)
         return next_step(self.factory.sweep, self.ledger.state, planned=self.plan.numbers, running=running)
+
+    def _searched(self, search: TpeSearch, number: int) -> Trial:
+        """The next trial of a search that learns; configurations that cannot be trained are passed over.
+
+        Raises:
+            ConfigError: nearly all of them are.
+        """
+        for attempt in range(MOST_REDRAWN):
+            with suppress(ConfigError):
+                return self.factory.trial(search.values(number, self.ledger.state, attempt=attempt))
+        return self.factory.trial(search.values(number, self.ledger.state, attempt=MOST_REDRAWN))
 
     def _draw(self, trial: Trial, number: int, *, repeat_of: str | None = None) -> None:
         """Writes a configuration down, and starts it if it was not there already."""

@@ -84,6 +84,14 @@ def test_little_is_known_of_few_trials_or_of_equal_ones():
     assert importances(space, values, [1.0] * 20, maximize=False) == {}
 
 
+def test_what_cannot_be_trained_is_drawn_again_otherwise():
+    search = TpeSearch(sweep_settings(search="tpe", space=SPACE))
+    state = state_of()
+    first = [search.values(3, state, attempt=attempt) for attempt in range(5)]
+    assert first == [search.values(3, state, attempt=attempt) for attempt in range(5)]
+    assert len({repr(values) for values in first}) == 5
+
+
 def test_trials_of_a_space_that_was_another_one_are_left_out():
     sweep = sweep_settings(search="tpe", space=SPACE, budget={"trials": 60, "steps": 90})
     state = state_of()
