@@ -96,7 +96,7 @@ class SweepCommand:
                 ledger.append(begun)
             again = deque(self._retried(ledger) if retry else ())
             with trial_pool(ray_address, sweep.resources, trainer, folder.ledger) as pool:
-                run = SweepRun(
+                SweepRun(
                     self.factory,
                     folder,
                     ledger,
@@ -107,9 +107,7 @@ class SweepCommand:
                     signals,
                     lambda line: console.print(line, soft_wrap=True),
                     again,
-                )
-                run.run()
-            folder.forget_live()
+                ).run()
             console.print(status_text(folder, sweep, ledger.state), soft_wrap=True)
             write_report(folder, sweep, ledger.state)
             if any(trial.reached for trial in ledger.state.trials.values()):

@@ -53,13 +53,19 @@ class SweepRun:
     _started_at: dict[str, float] = field(default_factory=dict)
     _disk_full: str = ""
 
-    def run(self) -> Idle:
-        """Returns when nothing is left to be started, and why.
+    def run(self) -> None:
+        """Returns when nothing is left to be started.
 
         Raises:
             StoppedError: it was asked to stop; running trials have saved.
             DiskFullError: no room for more.
         """
+        try:
+            self._run()
+        finally:
+            self.folder.forget_live()
+
+    def _run(self) -> None:
         sweep, state = self.factory.sweep, self.ledger.state
         retention = Retention(sweep, self.folder, self.ledger, planned=self.plan.numbers)
         search = TpeSearch(sweep) if sweep.search == "tpe" else None
@@ -83,7 +89,7 @@ class SweepRun:
             if not running and idle and idle.why != "wait":
                 if idle.why == "done":
                     retention.after_all()
-                return idle
+                return
             if not running and self._disk_full:
                 raise self._no_room()
             if self.signals.any:

@@ -36,6 +36,8 @@ def status_text(folder: SweepFolder, sweep: SweepSettings, state: SweepState) ->
         spread = f" ± {best.deviation:.4g}" if best.deviation is not None else ""
         lines.append(f"best: {best.id}, {sweep.metric} {best.mean:.6g}{spread} after {best.steps:,} steps")
         lines.append("  " + ", ".join(f"{name}={value}" for name, value in best.values.items()))
+    if sweep.budget.hours is not None and now.hours >= sweep.budget.hours:
+        lines.append(f"budget.hours ({sweep.budget.hours:g}) are used up; nothing new is started")
     cap = f" of {sweep.retention.disk_gib:g}" if sweep.retention.disk_gib else ""
     lines.append(f"cost: {now.hours:.2f} hours of training, {now.bytes / 2**30:.2f}{cap} GiB")
     if now.eta_seconds is not None:

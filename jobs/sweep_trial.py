@@ -14,7 +14,7 @@ from jobs.ray_rank import Asked, RankJob, Stopped, train_as_rank
 from jobs.sweep_ledger import EndState
 from jobs.train_config import TrainConfig
 from musicvae.durable import read_lines
-from musicvae.errors import DivergedError, FolderInUseError
+from musicvae.errors import DiskFullError, DivergedError, FolderInUseError
 from musicvae.folder_lock import DEAD_SECONDS
 from musicvae.rank_records import Category, RankRecords
 from musicvae.run_folder import RunFolder, RunIdentity
@@ -76,6 +76,8 @@ def train_trial(job: TrialJob, asked: Callable[[], Asked]) -> TrialEnd:
         stopped = _train(job, folder, asked)
     except DivergedError as error:
         return _ended(job, folder, "diverged", "diverged", error)
+    except DiskFullError as error:
+        return _ended(job, folder, "stopped", "disk", error)  # no fault of the trial, which goes on when there is room
     except Exception as error:
         if folder.config.exists() and not isinstance(error, FolderInUseError):
             folder.finish_status("failed")

@@ -17,6 +17,13 @@ from musicvae.settings import apply_values, parse_settings, read_yaml, unknown_s
 
 SHIPPED = Path(__file__).with_name("sweeps")
 SHOWN_PROBLEMS = 5
+OWN_SETTINGS = {
+    "train.steps": "budget.steps",
+    "train.max_minutes": "budget.hours",
+    "resources.device": "resources.gpus of the sweep",
+    "tracking.group": "the name of the sweep file",
+}
+"""What a sweep sets by itself, and from what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +164,9 @@ def _check_names(sweep: SweepSettings) -> None:
             dotted(results, [name])
         except KeyError:
             problems.append(f"{name} changes no result, so that all its values would be one trial")
-    for name in ("train.steps", "train.max_minutes", "tracking.group"):
+    for name, where in OWN_SETTINGS.items():
         if name in sweep.settings:
-            problems.append(f"{name} is the sweep's own: budget, and the name of its file, say it")
+            problems.append(f"{name} is not set here but by {where}")
     if problems:
         raise ConfigError(
             "the sweep cannot be used",

@@ -10,6 +10,7 @@ from jobs.sweep_ledger import read_ledger
 from tests.commands import ok, run_job
 from tests.tiny_run import status
 from tests.tiny_sweep import STEPS, results, run_with_trainer, sweep_file, table
+from tests.wandb_files import of_kind, offline_folders
 
 
 def sweep(*arguments: object, **options: str) -> str:
@@ -127,3 +128,13 @@ def test_equal_configurations_run_once_and_more_trials_keep_those_that_are_there
     assert len(after) == 3 + 8
     kinds = [json.loads(line)["kind"] for line in (out / "ledger.jsonl").read_text().splitlines()]
     assert kinds.count("start") == kinds.count("end") == len(after), "nothing ran twice"
+
+
+@pytest.mark.slow
+def test_trials_are_a_group_in_wandb(small_shards, tmp_path):
+    offline = {"tracking.wandb": "offline"}
+    file = sweep_file(tmp_path / "grouped.yaml", budget={"trials": 2, "steps": 5}, settings=offline)
+    sweep("run", file, "--shards", small_shards, "--out", tmp_path / "out")
+    runs = [folder for trial in (tmp_path / "out" / "runs").iterdir() for folder in offline_folders(trial)]
+    assert len(runs) == 2
+    assert {run.run_group for folder in runs for run in of_kind(folder, "run")} == {"grouped"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -77,14 +78,17 @@ def test_a_driver_that_is_told_to_leave(file, undisturbed, small_shards, tmp_pat
     assert results(out) == undisturbed
 
 
-def test_a_second_driver_is_refused(file, small_shards, tmp_path):
+def test_a_second_driver_is_refused_and_status_is_read_beside_the_first(small_shards, tmp_path):
     out = tmp_path / "out"
-    with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
-        wait_for(lambda: lines(out) > 2, driver, "trials")
-        second = run_job("sweep", "run", file, "--shards", small_shards, "--out", out)
+    endless = sweep_file(tmp_path / "endless.yaml", budget={"trials": 6, "steps": 1_000_000})
+    with running_job("sweep", "run", endless, "--shards", small_shards, "--out", out) as driver:
+        wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "trials at work")
+        second = run_job("sweep", "run", endless, "--shards", small_shards, "--out", out)
         assert second.returncode == 2
         assert f"{out} is in use" in second.stderr
-        assert "running" in ok(run_job("sweep", "status", out)).stdout
+        shown = ok(run_job("sweep", "status", out)).stdout
+        assert "sweep endless: not done" in shown
+        assert re.search(r"running [0-9a-f]{12}: step [\d,]+ of 1,000,000", shown)
 
 
 def test_trials_that_do_harm_are_classed_and_the_rest_is_unaffected(small_shards, tmp_path):

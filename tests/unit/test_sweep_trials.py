@@ -41,7 +41,8 @@ def test_equal_configurations_are_one_trial_and_what_changes_no_result_makes_no_
         ({"space": {"model": {"choice": [1]}}}, "model is a group of settings"),
         ({"space": {"train.steps": {"choice": [1, 2]}}}, "train.steps changes no result"),
         ({"space": {"data.cached_blocks": {"choice": [1, 2]}}}, "changes no result"),
-        ({"settings": {"train.steps": 9}}, "budget"),
+        ({"settings": {"train.steps": 9}}, "by budget.steps"),
+        ({"settings": {"resources.device": "cuda"}}, "by resources.gpus of the sweep"),
     ],
 )
 def test_names_are_checked_before_anything_else(changes, words, tmp_path):
