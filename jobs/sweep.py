@@ -1,4 +1,4 @@
-"""Sweeps: many trials of a preset, on this machine or on Ray; stopped, gone on with, extended and read at any time.
+"""Trains many variants of a preset, on this machine or on Ray; stopped, gone on with, extended and read at any time.
 
 python -m jobs.sweep run demo --shards SHARDS --out SWEEP
 python -m jobs.sweep status SWEEP

@@ -84,6 +84,10 @@ def test_importing_a_package_loads_nothing_heavy(package):
     assert loaded_after(f"import {package}") == set()
 
 
+def test_a_sweep_is_read_without_loading_what_trains_it():
+    assert loaded_after("import jobs.sweep, jobs.sweep_status") == set()
+
+
 def test_public_names_load_on_first_use():
     assert "torch" in loaded_after("import musicvae; musicvae.MusicVAE")
     assert loaded_after("import musicvae; musicvae.GridSpec") == set()
