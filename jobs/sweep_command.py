@@ -50,7 +50,7 @@ class SweepCommand:
         state = read_ledger(folder.path)
         if state.begun:
             check_goes_on(state.begun, sweep, manifest.fingerprint)
-        elif folder.path.exists() and any(entry.name != "lock" for entry in folder.path.iterdir()):
+        elif folder.holds_something_else():
             raise ConfigError(
                 f"{folder.path} is no sweep",
                 expected="a new path, or a folder that jobs.sweep run made",

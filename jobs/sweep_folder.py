@@ -19,6 +19,7 @@ from typing import Any
 from jobs.sweep_ledger import LEDGER_NAME
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
+from musicvae.folder_lock import LOCK_NAME
 
 DEAD_SECONDS = 30.0
 """A driver that has not been heard of for so long is gone."""
@@ -65,6 +66,13 @@ class SweepFolder:
         except (OSError, ValueError):
             return None
         return live if time.time() - live["when"] < DEAD_SECONDS else None
+
+    def holds_something_else(self) -> bool:
+        """Whether there are entries that a sweep which was killed at its very start does not leave."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        own = (LOCK_NAME, LEDGER_NAME)
+        return any(entry.name not in own and not entry.name.startswith(".") for entry in self.path.iterdir())
 
     def check(self) -> None:
         """Makes sure that there is a sweep.

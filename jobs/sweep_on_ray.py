@@ -6,7 +6,7 @@ ledger. Tune keeps an account of its own, which forgets trials with a killed dri
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,17 +136,8 @@ class TrialPool:
         """How many trials the nodes hold if nobody else uses them, at most `at_once`."""
         import ray
 
-        room = sum(self._room_on(node["Resources"]) for node in ray.nodes() if node["Alive"])
+        room = sum(room_on(node["Resources"], self.resources) for node in ray.nodes() if node["Alive"])
         return min(room, self.resources.at_once or room)
-
-    def _room_on(self, node: dict[str, float]) -> int:
-        room = int(node.get("CPU", 0) // self.resources.cpus)
-        gpus = self.resources.gpus
-        if not gpus:
-            return room
-        # A trial has its share of one GPU, or whole ones.
-        per_gpu = int(1 // gpus) if gpus < 1 else 1 / gpus
-        return min(room, int(int(node.get("GPU", 0)) * per_gpu))
 
     def _grow(self) -> None:
         if time.monotonic() - self._looked_at > NODES_SECONDS:
@@ -203,6 +194,16 @@ def trial_pool(
     """
     with ray_session(address, cpus=None, code=our_code()):
         yield TrialPool(resources, trainer, must_see)
+
+
+def room_on(node: Mapping[str, float], resources: TrialResources) -> int:
+    """How many trials a node holds, by its CPU and GPU in all."""
+    room = int(node.get("CPU", 0) // resources.cpus)
+    if not resources.gpus:
+        return room
+    gpus = int(node.get("GPU", 0))
+    # Trials share a GPU, or each has whole ones.
+    return min(room, gpus * int(1 / resources.gpus) if resources.gpus < 1 else int(gpus // resources.gpus))
 
 
 def _too_small(resources: TrialResources) -> ConfigError:

@@ -49,9 +49,15 @@ class TrialResources(Settings):
     cpus: PositiveInt = 1
     """Cores, and threads unless `resources.threads` is set."""
     gpus: NonNegativeFloat = 0
-    """A half lets two trials share a GPU."""
+    """Of each trial; a half lets two share one, above one it is a whole number."""
     at_once: PositiveInt | None = None
     """Trials at a time; none given: as many as there is room for."""
+
+    @model_validator(mode="after")
+    def _gpus_can_be_given(self) -> "TrialResources":
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus are a part of one or a whole number, found {self.gpus:g}")
+        return self
 
 
 class Retention(Settings):

@@ -114,6 +114,12 @@ def test_sampling(sample_run, tmp_path):
     assert "a million of them" in text
 
 
+def test_overhead_of_a_sweep():
+    text = printed_by("sweep_overhead", "--quick")
+    assert float(re.search(r"20 trials: [\d.]+ s, ([\d.]+) s a trial", text)[1]) > 0
+    assert re.search(r"ledger of 100 trials .* status in [\d.]+ s", text)
+
+
 def test_gallery():
     if missing := missing_browser():
         skip_or_fail(f"there is no {missing}")

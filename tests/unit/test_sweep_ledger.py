@@ -2,6 +2,7 @@
 
 import pytest
 
+from jobs.sweep_folder import SweepFolder
 from jobs.sweep_ledger import LEDGER_NAME, Ledger, Start, Trimmed, read_ledger
 from musicvae.errors import DataError
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings
@@ -43,3 +44,15 @@ def test_a_damaged_line_is_named(tmp_path):
 
 def test_there_is_no_ledger_yet(tmp_path):
     assert read_ledger(tmp_path / "none").trials == {}
+
+
+def test_a_folder_of_something_else_is_told_from_a_sweep_that_was_killed_at_its_start(tmp_path):
+    folder = SweepFolder(tmp_path / "out")
+    assert not folder.holds_something_else()
+    folder.path.mkdir()
+    (folder.path / "lock").touch()
+    folder.ledger.write_text('{"kind": "swe')
+    assert not folder.holds_something_else()
+    (folder.path / "thesis.txt").touch()
+    assert folder.holds_something_else()
+    assert SweepFolder(folder.path / "thesis.txt").holds_something_else()

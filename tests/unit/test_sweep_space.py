@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.sweep_settings import SweepSettings
+from jobs.sweep_on_ray import room_on
+from jobs.sweep_settings import SweepSettings, TrialResources
 from jobs.sweep_space import Dimension, grid_values, random_values
 from musicvae.errors import ConfigError
 from musicvae.settings import parse_settings
@@ -76,6 +77,7 @@ def test_grid_settings_take_turns_in_a_random_search():
         ({"asha": {"first_steps": 90}}, "less than budget.steps"),
         ({"serach": "tpe"}, "did you mean search"),
         ({"metric": "loss"}, "metric"),
+        ({"resources": {"gpus": 1.5}}, "a part of one or a whole number"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(change, words):
@@ -87,3 +89,11 @@ def test_comparisons_come_after_eta_times_as_many_steps():
     sweep = parse_settings(SweepSettings, {**LEAST, "asha": {"first_steps": 10, "eta": 3}})
     assert sweep.rungs == (10, 30, 90)
     assert parse_settings(SweepSettings, LEAST).rungs == (90,)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "room"),
+    [(1, 0, 16), (3, 0, 5), (1, 1, 2), (1, 0.5, 4), (1, 0.3, 6), (8, 0.25, 2), (1, 2, 1), (1, 3, 0)],
+)
+def test_a_node_holds_as_many_trials_as_cores_and_gpus_allow(cpus, gpus, room):
+    assert room_on({"CPU": 16.0, "GPU": 2.0}, TrialResources(cpus=cpus, gpus=gpus)) == room
