@@ -62,11 +62,11 @@ model: install
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
 
 MINUTES ?= 25
-SWEEPS ?= ablation-generation ablation-reconstruction curve-feed-forward
+ABLATIONS ?= generation reconstruction curve-feed-forward
 
 ablation: install
-	set -e; for sweep in $(SWEEPS); do $(BIN)/python -m tests.benchmarks.ablation jobs/sweeps/$$sweep.yaml \
-	  --shards $(SHARDS) --out $(OUT)/$$sweep --minutes $(MINUTES); done
+	set -e; for name in $(ABLATIONS); do $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml \
+	  --shards $(SHARDS) --out $(OUT)/ablation-$$name --minutes $(MINUTES); done
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto

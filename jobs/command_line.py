@@ -25,9 +25,21 @@ S = TypeVar("S", bound=Settings)
 console = Console(highlight=False)
 
 
-def run_command(main: Callable[..., Any]) -> NoReturn:
-    """Runs a typer function as a command and ends the process with the status that `ExitCode` promises."""
+def run_command(*mains: Callable[..., Any]) -> NoReturn:
+    """Runs a typer function as a command and ends the process with the status that `ExitCode` promises.
 
+    Args:
+        mains: several of them are subcommands under their own names.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for main in mains:
+        app.command()(_guarded(main))
+    # `--` keeps torchrun from reading `--run` as short for an option of its own; not every Python's argparse eats it.
+    app(sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:])
+    raise AssertionError("typer ends the process itself after a wrong command line or --help")
+
+
+def _guarded(main: Callable[..., Any]) -> Callable[..., None]:
     # Typer's versions differ in what they make of an error or a Ctrl-C, so none gets out to it.
     @functools.wraps(main)
     def guarded(*args: Any, **kwargs: Any) -> None:
@@ -35,11 +47,7 @@ def run_command(main: Callable[..., Any]) -> NoReturn:
         sys.stdout.flush()
         sys.exit(code)
 
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(guarded)
-    # `--` keeps torchrun from reading `--run` as short for an option of its own; not every Python's argparse eats it.
-    app(sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:])
-    raise AssertionError("typer ends the process itself after a wrong command line or --help")
+    return guarded
 
 
 class _Terminated(BaseException):

@@ -89,7 +89,9 @@ def category_of(error: BaseException) -> Category:
         case SupersededError():
             return "superseded"
         case _:
-            return "memory" if type(error).__name__ == "OutOfMemoryError" else "code"
+            # torch's own, by name and words: the class cannot be asked for where torch has not been loaded.
+            exhausted = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+            return "memory" if exhausted else "code"
 
 
 def is_secondary(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Ranks as workers of Ray Train, and what they and the driver tell each other; the only file here that knows Ray."""
+"""Ranks as workers of Ray Train, and what they and the driver tell each other; the only file that knows Ray Train."""
 
 import os
 import tempfile
@@ -138,18 +138,23 @@ def ranks_on_ray(address: str | None, size: Size) -> Iterator[Ranks]:
     Raises:
         ConfigError: no cluster answers, or it could not even hold the fewest workers if it were empty.
     """
-    variables = {
-        name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name not in KEPT_BACK
-    }
     with (
         tempfile.TemporaryDirectory(prefix="ray-train-") as storage,
-        ray_session(address, cpus=size.most * size.cpus, code={**OUR_CODE, "env_vars": variables}),
+        ray_session(address, cpus=size.most * size.cpus, code=our_code()),
     ):
         ranks = Ranks(size, Path(storage), use_gpu=_use_gpu(size))
         try:
             yield ranks
         finally:
             ranks.end()
+
+
+def our_code() -> dict[str, Any]:
+    """The runtime environment that a cluster's nodes get: this checkout's packages, and some of this environment."""
+    variables = {
+        name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name not in KEPT_BACK
+    }
+    return {**OUR_CODE, "env_vars": variables}
 
 
 def _use_gpu(size: Size) -> bool:

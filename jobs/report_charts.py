@@ -127,7 +127,7 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-class _Scale:
+class Scale:
     """Values to percent of a chart's height."""
 
     def __init__(self, low: float, high: float, *, logarithmic: bool) -> None:
@@ -175,7 +175,7 @@ def _chart(spec: ChartSpec, runs: Sequence[RunRecord], last: int) -> Chart:
     moves = any(len({point.mean for point in series.points}) > 1 for _, _, _, series in found)
     if not means or (spec.only_if_it_moves and not moves):
         return Chart(spec.name, spec.about, (), (), (), (), ())
-    scale = _Scale(0.0 if spec.from_zero else min(means), max(means), logarithmic=spec.logarithmic)
+    scale = Scale(0.0 if spec.from_zero else min(means), max(means), logarithmic=spec.logarithmic)
     return Chart(
         spec.name,
         spec.about,
@@ -187,7 +187,7 @@ def _chart(spec: ChartSpec, runs: Sequence[RunRecord], last: int) -> Chart:
     )
 
 
-def _curve(run: RunRecord, kind: Kind, figure: str, series: Series, scale: _Scale, last: int) -> Curve:
+def _curve(run: RunRecord, kind: Kind, figure: str, series: Series, scale: Scale, last: int) -> Curve:
     places = [(100 * point.step / last, point) for point in series.points]
     middle = [f"{x:.2f} {100 - scale.place(point.mean):.2f}" for x, point in places]
     band = ""

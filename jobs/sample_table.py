@@ -1,4 +1,4 @@
-"""The manifest as a Parquet file; only this file knows pyarrow."""
+"""The manifest as a Parquet file."""
 
 from pathlib import Path
 from types import TracebackType

@@ -78,6 +78,7 @@ class Session:
     def _init(self, start: Mapping[str, Any], config: Mapping[str, Any], mode: str) -> Any:
         return self.wandb.init(
             project=start["project"],
+            group=start["group"],
             id=config["provenance"]["tracking_id"],
             name=self.folder.path.name,
             dir=self.folder.path,

@@ -37,6 +37,8 @@ class TrackingSettings(Settings):
     wandb: Annotated[Literal["off", "auto", "offline", "online"], BeforeValidator(_yaml_off)] = "off"
     """`auto`: online when a key is configured, else offline; offline files are sent later by `wandb sync`."""
     project: str = "musicvae-grooves"
+    group: str | None = None
+    """Runs that W&B shows together, as those of a sweep."""
     media_minutes: NonNegativeFloat = 10
     """Pictures and sounds are sent at the first and the last evaluation, and between them this far apart."""
     init_timeout: PositiveFloat = 30
@@ -138,7 +140,7 @@ class WandbTracker:
         message: Mapping[str, Any] = {
             "kind": "start",
             "run": str(self.run),
-            **self.settings.model_dump(include={"wandb", "project", "media_minutes", "init_timeout", "finish_timeout"}),
+            **self.settings.model_dump(),
         }
         try:
             while True:

@@ -133,8 +133,11 @@ def remove_asides(folder: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
+def append_line(path: Path, record: Mapping[str, Any], *, sync: bool = False) -> None:
     """Appends one JSON line in one write, so that lines of several writers never mix.
+
+    Args:
+        sync: whether to wait for the disk, so that the line survives a power cut.
 
     Raises:
         OSError: the line cannot be written whole; a full disk takes a part of it without an error.
@@ -143,6 +146,14 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     with path.open("ab", buffering=0) as file:
         if file.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if sync:
+            os.fsync(file.fileno())
+
+
+def cut_torn_line(path: Path) -> None:
+    """Removes a last line that a kill left unfinished, so that the next one begins a line of its own."""
+    if path.exists() and (torn := len(path.read_bytes().rpartition(b"\n")[2])):
+        os.truncate(path, path.stat().st_size - torn)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

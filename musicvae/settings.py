@@ -43,7 +43,8 @@ def _explain(kind: type[Settings], error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     name = ".".join(path)
     if error["type"] != "extra_forbidden":
-        return f"{name or 'settings'} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{name} = {error['input']!r}: {message}" if name else message
     return f"unknown setting {name} ({_nearest(path, _dotted_names(kind))})"
 
 
@@ -96,23 +97,50 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
     result = _copy(values)
     for override in overrides:
         path, equals, text = override.partition("=")
-        *parents, last = path.split(".")
-        if not equals or not all([*parents, last]):
+        if not equals or not all(path.split(".")):
             raise ConfigError(
                 f"cannot read {override!r}",
                 expected="key.sub=value",
                 likely="an option without its two dashes, or spaces around '='",
             )
-        level = result
-        for part in parents:
-            level = level.setdefault(part, {})
-            if not isinstance(level, dict):
-                raise ConfigError(f"cannot set {path}", found=f"{part} is a plain value, not a group of settings")
         try:
-            level[last] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"cannot read the value of {path}", found=f"{text!r}: {error}") from None
+        _set(result, path, value)
     return result
+
+
+def apply_values(values: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with those of dotted names set.
+
+    Raises:
+        ConfigError: a name goes through a plain value.
+    """
+    result = _copy(values)
+    for path, value in changed.items():
+        _set(result, path, value)
+    return result
+
+
+def unknown_setting(kind: type[Settings], name: str) -> str | None:
+    """What is wrong with a dotted name that is to hold a value; None if nothing is."""
+    legal = _dotted_names(kind)
+    if name not in legal:
+        return f"unknown setting {name} ({_nearest(name.split('.'), legal)})"
+    if inside := [other for other in legal if other.startswith(f"{name}.")]:
+        return f"{name} is a group of settings ({', '.join(inside)})"
+    return None
+
+
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    level = values
+    for part in parents:
+        level = level.setdefault(part, {})
+        if not isinstance(level, dict):
+            raise ConfigError(f"cannot set {path}", found=f"{part} is a plain value, not a group of settings")
+    level[last] = value
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class World:
 
     @classmethod
     def joined(cls, *, device: torch.device, timeout: timedelta = timedelta(minutes=10)) -> "World":
-        """The processes of the default process group, which somebody else has set up."""
-        if dist.get_world_size() == 1:
+        """The processes of the default process group, which somebody else has set up; where nobody has, this one."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
             return cls.single(device)
         # A group of its own: the stop flag is in flight while DDP reduces gradients on the default group.
         return cls(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo", timeout=timeout))

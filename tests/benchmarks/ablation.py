@@ -1,6 +1,6 @@
 """What each decision in a preset is worth: variants of it, trained for the same time, several seeds each.
 
-    python -m tests.benchmarks.ablation jobs/sweeps/ablation-generation.yaml --shards SHARDS --out OUT --minutes 25
+    python -m tests.benchmarks.ablation tests/benchmarks/ablations/generation.yaml --shards SHARDS --out OUT
 
 Budgets are equal in time, not in steps: each variant first trains for half a minute, and that rate gives the number of
 steps that fit into --minutes, evaluations not counted. Learning rate and KL schedule span that number of steps. All are
@@ -29,9 +29,9 @@ from musicvae.errors import ConfigError, StoppedError
 from musicvae.run_folder import RunFolder
 from musicvae.shard_source import ShardSource, open_shards
 from tests.benchmarks.ablation_figures import RunFigures, figures_of
+from tests.benchmarks.ablation_file import AblationFile, read_ablation
 from tests.benchmarks.ablation_table import rows, table
 from tests.benchmarks.parallel_jobs import Job, run_jobs
-from tests.benchmarks.sweep import Sweep, read_sweep
 from tests.commands import job_command
 
 RATE_REPORTS, LEFT_OUT = 4, 2
@@ -45,7 +45,7 @@ WIDTH = 165
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """A sweep on some shards, and where its runs lie.
+    """The file of an ablation on some shards, and where its runs lie.
 
     Attributes:
         minutes: that each run trains for.
@@ -54,7 +54,7 @@ class Ablation:
         windows: of the split that are evaluated, None for all.
     """
 
-    sweep: Sweep
+    variants: AblationFile
     shards: str
     out: Path
     minutes: float
@@ -118,27 +118,27 @@ class Ablation:
     def _length(self, name: str, seed: int) -> list[str]:
         rate = self.rate(name)
         assert rate is not None, "only variants whose rate is known are trained"
-        steps = max(1, round(60 * self.minutes * rate / self.sweep.config(name).train.global_batch))
-        return [*self.sweep.in_steps(name, steps), f"train.seed={seed}"]
+        steps = max(1, round(60 * self.minutes * rate / self.variants.config(name).train.global_batch))
+        return [*self.variants.in_steps(name, steps), f"train.seed={seed}"]
 
     def _job(self, label: str, name: str, run: RunFolder, settings: Sequence[str]) -> Job:
         threads = max(1, len(os.sched_getaffinity(0)) // self.at_once)
-        overrides = [*self.sweep.settings_of(name), *settings, f"resources.threads={threads}"]
-        where = ("--preset", self.sweep.preset, "--shards", self.shards, "--run", run.path)
+        overrides = [*self.variants.settings_of(name), *settings, f"resources.threads={threads}"]
+        where = ("--preset", self.variants.preset, "--shards", self.shards, "--run", run.path)
         return Job(label, tuple(job_command("train", *where, *overrides)), self.log(label))
 
     def _check_same(self, run: RunFolder, name: str, settings: Sequence[str]) -> None:
-        if run.read_config()["identity"] == self.sweep.config(name, settings).result_settings():
+        if run.read_config()["identity"] == self.variants.config(name, settings).result_settings():
             return
         raise ConfigError(
             f"{run.path} was trained with other settings than {name} has now",
-            likely="an edited sweep or preset, or other --minutes",
+            likely="an edited file or preset, or other --minutes",
             do="name another --out, or remove that folder",
         )
 
 
 def main(
-    file: Path = typer.Argument(..., metavar="FILE", help="A sweep: jobs/sweeps/*.yaml."),
+    file: Path = typer.Argument(..., metavar="FILE", help="An ablation: tests/benchmarks/ablations/*.yaml."),
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards to train on and to evaluate with."),
     out: Path = typer.Option(..., help="Folder of all runs; the same one goes on."),
     minutes: float = typer.Option(25.0, min=0.001, help="That each run trains for."),
@@ -148,16 +148,16 @@ def main(
     at_once: int = typer.Option(1, min=1, help="Runs at a time, which share the cores."),
     quick: bool = typer.Option(False, "--quick", help="Seconds of training, few windows: whether it runs, no figures."),
 ) -> None:
-    """Train all variants of a sweep for the same time and compare them over seeds."""
-    sweep, source = read_sweep(file), open_shards(shards)
-    names = sweep.names(only)
+    """Train all variants of an ablation for the same time and compare them over seeds."""
+    variants, source = read_ablation(file), open_shards(shards)
+    names = variants.names(only)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds.replace(",", "").isdigit() else []
     if not chosen:
         raise ConfigError(f"--seeds {seeds}", expected="whole numbers with commas between them", do="--seeds 0,1,2")
     source.manifest().split("validation")
     where = str(Path(shards).resolve()) if Path(shards).exists() else shards
     ablation = Ablation(
-        sweep,
+        variants,
         where,
         out.resolve(),
         QUICK_MINUTES if quick else minutes,
@@ -172,10 +172,10 @@ def main(
     for figures in train_all(ablation, [name for name in names if name not in failed], chosen, source, failed):
         found.append(figures)
         found.sort(key=lambda run: (chosen.index(run.seed), names.index(run.variant)))  # they end in any order
-        write_json(ablation.out / "ablation.json", as_json(found, sweep, names, ablation, quick=quick))
+        write_json(ablation.out / "ablation.json", as_json(found, variants, names, ablation, quick=quick))
     title = f"{file.stem}: {ablation.minutes:g} minutes a run, {source}" + (", QUICK: no figures" if quick else "")
     wide = Console(highlight=False, width=max(console.width, WIDTH))
-    wide.print(table(rows(found, names, sweep.metric), sweep.metric, title=title))
+    wide.print(table(rows(found, names, variants.metric), variants.metric, title=title))
     console.print(f"all figures: {ablation.out / 'ablation.json'}", soft_wrap=True)
     if failed:
         console.print(f"failed: {', '.join(failed)}", soft_wrap=True)
@@ -229,19 +229,19 @@ def train_all(
 
 
 def as_json(
-    found: Sequence[RunFigures], sweep: Sweep, names: Sequence[str], ablation: Ablation, *, quick: bool
+    found: Sequence[RunFigures], variants: AblationFile, names: Sequence[str], ablation: Ablation, *, quick: bool
 ) -> dict[str, object]:
     """Every run, and variants over their seeds."""
     return {
-        "preset": sweep.preset,
-        "metric": sweep.metric,
+        "preset": variants.preset,
+        "metric": variants.metric,
         "minutes": ablation.minutes,
         "at_once": ablation.at_once,
         "quick": quick,
         "runs": [asdict(run) for run in found],
         "variants": {
-            row.variant: {"settings": list(sweep.settings_of(row.variant))} | row.as_json()
-            for row in rows(found, names, sweep.metric)
+            row.variant: {"settings": list(variants.settings_of(row.variant))} | row.as_json()
+            for row in rows(found, names, variants.metric)
         },
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.benchmarks.ablation_figures import RunFigures
-from tests.benchmarks.sweep import BASE, Metric
+from tests.benchmarks.ablation_file import BASE, Metric
 
 ENOUGH_SEEDS = 3
 """With fewer nothing is claimed."""

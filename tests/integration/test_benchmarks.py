@@ -54,14 +54,14 @@ def test_everything_for_a_gpu_on_the_cpu():
 
 
 def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path):
-    sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
+    variants, out = tmp_path / "variants.yaml", tmp_path / "out"
     tiny = ", ".join(f"'{setting}'" for setting in TINY if not setting.startswith("model.latent"))
     fit, huge = f"[{tiny}]", "[train.global_batch=1000000]"
-    sweep.write_text(
+    variants.write_text(
         "preset: demo\nmetric: negative_elbo\n"
         f"variants:\n- {{name: tiny, settings: {fit}}}\n- {{name: huge, settings: {huge}}}\n"
     )
-    arguments = [sweep, "--shards", small_shards, "--out", out, "--seeds", "0,1", "--quick", "--at-once", "2"]
+    arguments = [variants, "--shards", small_shards, "--out", out, "--seeds", "0,1", "--quick", "--at-once", "2"]
     first = benchmark("ablation", *arguments)
     assert first.returncode == 1, "a failure is told, and the others are trained"
     assert "failed: huge" in first.stdout
@@ -75,13 +75,13 @@ def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path
     assert less == pytest.approx(sum(nats["tiny", seed] - nats["base", seed] for seed in (0, 1)) / 2)
 
     before = trained_files(out)
-    sweep.write_text(sweep.read_text().replace(huge, "[objective.beta=0.5]"))
+    variants.write_text(variants.read_text().replace(huge, "[objective.beta=0.5]"))
     again = benchmark("ablation", *arguments, "--only", "tiny")
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "ablation.json").read_text())["runs"] == written["runs"]
     assert trained_files(out) == before, "what is finished is not trained again"
 
-    sweep.write_text(sweep.read_text().replace("data.mix_drums=0.3", "data.mix_drums=0.2"))
+    variants.write_text(variants.read_text().replace("data.mix_drums=0.3", "data.mix_drums=0.2"))
     refused = benchmark("ablation", *arguments)
     assert refused.returncode == 2
     assert "was trained with other settings than tiny has now" in refused.stderr
@@ -112,6 +112,12 @@ def test_sampling(sample_run, tmp_path):
     for name in (*decoded, "MIDI, pretty_midi", "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
         assert float(rows[name][0]) > 0, name
     assert "a million of them" in text
+
+
+def test_overhead_of_a_sweep():
+    text = printed_by("sweep_overhead", "--quick")
+    assert float(re.search(r"20 trials: [\d.]+ s, ([\d.]+) s a trial", text)[1]) > 0
+    assert re.search(r"ledger of 100 trials .* status in [\d.]+ s", text)
 
 
 def test_gallery():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jobs.sweep_ledger import read_ledger
 from musicvae.durable import read_lines
 from musicvae.manifest import ShardManifest
 from tests.cluster.ray_cluster import ray_cluster
@@ -94,3 +95,15 @@ def test_sampling_modes(tmp_path):
     grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
     names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "hiphop", "jazz")
     assert grooves == {"way": 5} | dict.fromkeys(names, 16)
+
+
+def test_sweeps(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "sweeps.md", tmp_path)
+    demo, mine = (read_ledger(tmp_path / "sweeps" / name) for name in ("demo", "mine"))
+    assert len(demo.numbers) == 12
+    assert len(mine.numbers) == 6
+    assert all(trial.state == "finished" for trial in (*demo.trials.values(), *mine.trials.values()))
+    assert "12 trials of up to 180 steps; the best 1/3 go on after 20, 60 steps" in printed
+    assert "0 failed trial(s) are tried again" in printed
+    assert (tmp_path / "sweeps" / "demo" / "report.html").stat().st_size > 10_000
+    assert len(list((tmp_path / "grooves" / "winner").rglob("*.mid"))) == 4

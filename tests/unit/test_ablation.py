@@ -1,4 +1,4 @@
-"""Sweeps that ship can be trained, and a variant is compared with the base of its own seed."""
+"""Ablations that ship can be trained, and a variant is compared with the base of its own seed."""
 
 import pytest
 import torch
@@ -6,29 +6,29 @@ import torch
 from musicvae.errors import ConfigError
 from musicvae.model import MusicVAE
 from tests.benchmarks.ablation_figures import RunFigures
+from tests.benchmarks.ablation_file import BASE, AblationFile, Variant, read_ablation
 from tests.benchmarks.ablation_table import rows
-from tests.benchmarks.sweep import BASE, Sweep, Variant, read_sweep
 from tests.commands import CHECKOUT
 from tests.shard_fixtures import DRUM_MAP, GRID
 
-SWEEPS = sorted((CHECKOUT / "jobs" / "sweeps").glob("*.yaml"))
+ABLATIONS = sorted((CHECKOUT / "tests" / "benchmarks" / "ablations").glob("*.yaml"))
 LARGEST_SHIPPED = 5_000_000
 """Weights; in bfloat16 this is the 10 MB that a shipped model may have."""
 
 
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_every_variant_is_another_model_that_can_be_built_and_shipped(path):
-    sweep = read_sweep(path)
-    for name in sweep.names():
+    ablation = read_ablation(path)
+    for name in ablation.names():
         with torch.device("meta"):
-            model = MusicVAE(sweep.config(name).model, GRID, DRUM_MAP.num_drums)
+            model = MusicVAE(ablation.config(name).model, GRID, DRUM_MAP.num_drums)
         assert sum(weight.numel() for weight in model.parameters()) < LARGEST_SHIPPED, name
 
 
 def test_schedules_keep_their_share_of_a_run():
     variant = Variant(name="a", settings=("objective.beta_schedule=linear", "objective.beta_warmup_steps=500"))
-    sweep = Sweep(preset="demo", metric="negative_elbo", variants=(variant,))
-    base, half = sweep.config("a"), sweep.config("a", sweep.in_steps("a", 1000))
+    ablation = AblationFile(preset="demo", metric="negative_elbo", variants=(variant,))
+    base, half = ablation.config("a"), ablation.config("a", ablation.in_steps("a", 1000))
     assert (base.train.steps, half.train.steps) == (2000, 1000)
     assert half.optimizer.restart_steps == 1000
     assert half.objective.beta_warmup_steps == 250
@@ -36,11 +36,11 @@ def test_schedules_keep_their_share_of_a_run():
 
 def test_what_the_preset_has_become_is_not_trained_twice():
     variants = (Variant(name="a", settings=("data.mix_bars=0.5",)), Variant(name="b", settings=("data.mix_bars=0",)))
-    sweep = Sweep(preset="demo", metric="negative_elbo", variants=variants)
-    assert sweep.names() == [BASE, "b"]
-    assert sweep.names(["a"]) == [BASE]
+    ablation = AblationFile(preset="demo", metric="negative_elbo", variants=variants)
+    assert ablation.names() == [BASE, "b"]
+    assert ablation.names(["a"]) == [BASE]
     with pytest.raises(ConfigError, match="no variant c"):
-        sweep.names(["c"])
+        ablation.names(["c"])
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_what_the_preset_has_become_is_not_trained_twice():
         ("[{name: a/b, settings: [train.seed=1]}]", "variants.0.name"),
     ],
 )
-def test_a_sweep_that_cannot_be_meant_is_refused(tmp_path, variants, words):
-    path = tmp_path / "sweep.yaml"
+def test_an_ablation_that_cannot_be_meant_is_refused(tmp_path, variants, words):
+    path = tmp_path / "ablation.yaml"
     path.write_text(f"preset: demo\nmetric: negative_elbo\nvariants: {variants}\n")
     with pytest.raises(ConfigError, match=words):
-        read_sweep(path)
+        read_ablation(path)
 
 
 def test_differences_are_paired_by_seed():

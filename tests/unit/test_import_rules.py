@@ -21,9 +21,10 @@ ONE_FILE_KNOWS = {
     "torch.distributed": {"musicvae/world.py", "jobs/torchrun_agent.py"},
     "torch.nn.parallel": {"musicvae/world.py"},
     "wandb": {"jobs/wandb_session.py"},
-    "ray": {"preprocess/on_ray.py", "jobs/on_ray.py"},
+    "ray": {"preprocess/on_ray.py", "jobs/on_ray.py", "jobs/sweep_on_ray.py"},
+    "optuna": {"jobs/sweep_optuna.py"},
 }
-HEAVY = ("torch", "ray", "wandb")
+HEAVY = ("torch", "ray", "wandb", "optuna")
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -81,6 +82,10 @@ def loaded_after(statement: str) -> set[str]:
 @pytest.mark.parametrize("package", ["musicvae", "preprocess", "cluster"])
 def test_importing_a_package_loads_nothing_heavy(package):
     assert loaded_after(f"import {package}") == set()
+
+
+def test_a_sweep_is_read_without_loading_what_trains_it():
+    assert loaded_after("import jobs.sweep, jobs.sweep_status") == set()
 
 
 def test_public_names_load_on_first_use():

@@ -1,4 +1,4 @@
-"""A sweep: a preset, and variants that each change some of its settings."""
+"""What an ablation compares: a preset, and variants that each change some of its settings."""
 
 import re
 from collections import Counter
@@ -29,8 +29,8 @@ class Variant(Settings):
     """`key.sub=value` each."""
 
 
-class Sweep(Settings):
-    """What a sweep file holds."""
+class AblationFile(Settings):
+    """What the file of an ablation holds."""
 
     preset: str
     metric: Metric
@@ -38,7 +38,7 @@ class Sweep(Settings):
     variants: tuple[Variant, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _names_differ(self) -> "Sweep":
+    def _names_differ(self) -> "AblationFile":
         counts = Counter([BASE, *(variant.name for variant in self.variants)])
         if twice := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"names of variants differ, found twice: {', '.join(twice)}; {BASE} is the preset itself")
@@ -81,17 +81,17 @@ class Sweep(Settings):
         ]
 
 
-def read_sweep(path: Path) -> Sweep:
-    """Reads a sweep file and tries every variant of it.
+def read_ablation(path: Path) -> AblationFile:
+    """Reads the file of an ablation and tries every variant of it.
 
     Raises:
         ConfigError: the file or the settings of a variant cannot be used, or two variants are the same.
     """
-    sweep = parse_settings(Sweep, read_yaml(path))
+    ablation = parse_settings(AblationFile, read_yaml(path))
     seen: dict[str, str] = {}
-    for name in sweep.names():
-        result = repr(sweep.config(name).result_settings())
+    for name in ablation.names():
+        result = repr(ablation.config(name).result_settings())
         if result in seen:
             raise ConfigError(f"{path}: {name} trains the same as {seen[result]}", do="leave one of them out")
         seen[result] = name
-    return sweep
+    return ablation

@@ -1,0 +1,122 @@
+"""What `jobs.sweep run` does: everything checked first, then the driver under the folder's lock."""
+
+import shutil
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.command_line import console
+from jobs.provenance import provenance
+from jobs.stop_signals import StopSignals
+from jobs.sweep_folder import SweepFolder
+from jobs.sweep_ledger import Begun, Ledger, read_ledger
+from jobs.sweep_on_ray import trial_pool
+from jobs.sweep_plan import SweepPlan, describe, plan_sweep
+from jobs.sweep_results import write_report, write_winner
+from jobs.sweep_run import SweepRun, check_goes_on, failed_trials
+from jobs.sweep_status import status_text
+from jobs.sweep_trial import Trainer, train_trial
+from jobs.sweep_trials import TrialFactory, read_sweep
+from musicvae.errors import ConfigError
+from musicvae.folder_lock import hold_folder
+from musicvae.shard_source import is_url, open_shards, without_secrets
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCommand:
+    """A sweep that can be run.
+
+    Attributes:
+        shards: as trials are told; an absolute path, or a URL.
+    """
+
+    factory: TrialFactory
+    folder: SweepFolder
+    shards: str
+    plan: SweepPlan
+
+    @classmethod
+    def prepare(cls, name_or_file: str, shards: str, folder: SweepFolder) -> "SweepCommand":
+        """Checks the file, every trial that can be known, the shards and what the folder holds.
+
+        Raises:
+            ConfigError: they cannot be used, or do not fit each other.
+            DataError: a damaged manifest or ledger.
+        """
+        name, sweep = read_sweep(name_or_file)
+        manifest = open_shards(shards).manifest()
+        manifest.split("validation")
+        state = read_ledger(folder.path)
+        if state.begun:
+            check_goes_on(state.begun, sweep, manifest.fingerprint)
+        elif folder.holds_something_else():
+            raise ConfigError(
+                f"{folder.path} is no sweep",
+                expected="a new path, or a folder that jobs.sweep run made",
+                found="other entries and no ledger",
+                do="name another --out",
+            )
+        factory = TrialFactory.of(name, sweep, manifest)
+        where = shards if is_url(shards) else str(Path(shards).absolute())
+        return cls(factory, folder, where, plan_sweep(factory, state))
+
+    def describe(self) -> str:
+        """The plan: trials, hours, disk."""
+        existing = next(path for path in (self.folder.path, *self.folder.path.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        factory, state = self.factory, read_ledger(self.folder.path)
+        return describe(factory.name, factory.sweep, self.plan, state, free_bytes=free)
+
+    def carry_out(self, ray_address: str, signals: StopSignals, *, retry: bool, trainer: Trainer = train_trial) -> None:
+        """Runs the sweep until nothing is left to do, and writes its results.
+
+        Raises:
+            ConfigError: another driver is at work, or no Ray cluster answers.
+            StoppedError: it was asked to stop; the same command goes on.
+            DiskFullError: no room for more trials.
+        """
+        sweep, folder = self.factory.sweep, self.folder
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make {folder.path}", found=error.strerror or str(error)) from None
+        with hold_folder(folder.path):
+            ledger = Ledger.open(folder.path)
+            begun = Begun(
+                name=self.factory.name,
+                sweep=sweep.model_dump(mode="json"),
+                numbers=self.plan.numbers,
+                fingerprint=self.factory.manifest.fingerprint,
+                shards=without_secrets(self.shards),
+                when=time.time(),
+            )
+            before = ledger.state.begun
+            if not before or (before.sweep, before.numbers) != (begun.sweep, begun.numbers):
+                ledger.append(begun)
+            again = deque(self._retried(ledger) if retry else ())
+            with trial_pool(ray_address, sweep.resources, trainer, folder.ledger) as pool:
+                SweepRun(
+                    self.factory,
+                    folder,
+                    ledger,
+                    self.plan,
+                    pool,
+                    self.shards,
+                    provenance(),
+                    signals,
+                    lambda line: console.print(line, soft_wrap=True),
+                    again,
+                ).run()
+            console.print(status_text(folder, sweep, ledger.state), soft_wrap=True)
+            write_report(folder, sweep, ledger.state)
+            if any(trial.reached for trial in ledger.state.trials.values()):
+                console.print(write_winner(folder, sweep, ledger.state), soft_wrap=True)
+
+    def _retried(self, ledger: Ledger) -> list[str]:
+        again, spent = failed_trials(ledger.state.trials.values(), self.factory.sweep)
+        console.print(f"{len(again)} failed trial(s) are tried again", soft_wrap=True)
+        if spent:
+            attempts = self.factory.sweep.attempts
+            console.print(f"{spent} have failed {attempts} times (attempts of the sweep) and are not", soft_wrap=True)
+        return again

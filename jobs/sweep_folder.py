@@ -1,0 +1,89 @@
+"""The files of a sweep.
+
+ledger.jsonl      what was drawn, started and ended: the truth
+runs/ID           an ordinary run folder for each trial
+live.json         what the driver is doing, for `jobs.sweep status`; nothing depends on it
+best.yaml         all settings of the winner, for `jobs.train --config`
+trials.csv        a row for each trial; trials.parquet holds the same
+report.html       the page
+lock              held by the driver
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.sweep_ledger import LEDGER_NAME
+from musicvae.durable import write_whole
+from musicvae.errors import ConfigError
+from musicvae.folder_lock import LOCK_NAME
+
+DEAD_SECONDS = 30.0
+"""A driver that has not been heard of for so long is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFolder:
+    """Paths of one sweep."""
+
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / LEDGER_NAME
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def run(self, trial: str) -> Path:
+        """The run folder of a trial."""
+        return self.path / "runs" / trial
+
+    def table(self, kind: str) -> Path:
+        """The table of trials; `kind` is csv or parquet."""
+        return self.path / f"trials.{kind}"
+
+    def write_live(self, values: Mapping[str, Any]) -> None:
+        """Replaces live.json."""
+        write_whole(self.path / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
+
+    def forget_live(self) -> None:
+        """The driver leaves."""
+        (self.path / "live.json").unlink(missing_ok=True)
+
+    def read_live(self) -> dict[str, Any] | None:
+        """What the driver said last; None where none is at work."""
+        try:
+            live = json.loads((self.path / "live.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return live if time.time() - live["when"] < DEAD_SECONDS else None
+
+    def holds_something_else(self) -> bool:
+        """Whether there are entries that a sweep which was killed at its very start does not leave."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        own = (LOCK_NAME, LEDGER_NAME)
+        return any(entry.name not in own and not entry.name.startswith(".") for entry in self.path.iterdir())
+
+    def check(self) -> None:
+        """Makes sure that there is a sweep.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not self.ledger.exists():
+            raise ConfigError(
+                f"no sweep in {self.path}",
+                expected="a folder that jobs.sweep run made",
+                found="no such folder" if not self.path.exists() else f"no {LEDGER_NAME} in it",
+                do="check the path, or run one: python -m jobs.sweep run demo --shards SHARDS --out SWEEP",
+            )

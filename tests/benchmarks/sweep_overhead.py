@@ -1,0 +1,107 @@
+"""What a sweep costs beside its training: trials that do nothing, and how fast a long ledger is read.
+
+    python -m tests.benchmarks.sweep_overhead --trials 200,2000 --ledger 10000
+
+Wall time per trial counts from the first start to the last end, two trials at a time, on an embedded Ray; starting Ray
+and checking every configuration are told beside it. A trial's run folder is made as ever. Memory is the driver's peak,
+with torch loaded. `status` is timed as a user runs it, as a process of its own.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from jobs.command_line import console, run_command
+from jobs.sweep_folder import SweepFolder
+from jobs.sweep_ledger import End, Record, Start, TrialHistory, fields_of, read_ledger
+from musicvae.errors import ConfigError
+from tests.commands import CHECKOUT, ok, run_job
+from tests.sweep_ledgers import begun, drawn, end, sweep_settings
+from tests.tiny_sweep import sweep_file, trainer_command
+
+QUICK_TRIALS, QUICK_LEDGER = 20, 100
+AT_ONCE = 2
+GOAL_SECONDS = 0.5
+
+
+def main(
+    trials: str = typer.Option("200,2000", help="Trials of each sweep, with commas between them."),
+    ledger: int = typer.Option(10_000, min=1, help="Trials in the ledger that `status` reads."),
+    quick: bool = typer.Option(False, "--quick", help="Few trials: whether it runs, no figures."),
+) -> None:
+    """Measure what a trial costs beside its training."""
+    sizes = [int(size) for size in trials.split(",")] if trials.replace(",", "").isdigit() else []
+    if not sizes:
+        raise ConfigError(
+            f"--trials {trials}", expected="whole numbers with commas between them", do="--trials 200,2000"
+        )
+    with tempfile.TemporaryDirectory(prefix="sweep-") as name:
+        folder = Path(name)
+        ok(run_job("build_shards", "--source", "demo", "--out", folder / "shards", "--workers", 0))
+        for size in [QUICK_TRIALS] if quick else sizes:
+            measure_sweep(folder, size)
+        measure_status(folder / "long", QUICK_LEDGER if quick else ledger)
+
+
+def measure_sweep(folder: Path, trials: int) -> None:
+    """Runs a sweep of trials that do nothing, with all else as the command does it."""
+    file = sweep_file(folder / "nothing.yaml", budget={"trials": trials, "steps": 10}, resources={"at_once": AT_ONCE})
+    out = folder / f"nothing-{trials}"
+    began = time.time()
+    driver = subprocess.Popen(
+        trainer_command("do_nothing", file, folder / "shards", out), cwd=CHECKOUT, stdout=subprocess.DEVNULL
+    )
+    _, code, usage = os.wait4(driver.pid, 0)
+    whole = time.time() - began
+    histories = read_ledger(out).trials.values()
+    starts, ends = ([part.when for part in parts if part] for parts in zip(*map(_bounds, histories), strict=True))
+    if code or len(ends) != trials:
+        raise RuntimeError(f"{len(ends)} of {trials} trials ended; status {code}")
+    seconds = max(ends) - min(starts)
+    console.print(
+        f"{trials:,} trials: {seconds:.1f} s, {seconds / trials:.3f} s a trial, {AT_ONCE} at a time "
+        f"(goal {GOAL_SECONDS} s); {whole - seconds:.0f} s for checks, Ray, tables and page; "
+        f"driver {usage.ru_maxrss / 1024:.0f} MiB",
+        soft_wrap=True,
+    )
+
+
+def measure_status(folder: Path, trials: int) -> None:
+    """Writes a ledger of so many trials, half of them stopped early, and reads it."""
+    sweep = sweep_settings(asha={"first_steps": 10, "eta": 3}, budget={"trials": trials, "steps": 90})
+    folder.mkdir()
+    ledger = SweepFolder(folder).ledger
+    with ledger.open("w") as file:
+        for record in (begun(sweep), *(record for number in range(trials) for record in _trial(number))):
+            file.write(json.dumps(fields_of(record)) + "\n")
+    began = time.perf_counter()
+    read_ledger(folder)
+    read = time.perf_counter() - began
+    began = time.perf_counter()
+    ok(run_job("sweep", "status", folder))
+    console.print(
+        f"ledger of {trials:,} trials ({ledger.stat().st_size / 2**20:.1f} MiB): read in {read:.2f} s, "
+        f"status in {time.perf_counter() - began:.1f} s (goal 2 s)",
+        soft_wrap=True,
+    )
+
+
+def _trial(number: int) -> Iterator[Record]:
+    name, steps = f"t{number}", 90 if number % 2 else 10
+    yield drawn(number, name, **{"objective.beta": number / 1e6, "optimizer.learning_rate": 1e-3})
+    yield Start(name, 0, steps, 2.0)
+    yield end(name, 0, 100 + number / 1e6, step=steps)
+
+
+def _bounds(trial: TrialHistory) -> tuple[Start | None, End | None]:
+    return trial.last_start, trial.last_end
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,62 @@
+"""A sweep on a Ray cluster: the trials and figures of the embedded Ray, also when a node is lost under them."""
+
+import pytest
+
+from jobs.sweep_ledger import read_ledger
+from tests.cluster.ray_cluster import ray_cluster
+from tests.commands import ok, run_job
+from tests.running_job import running_job, wait_for
+from tests.tiny_sweep import check_once, results, sweep_file
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def embedded(file, small_shards):
+    out = file.parent / "embedded"
+    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
+    return results(out)
+
+
+def test_two_nodes_give_the_same_trials_and_figures_as_the_embedded_ray(file, embedded, small_shards, tmp_path):
+    out = tmp_path / "out"
+    with ray_cluster(nodes=2) as cluster:
+        arguments = ("run", file, "--shards", small_shards, "--out", out, "--ray-address", cluster.address)
+        ok(run_job("sweep", *arguments, **cluster.environment))
+    assert results(out) == embedded
+
+
+def test_a_lost_node_costs_no_trial(file, embedded, small_shards, tmp_path):
+    out = tmp_path / "out"
+    with ray_cluster(nodes=2) as cluster:
+        arguments = ("run", file, "--shards", small_shards, "--out", out, "--ray-address", cluster.address)
+        with running_job("sweep", *arguments, **cluster.environment) as driver:
+            wait_for(lambda: len(list(out.glob("runs/*/metrics.jsonl"))) >= 2, driver, "two trials at work")
+            cluster.lose_node(1)
+            assert driver.wait(timeout=500) == 0
+    assert results(out) == embedded
+    check_once(read_ledger(out), out / "ledger.jsonl")
+
+
+def test_a_trial_that_no_node_can_hold_is_refused(file, small_shards, tmp_path):
+    large = sweep_file(tmp_path / "large.yaml", resources={"cpus": 4})
+    with ray_cluster(nodes=2) as cluster:
+        arguments = (
+            "run",
+            large,
+            "--shards",
+            small_shards,
+            "--out",
+            tmp_path / "out",
+            "--ray-address",
+            cluster.address,
+        )
+        refused = run_job("sweep", *arguments, **cluster.environment)
+    assert refused.returncode == 2
+    assert "no node can hold a trial" in refused.stderr
+    assert "at most 1 CPU" in refused.stderr

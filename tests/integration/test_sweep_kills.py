@@ -1,0 +1,128 @@
+"""Whatever is killed, the same command goes on: each trial once, with the figures of an undisturbed sweep."""
+
+import json
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.sweep_ledger import read_ledger
+from tests.commands import ok, run_job
+from tests.running_job import running_job, wait_for
+from tests.sweep_trainers import LATENT
+from tests.tiny_sweep import check_once, results, run_with_trainer, sweep_file, table
+
+pytestmark = pytest.mark.slow
+
+KILLS = 5 if os.environ.get("SOAK") else 1
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml", repeats={"seeds": 2, "of_best": 1})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(file, small_shards) -> dict[str, tuple[str | None, dict[int, float]]]:
+    out = file.parent / "undisturbed"
+    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
+    return results(out)
+
+
+def lines(out: Path) -> int:
+    path = out / "ledger.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_killed_driver(file, undisturbed, small_shards, tmp_path):
+    out = tmp_path / "out"
+    moments = sorted(np.random.default_rng(0).choice(np.arange(2, 21), KILLS, replace=False))
+    for moment in moments:
+        with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
+            wait_for(lambda at=moment: lines(out) >= at, driver, f"{moment} lines in the ledger")
+            os.kill(driver.pid, signal.SIGKILL)
+    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
+    assert results(out) == undisturbed
+    check_once(read_ledger(out), out / "ledger.jsonl")
+
+
+def test_a_killed_trial(file, undisturbed, small_shards, tmp_path):
+    out = tmp_path / "out"
+
+    def pids() -> list[int]:
+        files = out.glob("runs/*/ranks/rank-00000.json")
+        return [record["pid"] for path in files if not (record := json.loads(path.read_text()))["ended"]]
+
+    with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
+        wait_for(pids, driver, "trials at work")
+        os.kill(pids()[0], signal.SIGKILL)
+        assert driver.wait(timeout=600) == 0
+    assert results(out) == undisturbed
+    state = read_ledger(out)
+    check_once(state, out / "ledger.jsonl")
+    assert sum(trial.failures for trial in state.trials.values()) == 1
+
+
+def test_a_driver_that_is_told_to_leave(file, undisturbed, small_shards, tmp_path):
+    out = tmp_path / "out"
+    with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
+        wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "trials at work")
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(timeout=200) == 75
+    assert all(not trial.is_open for trial in read_ledger(out).trials.values()), "running trials saved and left"
+    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
+    assert results(out) == undisturbed
+
+
+def test_a_second_driver_is_refused_and_status_is_read_beside_the_first(small_shards, tmp_path):
+    out = tmp_path / "out"
+    endless = sweep_file(tmp_path / "endless.yaml", budget={"trials": 6, "steps": 1_000_000})
+    with running_job("sweep", "run", endless, "--shards", small_shards, "--out", out) as driver:
+        wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "trials at work")
+        second = run_job("sweep", "run", endless, "--shards", small_shards, "--out", out)
+        assert second.returncode == 2
+        assert f"{out} is in use" in second.stderr
+        shown = ok(run_job("sweep", "status", out)).stdout
+        assert "sweep endless: not done" in shown
+        assert re.search(r"running [0-9a-f]{12}: step [\d,]+ of 1,000,000", shown)
+
+
+def test_trials_that_do_harm_are_classed_and_the_rest_is_unaffected(small_shards, tmp_path):
+    file, out = tmp_path / "harm.yaml", tmp_path / "out"
+    sweep_file(
+        file,
+        search="grid",
+        space={
+            "model.latent": {"integer": [4, 23]},
+            "optimizer.learning_rate": {"choice": [1e30], "when": {"model.latent": [LATENT["diverge"]]}},
+        },
+        settings={"resources.hang_seconds": 2},
+        budget={"trials": 20, "steps": 10},
+        attempts=2,
+    )
+    ok(run_with_trainer("faulty", file, small_shards, out))
+    state = read_ledger(out)
+    ends = {trial.drawn.values["model.latent"]: trial for trial in state.trials.values()}
+    assert Counter(trial.state for trial in ends.values()) == {"finished": 15, "failed": 4, "diverged": 1}
+    found = {kind: ends[latent].last_end.category for kind, latent in LATENT.items()}
+    assert found == {"raise": "code", "hang": "hang", "memory": "memory", "diverge": "diverged", "kill": "killed"}
+    assert {kind: ends[latent].starts for kind, latent in LATENT.items()} == dict.fromkeys(LATENT, 1) | {"kill": 2}
+    assert "a bug in a trial" in ends[LATENT["raise"]].last_end.message
+    assert "main thread stands at" in ends[LATENT["hang"]].last_end.message
+
+    clean = tmp_path / "clean.yaml"
+    sweep_file(clean, search="grid", space={"model.latent": {"integer": [6, 8]}}, budget={"trials": 3, "steps": 10})
+    ok(run_job("sweep", "run", clean, "--shards", small_shards, "--out", tmp_path / "clean"))
+    unharmed = results(tmp_path / "clean")
+    assert {trial: results(out)[trial] for trial in unharmed} == unharmed
+
+    again = run_with_trainer("faulty", file, small_shards, out, "--retry")
+    assert "3 failed trial(s) are tried again" in ok(again).stdout
+    assert "1 have failed 2 times" in again.stdout
+    assert {row["outcome"] for row in table(out)} == {"finished", "failed", "diverged"}
+    spent = ok(run_with_trainer("faulty", file, small_shards, out, "--retry"))
+    assert "0 failed trial(s) are tried again" in spent.stdout

@@ -1,0 +1,173 @@
+"""The page, the tables and the winner of a sweep show what its ledger says."""
+
+import csv
+import re
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from jobs.report_charts import Scale
+from jobs.sweep_best import ranking
+from jobs.sweep_figures import MOST_LINES, curves, drawn, metric_scale, parallel, slices
+from jobs.sweep_folder import SweepFolder
+from jobs.sweep_ledger import Start, SweepState
+from jobs.sweep_page import sweep_page
+from jobs.sweep_settings import SweepSettings
+from jobs.sweep_standing import outcomes
+from jobs.sweep_status import status_text
+from jobs.sweep_table import rows, write_tables
+from jobs.sweep_winner import write_best
+from tests.parsed_page import Page
+from tests.run_folders import begun_run, validation_line
+from tests.sweep_ledgers import METRIC, begun, end, played, state_of, sweep_settings
+from tests.sweep_ledgers import drawn as drawn_record
+
+SPACE = {
+    "objective.beta": {"uniform": [0.0, 1.0]},
+    "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-1]},
+    "model.decoder": {"choice": ["hierarchical", "flat"]},
+    "model.conductor_layers": {"choice": [1, 2], "when": {"model.decoder": ["hierarchical"]}},
+}
+
+
+@pytest.fixture(scope="module")
+def swept() -> tuple[SweepSettings, SweepState]:
+    """Twelve trials judged by beta alone, of which the two best are repeated; a diverged and a failed one besides."""
+    sweep = sweep_settings(
+        space=SPACE,
+        asha={"first_steps": 10, "eta": 3},
+        repeats={"seeds": 2, "of_best": 2},
+        budget={"trials": 12, "steps": 90},
+    )
+    state = state_of(begun(sweep))
+
+    def result(trial: str, steps: int) -> float:
+        drawn_as = state.trials[trial].drawn
+        values = state.trials[drawn_as.repeat_of].drawn.values if drawn_as.repeat_of else drawn_as.values
+        return 70 + 10 * values["objective.beta"] + 100 / steps + 0.001 * drawn_as.seed
+
+    played(sweep, result, state=state, at_once=2)
+    for name, outcome, category in (("bad", "diverged", "diverged"), ("worse", "failed", "hang")):
+        state.add(drawn_record(len(state.numbers), name, **{"objective.beta": 0.5}))
+        state.add(Start(name, 0, 10, 2.0))
+        state.add(end(name, 0, None, step=3, state=outcome, category=category, message=f"<b>why</b> {category}"))
+    return sweep, state
+
+
+@pytest.fixture
+def folder(swept, tmp_path) -> SweepFolder:
+    """Run folders with two evaluations each."""
+    _, state = swept
+    for trial in state.trials.values():
+        if trial.reached:
+            run = begun_run(tmp_path / "runs" / trial.id, "objective.beta=0.5")
+            for step in (5, trial.reached):
+                run.log({"step": step, **validation_line(step, 70.0)})
+    return SweepFolder(tmp_path)
+
+
+def test_the_page_shows_the_figures_of_the_ledger(swept, folder):
+    sweep, state = swept
+    text = sweep_page(folder, sweep, state)
+    page = Page(text)
+    assert page.loads_nothing()
+    for one in ranking(sweep, state):
+        assert one.id in page.text
+        assert f"{one.mean:.5g}" in page.text
+    became = list(outcomes(sweep, state).values())
+    for outcome in ("finished", "stopped", "failed", "diverged"):
+        assert re.search(rf"{outcome} {became.count(outcome)} ", page.text), outcome
+    assert "<b>why</b> hang" in page.text
+    assert "<b>why</b>" not in text, "messages are escaped"
+
+
+def test_the_page_of_a_sweep_that_has_just_begun(tmp_path):
+    sweep = sweep_settings()
+    page = Page(sweep_page(SweepFolder(tmp_path), sweep, state_of(begun(sweep))))
+    assert "No results yet" in page.text
+    assert "sweep test: not done; nothing started, 12 to be drawn" in status_text(
+        SweepFolder(tmp_path), sweep, state_of(begun(sweep))
+    )
+
+
+def test_slices_show_the_known_answer(swept):
+    sweep, state = swept
+    ranked = [one for one in ranking(sweep, state) if one.steps == 10]
+    beta = next(figure for figure in slices(sweep, ranked) if figure.axis.name == "objective.beta")
+    ordered = sorted(beta.dots, key=lambda dot: dot.x)
+    inside = [dot.y for dot in ordered if dot.y < 100]
+    assert inside == sorted(inside), "the metric rises with beta and with nothing else"
+    scale = Scale(
+        min(o.values["objective.beta"] for o in ranked),
+        max(o.values["objective.beta"] for o in ranked),
+        logarithmic=False,
+    )
+    for dot in beta.dots:
+        one = next(one for one in ranked if one.id == dot.text.partition(":")[0])
+        assert dot.x == pytest.approx(scale.place(one.values["objective.beta"]))
+        assert dot.y == pytest.approx(metric_scale(sweep, [o.mean for o in ranked]).place(one.mean))
+
+
+def test_parallel_coordinates_have_a_line_for_each_configuration(swept):
+    sweep, state = swept
+    ranked = ranking(sweep, state)
+    figure = parallel(sweep, ranked)
+    assert [name for _, name, _ in figure.axes] == [*SPACE, METRIC]
+    assert len(figure.lines) == len(ranked) == 12
+    assert [line.kind for line in figure.lines].count("winner") == 1
+    assert figure.lines[-1].kind == "winner"
+    for line in figure.lines:
+        hierarchical = "model.decoder = hierarchical" in line.text
+        assert line.path.count(" ") == (5 if hierarchical else 4), "an axis that a trial does not have is passed by"
+
+
+def test_curves_end_where_trials_were_stopped(swept, folder):
+    sweep, state = swept
+    figure = curves(folder, sweep, ranking(sweep, state), outcomes(sweep, state))
+    assert figure is not None
+    assert [tick.label for tick in figure.cuts] == ["10", "30"]
+    reached = [trial.reached for trial in state.trials.values() if trial.reached and not trial.drawn.repeat_of]
+    assert sorted(line.end[0] for line in figure.lines) == pytest.approx(sorted(100 * step / 90 for step in reached))
+
+
+def test_of_many_the_best_and_evenly_spaced_others_are_drawn(swept):
+    sweep, state = swept
+    one = ranking(sweep, state)[0]
+    many = [one] * 10_000
+    assert len(drawn(many, MOST_LINES)) == MOST_LINES
+    assert drawn(list(range(10)), 6) == [0, 1, 2, 4, 6, 8]
+
+
+def test_tables_have_a_row_for_each_trial(swept, folder):
+    sweep, state = swept
+    write_tables(folder, sweep, state)
+    with folder.table("csv").open() as file:
+        found = list(csv.DictReader(file))
+    expected = list(rows(sweep, state))
+    assert len(found) == len(state.trials) == len(expected)
+    assert pq.read_table(folder.table("parquet")).to_pylist() == expected
+    for row in found:
+        trial = state.trials[row["trial"]]
+        assert row["value"] == ("" if trial.value is None else repr(trial.value))
+        assert row["model.decoder"] == trial.drawn.values.get("model.decoder", "")
+    assert found[0]["trial"] == ranking(sweep, state)[0].id
+
+
+def test_best_yaml_holds_the_settings_of_the_winner(swept, folder):
+    sweep, state = swept
+    best = ranking(sweep, state)[0]
+    command = write_best(folder, state.begun, sweep, best)
+    settings = yaml.safe_load(folder.best.read_text())
+    assert settings["objective"]["beta"] == 0.5
+    assert settings["tracking"]["group"] is None
+    assert f"{best.mean:.6g}" in folder.best.read_text()
+    assert command.startswith(f"python -m jobs.train --config {folder.best} --shards /shards --run ")
+
+
+def test_status_tells_of_failures_and_of_the_best(swept, folder):
+    sweep, state = swept
+    text = status_text(folder, sweep, state)
+    assert "1 diverged, 1 failed" in text
+    assert "failed worse at step 3: hang: <b>why</b> hang" in text
+    assert f"best: {ranking(sweep, state)[0].id}, {METRIC}" in text
