@@ -10,7 +10,7 @@ from typing import NoReturn
 from cluster.job import Array, Job, Resources, Word, Words
 from musicvae.errors import ConfigError
 
-KINDS = ("build_shards", "train", "evaluate", "sample", "report", "pipeline")
+KINDS = ("build_shards", "train", "evaluate", "sample", "sweep", "report", "pipeline")
 PIPELINE_USAGE = "--source SOURCE --out DIR [--preset NAME] [--count N] [--seed S] [--quick] [key.sub=value ...]"
 ON_RAY: Words = ("--ray-address", Word.RAY_ADDRESS)
 LAUNCH_OPTIONS = ("--ranks", "--nodes", "--rendezvous", "--rendezvous-id", "--stop-before")
@@ -56,6 +56,8 @@ def jobs_of(kind: str, arguments: Sequence[str], wishes: Wishes) -> tuple[Job, .
             return (_sampling(arguments, wishes),)
         case "build_shards":
             return (_build(arguments, wishes),)
+        case "sweep":
+            return (_sweep(arguments, wishes),)
         case "evaluate" | "report":
             return (_alone(kind, (*arguments,), wishes, gpus=int(kind == "evaluate")),)
         case _:
@@ -138,6 +140,11 @@ def _sampling(arguments: Sequence[str], wishes: Wishes) -> Job:
         return _job("sample", (*arguments, *ON_RAY), wishes, wishes.one_node(gpus=1))
     share: Words = ("--shard", Word.SHARE) if wishes.array else ()
     return replace(_job("sample", (*arguments, *share), wishes, wishes.one_node(gpus=1)), array=wishes.array)
+
+
+def _sweep(arguments: Sequence[str], wishes: Wishes) -> Job:
+    spread = ON_RAY if wishes.on_ray else ()
+    return _alone("sweep", ("run", *arguments, *spread), wishes, gpus=wishes.resources.gpus_per_node)
 
 
 class _PipelineArguments(argparse.ArgumentParser):

@@ -67,6 +67,7 @@ def test_every_module_of_cluster_can_be_imported(bare):
         ("train", ["--nodes", "4", "--gpus-per-node", "8"], ["--shards", "shards", "--run", "run"]),
         ("evaluate", [], ["--shards", "shards"]),
         ("sample", ["--array", "4"], ["--count", "100", "--out", "out"]),
+        ("sweep", ["--gpus-per-node", "4"], ["demo", "--shards", "shards", "--out", "sweep"]),
         ("report", [], ["run"]),
         ("pipeline", ["--array", "4", "--nodes", "2"], ["--source", "demo", "--out", "out"]),
     ],

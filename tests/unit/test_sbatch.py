@@ -51,6 +51,12 @@ def all_scripts() -> dict[str, str]:
         "sample-array": scripts("sample", sample, site("slurm-gpu"), Resources(gpus_per_node=1), Array(100, 10))[
             "sample"
         ],
+        "sweep": scripts(
+            "sweep",
+            ["random", "--shards", "shards", "--out", "sweeps/random"],
+            site("slurm-gpu"),
+            Resources(**GPU_NODE),
+        )["sweep"],
         **{f"pipeline-{name}": script for name, script in pipeline.items()},
     }
 
