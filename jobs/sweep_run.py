@@ -26,6 +26,8 @@ from musicvae.stopping import Wish
 
 LOOK_SECONDS = 0.5
 LIVE_SECONDS = 1.0
+FIXED = {"preset", "metric", "direction", "asha"}
+"""What trials share and are compared by; so do the sweep's `settings`."""
 MOST_REDRAWN = 50
 """Configurations in a row that cannot be trained, before the space is to blame."""
 
@@ -238,11 +240,11 @@ def check_goes_on(begun: Begun, sweep: SweepSettings, fingerprint: str) -> None:
         ConfigError: that has changed.
     """
     before = parse_settings(SweepSettings, begun.sweep)
-    fixed = ("preset", "settings", "metric", "direction", "asha")
+    was, now = ({**own.model_dump(include=FIXED), **own.settings} for own in (before, sweep))
     differing = [
-        f"{name} was {getattr(before, name)}, is {getattr(sweep, name)}"
-        for name in fixed
-        if getattr(before, name) != getattr(sweep, name)
+        f"{name} was {was.get(name, 'not set')}, is {now.get(name, 'not set')}"
+        for name in dict.fromkeys([*was, *now])
+        if was.get(name) != now.get(name)
     ]
     if sweep.budget.steps < before.budget.steps:
         differing.append(f"budget.steps was {before.budget.steps}, is {sweep.budget.steps}, which is less")

@@ -109,7 +109,7 @@ def test_the_plan_says_when_the_disk_is_too_small(manifest):
     ("changes", "words"),
     [
         ({"metric": "validation.kl_bits"}, "metric was"),
-        ({"settings": {"model.latent": 8}}, "settings was"),
+        ({"settings": {"model.latent": 8}}, "model.latent was not set, is 8"),
         ({"budget": {"trials": 12, "steps": 80}}, "which is less"),
         ({"asha": {"first_steps": 3}}, "asha was"),
     ],
