@@ -1,9 +1,11 @@
 """Trains many variants of a preset, on this machine or on Ray; stopped, gone on with, extended and read at any time.
 
-python -m jobs.sweep run demo --shards SHARDS --out SWEEP
-python -m jobs.sweep status SWEEP
-python -m jobs.sweep report SWEEP
-python -m jobs.sweep best SWEEP
+    python -m jobs.sweep run demo --shards SHARDS --out SWEEP
+    python -m jobs.sweep status SWEEP
+    python -m jobs.sweep report SWEEP
+    python -m jobs.sweep best SWEEP
+
+The sweep's folder is the truth: whatever was stopped or killed, the same command goes on.
 """
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from jobs.sweep_folder import SweepFolder
 from jobs.sweep_ledger import SweepState, read_ledger
 from jobs.sweep_settings import SweepSettings
 from musicvae.errors import ConfigError
+from musicvae.settings import parse_settings
 
 Folder = Annotated[Path, typer.Argument(metavar="SWEEP", help="The folder of a sweep, in any state.")]
 
@@ -73,7 +76,7 @@ def _read(path: Path) -> tuple[SweepFolder, SweepSettings, SweepState]:
     state = read_ledger(folder.path)
     if state.begun is None:
         raise ConfigError(f"{folder.ledger} is empty", likely="a command that was stopped at its start")
-    return folder, SweepSettings.model_validate(state.begun.sweep), state
+    return folder, parse_settings(SweepSettings, state.begun.sweep), state
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from jobs.command_line import console
 from jobs.provenance import provenance
 from jobs.stop_signals import StopSignals
 from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Begun, Ledger, read_ledger
+from jobs.sweep_ledger import Begun, Ledger, SweepState, read_ledger
 from jobs.sweep_on_ray import trial_pool
 from jobs.sweep_plan import SweepPlan, describe, plan_sweep
 from jobs.sweep_results import write_report, write_winner
@@ -83,10 +83,11 @@ class SweepCommand:
             raise ConfigError(f"cannot make {folder.path}", found=error.strerror or str(error)) from None
         with hold_folder(folder.path):
             ledger = Ledger.open(folder.path)
+            plan = self.plan_now(ledger.state)
             begun = Begun(
                 name=self.factory.name,
                 sweep=sweep.model_dump(mode="json"),
-                numbers=self.plan.numbers,
+                numbers=plan.numbers,
                 fingerprint=self.factory.manifest.fingerprint,
                 shards=without_secrets(self.shards),
                 when=time.time(),
@@ -100,7 +101,7 @@ class SweepCommand:
                     self.factory,
                     folder,
                     ledger,
-                    self.plan,
+                    plan,
                     pool,
                     self.shards,
                     provenance(),
@@ -112,6 +113,12 @@ class SweepCommand:
             write_report(folder, sweep, ledger.state)
             if any(trial.reached for trial in ledger.state.trials.values()):
                 console.print(write_winner(folder, sweep, ledger.state), soft_wrap=True)
+
+    def plan_now(self, state: SweepState) -> SweepPlan:
+        """The plan, made anew if another driver was at work between the checks and the lock."""
+        if state.begun:
+            check_goes_on(state.begun, self.factory.sweep, self.factory.manifest.fingerprint)
+        return self.plan if len(state.numbers) == self.plan.drawn else plan_sweep(self.factory, state)
 
     def _retried(self, ledger: Ledger) -> list[str]:
         again, spent = failed_trials(ledger.state.trials.values(), self.factory.sweep)

@@ -25,11 +25,13 @@ class SweepPlan:
     """The search as far as it is known before.
 
     Attributes:
+        drawn: how many numbers were drawn before.
         coming: values of the trials that are drawn next, in order; of a search that learns, none.
         numbers: how many the searcher draws in all.
         trial_bytes: of a whole trial that keeps everything, at most.
     """
 
+    drawn: int
     coming: tuple[Values, ...]
     numbers: int
     trial_bytes: int
@@ -43,23 +45,24 @@ def plan_sweep(factory: TrialFactory, state: SweepState) -> SweepPlan:
     """
     sweep = factory.sweep
     trials = planned_trials(factory)
-    left = max(0, sweep.budget.trials - len(state.numbers))
+    drawn = len(state.numbers)
+    left = max(0, sweep.budget.trials - drawn)
     match sweep.search:
         case "grid":  # a wider grid has another order: what was drawn of it is left out, whatever its number was
             coming = [trial.values for trial in trials if trial.id not in state.trials][:left]
             left = len(coming)
         case "random":
-            coming = [trial.values for trial in trials[len(state.numbers) :]]
+            coming = [trial.values for trial in trials[drawn:]]
         case "tpe":
             coming = []
-    return SweepPlan(tuple(coming), len(state.numbers) + left, _trial_bytes(trials, factory.manifest))
+    return SweepPlan(drawn, tuple(coming), drawn + left, _trial_bytes(trials, factory.manifest))
 
 
 def describe(name: str, sweep: SweepSettings, plan: SweepPlan, state: SweepState, *, free_bytes: int) -> str:
     """The plan for people: trials, hours, disk."""
     starts = [f"{plan.numbers} trials of up to {sweep.budget.steps:,} steps"]
-    if state.numbers:
-        starts.append(f"{len(state.numbers)} of them drawn before")
+    if plan.drawn:
+        starts.append(f"{plan.drawn} of them drawn before")
     if sweep.asha:
         compared = ", ".join(f"{rung:,}" for rung in sweep.rungs[:-1])
         starts.append(f"the best 1/{sweep.asha.eta} go on after {compared} steps")

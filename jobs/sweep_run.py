@@ -21,10 +21,13 @@ from jobs.sweep_settings import SweepSettings
 from jobs.sweep_trial import TrialEnd, TrialJob, end_of_lost
 from jobs.sweep_trials import Trial, TrialFactory
 from musicvae.errors import ConfigError, DiskFullError, StoppedError, UserError
+from musicvae.settings import parse_settings
 from musicvae.stopping import Wish
 
 LOOK_SECONDS = 0.5
 LIVE_SECONDS = 1.0
+FIXED = {"preset", "metric", "direction", "asha"}
+"""What trials share and are compared by; so do the sweep's `settings`."""
 MOST_REDRAWN = 50
 """Configurations in a row that cannot be trained, before the space is to blame."""
 
@@ -69,7 +72,7 @@ class SweepRun:
         sweep, state = self.factory.sweep, self.ledger.state
         retention = Retention(sweep, self.folder, self.ledger, planned=self.plan.numbers)
         search = TpeSearch(sweep) if sweep.search == "tpe" else None
-        first, live_at = len(state.numbers), 0.0
+        live_at = 0.0
         while True:
             idle: Idle | None = None
             while not idle and not self._disk_full and not self.signals.any and self.pool.room():
@@ -79,9 +82,7 @@ class SweepRun:
                     case Go(trial, steps):
                         self._start(self._trial(state.trials[trial]), steps)
                     case Draw(number):
-                        coming = self.plan.coming
-                        trial = self._searched(search, number) if search else self.factory.trial(coming[number - first])
-                        self._draw(trial, number)
+                        self._draw(self._searched(search, number) if search else self._planned(number), number)
                     case Repeat(of, repeat):
                         values = state.trials[of].drawn.values
                         self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=of)
@@ -110,6 +111,9 @@ class SweepRun:
             if trial.id not in running and trial.last_start:
                 return Go(trial.id, trial.last_start.steps)
         return next_step(self.factory.sweep, self.ledger.state, planned=self.plan.numbers, running=running)
+
+    def _planned(self, number: int) -> Trial:
+        return self.factory.trial(self.plan.coming[number - self.plan.drawn])
 
     def _searched(self, search: TpeSearch, number: int) -> Trial:
         """The next trial of a search that learns; configurations that cannot be trained are passed over.
@@ -235,12 +239,12 @@ def check_goes_on(begun: Begun, sweep: SweepSettings, fingerprint: str) -> None:
     Raises:
         ConfigError: that has changed.
     """
-    before = SweepSettings.model_validate(begun.sweep)
-    fixed = ("preset", "settings", "metric", "direction", "asha")
+    before = parse_settings(SweepSettings, begun.sweep)
+    was, now = ({**own.model_dump(include=FIXED), **own.settings} for own in (before, sweep))
     differing = [
-        f"{name} was {getattr(before, name)}, is {getattr(sweep, name)}"
-        for name in fixed
-        if getattr(before, name) != getattr(sweep, name)
+        f"{name} was {was.get(name, 'not set')}, is {now.get(name, 'not set')}"
+        for name in dict.fromkeys([*was, *now])
+        if was.get(name) != now.get(name)
     ]
     if sweep.budget.steps < before.budget.steps:
         differing.append(f"budget.steps was {before.budget.steps}, is {sweep.budget.steps}, which is less")

@@ -57,7 +57,8 @@ class Standing:
 def standing(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> Standing:
     """Reads what the driver says and what the running trials say; the rest is the ledger's."""
     live = folder.read_live()
-    running = tuple(_running(folder, state.trials[trial]) for trial in live["running"]) if live else ()
+    at_work = [state.trials[name] for name in live["running"] if name in state.trials] if live else []
+    running = tuple(_running(folder, trial) for trial in at_work)
     counts = Counter(outcomes(sweep, state).values())
     if not live:
         counts["waiting"] += counts.pop("running", 0)

@@ -1,10 +1,18 @@
 """A sweep on a Ray cluster: the trials and figures of the embedded Ray, also when a node is lost under them."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
 from jobs.sweep_ledger import read_ledger
-from tests.cluster.ray_cluster import ray_cluster
+from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.commands import ok, run_job
+from tests.process_tree import kill_tree
 from tests.running_job import running_job, wait_for
 from tests.tiny_sweep import check_once, results, sweep_file
 
@@ -60,3 +68,35 @@ def test_a_trial_that_no_node_can_hold_is_refused(file, small_shards, tmp_path):
     assert refused.returncode == 2
     assert "no node can hold a trial" in refused.stderr
     assert "at most 1 CPU" in refused.stderr
+
+
+def test_status_says_what_trials_wait_for(small_shards, tmp_path):
+    out = tmp_path / "out"
+    endless = sweep_file(tmp_path / "endless.yaml", budget={"trials": 6, "steps": 1_000_000})
+    with ray_cluster(nodes=1, cpus=2) as cluster, holding_a_cpu(cluster, tmp_path):
+        where = ("--shards", small_shards, "--out", out, "--ray-address", cluster.address)
+        with running_job("sweep", "run", endless, *where, **cluster.environment) as driver:
+            wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "a trial at work")
+            shown = ok(run_job("sweep", "status", out)).stdout
+    assert shown.count("  running ") == 1
+    assert "waiting: 1 process(es) to be started: 1 CPU asked for each, 0 CPU and 0 GPU free on the cluster" in shown
+
+
+@contextmanager
+def holding_a_cpu(cluster: RayCluster, folder: Path) -> Iterator[None]:
+    """Somebody else's job, which takes a CPU of the cluster."""
+    script, begun = folder / "other.py", folder / "begun"
+    script.write_text(
+        "import pathlib, ray, time\n"
+        f"ray.init(address={cluster.address!r})\n"
+        f"hold = lambda: (pathlib.Path({str(begun)!r}).touch(), time.sleep(600))\n"
+        "ray.get(ray.remote(num_cpus=1)(hold).remote())\n"
+    )
+    environment = {**os.environ, **cluster.environment}
+    process = subprocess.Popen([sys.executable, script], env=environment, text=True, start_new_session=True)
+    try:
+        wait_for(begun.exists, process, "a CPU held")
+        yield
+    finally:
+        kill_tree(process.pid)
+        process.wait()

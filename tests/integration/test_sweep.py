@@ -120,7 +120,7 @@ def test_equal_configurations_run_once_and_more_trials_keep_those_that_are_there
     before = results(out)
     assert len(before) == 3, "twelve draws of three values"
     assert len(read_ledger(out).numbers) == 12
-    wider = {"objective.beta": {"uniform": [0.0, 1.0]}, "model.latent": {"choice": [4, 6]}}
+    wider = {"objective.beta": {"uniform": [0.0, 1.0]}, "objective.free_bits": {"choice": [4, 6]}}
     sweep_file(file, space=wider, budget={"trials": 20, "steps": 20})
     ok(run_with_trainer("do_nothing", file, small_shards, out))
     after = results(out)

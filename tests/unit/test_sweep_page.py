@@ -171,3 +171,11 @@ def test_status_tells_of_failures_and_of_the_best(swept, folder):
     assert "1 diverged, 1 failed" in text
     assert "failed worse at step 3: hang: <b>why</b> hang" in text
     assert f"best: {ranking(sweep, state)[0].id}, {METRIC}" in text
+
+
+def test_a_trial_that_was_drawn_after_the_ledger_was_read_does_not_disturb_status(swept, folder):
+    sweep, state = swept
+    folder.write_live({"running": ["t3", "drawn-since"], "waiting": ""})
+    text = status_text(folder, sweep, state)
+    assert "running t3: step" in text
+    assert "drawn-since" not in text

@@ -3,6 +3,8 @@
 import pytest
 import yaml
 
+from jobs.sweep_command import SweepCommand
+from jobs.sweep_folder import SweepFolder
 from jobs.sweep_ledger import Begun
 from jobs.sweep_plan import describe, most_bytes, plan_sweep
 from jobs.sweep_run import check_goes_on
@@ -11,6 +13,7 @@ from jobs.sweep_trials import SHIPPED, TrialFactory, planned_trials, read_sweep
 from musicvae.errors import ConfigError
 from musicvae.manifest import ShardManifest
 from tests.sweep_ledgers import begun, drawn, state_of, sweep_settings
+from tests.tiny_sweep import sweep_file
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_the_plan_says_when_the_disk_is_too_small(manifest):
     ("changes", "words"),
     [
         ({"metric": "validation.kl_bits"}, "metric was"),
-        ({"settings": {"model.latent": 8}}, "settings was"),
+        ({"settings": {"model.latent": 8}}, "model.latent was not set, is 8"),
         ({"budget": {"trials": 12, "steps": 80}}, "which is less"),
         ({"asha": {"first_steps": 3}}, "asha was"),
     ],
@@ -123,3 +126,13 @@ def test_what_may_be_changed(manifest):
     check_goes_on(before, sweep_settings(space=wider, budget={"trials": 40, "steps": 180}, seed=3), before.fingerprint)
     with pytest.raises(ConfigError, match="shards were"):
         check_goes_on(before, sweep_settings(), "other")
+
+
+def test_a_plan_is_made_anew_if_another_driver_was_at_work_meanwhile(small_shards, manifest, tmp_path):
+    file = sweep_file(tmp_path / "tiny.yaml")
+    command = SweepCommand.prepare(str(file), str(small_shards), SweepFolder(tmp_path / "out"))
+    first = command.factory.trial(command.plan.coming[0])
+    state = state_of(drawn(0, first.id, **first.values))
+    plan = command.plan_now(state)
+    assert (plan.drawn, plan.coming, plan.numbers) == (1, command.plan.coming[1:], command.plan.numbers)
+    assert command.plan_now(state_of()) is command.plan
