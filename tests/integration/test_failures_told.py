@@ -38,7 +38,8 @@ def test_a_training(small_shards, tmp_path, settings, harm, category, cause):
     assert cause in failure["cause"]
     if harm:
         assert failure["where"].startswith("rank 1 of 2 on ")
-        assert "phase training" in failure["where"]
+        # Of a rank that was killed no more is known than its last sign of life, which may be older than its first step.
+        assert category == "node" or "phase training" in failure["where"]
     shown = ok(run_in(tmp_path, "status", "submissions")).stdout
     assert f"failed: {category}: " in shown
     assert cause in shown
