@@ -6,6 +6,7 @@ Ray's own clients find it. Read from ray.dashboard.modules.job of Ray 2.60.
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from cluster.errors import TargetError
 from cluster.scheduler_state import SchedulerState, Told
 
 ANSWER_SECONDS = 30.0
+AGENT_SECONDS = 60.0
+"""For a head whose dashboard answers while its agent still starts."""
+NO_AGENT = "No available agent"
 DEFAULT_TOKEN = Path(".ray") / "auth_token"
 
 
@@ -30,7 +34,17 @@ def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> 
     Raises:
         TargetError: no cluster answers, or it refuses.
     """
-    _ask(url, "POST", "/api/jobs/", {"entrypoint": entrypoint, "submission_id": number, "metadata": dict(about)})
+    job = {"entrypoint": entrypoint, "submission_id": number, "metadata": dict(about)}
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            _ask(url, "POST", "/api/jobs/", job)
+        except TargetError as error:
+            if NO_AGENT not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def states(url: str) -> Told:
