@@ -40,7 +40,7 @@ def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> 
         try:
             _ask(url, "POST", "/api/jobs/", job)
         except TargetError as error:
-            if NO_AGENT not in str(error) or time.monotonic() > deadline:
+            if NO_AGENT not in error.details["found"] or time.monotonic() > deadline:
                 raise
             time.sleep(1)
         else:
