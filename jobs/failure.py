@@ -1,7 +1,7 @@
 """Which rank failed first, and why: from exceptions to records, and from records to what a user reads."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cluster.exit_codes import ExitCode
@@ -111,12 +111,21 @@ def message_of(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__}: {error}", "\n".join(lines[-SHOWN_TRACEBACK_LINES:])
 
 
-def first_failure(records: Sequence[RankRecord], errors: Sequence[RankError]) -> Failure | None:
+def first_failure(
+    records: Sequence[RankRecord], errors: Sequence[RankError], *, failed: Collection[int] | None = None
+) -> Failure | None:
     """The failure of one attempt that the others follow from; None if every rank left by itself.
 
     A rank that says why it failed by its own fault comes first; then one that others waited for in vain; then one that
     never gave a sign of life; then one that ended without a word, as only SIGKILL and crashes of the interpreter do.
+
+    Args:
+        records: of all ranks that gave a sign of life.
+        failed: the ranks that are known to have failed, where somebody else ended the others and these, too, ended
+            without a word; None if nobody did.
     """
+    if failed is not None:
+        errors = [error for error in errors if error.rank in failed]
     if own := [error for error in errors if not error.secondary]:
         return _of_error(min(own, key=lambda error: error.when))
     blamed = [error for error in errors if error.culprit is not None]
@@ -132,7 +141,8 @@ def first_failure(records: Sequence[RankRecord], errors: Sequence[RankError]) ->
         message = "ended before it could say why: its Python did not start, or not with this project; see above"
         return Failure(missing[0], some.world_size, "an unknown machine", 0, 0, "starting", "code", message)
     told = {error.rank for error in errors}
-    silent = [record for record in records if record.rank not in told and not record.ended]
+    may_be_first = {record.rank for record in records} if failed is None else failed
+    silent = [r for r in records if r.rank in may_be_first and r.rank not in told and not r.ended]
     if silent:
         return _of_record(
             min(silent, key=lambda record: record.when),

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from cluster.exit_codes import ExitCode
 from cluster.local import start_guarded
@@ -226,25 +225,16 @@ def _verdict(
         asked = ExitCode.INTERRUPTED if signals.user else ExitCode.PREEMPTED if signals.scheduler else None
         code = asked or SAVING_STATES.get(str(state))
         if code is not None:
-            _close_status(run, status, watch, "interrupted" if code == ExitCode.INTERRUPTED else "preempted")
+            run.close_status(watch.launch, "interrupted" if code == ExitCode.INTERRUPTED else "preempted")
             print(f"stopped at step {status.get('step', 0)}; the same command continues from there", file=sys.stderr)
             return code
     if failure is None:
         log = logs_of(run.path) / f"torchrun-{socket.gethostname()}.log"
         print(f"error: the ranks did not start\n  log       {log}", file=sys.stderr)
         return ExitCode.UNEXPECTED
-    state = "diverged" if failure.category == "diverged" else "failed"
-    _close_status(run, status, watch, state, failure)
+    run.close_status(watch.launch, "diverged" if failure.category == "diverged" else "failed", failure=asdict(failure))
     print(_summary(run, failure, watch, killed_for_memory=killed_for_memory), file=sys.stderr)
     return failure.exit_code
-
-
-def _close_status(
-    run: RunFolder, status: dict[str, Any], watch: LaunchWatch, state: Any, failure: Failure | None = None
-) -> None:
-    """Says how the launch ended where no rank lived to say it; another launch's status stays as it is."""
-    if status.get("launch") in (None, watch.launch) and (failure or status.get("state") != state):
-        run.finish_status(state, failure=asdict(failure) if failure else None)
 
 
 def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for_memory: bool) -> str:

@@ -15,7 +15,6 @@ from jobs.train_plan import TrainPlan
 from musicvae.checkpoint import checkpoints, step_of
 from musicvae.errors import ConfigError, DivergedError, FolderInUseError, StoppedError, UserError
 from musicvae.rank_records import RankRecords
-from musicvae.run_folder import State
 from musicvae.stopping import Wish
 
 LOOK_SECONDS = 0.5
@@ -108,15 +107,17 @@ class RayLaunch:
 
     def _leave_if_asked(self) -> None:
         if self.signals.any:
-            self._close_status("interrupted" if self.signals.user else "preempted")
+            self.plan.folder.close_status(self.launch, "interrupted" if self.signals.user else "preempted")
             raise StoppedError(self._saved_step(), by_user=self.signals.user)
 
     def _failure(self, attempt: int, lost: Lost) -> Failure | None:
         """What the failed ranks wrote down; the others were ended by Ray and say nothing of the cause."""
+        if not lost.errors:
+            return None
         files = RankRecords(self.plan.folder.ranks)
-        records = [r for r in files.of(self.launch) if r.attempt == attempt and r.rank in lost.errors]
-        errors = [e for e in files.errors_of(self.launch) if e.attempt == attempt and e.rank in lost.errors]
-        return first_failure(records, errors)
+        records = [record for record in files.of(self.launch) if record.attempt == attempt]
+        errors = [error for error in files.errors_of(self.launch) if error.attempt == attempt]
+        return first_failure(records, errors, failed=lost.errors)
 
     def _is_final(self, failure: Failure | None, lost: Lost, attempt: int) -> bool:
         """Whether a restart would fail in the same way."""
@@ -127,7 +128,8 @@ class RayLaunch:
 
     def _give_up(self, failure: Failure | None, lost: Lost, fruitless: int) -> UserError:
         diverged = failure is not None and failure.category == "diverged"
-        self._close_status("diverged" if diverged else "failed", failure)
+        verdict = asdict(failure) if failure else None
+        self.plan.folder.close_status(self.launch, "diverged" if diverged else "failed", failure=verdict)
         for error in lost.errors.values():
             if isinstance(error, UserError) and category_of(error) in FINAL:
                 return error
@@ -139,12 +141,6 @@ class RayLaunch:
             found=found.replace("\n", "\n            "),
             do=f"look at {log_of(self.plan.folder.path, failure.rank if failure else 0)}; the same command goes on",
         )
-
-    def _close_status(self, state: State, failure: Failure | None = None) -> None:
-        """Says how the launch ended where no rank lived to say it; another launch's status stays as it is."""
-        status = self.plan.folder.read_status()
-        if status.get("launch") in (None, self.launch) and status.get("state") != state:
-            self.plan.folder.finish_status(state, failure=asdict(failure) if failure else None)
 
     def _saved_step(self) -> int:
         found = checkpoints(self.plan.folder.checkpoints)

@@ -233,13 +233,19 @@ class RunFolder:
         """Replaces status.json; `more` holds phase, rate, ETA, restarts or the reason of a failure."""
         self._update_status({"state": state, "step": step, "total": total, **more})
 
-    def finish_status(self, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
-        """Sets the state of the last status, for a run that ends in any way.
+    def finish_status(self, state: State) -> None:
+        """Sets the state of the last status, for a run that ends in any way."""
+        self._update_status({"state": state})
+
+    def close_status(self, launch: str, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
+        """Says how a launch ended where no rank lived to say it; another launch's status stays as it is.
 
         Args:
             failure: which rank failed first and why, with its category: whether another start may help.
         """
-        self._update_status({"state": state, **({"failure": failure} if failure else {})})
+        status = self.read_status()
+        if status.get("launch") in (None, launch) and (failure or status.get("state") != state):
+            self._update_status({"state": state, **({"failure": failure} if failure else {})})
 
     def read_status(self) -> dict[str, Any]:
         """The last status, empty where there is none yet."""

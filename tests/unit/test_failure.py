@@ -52,6 +52,16 @@ def test_a_rank_that_never_gave_a_sign_of_life_is_named():
     assert (failure.rank, failure.category) == (1, "code")
 
 
+def test_of_ranks_that_somebody_else_ended_only_those_that_failed_are_blamed():
+    """As Ray does it: rank 0, in good health, is killed together with the group that rank 1 has left."""
+    failure = first_failure([record(0, when=99.0), record(1)], [], failed={1})
+    assert failure
+    assert (failure.rank, failure.host, failure.category) == (1, "node1", "killed")
+    failure = first_failure([record(0), record(1)], [error(0, when=1.0), error(1, "data", when=2.0)], failed={1})
+    assert failure
+    assert (failure.rank, failure.category) == (1, "data")
+
+
 def test_ranks_that_all_left_by_themselves_are_no_failure():
     assert first_failure([record(0, ended=True), record(1, ended=True)], []) is None
 

@@ -132,3 +132,14 @@ def test_the_last_status_is_read_back(tmp_path):
     run.finish_status("preempted")
     status = run.read_status()
     assert (status["state"], status["step"], status["total"], status["restarts"]) == ("preempted", 5, 10, 2)
+
+
+def test_a_launch_closes_its_own_status_alone(tmp_path):
+    run = RunFolder(tmp_path)
+    run.write_status("running", 5, 10, launch="mine")
+    run.close_status("another", "failed")
+    assert run.read_status()["state"] == "running"
+    run.close_status("mine", "failed")
+    run.close_status("mine", "failed", failure={"rank": 1})
+    status = run.read_status()
+    assert (status["state"], status["step"], status["failure"]) == ("failed", 5, {"rank": 1})
