@@ -17,14 +17,15 @@ from cluster.errors import TargetError
 from cluster.scheduler_state import SchedulerState, Told
 
 ANSWER_SECONDS = 30.0
-AGENT_SECONDS = 60.0
-"""For a head whose dashboard answers while its agent still starts."""
+AGENT_SECONDS, AGENT_PAUSE = 60.0, 1.0
+"""A head's dashboard answers before the agent that takes jobs has started."""
 NO_AGENT = "No available agent"
+"""What it says meanwhile."""
 DEFAULT_TOKEN = Path(".ray") / "auth_token"
 
 
 def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> None:
-    """Submits a line of shell, which the cluster's head runs.
+    """Submits a line of shell, which the cluster's head runs; a head that has just come up is given `AGENT_SECONDS`.
 
     Args:
         url: of the cluster's dashboard: http://HEAD:8265
@@ -42,7 +43,7 @@ def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> 
         except TargetError as error:
             if NO_AGENT not in error.details["found"] or time.monotonic() > deadline:
                 raise
-            time.sleep(1)
+            time.sleep(AGENT_PAUSE)
         else:
             return
 
@@ -98,11 +99,14 @@ def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = N
             return json.load(answer)
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace").strip()
+        refused = error.code in (401, 403)
         raise TargetError(
             f"the Ray cluster at {url} refuses: {error.code} {error.reason}",
             found=said.splitlines()[-1] if said else "",
-            likely="its token: RAY_AUTH_TOKEN_PATH names the file" if error.code in (401, 403) else "another Ray",
-            do="export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, as on the head node",
+            likely="its token: RAY_AUTH_TOKEN_PATH names the file" if refused else "a head in trouble, or another Ray",
+            do="export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, as on the head node"
+            if refused
+            else "look at the dashboard and its logs; submit again when they are well",
         ) from None
     except (OSError, ValueError) as error:
         raise TargetError(
