@@ -25,7 +25,7 @@ def job_server(*answers: tuple[int, str]) -> Iterator[tuple[str, list[dict]]]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base names it so
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
