@@ -1,5 +1,6 @@
 """A job: a command line, what it needs, and what comes before it. The same for every target."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -51,8 +52,9 @@ class Resources:
 
     @property
     def gpu_hours(self) -> float:
-        """The most it may use; 0 without GPUs or a limit of time."""
-        return self.nodes * self.gpus_per_node * (self.minutes or 0) / 60
+        """The most it may use; infinite with GPUs and no limit of time."""
+        gpus = self.nodes * self.gpus_per_node
+        return gpus * (math.inf if self.minutes is None else self.minutes / 60) if gpus else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What a submission is about to use, shown before it does; a large one is confirmed by hand."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -30,8 +31,8 @@ def plan_table(submission: Submission, missing: Mapping[str, Sequence[int]]) -> 
 
 
 def gpu_hours(submission: Submission, missing: Mapping[str, Sequence[int]]) -> float:
-    """The most that what is missing may use; without a limit of time none are counted."""
-    return sum(job.resources.gpu_hours * len(missing[job.name]) for job in submission.jobs)
+    """The most that what is missing may use; infinite where GPUs have no limit of time."""
+    return sum(job.resources.gpu_hours * len(own) for job in submission.jobs if (own := missing[job.name]))
 
 
 def confirm(submission: Submission, missing: Mapping[str, Sequence[int]], *, yes: bool) -> None:
@@ -57,7 +58,6 @@ def confirm(submission: Submission, missing: Mapping[str, Sequence[int]], *, yes
 
 
 def _sums(submission: Submission, missing: Mapping[str, Sequence[int]]) -> str:
-    elements = sum(map(len, missing.values()))
-    unlimited = any(job.resources.gpus_per_node and not job.resources.minutes for job in submission.jobs)
-    hours = "GPU-hours unknown without --time" if unlimited else f"up to {gpu_hours(submission, missing):.1f} GPU-hours"
-    return f"{elements} job(s), {hours}"
+    elements, hours = sum(map(len, missing.values())), gpu_hours(submission, missing)
+    told = f"up to {hours:.1f} GPU-hours" if math.isfinite(hours) else "GPU-hours without a limit: no --time"
+    return f"{elements} job(s), {told}"
