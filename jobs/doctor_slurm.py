@@ -96,8 +96,8 @@ def on_the_nodes(site: Site, count: int, python: str, shared: Path) -> Iterator[
         except TargetError as error:
             yield Check("nodes", "warning", error.problem, "try again when nodes are free; squeue tells who has them")
             return
-    nodes = [line.split("|") for line in said if line.count("|") == 3]
-    yield Check("nodes", "ok", ", ".join(sorted(name for name, *_ in nodes)))
+    nodes = sorted(line.split("|") for line in said if line.count("|") == 3)  # they answer in any order
+    yield Check("nodes", "ok", ", ".join(name for name, *_ in nodes))
     if blind := [name for name, seen, *_ in nodes if not seen]:
         cure = "a folder on a file system that all nodes share: --shared DIR"
         yield Check("shared", "error", f"{', '.join(blind)} cannot see {shared}", cure)
