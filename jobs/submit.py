@@ -26,12 +26,12 @@ from cluster.site import read_site
 from cluster.submission import Submission
 from jobs.command_line import run_command
 from jobs.job_kinds import KINDS, Wishes, jobs_of
+from jobs.submission_choice import SUBMISSIONS
 from jobs.submission_plan import confirm, plan_table
 from jobs.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
 from musicvae.errors import ConfigError
 
 TARGETS = ("local", "slurm", "ray")
-SUBMISSIONS = Path("submissions")
 RAY_VARIABLE = "RAY_API_SERVER_ADDRESS"
 """Where Ray's own command line finds the cluster, too."""
 

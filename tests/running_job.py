@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.commands import CHECKOUT, QUIET, job_command
 from tests.process_tree import kill_tree
@@ -13,12 +14,18 @@ WAIT_SECONDS = 120
 
 
 @contextmanager
-def running_job(name: str, *arguments: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A command in a session of its own, killed with all its children if it still runs at the end."""
+def running_job(
+    name: str, *arguments: object, folder: Path = CHECKOUT, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A command in a session of its own, killed with all its children if it still runs at the end.
+
+    Args:
+        folder: that it is given in.
+    """
     process = subprocess.Popen(
         job_command(name, *arguments),
-        cwd=CHECKOUT,
-        env={**os.environ, **QUIET, **variables},
+        cwd=folder,
+        env={**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT), **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

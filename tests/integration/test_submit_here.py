@@ -10,7 +10,8 @@ import pytest
 
 from cluster.process_tree import descendants
 from tests.commands import CHECKOUT, QUIET, job_command, ok
-from tests.process_tree import command_of, kill_tree
+from tests.process_tree import command_of
+from tests.running_job import running_job
 from tests.sample_fixtures import manifest_of
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 from tests.tiny_run import TINY, status
@@ -115,17 +116,9 @@ def _path_without_slurm(folder: Path) -> str:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_children_and_the_same_command_goes_on(small_shards, tmp_path):
-    arguments = ["train", "--ranks-per-node", 2, "--", "--shards", small_shards, "--run", "run", *TINY]
-    steps = "train.steps=3000"
-    process = subprocess.Popen(
-        job_command("submit", *arguments, steps),
-        cwd=tmp_path,
-        env={**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
+    arguments = ["--shards", small_shards, "--run", "run", *TINY, "train.steps=3000"]
+    command = ["train", "--ranks-per-node", 2, "--", *arguments]
+    with running_job("submit", *command, folder=tmp_path) as process:
         wait_for(lambda: status(tmp_path / "run").get("step", 0) > 20, tmp_path)
         (submission,) = (tmp_path / "submissions").iterdir()
         assert rows(tmp_path)["train"]["state"] == "running"
@@ -133,35 +126,29 @@ def test_ctrl_c_ends_all_children_and_the_same_command_goes_on(small_shards, tmp
         assert len(children) >= 4
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    finally:
-        kill_tree(process.pid)
     assert process.returncode == 130
     wait_for(lambda: not any("jobs.train" in command_of(child) for child in children), tmp_path)
-    assert status(tmp_path / "run")["state"] == "interrupted"
-    assert verdicts(submission, "train") == ["failed"]
-    stopped_at = status(tmp_path / "run")["step"]
+    stopped = status(tmp_path / "run")
+    assert (stopped["state"], verdicts(submission, "train")) == ("interrupted", ["failed"])
+    assert 20 < stopped["step"] < 3000
     assert "failed: interrupted" in ok(run_in(tmp_path, "status", "submissions")).stdout
-    assert stopped_at > 20
-    assert [event["event"] for event in attempts(submission, "train")] == ["start", "end"]
+
+    ok(run_in(tmp_path, "submit", *command))
+    assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["step"]) == ("finished", 3000)
+    assert verdicts(submission, "train") == ["failed", "done"]
+    assert [event["step"] for event in attempts(submission, "train") if event["event"] == "start"] == [
+        0,
+        stopped["step"],
+    ]
 
 
 @pytest.mark.slow
 def test_cancel_from_another_terminal(small_shards, tmp_path):
     arguments = ["train", "--ranks-per-node", 1, "--", "--shards", small_shards, "--run", "run", *TINY]
-    process = subprocess.Popen(
-        job_command("submit", *arguments, "train.steps=100000"),
-        cwd=tmp_path,
-        env={**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
+    with running_job("submit", *arguments, "train.steps=100000", folder=tmp_path) as process:
         wait_for(lambda: status(tmp_path / "run").get("step", 0) > 20, tmp_path)
         assert "train" in ok(run_in(tmp_path, "cancel", "run")).stdout
         process.wait(timeout=60)
-    finally:
-        kill_tree(process.pid)
     assert rows(tmp_path)["train"]["state"] == "cancelled"
     assert status(tmp_path / "run")["state"] == "preempted"
     assert ok(run_in(tmp_path, "retry", "--failed")).stdout == "nothing has failed\n"
