@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from jobs.sweep_folder import SweepFolder
@@ -27,27 +27,29 @@ class Retention:
 
     def after(self, ended: str) -> None:
         """After the end of a start: of this trial, and of those that it has beaten for good."""
-        trial = self.ledger.state.trials[ended]
-        self._settle([trial, *cut_trials(self.sweep, self.ledger.state, planned=self.planned)])
+        state = self.ledger.state
+        cut = cut_trials(self.sweep, state, planned=self.planned)
+        self._settle([state.trials[ended], *cut], {trial.id for trial in cut})
         self._make_room()
 
     def after_all(self) -> None:
         """When nothing is left to be started: no trial waits for a comparison any more."""
-        self._settle(list(self.ledger.state.trials.values()), nothing_to_come=True)
+        trials = self.ledger.state.trials
+        self._settle(trials.values(), trials.keys())
 
     def over_cap(self) -> bool:
         """Whether run folders take more than they may, with all removed that could be."""
         cap = self.sweep.retention.disk_gib
         return cap is not None and self.ledger.state.bytes > cap * 2**30
 
-    def _settle(self, trials: list[TrialHistory], *, nothing_to_come: bool = False) -> None:
+    def _settle(self, trials: Iterable[TrialHistory], cut: Collection[str]) -> None:
+        """Trims those of some trials that are over; `cut` names the ones that are not promoted any more."""
         state = self.ledger.state
-        cut = {trial.id for trial in cut_trials(self.sweep, state, planned=self.planned)}
         for trial in trials:
             match trial.state:
                 case "finished" if trial.reached >= self.sweep.budget.steps:
                     self._trim(trial, self.sweep.retention.finished)
-                case "finished" if trial.id in cut or nothing_to_come:
+                case "finished" if trial.id in cut:
                     self._trim(trial, self.sweep.retention.stopped)
                 case "diverged":
                     self._trim(trial, self.sweep.retention.stopped)
