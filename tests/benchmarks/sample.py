@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick]
 
-`decoded`: batches alone with log p(x | z), one thread, in each precision. `MIDI`: the bytes of files, by our writer, by
-symusic and by pretty_midi, whose files are written to the disk too. `files`, `packed`: whole commands from their start
-to their end, by 1 and 2 workers, manifest, figures and report with them. Medians over repeats that take turns (fastest,
-slowest). The plan for a million is what `--count` took, multiplied. Wants a quiet machine. Run by its path this file
-would hide the package of the same name, hence `-m`.
+`decoded`: batches alone with log p(x | z), one thread, in each precision, and by two processes at once. `MIDI`: the
+bytes of files, by our writer, by symusic and by pretty_midi, whose files are written to the disk too. `files`,
+`packed`: whole commands from their start to their end, by 1 and 2 workers, manifest, figures and report with them;
+`further files`: the second half of a command that makes twice as many, which start-up has no part in. Medians over
+repeats that take turns (fastest, slowest). The plan for a million is what `--count` took, multiplied. Wants a quiet
+machine. Run by its path this file would hide the package of the same name, hence `-m`.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,8 @@ from tests.commands import ok, run_job
 
 WRITTEN = 256
 """Grooves that are written as MIDI, one batch."""
+PROCESSES, BATCHES = 2, 8
+"""That decode at once, and the batches of each in a round."""
 MILLION = 10**6
 
 
@@ -60,6 +65,27 @@ def _decoding(job: SampleJob, trained: TrainedModel, repeats: int) -> None:
         recipe = replace(job.made.recipe, precision=precision)
         batches = [partial(decode_batch, trained.model, recipe, number) for number in range(1, repeats + 1)]
         _row(f"decoded, {precision}", "grooves/s", BATCH, [_timed(batch) for batch in batches])
+    processes = get_context("spawn")
+    together, seconds = processes.Barrier(PROCESSES), processes.Queue()
+    decoders = [processes.Process(target=_decode, args=(job, together, repeats, seconds)) for _ in range(PROCESSES)]
+    for decoder in decoders:
+        decoder.start()
+    rounds = [max(seconds.get() for _ in decoders) for _ in range(repeats)]
+    for decoder in decoders:
+        decoder.join()
+    _row(f"decoded, {PROCESSES} processes", "grooves/s", PROCESSES * BATCHES * BATCH, rounds)
+
+
+def _decode(job: SampleJob, together: Barrier, repeats: int, seconds: Queue) -> None:
+    """One of the processes that decode at once, each of which puts the time of every round."""
+    model, recipe = job.trained().model, job.made.recipe
+    decode_batch(model, recipe, 0)
+    for _ in range(repeats):
+        together.wait()
+        taken = _timed(lambda: [decode_batch(model, recipe, number) for number in range(BATCHES)])
+        # So that no process begins its next round before all have ended this one.
+        together.wait()
+        seconds.put(taken)
 
 
 def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) -> None:
@@ -105,7 +131,7 @@ def _commands(model: str, count: int, folder: Path, repeats: int) -> None:
     forms = {"files": [], "packed in tars": ["--pack", "tar"], "packed in a zip": ["--pack", "zip"]}
     forms["manifest alone"] = ["--no-files"]
     seconds: dict[tuple[str, int], list[float]] = {(form, workers): [] for form in forms for workers in (1, 2)}
-    plans = []
+    plans, further = [], []
     for _ in range(repeats):
         for (form, workers), own in seconds.items():
             command = [*common, *forms[form], "--workers", workers]
@@ -114,9 +140,13 @@ def _commands(model: str, count: int, folder: Path, repeats: int) -> None:
             if plan not in plans:
                 plans.append(plan)
             shutil.rmtree(folder / "out")
+        double = _timed(partial(_run, [*common, "--count", 2 * count, "--workers", 2]))
+        further.append(double - seconds["files", 2][-1])
+        shutil.rmtree(folder / "out")
     print(f"{count:,} grooves in one command, start to end")
     for (form, workers), own in seconds.items():
         _row(f"{form}, {workers} worker{'s' * (workers > 1)}", "grooves/s", count, own)
+    _row("further files, 2 workers", "grooves/s", count, further)
     print(f"a million of them, from these {count:,}")
     for form, inodes, size in plans:
         hours = MILLION / count * statistics.median(seconds[form, 2]) / 3600
