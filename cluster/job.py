@@ -80,6 +80,7 @@ class Job:
         after: names of jobs that have to succeed before.
         stop_signal: at which the command saves and ends with 75.
         on_every_node: whether each node runs the command, not the first alone.
+        own_ray: whether a Ray cluster of the job's own nodes begins and ends with it, where the target gives nodes.
         status: a JSON file that the command writes: `step` grows with what is saved; `failure`, see `cluster.attempts`.
         retries: starts in a row that may end without a greater `step`; where there is no `status`, starts.
     """
@@ -92,6 +93,7 @@ class Job:
     array: Array | None = None
     stop_signal: StopSignal = "TERM"
     on_every_node: bool = False
+    own_ray: bool = False
     status: str | None = None
     retries: int = 3
 

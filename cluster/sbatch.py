@@ -62,6 +62,7 @@ def render(job: Job, site: Site, place: Place) -> str:
             *_listening(job),
             *_beginning(job, place),
             *_meeting(job),
+            *_ray(job, place),
             *_command(job),
             *_waiting(job),
             *_ending(job),
@@ -132,15 +133,33 @@ def _beginning(job: Job, place: Place) -> Iterator[str]:
 
 
 def _meeting(job: Job) -> Iterator[str]:
-    if Word.START in job.command or Word.MEETING_POINT in job.command:
+    if Word.START in job.command or Word.MEETING_POINT in job.command or job.own_ray:
         yield 'start="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
-    if Word.MEETING_POINT in job.command:
+    if Word.MEETING_POINT in job.command or job.own_ray:
         yield "# By the name that the first node has for itself: torchrun on it has to know it for its own."
         yield 'first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)'
         yield 'head=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname) || exit'
         port = f"{FIRST_PORT} + (SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
         yield f'meeting_point="$head:$(({port}))"'
         yield ""
+
+
+def _ray(job: Job, place: Place) -> Iterator[str]:
+    if not job.own_ray:
+        return
+    token = f"{quoted(str(place.folder))}/ray-token.$start"
+    log = quoted(str(place.logs).replace("%", "%%") + f"/ray-{job.name}-%j-%n.log")
+    yield "# A Ray cluster of this allocation's own: its head on the first node, its token in a file that goes with it."
+    yield f'export RAY_ADDRESS="$meeting_point" RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}'
+    yield '(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d " \\n" >"$RAY_AUTH_TOKEN_PATH")'
+    yield f"srun --kill-on-bad-exit=0 --output={log} \\"
+    yield '  "${python[@]}" -m cluster.ray_node begin "$RAY_ADDRESS" &'
+    yield "ray=$!"
+    yield 'end_ray() { kill "$ray" 2>/dev/null; wait "$ray"; rm -f "$RAY_AUTH_TOKEN_PATH"; }'
+    yield "trap end_ray EXIT"
+    # A stop that is asked for meanwhile is heard as soon as the command runs.
+    yield f'"${{python[@]}}" -m cluster.ray_node wait "$RAY_ADDRESS" {job.resources.nodes}; up=$?'
+    yield ""
 
 
 def _command(job: Job) -> Iterator[str]:
@@ -178,12 +197,16 @@ def _word(word: str | Word, job: Job) -> str:
 def _waiting(job: Job) -> Iterator[str]:
     # srun hands a signal on to every node; it must not end the others because one has saved and left before them.
     srun = "srun --kill-on-bad-exit=0 " if job.on_every_node else ""
+    if job.own_ray:
+        yield '[ "$up" = 0 ] || command=(exit "$up")'
     yield f'{srun}"${{command[@]}}" &'
     yield "child=$!"
     yield '[ "$asked" = no ] || stop'
     yield 'wait "$child"; code=$?'
     yield 'while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done'
     yield "child="
+    if job.own_ray:
+        yield "trap - EXIT; end_ray"
     yield ""
 
 

@@ -25,6 +25,7 @@ class Wishes:
         notice_seconds: between a stop signal and the end, where the target gives notice.
         working_folder: where relative paths of arguments begin.
         on_ray: whether a Ray cluster spreads the work by itself.
+        own_ray: whether that cluster is one of the job's own nodes, which begins and ends with it.
     """
 
     resources: Resources
@@ -35,6 +36,7 @@ class Wishes:
     notice_seconds: int | None
     working_folder: Path
     on_ray: bool = False
+    own_ray: bool = False
 
     def one_node(self, *, gpus: int) -> Resources:
         """What a job takes that works on one node, with as many GPUs as it can use."""
@@ -82,9 +84,19 @@ def _alone(kind: str, arguments: Words, wishes: Wishes, *, gpus: int) -> Job:
     return _job(kind, arguments, wishes, wishes.one_node(gpus=gpus))
 
 
+def _spread(kind: str, arguments: Words, wishes: Wishes, *, gpus: int) -> Job:
+    """A job that Ray spreads, over all nodes of its own allocation or over a cluster that is there already."""
+    if wishes.array:
+        raise ConfigError(f"Ray spreads {kind} by itself", found="--array", do="leave --array out")
+    if not wishes.own_ray:
+        return _alone(kind, (*arguments, *ON_RAY), wishes, gpus=gpus)
+    job = _job(kind, (*arguments, *ON_RAY), wishes, wishes.resources)
+    return replace(job, own_ray=True)
+
+
 def _build(arguments: Sequence[str], wishes: Wishes) -> Job:
     if wishes.on_ray:
-        return _alone("build_shards", (*arguments, *ON_RAY), wishes, gpus=0)
+        return _spread("build_shards", (*arguments,), wishes, gpus=0)
     cpus = wishes.resources.cpus_per_node
     # Its Ray would take all CPUs of a machine, of which the job may have been given only some.
     workers = () if cpus is None or _value(arguments, "--workers") else ("--workers", str(cpus))
@@ -110,7 +122,7 @@ def _training(arguments: Sequence[str], wishes: Wishes) -> Job:
         cpus = ("--cpus-per-worker", str(max(1, resources.cpus_per_node // ranks))) if resources.cpus_per_node else ()
         command: Words = ("--workers", str(resources.nodes * ranks), *cpus, *ON_RAY, *arguments)
         job = _job("train", command, wishes, resources, module="train_on_ray")
-        return replace(job, stop_signal="USR2", status=status)
+        return replace(job, stop_signal="USR2", status=status, own_ray=wishes.own_ray)
     launch: Words = ("--ranks", str(ranks))
     if resources.nodes > 1:
         launch += ("--nodes", str(resources.nodes), "--rendezvous", Word.MEETING_POINT, "--rendezvous-id", Word.START)
@@ -132,19 +144,17 @@ def _sampling(arguments: Sequence[str], wishes: Wishes) -> Job:
             expected="--array M of jobs.submit, from which it follows",
             do="move the number ahead of `--`: --array M",
         )
+    if wishes.on_ray:
+        return _spread("sample", (*arguments,), wishes, gpus=1)
     if wishes.resources.nodes > 1:
         raise ConfigError("each share of a sampling works on one node", do="leave --nodes out, and give --array")
-    if wishes.on_ray:
-        if wishes.array:
-            raise ConfigError("Ray spreads a sampling by itself", found="--array", do="leave --array out")
-        return _job("sample", (*arguments, *ON_RAY), wishes, wishes.one_node(gpus=1))
     share: Words = ("--shard", Word.SHARE) if wishes.array else ()
     return replace(_job("sample", (*arguments, *share), wishes, wishes.one_node(gpus=1)), array=wishes.array)
 
 
 def _sweep(arguments: Sequence[str], wishes: Wishes) -> Job:
-    spread = ON_RAY if wishes.on_ray else ()
-    return _alone("sweep", ("run", *arguments, *spread), wishes, gpus=wishes.resources.gpus_per_node)
+    kind = _spread if wishes.on_ray else _alone
+    return kind("sweep", ("run", *arguments), wishes, gpus=wishes.resources.gpus_per_node)
 
 
 class _PipelineArguments(argparse.ArgumentParser):
@@ -163,14 +173,15 @@ def _pipeline(arguments: Sequence[str], wishes: Wishes) -> tuple[Job, ...]:
     shards, run = str(out / "shards"), str(out / "run")
     one = replace(wishes, array=None, resources=wishes.one_node(gpus=wishes.resources.gpus_per_node))
     quick = ("--quick",) if given.quick else ()
-    build = _build(["--source", given.source, "--out", shards], one)
+    spread = replace(wishes, array=None) if wishes.own_ray else one
+    build = _build(["--source", given.source, "--out", shards], spread)
     train = _training(["--preset", given.preset, "--shards", shards, "--run", run, *given.settings],
                       replace(wishes, array=None))  # fmt: skip
     figures = str(out / "evaluation.json")
     evaluate = _alone("evaluate", ("--run", run, "--shards", shards, "--json", figures, *quick), one, gpus=1)
     sample = _sampling(
         ["--run", run, "--count", given.count, "--seed", given.seed, "--out", str(out / "grooves")],
-        replace(one, array=wishes.array),
+        replace(spread, array=wishes.array),
     )
     report = _alone("report", (run,), one, gpus=0)
     chain = (build, train, evaluate, sample, report)

@@ -2,6 +2,7 @@
 
     python -m jobs.submit train --on local -- --preset demo --shards shards/demo --run runs/demo
     python -m jobs.submit train --on slurm --site NAME --nodes 4 --gpus-per-node 8 --time 8:00:00 -- ...
+    python -m jobs.submit sweep --on slurm --ray --nodes 4 --time 1-0 -- random --shards SHARDS --out SWEEP
     python -m jobs.submit pipeline --on slurm --nodes 2 --array 8 -- --source demo --out OUT
 
 What stands after `--` are the arguments of `python -m jobs.KIND`; those of `pipeline` are told by an empty one.
@@ -43,10 +44,13 @@ def main(
     ray_jobs: Annotated[
         str, typer.Option(metavar="URL", envvar=RAY_VARIABLE, help="A Ray cluster's dashboard: http://HEAD:8265.")
     ] = "",
+    ray: Annotated[
+        bool, typer.Option("--ray", help="With --on slurm: spread the work by a Ray cluster of the job's own nodes.")
+    ] = False,
     site: Annotated[
         str | None, typer.Option(help="A cluster's settings: a name in cluster/sites, or a YAML file.")
     ] = None,
-    nodes: Annotated[int, typer.Option(help="Machines of a training.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines of a training, or of --ray.")] = 1,
     gpus_per_node: Annotated[int, typer.Option(help="Of a training; other jobs get one of them.")] = 0,
     cpus_per_node: Annotated[int | None, typer.Option(help="CPUs on each node. (the site's choice)")] = None,
     ranks_per_node: Annotated[int | None, typer.Option(min=1, help="Of a training. (one a GPU, or one)")] = None,
@@ -70,6 +74,13 @@ def main(
         raise ConfigError(
             "which Ray cluster?", expected=f"--ray-jobs http://HEAD:8265, or {RAY_VARIABLE}", do="name its dashboard"
         )
+    if ray and on != "slurm":
+        raise ConfigError(
+            "--ray begins a Ray cluster on nodes that SLURM gives",
+            expected="--on slurm --ray",
+            found=f"--on {on}",
+            do="leave --ray out: --on ray uses a cluster that is there, and local jobs begin a Ray of their own",
+        )
     if on == "local" and nodes > 1:
         raise ConfigError("this machine is one node", found=f"--nodes {nodes}", do="--ranks-per-node for more ranks")
     wishes = Wishes(
@@ -80,7 +91,8 @@ def main(
         environment=_variables(env or []),
         notice_seconds=settings.notice_seconds if on == "slurm" else None,
         working_folder=Path.cwd(),
-        on_ray=on == "ray",
+        on_ray=ray or on == "ray",
+        own_ray=ray,
     )
     jobs = jobs_of(kind, arguments or [], wishes)
     folder = submissions.absolute() / f"{kind}-{_identity(jobs, on, settings.model_dump_json())}"

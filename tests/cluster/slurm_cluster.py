@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.process_tree import kill_tree
+from tests.process_tree import kill_tree, processes_with
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo")
 START_SECONDS = 60
@@ -88,7 +88,7 @@ class SlurmCluster:
     def lose_node(self, name: str) -> None:
         """Ends a node and all that runs on it at once, as a power cut does."""
         lost = self.nodes.pop(name)
-        running = [pid for pid in _processes() if f"SLURMD_NODENAME={name}".encode() in _environment(pid)]
+        running = processes_with(f"SLURMD_NODENAME={name}\0")
         kill_tree(lost.pid)
         for pid in running:
             kill_tree(pid)
@@ -180,16 +180,6 @@ def _notice_setting() -> str:
     said = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=True).stdout
     major = int(said.split()[1].partition(".")[0])
     return "PreemptParameters=send_user_signal" if major >= 23 else "SlurmctldParameters=preempt_send_user_signal"
-
-
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-
-
-def _environment(pid: int) -> bytes:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    return b""
 
 
 def _idle_nodes(cluster: SlurmCluster) -> int:

@@ -8,7 +8,7 @@ import pytest
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.commands import ok
-from tests.process_tree import command_of
+from tests.process_tree import command_of, processes_with
 from tests.sample_fixtures import manifest_of
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 from tests.tiny_run import TINY, assert_same_state, status, train
@@ -49,9 +49,11 @@ def test_a_pipeline_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tm
         assert rows(tmp_path, submission, **cluster.environment)["train"]["state"] == "running"
         ranks = processes_of(run)
         assert len(ranks) == 2
+        assert processes_with(submission.name)
         for _ in range(2):
             ok(run_in(tmp_path, "cancel", submission, **cluster.environment))
         wait_for(lambda: not any(command_of(rank) for rank in ranks), submission)
+        wait_for(lambda: not processes_with(submission.name), submission)
         wait_for(lambda: rows(tmp_path, submission, **cluster.environment)["train"]["state"] == "cancelled", submission)
 
         refused = run_in(

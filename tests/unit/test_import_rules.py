@@ -21,7 +21,7 @@ ONE_FILE_KNOWS = {
     "torch.distributed": {"musicvae/world.py", "jobs/torchrun_agent.py"},
     "torch.nn.parallel": {"musicvae/world.py"},
     "wandb": {"jobs/wandb_session.py"},
-    "ray": {"preprocess/on_ray.py", "jobs/on_ray.py", "jobs/sweep_on_ray.py"},
+    "ray": {"preprocess/on_ray.py", "jobs/on_ray.py", "jobs/sweep_on_ray.py", "cluster/ray_node.py"},
     "optuna": {"jobs/sweep_optuna.py"},
 }
 HEAVY = ("torch", "ray", "wandb", "optuna")

@@ -19,6 +19,7 @@ GOLDEN = CHECKOUT / "tests" / "golden" / "sbatch"
 HOME = PurePath("/home/ada")
 PYTHON = "/shared/venvs/grooves/bin/python"
 TRAIN = ["--preset", "paper", "--shards", "my shards", "--run", "runs/paper", "train.steps=50000"]
+SWEEP = ["random", "--shards", "shards", "--out", "sweeps/random"]
 GPU_NODE = {"gpus_per_node": 8, "cpus_per_node": 96, "memory": "400G", "minutes": 480}
 
 
@@ -27,10 +28,11 @@ def site(name: str | None = None) -> Site:
 
 
 def scripts(
-    kind: str, arguments: list[str], own: Site, resources: Resources, array: Array | None = None
+    kind: str, arguments: list[str], own: Site, resources: Resources, array: Array | None = None, *, ray: bool = False
 ) -> dict[str, str]:
     """The scripts of a kind, by the name of their golden file."""
-    wishes = Wishes(resources, None, array, 3, (("WANDB_MODE", "offline"),), own.notice_seconds, Path(HOME))
+    variables = (("WANDB_MODE", "offline"),)
+    wishes = Wishes(resources, None, array, 3, variables, own.notice_seconds, Path(HOME), on_ray=ray, own_ray=ray)
     folder = HOME / "submissions" / f"{kind}-0123abcd"
     jobs = jobs_of(kind, arguments, wishes)
     return {job.name: render(job, own, Place(folder, folder / "code", HOME)) for job in jobs}
@@ -51,12 +53,9 @@ def all_scripts() -> dict[str, str]:
         "sample-array": scripts("sample", sample, site("slurm-gpu"), Resources(gpus_per_node=1), Array(100, 10))[
             "sample"
         ],
-        "sweep": scripts(
-            "sweep",
-            ["random", "--shards", "shards", "--out", "sweeps/random"],
-            site("slurm-gpu"),
-            Resources(**GPU_NODE),
-        )["sweep"],
+        "sweep": scripts("sweep", SWEEP, site("slurm-gpu"), Resources(**GPU_NODE))["sweep"],
+        "sweep-on-ray": scripts("sweep", SWEEP, site("slurm-gpu"), Resources(nodes=4, **GPU_NODE), ray=True)["sweep"],
+        "train-on-ray": scripts("train", TRAIN, site(), Resources(nodes=2, cpus_per_node=16), ray=True)["train"],
         **{f"pipeline-{name}": script for name, script in pipeline.items()},
     }
 

@@ -1,0 +1,150 @@
+"""Ray inside an allocation: the nodes of a cluster that begins and ends with a job of a scheduler.
+
+python -m cluster.ray_node begin HOST:PORT       on each node: Ray runs until SIGTERM, or until it ends by itself
+python -m cluster.ray_node wait HOST:PORT N      until N nodes are there
+
+The first node of the step (SLURM_NODEID 0) is the head. Several such clusters may share a machine: all ports but the
+head's own are whichever are free, and each node has a temporary folder of its own. Clients are asked for the token in
+RAY_AUTH_TOKEN_PATH.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from cluster.exit_codes import ExitCode
+from cluster.local import start_guarded
+from cluster.process_tree import descendants
+
+WAIT_SECONDS = 180.0
+"""For all nodes; a slow shared file system is read by all of them at once."""
+LOOK_SECONDS = 0.5
+END_SECONDS = 10.0
+STORE_BYTES = 200_000_000
+"""Of the object store: what travels through Ray here are names, numbers and settings."""
+LONGEST_FOLDER = 40
+"""The paths of Ray's sockets, some sixty bytes longer than its folder's, may have 107."""
+
+
+def begin(address: str, environment: Mapping[str, str]) -> int:
+    """Runs one node; what it leaves on the machine goes with it.
+
+    Args:
+        environment: what SLURM tells a task of a step.
+    """
+    folder = _temporary_folder(environment)
+    ray = start_guarded(
+        ray_command(address, folder, environment), {"RAY_USAGE_STATS_ENABLED": "0"}, when_orphaned=signal.SIGTERM
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: ray.terminate())
+    # Ray's processes are listed while they hang together: once the first has ended, nobody would know them as its own.
+    known = {ray.pid}
+    while ray.poll() is None:
+        known.update(descendants(ray.pid))
+        with suppress(subprocess.TimeoutExpired):
+            ray.wait(LOOK_SECONDS)
+    _end(known)
+    shutil.rmtree(folder, ignore_errors=True)
+    return ray.returncode
+
+
+def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> list[str]:
+    """The argv of Ray on one node.
+
+    Args:
+        address: HOST:PORT of the head.
+        folder: for its sockets and logs.
+    """
+    port = address.rpartition(":")[2]
+    is_head = environment.get("SLURM_NODEID", "0") == "0"
+    head = ["--head", "--port", port, "--ray-client-server-port", str(_free_port()), "--include-dashboard", "false"]
+    cpus = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
+    return [
+        *(sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"),
+        *(head if is_head else ["--address", address]),
+        *("--block", "--disable-usage-stats", "--temp-dir", str(folder)),
+        # Zero: whichever are free. Ray's own range is the same for every cluster of a machine.
+        *("--min-worker-port", "0", "--max-worker-port", "0"),
+        *("--object-store-memory", str(STORE_BYTES)),
+        *(["--num-cpus", cpus] if cpus else []),
+    ]
+
+
+def wait(address: str, nodes: int, *, seconds: float = WAIT_SECONDS) -> str:
+    """Waits for nodes; gives what is wrong in the end, nothing if all is well."""
+    import ray
+
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + seconds
+    found, trouble = 0, "nobody listens"
+    while time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+        try:
+            # Ray waits many minutes for a port where nobody listens, and says nothing.
+            socket.create_connection((host, int(port)), timeout=LOOK_SECONDS).close()
+            if not ray.is_initialized():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            found = sum(node["Alive"] for node in ray.nodes())
+        except (OSError, RuntimeError) as error:
+            trouble = str(error).partition("\n")[0]
+        if found >= nodes:
+            ray.shutdown()
+            return ""
+    return f"{found} of {nodes} nodes are there after {seconds:.0f} seconds" + (f": {trouble}" if not found else "")
+
+
+def main() -> int:
+    """What a script calls."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.ray_node")
+    parser.add_argument("what", choices=["begin", "wait"])
+    parser.add_argument("address", metavar="HOST:PORT")
+    parser.add_argument("nodes", type=int, nargs="?", default=1)
+    parser.add_argument("--seconds", type=float, default=WAIT_SECONDS)
+    options = parser.parse_args()
+    if options.what == "begin":
+        return begin(options.address, os.environ)
+    if trouble := wait(options.address, options.nodes, seconds=options.seconds):
+        print(f"error: Ray did not come up in this allocation at {options.address}", file=sys.stderr)
+        print(f"  found     {trouble}", file=sys.stderr)
+        print(
+            "  do        look into ray-JOB-NUMBER-NODE.log beside the job's own log; the job comes again by itself",
+            file=sys.stderr,
+        )
+        return ExitCode.PREEMPTED
+    return ExitCode.SUCCESS
+
+
+def _temporary_folder(environment: Mapping[str, str]) -> Path:
+    parent = environment.get("TMPDIR", "")
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=parent if 0 < len(parent) <= LONGEST_FOLDER else "/tmp"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def _end(processes: set[int]) -> None:
+    """Ends what is left of processes, after they had time to end by themselves."""
+    deadline = time.monotonic() + END_SECONDS
+    while (left := {pid for pid in processes if Path(f"/proc/{pid}").exists()}) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS / 5)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
