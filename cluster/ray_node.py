@@ -1,6 +1,6 @@
 """Ray inside an allocation: the nodes of a cluster that begins and ends with a job of a scheduler.
 
-python -m cluster.ray_node begin HOST:PORT       on each node: Ray runs until SIGTERM, or until it ends by itself
+python -m cluster.ray_node begin HOST:PORT       on each node: Ray runs until SIGUSR1 or SIGTERM, or until it ends
 python -m cluster.ray_node wait HOST:PORT N      until N nodes are there
 
 The first node of the step (SLURM_NODEID 0) is the head. Several such clusters may share a machine: all ports but the
@@ -29,7 +29,6 @@ from cluster.process_tree import descendants
 WAIT_SECONDS = 180.0
 """For all nodes; a slow shared file system is read by all of them at once."""
 LOOK_SECONDS = 0.5
-END_SECONDS = 10.0
 STORE_BYTES = 200_000_000
 """Of the object store: what travels through Ray here are names, numbers and settings."""
 LONGEST_FOLDER = 40
@@ -46,17 +45,21 @@ def begin(address: str, environment: Mapping[str, str]) -> int:
     ray = start_guarded(
         ray_command(address, folder, environment), {"RAY_USAGE_STATS_ENABLED": "0"}, when_orphaned=signal.SIGTERM
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: ray.terminate())
+    told: list[int] = []
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.append(number))
     # Ray's processes are listed while they hang together: once the first has ended, nobody would know them as its own.
     known = {ray.pid}
-    while ray.poll() is None:
+    while not told and ray.poll() is None:
         known.update(descendants(ray.pid))
         with suppress(subprocess.TimeoutExpired):
             ray.wait(LOOK_SECONDS)
-    _end(known)
+    # At once: SLURM kills what is left of a step soon after its signal, and nobody needs this Ray any more.
+    for pid in known:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
-    return ray.returncode
+    return ExitCode.SUCCESS if told else ray.wait()
 
 
 def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> list[str]:
@@ -134,16 +137,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
-
-
-def _end(processes: set[int]) -> None:
-    """Ends what is left of processes, after they had time to end by themselves."""
-    deadline = time.monotonic() + END_SECONDS
-    while (left := {pid for pid in processes if Path(f"/proc/{pid}").exists()}) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS / 5)
-    for pid in left:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -155,7 +155,8 @@ def _ray(job: Job, place: Place) -> Iterator[str]:
     yield f"srun --kill-on-bad-exit=0 --output={log} \\"
     yield '  "${python[@]}" -m cluster.ray_node begin "$RAY_ADDRESS" &'
     yield "ray=$!"
-    yield 'end_ray() { kill "$ray" 2>/dev/null; wait "$ray"; rm -f "$RAY_AUTH_TOKEN_PATH"; }'
+    # At SIGTERM srun would kill the step, which could not clean up.
+    yield 'end_ray() { kill -USR1 "$ray" 2>/dev/null; wait "$ray"; rm -f "$RAY_AUTH_TOKEN_PATH"; }'
     yield "trap end_ray EXIT"
     # A stop that is asked for meanwhile is heard as soon as the command runs.
     yield f'"${{python[@]}}" -m cluster.ray_node wait "$RAY_ADDRESS" {job.resources.nodes}; up=$?'

@@ -127,7 +127,8 @@ def check_shared(run: TaskRunner, work: WorkFolder, sources: Sequence[str]) -> N
         ConfigError: a node does not; it is named.
     """
     token = secrets.token_hex(8)
-    probe = work.path / f"seen-by-{socket.gethostname()}"
+    # Its own for each process: writers of other shares may look at the same moment, from the same machine.
+    probe = work.path / f"seen-by-{socket.gethostname()}-{token}"
     probe.write_text(token)
     try:
         for node, problem in run.on_every_node(partial(_blind_spot, probe, token, tuple(sources))):

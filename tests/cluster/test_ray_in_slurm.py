@@ -25,10 +25,11 @@ def number_of(submission: Path) -> str:
 
 
 def check_torn_down(slurm: SlurmCluster, submission: Path) -> None:
-    """Neither a process nor a token is left."""
+    """Neither a process nor a token nor a folder of Ray's is left."""
     wait_for(lambda: not slurm.client("squeue", "--noheader", "--states=RUNNING,COMPLETING"), submission)
     assert processes_with(f"SLURM_JOB_ID={number_of(submission)}\0") == []
     assert list(submission.glob("ray-token*")) == []
+    assert list(Path("/tmp").glob("ray-????????")) == []
 
 
 def test_a_sweep_has_the_trials_and_figures_of_the_embedded_ray(slurm, small_shards, tmp_path):
