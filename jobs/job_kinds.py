@@ -153,6 +153,14 @@ def _sampling(arguments: Sequence[str], wishes: Wishes) -> Job:
 
 
 def _sweep(arguments: Sequence[str], wishes: Wishes) -> Job:
+    if wishes.array and not wishes.on_ray:
+        job = _alone(
+            "sweep",
+            ("run", *arguments, "--share", Word.SHARE),
+            replace(wishes, array=None),
+            gpus=wishes.resources.gpus_per_node,
+        )
+        return replace(job, array=wishes.array)
     kind = _spread if wishes.on_ray else _alone
     return kind("sweep", ("run", *arguments), wishes, gpus=wishes.resources.gpus_per_node)
 

@@ -1,18 +1,16 @@
 """Where chunks of a sampling are made: in this process, in several of this machine, or on a Ray cluster."""
 
-import os
 import pickle
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import Any
 
 from jobs.on_ray import OUR_CODE
+from jobs.orphans import end_with_parent
 from musicvae.errors import ConfigError
 from preprocess.on_ray import Answer, Task, TaskRunner, task_runner
 
@@ -81,17 +79,8 @@ class _Worker:
 
     @classmethod
     def start(cls, function: bytes) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent answers it
-        threading.Thread(target=cls._end_with_parent, daemon=True).start()
+        end_with_parent()
         cls.function = pickle.loads(function)
-
-    @staticmethod
-    def _end_with_parent() -> None:
-        """A worker whose parent was killed would wait for work forever."""
-        parent = parent_process()
-        assert parent is not None, "workers are spawned"
-        parent.join()
-        os._exit(1)
 
     @classmethod
     def run(cls, task: Any) -> Any:

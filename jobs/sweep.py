@@ -31,6 +31,9 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="Sweep folder: made, gone on with, or extended.")],
     ray_address: Annotated[str, typer.Option(metavar="HOST:PORT", help="A running Ray cluster.")] = "",
+    share: Annotated[
+        str, typer.Option(metavar="K/M", help="Train one of M shares, without Ray; an array of jobs.submit gives it.")
+    ] = "",
     retry: Annotated[str, typer.Option(metavar="failed", help="Try failed trials again, up to `attempts`.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, start nothing.")] = False,
 ) -> None:
@@ -40,11 +43,21 @@ def run(
     if retry not in ("", "failed"):
         raise ConfigError(f"--retry {retry}", expected="failed", do="--retry failed")
 
-    from jobs.sweep_command import SweepCommand  # loads torch, which takes seconds: signals are heard by now
+    if share and ray_address:
+        raise ConfigError("--share and --ray-address exclude each other", do="give one of them")
 
-    command = SweepCommand.prepare(sweep, shards, SweepFolder(out.absolute()))
+    # They load torch, which takes seconds: signals are heard by now.
+    from jobs.sweep_command import SweepCommand
+    from jobs.sweep_share import share_of
+
+    own = share_of(share) if share else None
+    command = SweepCommand.prepare(sweep, shards, SweepFolder(out.absolute(), own and own.name))
     console.print(command.describe(), soft_wrap=True)
-    if not dry_run:
+    if dry_run:
+        return
+    if own:
+        command.carry_out_share(own, signals, retry=bool(retry))
+    else:
         command.carry_out(ray_address, signals, retry=bool(retry))
 
 

@@ -3,18 +3,30 @@
 import shutil
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.command_line import console
 from jobs.provenance import provenance
 from jobs.stop_signals import StopSignals
 from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Begun, Ledger, SweepState, read_ledger
-from jobs.sweep_on_ray import trial_pool
+from jobs.sweep_ledger import Begun, Ledger, SweepState, read_ledger, records_of
+from jobs.sweep_on_ray import ray_pool
 from jobs.sweep_plan import SweepPlan, describe, plan_sweep
+from jobs.sweep_pool import TrialPool
+from jobs.sweep_processes import process_pool
 from jobs.sweep_results import write_report, write_winner
 from jobs.sweep_run import SweepRun, check_goes_on, failed_trials
+from jobs.sweep_share import (
+    Share,
+    gather,
+    hold_soon,
+    holding_share,
+    settings_of_share,
+    share_of_work,
+    shares_are_done,
+)
+from jobs.sweep_standing import is_done
 from jobs.sweep_status import status_text
 from jobs.sweep_trial import Trainer, train_trial
 from jobs.sweep_trials import TrialFactory, read_sweep
@@ -76,43 +88,91 @@ class SweepCommand:
             StoppedError: it was asked to stop; the same command goes on.
             DiskFullError: no room for more trials.
         """
-        sweep, folder = self.factory.sweep, self.folder
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot make {folder.path}", found=error.strerror or str(error)) from None
+        folder, resources = self.folder, self.factory.sweep.resources
+        self._make(folder.path)
         with hold_folder(folder.path):
+            gather(folder)
             ledger = Ledger.open(folder.path)
             plan = self.plan_now(ledger.state)
-            begun = Begun(
-                name=self.factory.name,
-                sweep=sweep.model_dump(mode="json"),
-                numbers=plan.numbers,
-                fingerprint=self.factory.manifest.fingerprint,
-                shards=without_secrets(self.shards),
-                when=time.time(),
-            )
-            before = ledger.state.begun
-            if not before or (before.sweep, before.numbers) != (begun.sweep, begun.numbers):
-                ledger.append(begun)
-            again = deque(self._retried(ledger) if retry else ())
-            with trial_pool(ray_address, sweep.resources, trainer, folder.ledger) as pool:
-                SweepRun(
-                    self.factory,
-                    folder,
-                    ledger,
-                    plan,
-                    pool,
-                    self.shards,
-                    provenance(),
-                    signals,
-                    lambda line: console.print(line, soft_wrap=True),
-                    again,
-                ).run()
-            console.print(status_text(folder, sweep, ledger.state), soft_wrap=True)
-            write_report(folder, sweep, ledger.state)
-            if any(trial.reached for trial in ledger.state.trials.values()):
-                console.print(write_winner(folder, sweep, ledger.state), soft_wrap=True)
+            self._begin(ledger, plan.numbers)
+            with ray_pool(ray_address, resources, trainer, folder.ledger) as pool:
+                self._run(self.factory, ledger, plan, pool, signals, retry=retry)
+            self._conclude(ledger.state)
+
+    def carry_out_share(
+        self, share: Share, signals: StopSignals, *, retry: bool, trainer: Trainer = train_trial
+    ) -> None:
+        """Runs a share of the sweep in processes of this machine; the last of all shares writes the results.
+
+        Raises:
+            ConfigError: a sweep that cannot be divided, or somebody else is at this share, or at all of it.
+            StoppedError, DiskFullError: as `carry_out`.
+        """
+        sweep = self.factory.sweep
+        factory = replace(self.factory, sweep=settings_of_share(sweep, share))
+        self._make(self.folder.path)
+        with holding_share(self.folder):
+            before = SweepState.of(records_of(self.folder.ledger_of_all))
+            whole = self.plan_now(before)
+            plan, state = share_of_work(factory, whole, before, self.folder, share)
+            ledger = Ledger.open(self.folder.own, state)
+            self._begin(ledger, whole.numbers)
+            with process_pool(sweep.resources, trainer) as pool:
+                self._run(factory, ledger, plan, pool, signals, retry=retry)
+        with hold_soon(self.folder.path):
+            state = read_ledger(self.folder.path)
+            if not shares_are_done(sweep, state):
+                console.print("others are at work or left; the last share to end puts all together", soft_wrap=True)
+                return
+            gather(self.folder)
+            if not is_done(sweep, state):
+                console.print("what is left are repeats: the same command without --share", soft_wrap=True)
+            self._conclude(state)
+
+    def _make(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make {path}", found=error.strerror or str(error)) from None
+
+    def _begin(self, ledger: Ledger, numbers: int) -> None:
+        """Writes the sweep down, where it is new or has changed."""
+        begun = Begun(
+            name=self.factory.name,
+            sweep=self.factory.sweep.model_dump(mode="json"),
+            numbers=numbers,
+            fingerprint=self.factory.manifest.fingerprint,
+            shards=without_secrets(self.shards),
+            when=time.time(),
+        )
+        before = ledger.state.begun
+        if not before or (before.sweep, before.numbers) != (begun.sweep, begun.numbers):
+            ledger.append(begun)
+
+    def _run(
+        self,
+        factory: TrialFactory,
+        ledger: Ledger,
+        plan: SweepPlan,
+        pool: TrialPool,
+        signals: StopSignals,
+        *,
+        retry: bool,
+    ) -> None:
+        again = deque(self._retried(ledger) if retry else ())
+
+        def say(line: str) -> None:
+            console.print(line, soft_wrap=True)
+
+        SweepRun(factory, self.folder, ledger, plan, pool, self.shards, provenance(), signals, say, again).run()
+
+    def _conclude(self, state: SweepState) -> None:
+        """Shows how the sweep ended, and writes its results."""
+        folder, sweep = self.folder, self.factory.sweep
+        console.print(status_text(folder, sweep, state), soft_wrap=True)
+        write_report(folder, sweep, state)
+        if any(trial.reached for trial in state.trials.values()):
+            console.print(write_winner(folder, sweep, state), soft_wrap=True)
 
     def plan_now(self, state: SweepState) -> SweepPlan:
         """The plan, made anew if another driver was at work between the checks and the lock."""

@@ -7,6 +7,7 @@ best.yaml         all settings of the winner, for `jobs.train --config`
 trials.csv        a row for each trial; trials.parquet holds the same
 report.html       the page
 lock              held by the driver
+shares/K-of-M/    ledger, live.json and lock of each driver, where several divide the sweep among them
 """
 
 import json
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.sweep_ledger import LEDGER_NAME
+from jobs.sweep_ledger import LEDGER_NAME, SHARES, ledgers_in
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
 from musicvae.folder_lock import LOCK_NAME
@@ -27,13 +28,33 @@ DEAD_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SweepFolder:
-    """Paths of one sweep."""
+    """Paths of one sweep, for its driver or for one of those who divide it.
+
+    Attributes:
+        share: K-of-M, of a driver that trains a share.
+    """
 
     path: Path
+    share: str | None = None
+
+    @property
+    def own(self) -> Path:
+        """What this driver holds and writes to."""
+        return self.path / SHARES / self.share if self.share else self.path
 
     @property
     def ledger(self) -> Path:
+        """That this driver appends to."""
+        return self.own / LEDGER_NAME
+
+    @property
+    def ledger_of_all(self) -> Path:
+        """That of the sweep as a whole."""
         return self.path / LEDGER_NAME
+
+    def shares(self) -> list[Path]:
+        """The folders of shares that are not gathered yet."""
+        return sorted(path for path in (self.path / SHARES).glob("*-of-*") if path.is_dir())
 
     @property
     def best(self) -> Path:
@@ -53,25 +74,27 @@ class SweepFolder:
 
     def write_live(self, values: Mapping[str, Any]) -> None:
         """Replaces live.json."""
-        write_whole(self.path / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
+        write_whole(self.own / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
 
     def forget_live(self) -> None:
         """The driver leaves."""
-        (self.path / "live.json").unlink(missing_ok=True)
+        (self.own / "live.json").unlink(missing_ok=True)
 
     def read_live(self) -> dict[str, Any] | None:
-        """What the driver said last; None where none is at work."""
-        try:
-            live = json.loads((self.path / "live.json").read_text())
-        except (OSError, ValueError):
+        """What the drivers said last, taken together; None where none is at work."""
+        said = [live for own in (self.path, *self.shares()) if (live := _read_live(own / "live.json"))]
+        if not said:
             return None
-        return live if time.time() - live["when"] < DEAD_SECONDS else None
+        return {
+            "running": [trial for live in said for trial in live["running"]],
+            "waiting": "; ".join(filter(None, (live["waiting"] for live in said))),
+        }
 
     def holds_something_else(self) -> bool:
         """Whether there are entries that a sweep which was killed at its very start does not leave."""
         if not self.path.is_dir():
             return self.path.exists()
-        own = (LOCK_NAME, LEDGER_NAME)
+        own = (LOCK_NAME, LEDGER_NAME, SHARES)
         return any(entry.name not in own and not entry.name.startswith(".") for entry in self.path.iterdir())
 
     def check(self) -> None:
@@ -80,10 +103,18 @@ class SweepFolder:
         Raises:
             ConfigError: there is none.
         """
-        if not self.ledger.exists():
+        if not any(ledger.exists() for ledger in ledgers_in(self.path)):
             raise ConfigError(
                 f"no sweep in {self.path}",
                 expected="a folder that jobs.sweep run made",
                 found="no such folder" if not self.path.exists() else f"no {LEDGER_NAME} in it",
                 do="check the path, or run one: python -m jobs.sweep run demo --shards SHARDS --out SWEEP",
             )
+
+
+def _read_live(path: Path) -> dict[str, Any] | None:
+    try:
+        live = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return live if time.time() - live["when"] < DEAD_SECONDS else None

@@ -1,12 +1,12 @@
 """The ledger of a sweep: what was drawn, started and ended, one line each, and the only truth about it.
 
-It is appended to alone, by the one process that holds the sweep folder: a trial's configuration before it is first
-started, a line before every start, a line after every end. Decisions are functions of these lines, so that a driver
-that is killed anywhere goes on as if it had not been.
+It is appended to alone, by the one process that holds its folder: the sweep's, or that of a share of it. A trial's
+configuration is written before it is first started, a line before every start, a line after every end. Decisions are
+functions of these lines, so that a driver that is killed anywhere goes on as if it had not been.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -16,7 +16,7 @@ from musicvae.durable import append_line, cut_torn_line
 from musicvae.errors import DataError
 from musicvae.rank_records import Category
 
-LEDGER_NAME = "ledger.jsonl"
+LEDGER_NAME, SHARES = "ledger.jsonl", "shares"
 EndState = Literal["finished", "diverged", "failed", "stopped"]
 """How a start ended; `stopped`: by a signal to the driver or the trial's process, to be gone on with."""
 
@@ -174,6 +174,14 @@ class SweepState:
         """Trials without a start, and those whose last start has no end, or one that is to be gone on with."""
         self.started = 0.0
 
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "SweepState":
+        """What lines add up to."""
+        state = cls()
+        for record in records:
+            state.add(record)
+        return state
+
     def add(self, record: Record) -> None:
         """Takes the next line in."""
         match record:
@@ -234,14 +242,17 @@ class Ledger:
         self.path, self.state = path, state
 
     @classmethod
-    def open(cls, folder: Path) -> "Ledger":
+    def open(cls, folder: Path, state: SweepState | None = None) -> "Ledger":
         """To go on with; a line that a kill has torn is removed.
+
+        Args:
+            state: what has been before, this folder's own lines included; if not given, what they add up to.
 
         Raises:
             DataError: a line is damaged.
         """
         cut_torn_line(folder / LEDGER_NAME)
-        return cls(folder / LEDGER_NAME, read_ledger(folder))
+        return cls(folder / LEDGER_NAME, state or read_ledger(folder))
 
     def append(self, record: Record) -> None:
         """Writes a line, waits for the disk, and takes it in.
@@ -254,22 +265,36 @@ class Ledger:
 
 
 def read_ledger(folder: Path) -> SweepState:
-    """What the ledger of a sweep folder adds up to, empty where there is none; safe while a driver appends to it.
+    """What the ledgers of a sweep folder add up to, empty where there are none; safe while drivers append to them.
 
     Raises:
         DataError: a line is damaged.
     """
-    state = SweepState()
-    for record in _records(folder / LEDGER_NAME):
-        state.add(record)
-    return state
+    return SweepState.of(records_of(*ledgers_in(folder)))
 
 
-def _records(path: Path) -> Iterator[Record]:
-    if not path.exists():
-        return
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
-    for number, line in enumerate(whole.splitlines(), start=1):
+def ledgers_in(folder: Path) -> list[Path]:
+    """That of the sweep, and those of its shares that are not gathered yet."""
+    return [folder / LEDGER_NAME, *sorted(folder.glob(f"{SHARES}/*/{LEDGER_NAME}"))]
+
+
+def lines_of(*ledgers: Path) -> Iterator[tuple[Path, int, bytes]]:
+    """The whole lines of ledgers with their numbers; a line that an earlier one of them has too is passed over."""
+    known: set[bytes] = set()
+    for path in ledgers:
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        yield from ((path, number, line) for number, line in enumerate(lines, start=1) if line not in known)
+        if len(ledgers) > 1:
+            known.update(lines)
+
+
+def records_of(*ledgers: Path) -> Iterator[Record]:
+    """What the lines of ledgers say, each once.
+
+    Raises:
+        DataError: a line is damaged.
+    """
+    for path, number, line in lines_of(*ledgers):
         try:
             values = json.loads(line)
             yield KINDS[values.pop("kind")](**values)

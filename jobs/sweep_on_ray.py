@@ -6,13 +6,15 @@ ledger. Tune keeps an account of its own, which forgets trials with a killed dri
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.on_ray import our_code
+from jobs.sweep_pool import Lost
+from jobs.sweep_resources import room_on, too_small
 from jobs.sweep_settings import TrialResources
 from musicvae.errors import ConfigError
 from musicvae.stopping import Wish
@@ -25,19 +27,6 @@ if TYPE_CHECKING:
 WORDS = "words"
 NODES_SECONDS = 5.0
 """Between two looks at what nodes there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A process vanished while it trained.
-
-    Attributes:
-        reason: in Ray's words.
-        out_of_memory: whether Ray ended it before its node ran out of memory.
-    """
-
-    reason: str
-    out_of_memory: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -53,10 +42,8 @@ class _Worker:
     end: Any = None
 
 
-class TrialPool:
-    """As many processes as there is room for, each with the resources of a trial.
-
-    A process that crashed, hung or used up its memory is replaced; the others train one trial after another.
+class RayPool:
+    """A `TrialPool` of as many actors as there is room for, each with the resources of a trial.
 
     Args:
         trainer: what they do with a trial.
@@ -71,7 +58,7 @@ class TrialPool:
         self._workers: list[_Worker] = []
         self._capacity, self._looked_at = self._count(), time.monotonic()
         if not self._capacity:
-            raise _too_small(resources)
+            raise too_small(resources, _alive())
 
     def room(self) -> bool:
         """Whether a trial can be started at once."""
@@ -134,9 +121,7 @@ class TrialPool:
 
     def _count(self) -> int:
         """How many trials the nodes hold if nobody else uses them, at most `at_once`."""
-        import ray
-
-        room = sum(room_on(node["Resources"], self.resources) for node in ray.nodes() if node["Alive"])
+        room = sum(room_on(node, self.resources) for node in _alive())
         return min(room, self.resources.at_once or room)
 
     def _grow(self) -> None:
@@ -184,40 +169,21 @@ class TrialPool:
 
 
 @contextmanager
-def trial_pool(
-    address: str | None, resources: TrialResources, trainer: "Trainer", must_see: Path
-) -> Iterator[TrialPool]:
+def ray_pool(address: str | None, resources: TrialResources, trainer: "Trainer", must_see: Path) -> Iterator[RayPool]:
     """Processes on the cluster at an address, or on a Ray of this process's own; they end with the block.
 
     Raises:
         ConfigError: no cluster answers, or it has no node that could hold a trial.
     """
     with ray_session(address, cpus=None, code=our_code()):
-        yield TrialPool(resources, trainer, must_see)
+        yield RayPool(resources, trainer, must_see)
 
 
-def room_on(node: Mapping[str, float], resources: TrialResources) -> int:
-    """How many trials a node holds, by its CPU and GPU in all."""
-    room = int(node.get("CPU", 0) // resources.cpus)
-    if not resources.gpus:
-        return room
-    gpus = int(node.get("GPU", 0))
-    # Trials share a GPU, or each has whole ones.
-    return min(room, gpus * int(1 / resources.gpus) if resources.gpus < 1 else int(gpus // resources.gpus))
-
-
-def _too_small(resources: TrialResources) -> ConfigError:
+def _alive() -> list[dict[str, float]]:
+    """What each node has."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = (max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU"))
-    return ConfigError(
-        "no node can hold a trial",
-        expected=f"{resources.cpus} CPU and {resources.gpus:g} GPU on one node",
-        found=f"at most {cpus:g} CPU and {gpus:g} GPU",
-        likely="nodes that have not joined yet, or a trial that asks for too much",
-        do="start larger nodes, or lower resources.cpus or resources.gpus of the sweep",
-    )
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class _Trials:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 
@@ -26,13 +27,13 @@ class SweepPlan:
 
     Attributes:
         drawn: how many numbers were drawn before.
-        coming: values of the trials that are drawn next, in order; of a search that learns, none.
+        coming: number and values of the trials that are drawn next, in order; of a search that learns, none.
         numbers: how many the searcher draws in all.
         trial_bytes: of a whole trial that keeps everything, at most.
     """
 
     drawn: int
-    coming: tuple[Values, ...]
+    coming: tuple[tuple[int, Values], ...]
     numbers: int
     trial_bytes: int
 
@@ -47,12 +48,15 @@ def plan_sweep(factory: TrialFactory, state: SweepState) -> SweepPlan:
     trials = planned_trials(factory)
     drawn = len(state.numbers)
     left = max(0, sweep.budget.trials - drawn)
+    # Numbers of shares that have not all ended leave gaps.
+    free = (number for number in count() if number not in state.numbers)
     match sweep.search:
         case "grid":  # a wider grid has another order: what was drawn of it is left out, whatever its number was
-            coming = [trial.values for trial in trials if trial.id not in state.trials][:left]
+            values = [trial.values for trial in trials if trial.id not in state.trials][:left]
+            coming = list(zip(free, values, strict=False))
             left = len(coming)
         case "random":
-            coming = [trial.values for trial in trials[drawn:]]
+            coming = [(number, trial.values) for number, trial in enumerate(trials) if number not in state.numbers]
         case "tpe":
             coming = []
     return SweepPlan(drawn, tuple(coming), drawn + left, _trial_bytes(trials, factory.manifest))

@@ -7,15 +7,16 @@ from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from jobs.stop_signals import StopSignals
 from jobs.sweep_folder import SweepFolder
 from jobs.sweep_ledger import Begun, Drawn, End, Ledger, Start, TrialHistory
 from jobs.sweep_next import Draw, Go, Idle, Repeat, first_steps, next_step
-from jobs.sweep_on_ray import Lost, TrialPool
 from jobs.sweep_optuna import TpeSearch
 from jobs.sweep_plan import SweepPlan
+from jobs.sweep_pool import Lost, TrialPool
 from jobs.sweep_retention import Retention, folder_bytes
 from jobs.sweep_settings import SweepSettings
 from jobs.sweep_trial import TrialEnd, TrialJob, end_of_lost
@@ -82,7 +83,12 @@ class SweepRun:
                     case Go(trial, steps):
                         self._start(self._trial(state.trials[trial]), steps)
                     case Draw(number):
-                        self._draw(self._searched(search, number) if search else self._planned(number), number)
+                        if search:
+                            free = next(number for number in count(number) if number not in state.numbers)
+                            self._draw(self._searched(search, free), free)
+                        else:
+                            place, values = self.plan.coming[number - self.plan.drawn]
+                            self._draw(self.factory.trial(values), place)
                     case Repeat(of, repeat):
                         values = state.trials[of].drawn.values
                         self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=of)
@@ -111,9 +117,6 @@ class SweepRun:
             if trial.id not in running and trial.last_start:
                 return Go(trial.id, trial.last_start.steps)
         return next_step(self.factory.sweep, self.ledger.state, planned=self.plan.numbers, running=running)
-
-    def _planned(self, number: int) -> Trial:
-        return self.factory.trial(self.plan.coming[number - self.plan.drawn])
 
     def _searched(self, search: TpeSearch, number: int) -> Trial:
         """The next trial of a search that learns; configurations that cannot be trained are passed over.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.sweep_on_ray import room_on
+from jobs.sweep_resources import room_on
 from jobs.sweep_settings import SweepSettings, TrialResources
 from jobs.sweep_space import Dimension, grid_values, random_values
 from musicvae.errors import ConfigError

@@ -85,14 +85,28 @@ def test_a_wider_grid_adds_what_was_not_tried(manifest):
         search="grid", space={"model.latent": {"choice": [8, 16]}}, budget={"trials": 99, "steps": 9}
     )
     factory = factory_of(narrow, manifest)
-    first = [factory.trial(values) for values in plan_sweep(factory, state_of()).coming]
+    first = [factory.trial(values) for _, values in plan_sweep(factory, state_of()).coming]
     assert [trial.values["model.latent"] for trial in first] == [8, 16]
     state = state_of(*(drawn(number, trial.id, **trial.values) for number, trial in enumerate(first)))
     wide = narrow.model_copy(
         update={"space": sweep_settings(space={"model.latent": {"choice": [4, 8, 12, 16]}}, search="grid").space}
     )
     plan = plan_sweep(factory_of(wide, manifest), state)
-    assert ([values["model.latent"] for values in plan.coming], plan.numbers) == ([4, 12], 4)
+    assert ([values["model.latent"] for _, values in plan.coming], plan.numbers) == ([4, 12], 4)
+
+
+@pytest.mark.parametrize("search", ["random", "grid"])
+def test_numbers_that_a_share_has_left_out_are_drawn_later(search, manifest):
+    space = {"model.latent": {"choice": [4, 8, 12, 16]}, "train.seed": {"choice": [1, 2, 3]}}
+    factory = factory_of(sweep_settings(search=search, space=space), manifest)
+    coming = plan_sweep(factory, state_of()).coming
+    done = [(number, factory.trial(values)) for number, values in coming[1::2]]
+    state = state_of(*(drawn(number, trial.id, **trial.values) for number, trial in done))
+    plan = plan_sweep(factory, state)
+    assert plan.numbers == 12
+    assert [number for number, _ in plan.coming] == [0, 2, 4, 6, 8, 10]
+    if search == "random":
+        assert plan.coming == coming[::2]
 
 
 def test_the_plan_says_when_the_disk_is_too_small(manifest):
@@ -131,7 +145,7 @@ def test_what_may_be_changed(manifest):
 def test_a_plan_is_made_anew_if_another_driver_was_at_work_meanwhile(small_shards, manifest, tmp_path):
     file = sweep_file(tmp_path / "tiny.yaml")
     command = SweepCommand.prepare(str(file), str(small_shards), SweepFolder(tmp_path / "out"))
-    first = command.factory.trial(command.plan.coming[0])
+    first = command.factory.trial(command.plan.coming[0][1])
     state = state_of(drawn(0, first.id, **first.values))
     plan = command.plan_now(state)
     assert (plan.drawn, plan.coming, plan.numbers) == (1, command.plan.coming[1:], command.plan.numbers)
