@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 from cluster.errors import TargetError
 
+PROGRESS_NAME = "progress.json"
+"""Of a `Job.status` that is not the status.json of a run."""
 StopSignal = Literal["USR2", "TERM"]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
-from cluster.job import Array, Job, Resources, Word, Words
+from cluster.job import PROGRESS_NAME, Array, Job, Resources, Word, Words
 from musicvae.errors import ConfigError
 
 KINDS = ("build_shards", "train", "evaluate", "sample", "sweep", "report", "pipeline")
@@ -153,16 +153,15 @@ def _sampling(arguments: Sequence[str], wishes: Wishes) -> Job:
 
 
 def _sweep(arguments: Sequence[str], wishes: Wishes) -> Job:
-    if wishes.array and not wishes.on_ray:
-        job = _alone(
-            "sweep",
-            ("run", *arguments, "--share", Word.SHARE),
-            replace(wishes, array=None),
-            gpus=wishes.resources.gpus_per_node,
-        )
-        return replace(job, array=wishes.array)
-    kind = _spread if wishes.on_ray else _alone
-    return kind("sweep", ("run", *arguments), wishes, gpus=wishes.resources.gpus_per_node)
+    gpus = wishes.resources.gpus_per_node
+    if wishes.on_ray:
+        job = _spread("sweep", ("run", *arguments), wishes, gpus=gpus)
+    else:
+        share: Words = ("--share", Word.SHARE) if wishes.array else ()
+        job = _alone("sweep", ("run", *arguments, *share), replace(wishes, array=None), gpus=gpus)
+    out = _value(arguments, "--out")
+    status = str(wishes.working_folder / out / PROGRESS_NAME) if out else None
+    return replace(job, array=None if wishes.on_ray else wishes.array, status=status)
 
 
 class _PipelineArguments(argparse.ArgumentParser):

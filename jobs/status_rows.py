@@ -118,7 +118,7 @@ def submission_rows(submission: Submission, scheduler: Told) -> Iterator[Row]:
         own = by_job[job.name]
         counts = Counter(standing.state for standing in own)
         state = next(state for state in ORDER if counts[state])  # type: ignore[index]
-        run = read_run_view(Path(job.status).parent) if job.status and Path(job.status).exists() else None
+        run = read_run_view(Path(job.status).parent) if job.status and is_run(Path(job.status).parent) else None
         yield Row(
             name=f"{submission.name} {job.name}",
             folder=submission.folder,

@@ -2,6 +2,7 @@
 
 ledger.jsonl      what was drawn, started and ended: the truth
 runs/ID           an ordinary run folder for each trial
+progress.json     grows whenever a trial has got further, for the scheduler: whether to start the job again
 live.json         what the driver is doing, for `jobs.sweep status`; nothing depends on it
 best.yaml         all settings of the winner, for `jobs.train --config`
 trials.csv        a row for each trial; trials.parquet holds the same
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.job import PROGRESS_NAME
 from jobs.sweep_ledger import LEDGER_NAME, SHARES, ledgers_in
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
@@ -75,6 +77,10 @@ class SweepFolder:
     def write_live(self, values: Mapping[str, Any]) -> None:
         """Replaces live.json."""
         write_whole(self.own / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
+
+    def note_progress(self) -> None:
+        """A trial has got further. Drivers of shares write the same file, so that it holds the time, which grows."""
+        write_whole(self.path / PROGRESS_NAME, json.dumps({"step": int(time.time())}) + "\n", sync=False)
 
     def forget_live(self) -> None:
         """The driver leaves."""

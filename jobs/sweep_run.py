@@ -182,6 +182,8 @@ class SweepRun:
         end = found
         if isinstance(end, Lost):
             end = end_of_lost(job, end.reason, out_of_memory=end.out_of_memory)
+        last_end = self.ledger.state.trials[job.trial].last_end
+        before = last_end.step if last_end else 0
         self.ledger.append(
             End(
                 trial=job.trial,
@@ -198,6 +200,8 @@ class SweepRun:
                 when=time.time(),
             )
         )
+        if end.step > before:
+            self.folder.note_progress()
         if end.category == "disk":
             self._disk_full = end.message
         self.say(self._line(job, end))
