@@ -25,7 +25,7 @@ Folder = Annotated[Path, typer.Argument(metavar="SWEEP", help="The folder of a s
 
 
 def run(
-    sweep: Annotated[str, typer.Argument(help="A shipped sweep (demo, random), or a YAML file.")],
+    sweep: Annotated[str, typer.Argument(help="One of jobs/sweeps (demo, random, ablation, ...), or a YAML file.")],
     shards: Annotated[
         str, typer.Option(metavar="FOLDER|URL", help="What jobs.build_shards made: a folder, or its URL.")
     ],
