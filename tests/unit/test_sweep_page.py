@@ -11,7 +11,7 @@ from jobs.report_charts import Scale
 from jobs.sweep_best import ranking
 from jobs.sweep_figures import MOST_LINES, curves, drawn, metric_scale, parallel, slices
 from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Start, SweepState
+from jobs.sweep_ledger import SweepState
 from jobs.sweep_page import sweep_page
 from jobs.sweep_settings import SweepSettings
 from jobs.sweep_standing import outcomes
@@ -19,52 +19,18 @@ from jobs.sweep_status import status_text
 from jobs.sweep_table import rows, write_tables
 from jobs.sweep_winner import write_best
 from tests.parsed_page import Page
-from tests.run_folders import begun_run, validation_line
-from tests.sweep_ledgers import METRIC, begun, end, played, state_of, sweep_settings
-from tests.sweep_ledgers import drawn as drawn_record
-
-SPACE = {
-    "objective.beta": {"uniform": [0.0, 1.0]},
-    "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-1]},
-    "model.decoder": {"choice": ["hierarchical", "flat"]},
-    "model.conductor_layers": {"choice": [1, 2], "when": {"model.decoder": ["hierarchical"]}},
-}
+from tests.played_sweep import SPACE, played_sweep, with_runs
+from tests.sweep_ledgers import METRIC, begun, state_of, sweep_settings
 
 
 @pytest.fixture(scope="module")
 def swept() -> tuple[SweepSettings, SweepState]:
-    """Twelve trials judged by beta alone, of which the two best are repeated; a diverged and a failed one besides."""
-    sweep = sweep_settings(
-        space=SPACE,
-        asha={"first_steps": 10, "eta": 3},
-        repeats={"seeds": 2, "of_best": 2},
-        budget={"trials": 12, "steps": 90},
-    )
-    state = state_of(begun(sweep))
-
-    def result(trial: str, steps: int) -> float:
-        drawn_as = state.trials[trial].drawn
-        values = state.trials[drawn_as.repeat_of].drawn.values if drawn_as.repeat_of else drawn_as.values
-        return 70 + 10 * values["objective.beta"] + 100 / steps + 0.001 * drawn_as.seed
-
-    played(sweep, result, state=state, at_once=2)
-    for name, outcome, category in (("bad", "diverged", "diverged"), ("worse", "failed", "hang")):
-        state.add(drawn_record(len(state.numbers), name, **{"objective.beta": 0.5}))
-        state.add(Start(name, 0, 10, 2.0))
-        state.add(end(name, 0, None, step=3, state=outcome, category=category, message=f"<b>why</b> {category}"))
-    return sweep, state
+    return played_sweep()
 
 
 @pytest.fixture
 def folder(swept, tmp_path) -> SweepFolder:
-    """Run folders with two evaluations each."""
-    _, state = swept
-    for trial in state.trials.values():
-        if trial.reached:
-            run = begun_run(tmp_path / "runs" / trial.id, "objective.beta=0.5")
-            for step in (5, trial.reached):
-                run.log({"step": step, **validation_line(step, 70.0)})
-    return SweepFolder(tmp_path)
+    return with_runs(swept[1], tmp_path)
 
 
 def test_the_page_shows_the_figures_of_the_ledger(swept, folder):

@@ -1,0 +1,51 @@
+"""The commands of the pages in docs/ on Ray, SLURM and sweeps, run as they are written."""
+
+import json
+
+import pytest
+
+from jobs.sweep_ledger import read_ledger
+from musicvae.durable import read_lines
+from tests.cluster.ray_cluster import ray_cluster
+from tests.commands import CHECKOUT
+from tests.fenced_code import run_shell_blocks
+from tests.sample_fixtures import manifest_of
+from tests.tiny_run import status
+
+pytestmark = pytest.mark.slow
+
+
+def test_ray(tmp_path):
+    with ray_cluster(cpus=2, dashboard=True) as cluster:
+        variables = {**cluster.environment, "RAY_API_SERVER_ADDRESS": cluster.ray_jobs}
+        run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path, **variables)
+    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
+    steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
+    assert max(steps) == 25
+    assert len(set(steps)) == len(steps)
+
+
+def test_slurm(slurm, tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "slurm.md", tmp_path, **slurm.environment)
+    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
+    assert len(manifest_of(tmp_path / "grooves")) == 1000
+    assert "#SBATCH --nodes=2" in (tmp_path / "scripts.txt").read_text()
+    shown = json.loads((tmp_path / "status.json").read_text())
+    assert {row["state"] for row in shown} == {"done"}
+    assert "sample 0-2499" in printed, "what was cancelled"
+    assert not (tmp_path / "held").exists()
+    swept = read_ledger(tmp_path / "sweeps" / "array")
+    assert [trial.state for trial in swept.trials.values()] == ["finished"] * 4
+    assert status(tmp_path / "runs" / "on-ray")["state"] == "finished"
+
+
+def test_sweeps(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "sweeps.md", tmp_path)
+    demo, mine = (read_ledger(tmp_path / "sweeps" / name) for name in ("demo", "mine"))
+    assert len(demo.numbers) == 12
+    assert len(mine.numbers) == 6
+    assert all(trial.state == "finished" for trial in (*demo.trials.values(), *mine.trials.values()))
+    assert "12 trials of up to 180 steps; the best 1/3 go on after 20, 60 steps" in printed
+    assert "0 failed trial(s) are tried again" in printed
+    assert (tmp_path / "sweeps" / "demo" / "report.html").stat().st_size > 10_000
+    assert len(list((tmp_path / "grooves" / "winner").rglob("*.mid"))) == 4

@@ -1,0 +1,41 @@
+"""The commands of the pages in docs/ on sampling, run as they are written."""
+
+import pytest
+
+from tests.commands import CHECKOUT
+from tests.fenced_code import run_shell_blocks
+from tests.sample_fixtures import manifest_of
+
+pytestmark = pytest.mark.slow
+
+
+def test_sampling(tmp_path):
+    printed = run_shell_blocks(CHECKOUT / "docs" / "sampling.md", tmp_path)
+    grooves = tmp_path / "grooves"
+    counts = {folder.name: len(manifest_of(folder)) for folder in sorted(grooves.iterdir())}
+    expected = {
+        "a": 1000,
+        "best": 20,
+        "far": 20,
+        "loops": 8,
+        "new": 300,
+        "none": 50,
+        "packed-loops": 8,
+        "picked": 2,
+        "shards": 500,
+        "tars": 50,
+        "zip": 50,
+    }
+    assert counts == expected
+    assert len(list(grooves.glob("loops/*/*.flac"))) == 8
+    for name in ("groove-00012.mid", "groove-00590.mid"):
+        assert (grooves / "picked" / "000" / name).read_bytes() == (grooves / "a" / "000" / name).read_bytes()
+    assert "1,000,000 grooves will take about" in printed
+    assert "still missing: 0 to 249 (shards 0 of 2)" in printed
+
+
+def test_sampling_modes(tmp_path):
+    run_shell_blocks(CHECKOUT / "docs" / "sampling-modes.md", tmp_path)
+    grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
+    names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "hiphop", "jazz")
+    assert grooves == {"way": 5} | dict.fromkeys(names, 16)
