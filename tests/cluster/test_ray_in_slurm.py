@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sweep_ledger import read_ledger
 from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.commands import ok, run_job
 from tests.process_tree import processes_with
 from tests.submitted import attempts, rows, submit, verdicts, wait_for
 from tests.tiny_run import TINY, assert_same_state, train
-from tests.tiny_sweep import check_once, results, sweep_file
 
 pytestmark = pytest.mark.slow
 ON_TWO_NODES = ("--on", "slurm", "--ray", "--nodes", 2, "--cpus-per-node", 1)
@@ -32,20 +30,6 @@ def check_torn_down(slurm: SlurmCluster, submission: Path) -> None:
     assert list(Path("/tmp").glob("ray-????????")) == []
 
 
-def test_a_sweep_has_the_trials_and_figures_of_the_embedded_ray(slurm, small_shards, tmp_path):
-    file, out = sweep_file(tmp_path / "tiny.yaml"), tmp_path / "out"
-    submission = submit(
-        tmp_path, "sweep", *ON_TWO_NODES, "--", file, "--shards", small_shards, "--out", out, **slurm.environment
-    )
-    wait_for(lambda: verdicts(submission, "sweep"), submission)
-    assert verdicts(submission, "sweep") == ["done"]
-    check_torn_down(slurm, submission)
-    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", tmp_path / "embedded"))
-    assert results(out) == results(tmp_path / "embedded")
-    check_once(read_ledger(out), out / "ledger.jsonl")
-    assert len(list((submission / "logs").glob("ray-sweep-*-[01].log"))) == 2
-
-
 def test_a_training_that_is_told_to_leave_comes_again_with_a_ray_of_its_own(slurm, small_shards, tmp_path):
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     settings = (*TINY, "train.checkpoint_every=100000", f"train.steps={STEPS}")
@@ -57,6 +41,7 @@ def test_a_training_that_is_told_to_leave_comes_again_with_a_ray_of_its_own(slur
     assert verdicts(submission, "train") == ["again", "done"]
     starts = [event for event in attempts(submission, "train") if event["event"] == "start"]
     assert starts[-1]["step"] >= 50
+    assert len(list((submission / "logs").glob("ray-train-*-[01].log"))) == 2
     check_torn_down(slurm, submission)
     train(small_shards, undisturbed, *settings, ranks=2)
     assert_same_state(undisturbed, run, STEPS)

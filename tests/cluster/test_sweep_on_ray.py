@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster: the trials and figures of the embedded Ray, also when a node is lost under them."""
+"""A sweep on a Ray cluster: lost nodes, trials that no node holds, and others who take its CPUs."""
 
 import os
 import subprocess
@@ -29,14 +29,6 @@ def embedded(file, small_shards):
     out = file.parent / "embedded"
     ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
     return results(out)
-
-
-def test_two_nodes_give_the_same_trials_and_figures_as_the_embedded_ray(file, embedded, small_shards, tmp_path):
-    out = tmp_path / "out"
-    with ray_cluster(nodes=2) as cluster:
-        arguments = ("run", file, "--shards", small_shards, "--out", out, "--ray-address", cluster.address)
-        ok(run_job("sweep", *arguments, **cluster.environment))
-    assert results(out) == embedded
 
 
 def test_a_lost_node_costs_no_trial(file, embedded, small_shards, tmp_path):
