@@ -41,8 +41,10 @@ def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> 
         try:
             _ask(url, "POST", "/api/jobs/", job)
         except TargetError as error:
-            if NO_AGENT not in error.details["found"] or time.monotonic() > deadline:
+            if NO_AGENT not in error.details["found"]:
                 raise
+            if time.monotonic() > deadline:
+                raise _no_agent(url, error.details["found"]) from None
             time.sleep(AGENT_PAUSE)
         else:
             return
@@ -116,6 +118,16 @@ def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = N
             likely="an ended cluster, another port, or a head without the dashboard (pip install 'ray[default]')",
             do="start the cluster, or correct --ray-jobs; what was saved goes on from its folder",
         ) from None
+
+
+def _no_agent(url: str, said: str) -> TargetError:
+    return TargetError(
+        f"the Ray cluster at {url} takes no jobs",
+        expected=f"the agent of its head within {AGENT_SECONDS:.0f} seconds",
+        found=said,
+        likely="another Ray on the head's machine, which holds the port of the agent (52365)",
+        do="end that one, or start the head with another --dashboard-agent-listen-port; then submit again",
+    )
 
 
 def _token() -> str | None:

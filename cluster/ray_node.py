@@ -79,6 +79,8 @@ def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> l
         *("--block", "--disable-usage-stats", "--temp-dir", str(folder)),
         # Zero: whichever are free. Ray's own range is the same for every cluster of a machine.
         *("--min-worker-port", "0", "--max-worker-port", "0"),
+        # Else the agent of another Ray on this machine, which takes its jobs, would find its port taken.
+        *("--dashboard-agent-listen-port", str(_free_port())),
         *("--object-store-memory", str(STORE_BYTES)),
         *(["--num-cpus", cpus] if cpus else []),
     ]

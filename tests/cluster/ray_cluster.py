@@ -79,6 +79,8 @@ def _ray_cluster(folder: Path, nodes: int, cpus: int, *, dashboard: bool) -> Ite
 def _start_node(options: list[str], temporary: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     command = [str(Path(sys.executable).with_name("ray")), "start", *options, "--block", "--node-ip-address", HOST]
     command += ["--object-store-memory", str(STORE_BYTES), "--temp-dir", str(temporary)]
+    # Without a port of its own for its agent, a head beside another Ray of this machine takes no jobs.
+    command += ["--dashboard-agent-listen-port", str(_any_port())]
     with log.open("wb") as output:
         return subprocess.Popen(
             [*command, "--disable-usage-stats"],
@@ -105,6 +107,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
 
 
 def _free_ports(count: int) -> list[int]:
