@@ -86,7 +86,7 @@ def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> l
     ]
 
 
-def wait(address: str, nodes: int, *, seconds: float = WAIT_SECONDS) -> str:
+def wait(address: str, nodes: int, *, seconds: float) -> str:
     """Waits for nodes; gives what is wrong in the end, nothing if all is well."""
     import ray
 
@@ -115,11 +115,10 @@ def main() -> int:
     parser.add_argument("what", choices=["begin", "wait"])
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("nodes", type=int, nargs="?", default=1)
-    parser.add_argument("--seconds", type=float, default=WAIT_SECONDS)
     options = parser.parse_args()
     if options.what == "begin":
         return begin(options.address, os.environ)
-    if trouble := wait(options.address, options.nodes, seconds=options.seconds):
+    if trouble := wait(options.address, options.nodes, seconds=WAIT_SECONDS):
         print(f"error: Ray did not come up in this allocation at {options.address}", file=sys.stderr)
         print(f"  found     {trouble}", file=sys.stderr)
         print(

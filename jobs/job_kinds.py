@@ -78,7 +78,9 @@ def _job(name: str, arguments: Words, wishes: Wishes, resources: Resources, *, m
 
 def _alone(kind: str, arguments: Words, wishes: Wishes, *, gpus: int) -> Job:
     if wishes.array:
-        raise ConfigError(f"{kind} cannot be an array", expected="--array with sample or pipeline", do="leave it out")
+        raise ConfigError(
+            f"{kind} cannot be an array", expected="--array with sample, sweep or pipeline", do="leave it out"
+        )
     if wishes.resources.nodes > 1:
         raise ConfigError(f"{kind} works on one node", found=f"--nodes {wishes.resources.nodes}", do="leave it out")
     return _job(kind, arguments, wishes, wishes.one_node(gpus=gpus))
@@ -114,7 +116,9 @@ def _training(arguments: Sequence[str], wishes: Wishes) -> Job:
     if run is None:
         raise ConfigError("a training needs --run", expected="-- --shards SHARDS --run RUN ...", do="add --run RUN")
     if wishes.array:
-        raise ConfigError("train cannot be an array", expected="--array with sample or pipeline", do="leave it out")
+        raise ConfigError(
+            "train cannot be an array", expected="--array with sample, sweep or pipeline", do="leave it out"
+        )
     resources = wishes.resources
     ranks = wishes.ranks_per_node or max(1, resources.gpus_per_node)
     status = str(wishes.working_folder / run / "status.json")

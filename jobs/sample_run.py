@@ -22,7 +22,7 @@ from musicvae.sampling import BATCH
 from musicvae.trained_model import TrainedModel
 from musicvae.training_record import TrainingRecord, record_of
 from preprocess.on_ray import TaskRunner
-from preprocess.work_folder import WorkFolder, check_shared
+from preprocess.work_folder import check_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def make_shard(job: SampleJob, work: SampleWork, options: SampleOptions, shard: 
     with work.writer(shard) as scratch:
         work.grow(options)
         chunks = work.chunks(shard.stretches(options), means.chunk)
-        _make(ChunkMaker(job, work.parts.folder, scratch), chunks, work, means)
+        _make(ChunkMaker(job, work.parts.folder, scratch), chunks, means)
 
 
 def finish(
@@ -112,7 +112,7 @@ def _selected(
         until = min(made + more, REFILL_LIMIT * options.count)
         with work.writer(Shard()) as scratch:
             chunks = work.chunks([Span(made, until)], means.chunk)
-            _make(ChunkMaker(job, work.parts.folder, scratch), chunks, work, means)
+            _make(ChunkMaker(job, work.parts.folder, scratch), chunks, means)
         made = until
     if not len(found.items):
         raise DataError(
@@ -124,12 +124,12 @@ def _selected(
     return found
 
 
-def _make(maker: ChunkMaker, chunks: list[Span], work: SampleWork, means: Means) -> None:
+def _make(maker: ChunkMaker, chunks: list[Span], means: Means) -> None:
     if not chunks:
         return
     with sample_runner(means.workers, means.ray_address) as run:
         sources = [path for path in (maker.job.model.run, maker.job.shards) if path is not None]
-        check_shared(run, WorkFolder(work.path), sources)
+        check_shared(run, maker.scratch, sources)
         for _ in _with_progress(partial(_sizes, run, maker, chunks)(), sum(c.last - c.first for c in chunks)):
             pass
 

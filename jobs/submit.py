@@ -56,7 +56,9 @@ def main(
     ranks_per_node: Annotated[int | None, typer.Option(min=1, help="Of a training. (one a GPU, or one)")] = None,
     mem: Annotated[str | None, typer.Option(help="Memory of each node, as 64G. (the site's choice)")] = None,
     time: Annotated[str | None, typer.Option(help="Limit: H:MM:SS, D-HH:MM, or minutes. (the site's choice)")] = None,
-    array: Annotated[str | None, typer.Option(metavar="M[%K]", help="M shares of a sampling, K at a time.")] = None,
+    array: Annotated[
+        str | None, typer.Option(metavar="M[%K]", help="M shares of a sampling or a sweep, K at a time.")
+    ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Restarts in a row without progress.")] = 3,
     env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable of the job.")] = None,
     submissions: Annotated[Path, typer.Option(help="Where submissions keep plan, code, scripts, logs.")] = SUBMISSIONS,

@@ -20,6 +20,7 @@ from jobs.sweep_run import SweepRun, check_goes_on, failed_trials
 from jobs.sweep_share import (
     Share,
     gather,
+    gathered,
     hold_soon,
     holding_share,
     settings_of_share,
@@ -121,10 +122,9 @@ class SweepCommand:
                 self._run(factory, ledger, plan, pool, signals, retry=retry)
         with hold_soon(self.folder.path):
             state = read_ledger(self.folder.path)
-            if not shares_are_done(sweep, state):
+            if not shares_are_done(sweep, state) or not gathered(self.folder):
                 console.print("others are at work or left; the last share to end puts all together", soft_wrap=True)
                 return
-            gather(self.folder)
             if not is_done(sweep, state):
                 console.print("what is left are repeats: the same command without --share", soft_wrap=True)
             self._conclude(state)

@@ -113,9 +113,14 @@ def share_of_work(
     """
     coming = [(place, values, factory.trial(values).id) for place, values in plan.coming]
     steps = factory.sweep.budget.steps
-    longer = (trial.id for trial in before.trials.values() if trial.state == "finished" and trial.reached < steps)
-    begun = (trial.id for trial in before.unfinished.values() if trial.drawn.repeat_of is None)
-    everyone = dict.fromkeys([*begun, *longer, *(trial for _, _, trial in coming)])
+    # Begun, to come to more steps by now, or failed, for `--retry failed`.
+    again = (
+        trial.id
+        for trial in before.trials.values()
+        if trial.drawn.repeat_of is None
+        and (trial.id in before.unfinished or trial.state == "failed" or 0 < trial.reached < steps)
+    )
+    everyone = dict.fromkeys([*again, *(trial for _, _, trial in coming)])
     mine = set(list(everyone)[share.number :: share.total])
     state = SweepState()
     for record in records_of(folder.ledger_of_all):
@@ -151,6 +156,15 @@ def gather(folder: SweepFolder) -> None:
         # Before they go: a kill in between leaves lines twice, of which the second are passed over.
         write_whole(folder.ledger_of_all, lines)
         shutil.rmtree(folder.path / SHARES)
+
+
+def gathered(folder: SweepFolder) -> bool:
+    """`gather`, unless a share is at work, be it that it has only to leave; it will come here after that."""
+    try:
+        gather(folder)
+    except FolderInUseError:
+        return False
+    return True
 
 
 @contextmanager

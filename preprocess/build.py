@@ -96,7 +96,7 @@ def build(
         source = open_source(source_name, settings, scratch=work.scratch, avoid=[out, work.path])
         drum_map = drum_map_of(settings, source)
         landmarks = _landmarks(source)
-        check_shared(run, work, landmarks)
+        check_shared(run, work.path, landmarks)
 
         batches = Batches(source.files, work.parts)
         convert = partial(convert_batch, settings=settings, drum_map=drum_map, landmarks=landmarks)

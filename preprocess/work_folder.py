@@ -117,8 +117,8 @@ def _remove(path: Path, new_parents: Sequence[Path]) -> None:
             parent.rmdir()
 
 
-def check_shared(run: TaskRunner, work: WorkFolder, sources: Sequence[str]) -> None:
-    """Makes sure that every node sees the work folder and the source under the same paths.
+def check_shared(run: TaskRunner, folder: Path, sources: Sequence[str]) -> None:
+    """Makes sure that every node sees a folder of this process's own and the source under the same paths.
 
     Args:
         sources: paths that the files are read from; the first few are looked for.
@@ -127,8 +127,7 @@ def check_shared(run: TaskRunner, work: WorkFolder, sources: Sequence[str]) -> N
         ConfigError: a node does not; it is named.
     """
     token = secrets.token_hex(8)
-    # Its own for each process: writers of other shares may look at the same moment, from the same machine.
-    probe = work.path / f"seen-by-{socket.gethostname()}-{token}"
+    probe = folder / f"seen-by-{socket.gethostname()}"
     probe.write_text(token)
     try:
         for node, problem in run.on_every_node(partial(_blind_spot, probe, token, tuple(sources))):

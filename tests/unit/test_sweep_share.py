@@ -13,7 +13,7 @@ from jobs.sweep_plan import plan_sweep
 from jobs.sweep_pool import Lost
 from jobs.sweep_processes import process_pool
 from jobs.sweep_settings import TrialResources
-from jobs.sweep_share import Share, gather, share_of_work, shares_are_done
+from jobs.sweep_share import Share, gather, gathered, holding_share, share_of_work, shares_are_done
 from jobs.sweep_trial import TrialEnd, TrialJob
 from jobs.sweep_trials import TrialFactory
 from musicvae.manifest import ShardManifest
@@ -129,3 +129,24 @@ def test_each_process_sees_its_own_gpus(gpus, seen):
     with process_pool(TrialResources(gpus=gpus), trainer, environment) as pool:
         ends = run(pool, *["a"] * len(seen))
     assert sorted(came.message.split()[1:] for _, came in ends) == sorted([[own] if own else [] for own in seen])
+
+
+def test_failed_trials_are_divided_too_for_a_retry(small_shards, tmp_path):
+    sweep = sweep_settings(budget={"trials": 1, "steps": 90})
+    factory = TrialFactory.of("test", sweep, ShardManifest.read(small_shards))
+    folder, ledger = SweepFolder(tmp_path), Ledger.open(tmp_path)
+    ledger.append(begun(sweep))
+    for number, name in enumerate(("a", "b", "c")):
+        for record in (drawn(number, name), Start(name, 0, 90, 2.0), end(name, state="failed", category="code")):
+            ledger.append(record)
+    found = [sorted(state.trials) for _, state in pieces(factory, ledger.state, folder, 2)]
+    assert found == [["a", "c"], ["b"]]
+
+
+def test_a_share_that_has_only_to_leave_is_no_error_for_the_one_that_ends_with_it(tmp_path):
+    share = SweepFolder(tmp_path, "0-of-2")
+    with holding_share(share):
+        assert not gathered(SweepFolder(tmp_path))
+        assert share.own.exists()
+    assert gathered(SweepFolder(tmp_path))
+    assert not share.own.exists()
