@@ -76,11 +76,14 @@ def _job(name: str, arguments: Words, wishes: Wishes, resources: Resources, *, m
     )
 
 
-def _alone(kind: str, arguments: Words, wishes: Wishes, *, gpus: int) -> Job:
+def _refuse_array(kind: str, wishes: Wishes) -> None:
     if wishes.array:
-        raise ConfigError(
-            f"{kind} cannot be an array", expected="--array with sample, sweep or pipeline", do="leave it out"
-        )
+        expected = "--array with sample, sweep or pipeline"
+        raise ConfigError(f"{kind} cannot be an array", expected=expected, do="leave it out")
+
+
+def _alone(kind: str, arguments: Words, wishes: Wishes, *, gpus: int) -> Job:
+    _refuse_array(kind, wishes)
     if wishes.resources.nodes > 1:
         raise ConfigError(f"{kind} works on one node", found=f"--nodes {wishes.resources.nodes}", do="leave it out")
     return _job(kind, arguments, wishes, wishes.one_node(gpus=gpus))
@@ -115,10 +118,7 @@ def _training(arguments: Sequence[str], wishes: Wishes) -> Job:
     run = _value(arguments, "--run")
     if run is None:
         raise ConfigError("a training needs --run", expected="-- --shards SHARDS --run RUN ...", do="add --run RUN")
-    if wishes.array:
-        raise ConfigError(
-            "train cannot be an array", expected="--array with sample, sweep or pipeline", do="leave it out"
-        )
+    _refuse_array("train", wishes)
     resources = wishes.resources
     ranks = wishes.ranks_per_node or max(1, resources.gpus_per_node)
     status = str(wishes.working_folder / run / "status.json")
