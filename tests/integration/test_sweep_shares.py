@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def command(file: Path, shards: Path, out: Path, share: str = "") -> tuple[objec
     return ("sweep", "run", file, "--shards", shards, "--out", out, *(("--share", share) if share else ()))
 
 
+def trainers(driver: subprocess.Popen[str]) -> list[int]:
+    """The processes that a share trains in."""
+    return [pid for pid in descendants(driver.pid) if "spawn_main" in command_of(pid)]
+
+
 def undivided(found: dict[str, object], out: Path) -> dict[str, object]:
     """Without repeats."""
     trials = read_ledger(out).trials
@@ -53,9 +59,9 @@ def test_shares_at_once_of_which_one_is_killed_and_one_loses_a_trial_make_one_sw
         running_job(*command(file, small_shards, out, "0/3")) as killed,
         running_job(*command(file, small_shards, out, "1/3")) as losing,
     ):
-        # Stopped, so that they are still at it when they are looked at.
+        # Stopped, so that they are still at it when they are looked at; a start is written before its process begins.
         for share, driver in (("0-of-3", killed), ("1-of-3", losing)):
-            wait_for(lambda share=share: begun(share), driver, f"trials of share {share}")
+            wait_for(lambda at=share, of=driver: begun(at) and trainers(of), driver, f"trials of share {share}")
             os.kill(driver.pid, signal.SIGSTOP)
         shown = ok(run_job("sweep", "status", out)).stdout
         assert "sweep tiny: not done" in shown
@@ -64,7 +70,7 @@ def test_shares_at_once_of_which_one_is_killed_and_one_loses_a_trial_make_one_sw
         refused = run_job(*command(file, small_shards, out))
         assert (refused.returncode, "in use" in refused.stderr) == (2, True), "a driver of all waits for shares"
         os.kill(killed.pid, signal.SIGKILL)
-        os.kill(next(pid for pid in descendants(losing.pid) if "spawn_main" in command_of(pid)), signal.SIGKILL)
+        os.kill(trainers(losing)[0], signal.SIGKILL)
         os.kill(losing.pid, signal.SIGCONT)
         assert losing.wait(timeout=300) == 0
     refused = run_job(*command(file, small_shards, out, "0/2"))
