@@ -44,8 +44,9 @@ OUT ?= runs
 # Each begins from random weights; a later stretch begins from the weights of the one before it.
 SHIPPED := generation reconstruction
 BASELINES := latent_free feed_forward
-STRETCHES := generation:generation_finish reconstruction:reconstruction_decoder \
-  reconstruction_decoder:reconstruction_finish
+STRETCHES := generation:generation_finish generation_finish:generation_settle \
+  reconstruction:reconstruction_decoder reconstruction_decoder:reconstruction_finish \
+  reconstruction_finish:reconstruction_settle
 JOB := $(BIN)/python -m jobs
 
 model: install
@@ -55,10 +56,10 @@ model: install
 	  --shards $(SHARDS) --run $(OUT)/$${stretch#*:}; done
 	set -e; for preset in $(BASELINES); do \
 	  $(JOB).export $(OUT)/$$preset jobs/baselines/$$preset --dtype bfloat16 --data groove --overwrite; done
-	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_finish musicvae/weights/$$preset \
+	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --overwrite; done
 	$(JOB).evaluate --shards $(SHARDS) --split validation --json $(OUT)/validation.json
-	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_finish musicvae/weights/$$preset \
+	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
 
 MINUTES ?= 25
