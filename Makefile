@@ -62,12 +62,15 @@ model: install
 	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
 
+# NAME of tests/benchmarks/ablations, or NAME:RUN to start from that run's weights.
 MINUTES ?= 25
-ABLATIONS ?= generation reconstruction curve-feed-forward
+ABLATIONS ?= generation generation-settle:$(OUT)/generation_finish reconstruction \
+  curve-reconstruction:$(OUT)/reconstruction_finish curve-feed-forward
 
 ablation: install
-	set -e; for name in $(ABLATIONS); do $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml \
-	  --shards $(SHARDS) --out $(OUT)/ablation-$$name --minutes $(MINUTES); done
+	set -e; for one in $(ABLATIONS); do name=$${one%%:*}; start=$${one#$$name}; \
+	  $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml --shards $(SHARDS) \
+	  --out $(OUT)/ablation-$$name --minutes $(MINUTES) $${start:+--init-from $${start#:}}; done
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto

@@ -6,6 +6,8 @@ Budgets are equal in time, not in steps: each variant first trains for half a mi
 steps that fit into --minutes, evaluations not counted. Learning rate and KL schedule span that number of steps. All are
 ordinary run folders (OUT/rates/NAME, OUT/runs/NAME/seed-N), so the same command goes on from where it was stopped.
 
+`--init-from RUN` has all runs start from the weights of RUN: what each decision is worth in a last stretch.
+
 Figures are those of the best weights of each run on the validation split, one draw of z a window. Differences are those
 of a variant's run to the base's of the same seed, mean ± standard deviation over seeds. Wants a quiet machine: a rate
 that was measured beside other work is a smaller budget. `--quick` shows that it runs, no more.
@@ -28,6 +30,7 @@ from musicvae.durable import read_lines, write_json
 from musicvae.errors import ConfigError, StoppedError
 from musicvae.run_folder import RunFolder
 from musicvae.shard_source import ShardSource, open_shards
+from musicvae.trained import load_run
 from tests.benchmarks.ablation_figures import RunFigures, figures_of
 from tests.benchmarks.ablation_file import AblationFile, read_ablation
 from tests.benchmarks.ablation_table import rows, table
@@ -52,6 +55,7 @@ class Ablation:
         rate_minutes: in which its rate is measured; None takes as few steps as tell one.
         at_once: runs that share the machine's cores.
         windows: of the split that are evaluated, None for all.
+        init_from: the run whose weights all runs start from; None for random ones.
     """
 
     variants: AblationFile
@@ -61,6 +65,7 @@ class Ablation:
     rate_minutes: float | None
     at_once: int
     windows: int | None
+    init_from: Path | None
 
     def rate_job(self, name: str) -> Job:
         """The command that finds out how fast a variant trains."""
@@ -124,15 +129,20 @@ class Ablation:
     def _job(self, label: str, name: str, run: RunFolder, settings: Sequence[str]) -> Job:
         threads = max(1, len(os.sched_getaffinity(0)) // self.at_once)
         overrides = [*self.variants.settings_of(name), *settings, f"resources.threads={threads}"]
-        where = ("--preset", self.variants.preset, "--shards", self.shards, "--run", run.path)
+        where = ["--preset", self.variants.preset, "--shards", self.shards, "--run", run.path]
+        if self.init_from:
+            where += ["--init-from", self.init_from]
         return Job(label, tuple(job_command("train", *where, *overrides)), self.log(label))
 
     def _check_same(self, run: RunFolder, name: str, settings: Sequence[str]) -> None:
-        if run.read_config()["identity"] == self.variants.config(name, settings).result_settings():
+        expected = self.variants.config(name, settings).result_settings()
+        if self.init_from:
+            expected["init_from"] = load_run(self.init_from).weights_hash
+        if run.read_config()["identity"] == expected:
             return
         raise ConfigError(
             f"{run.path} was trained with other settings than {name} has now",
-            likely="an edited file or preset, or other --minutes",
+            likely="an edited file or preset, other --minutes or another --init-from",
             do="name another --out, or remove that folder",
         )
 
@@ -146,6 +156,7 @@ def main(
     seeds: str = typer.Option("0,1,2", help="One run of each variant for each."),
     only: list[str] = typer.Option([], metavar="NAME", help="These variants beside the base; may be repeated."),
     at_once: int = typer.Option(1, min=1, help="Runs at a time, which share the cores."),
+    init_from: Path | None = typer.Option(None, help="Run whose best weights all runs start from."),
     quick: bool = typer.Option(False, "--quick", help="Seconds of training, few windows: whether it runs, no figures."),
 ) -> None:
     """Train all variants of an ablation for the same time and compare them over seeds."""
@@ -164,6 +175,7 @@ def main(
         None if quick else rate_minutes,
         at_once,
         QUICK_WINDOWS if quick else None,
+        init_from.resolve() if init_from else None,
     )
     (ablation.out / "logs").mkdir(parents=True, exist_ok=True)
 
