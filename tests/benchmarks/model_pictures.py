@@ -6,7 +6,8 @@
         --model generation --sound grooves.wav
 
 learning-curves.png   of --run: run folders, a row each
-rate-distortion.png   of --figures LABEL=FILE: what `jobs.evaluate --json` or `tests.benchmarks.ablation` wrote
+rate-distortion.png   of --figures LABEL=PATH: what `jobs.evaluate --json` or `tests.benchmarks.ablation` wrote, a run
+                      or an export; those of one label are one curve
 grooves-NAME.png      of --model: 64 grooves from the prior, and all of them one after the other as --sound
 """
 
@@ -38,7 +39,7 @@ MOST_POINTS = 40
 def main(
     out: Path = typer.Option(..., help="Folder of the pictures."),
     run: list[Path] = typer.Option([], help="A run folder; may be repeated."),
-    figures: list[str] = typer.Option([], metavar="LABEL=FILE", help="Figures of models; may be repeated."),
+    figures: list[str] = typer.Option([], metavar="LABEL=PATH", help="Figures of models, or runs; may be repeated."),
     model: str | None = typer.Option(None, metavar="NAME|FOLDER", help="A shipped model, a run or an export."),
     sound: Path | None = typer.Option(None, metavar="FILE.wav", help="The grooves of --model as sound."),
     seed: int = typer.Option(0, min=0, help="Of the grooves."),
@@ -104,7 +105,7 @@ def labelled(text: str) -> tuple[str, Path]:
     """
     label, equals, path = text.partition("=")
     if not (label and equals and path):
-        raise ConfigError(f"cannot read --figures {text!r}", expected="LABEL=FILE", do="put a label before the file")
+        raise ConfigError(f"cannot read --figures {text!r}", expected="LABEL=PATH", do="put a label before the path")
     return label, Path(path)
 
 

@@ -1,4 +1,4 @@
-"""What models make of the nats that z costs, read from files of figures."""
+"""What models make of the nats that z costs, read from files of figures, runs and exports."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musicvae.best_weights import read_best
 from musicvae.errors import ConfigError, DataError
+from musicvae.exported import WEIGHTS, is_export
+from musicvae.run_folder import RunFolder
 from tests.benchmarks.chart_picture import Chart, Curve, Level
 
 FREE = "free_running.token_accuracy"
@@ -33,10 +36,14 @@ class FiguresFile:
 def read_figures(path: Path) -> FiguresFile:
     """Reads what `jobs.evaluate --json` or `tests.benchmarks.ablation` wrote; of the latter, means over seeds.
 
+    Of a run's folder or an export: the figures that training found its weights to have on the whole validation split.
+
     Raises:
-        ConfigError: the file cannot be read.
-        DataError: it is neither.
+        ConfigError: the file cannot be read, or the folder has no weights.
+        DataError: it is none of these.
     """
+    if path.is_dir():
+        return _of_weights(path)
     try:
         content = json.loads(path.read_text())
         return _of_ablation(content) if "variants" in content else _of_evaluation(content)
@@ -52,7 +59,7 @@ def read_figures(path: Path) -> FiguresFile:
 
 
 def distortion_charts(files: Sequence[tuple[str, FiguresFile]]) -> list[Chart]:
-    """-ELBO and accuracy over the KL, a curve for each label.
+    """-ELBO and accuracy over the KL, a curve for each label, of all files that have it.
 
     Raises:
         ConfigError: no file has a model with a latent space.
@@ -60,7 +67,10 @@ def distortion_charts(files: Sequence[tuple[str, FiguresFile]]) -> list[Chart]:
     levels: dict[str, float] = {}
     for _, file in files:
         levels |= file.without_latent
-    curves = [(label, sorted(file.points, key=lambda point: point.kl)) for label, file in files if file.points]
+    by_label: dict[str, list[ModelPoint]] = {}
+    for label, file in files:
+        by_label.setdefault(label, []).extend(file.points)
+    curves = [(label, sorted(points, key=lambda point: point.kl)) for label, points in by_label.items() if points]
     if not curves:
         raise ConfigError("no model in these figures has a latent space", do="name figures of one that has")
 
@@ -94,3 +104,16 @@ def _of_evaluation(content: dict[str, Any]) -> FiguresFile:
         elif "negative_elbo" in value:
             without[name] = value["negative_elbo"]
     return FiguresFile(tuple(points), without)
+
+
+def _of_weights(folder: Path) -> FiguresFile:
+    best = read_best(folder / WEIGHTS if is_export(folder) else RunFolder(folder).best)
+    figures = {name.removeprefix("validation."): value for name, value in best.figures.items()}
+    if "token_accuracy_free_running" not in figures:
+        raise DataError(
+            f"{folder} holds no figures of free running",
+            likely="its best weights are not those of its last step, which alone is decoded",
+            do="name what jobs.evaluate --json writes for it",
+        )
+    free = figures["token_accuracy_free_running"]
+    return FiguresFile((ModelPoint(folder.name, figures["kl_nats"], figures["negative_elbo"], free),), {})

@@ -5,10 +5,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from musicvae.best_weights import save_best
 from musicvae.drum_sheet import DRUM_COLOURS
 from musicvae.errors import ConfigError, DataError
+from musicvae.run_folder import RunFolder
 from tests.benchmarks.chart_picture import HEIGHT, LEFT, MARGIN, TITLE, WIDTH, Axis, Chart, Curve, Level, draw_charts
 from tests.benchmarks.model_pictures import MOST_POINTS, labelled, learning_curves
 from tests.benchmarks.rate_distortion import ModelPoint, distortion_charts, read_figures
@@ -52,6 +55,24 @@ def test_points_are_joined_by_their_kl_and_models_without_a_latent_are_levels(ev
     assert nats.levels == (Level("latent_free", 78.5),)
 
 
+def test_runs_of_a_label_are_one_curve(tmp_path):
+    runs = [RunFolder(tmp_path / name) for name in ("a", "b", "halfway")]
+    for run, kl in zip(runs, (30.0, 15.0, 10.0), strict=True):
+        figures = {"kl_nats": kl, "negative_elbo": 90.0, "token_accuracy_free_running": kl / 100}
+        if run.path.name == "halfway":
+            del figures["token_accuracy_free_running"]
+        run.best.parent.mkdir(parents=True, exist_ok=True)
+        weights = {"w": torch.zeros(1)}
+        save_best(run.best, weights, 10, {f"validation.{name}": value for name, value in figures.items()})
+    nats, accuracy = distortion_charts([("ours", read_figures(run.path)) for run in runs[:2]])
+    assert [curve.points for curve in nats.curves] == [((15.0, 90.0), (30.0, 90.0))]
+    assert [curve.points for curve in accuracy.curves] == [((15.0, 0.15), (30.0, 0.3))]
+    with pytest.raises(DataError, match="no figures of free running"):
+        read_figures(runs[2].path)
+    with pytest.raises(ConfigError, match="no trained weights"):
+        read_figures(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"models": {}}', '{"variants": {"a": {}}}'])
 def test_a_file_that_holds_no_figures_is_refused(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
@@ -59,7 +80,7 @@ def test_a_file_that_holds_no_figures_is_refused(tmp_path, text):
         read_figures(tmp_path / "file.json")
     with pytest.raises(ConfigError, match="cannot read"):
         read_figures(tmp_path / "absent.json")
-    with pytest.raises(ConfigError, match="LABEL=FILE"):
+    with pytest.raises(ConfigError, match="LABEL=PATH"):
         labelled("file.json")
 
 
