@@ -8,12 +8,13 @@ TORCH := torch==2.13.0
 # Unset: pip's configured index. Set it to choose a CPU or a CUDA build: TORCH_INDEX=https://.../whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: help install demo model ablation test test-slow soak check wheel clean
+.PHONY: help install demo model ablation curve test test-slow soak check wheel clean
 
 help:
 	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves, in a few minutes on two cores"
 	@echo "make model      trains and exports the shipped models and the trained baselines: SHARDS=shards/groove"
 	@echo "make ablation   what each decision in them is worth, days of two cores: SHARDS=shards/groove"
+	@echo "make curve      what models make of the nats that z costs, half an hour after make model"
 	@echo "make install    the environment in $(VENV)"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
@@ -64,13 +65,30 @@ model: install
 
 # NAME of tests/benchmarks/ablations, or NAME:RUN to start from that run's weights.
 MINUTES ?= 25
-ABLATIONS ?= generation generation-settle:$(OUT)/generation_finish reconstruction \
-  curve-reconstruction:$(OUT)/reconstruction_finish curve-feed-forward
+ABLATIONS ?= generation generation-settle:$(OUT)/generation_finish reconstruction
 
 ablation: install
 	set -e; for one in $(ABLATIONS); do name=$${one%%:*}; start=$${one#$$name}; \
 	  $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml --shards $(SHARDS) \
 	  --out $(OUT)/ablation-$$name --minutes $(MINUTES) $${start:+--init-from $${start#:}}; done
+
+# After `make model`. A run of the curve: its name, preset, first weights, steps and settings.
+curve_run = $(JOB).train --preset $(2) --init-from $(3) --shards $(SHARDS) --run $(OUT)/curve/$(1) \
+  train.steps=$(4) optimizer.restart_steps=$(4) train.evaluate_every=$(4) $(5)
+KL_15 := objective.window_dropout=0.8 objective.beta
+KL_15_SLOW := optimizer.learning_rate=1e-3 train.average_decay=0.99
+
+curve: install
+	$(call curve_run,kl-15-first,reconstruction_decoder,$(OUT)/reconstruction_finish,1000,$(KL_15)=1.75)
+	$(call curve_run,kl-15-second,reconstruction_finish,$(OUT)/curve/kl-15-first,450,$(KL_15)=1.65 $(KL_15_SLOW))
+	$(call curve_run,kl-15,reconstruction_finish,$(OUT)/curve/kl-15-second,500,$(KL_15)=1.6 $(KL_15_SLOW))
+	$(call curve_run,kl-30,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=1.33)
+	$(call curve_run,kl-179,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=0.02)
+	$(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/curve-feed-forward.yaml --shards $(SHARDS) \
+	  --out $(OUT)/curve-feed-forward --minutes 2.5 --seeds 0
+	$(BIN)/python -m tests.benchmarks.model_pictures --out docs/images \
+	  $(foreach run,curve/kl-15 curve/kl-30 reconstruction_settle curve/kl-179,--figures "reconstruction=$(OUT)/$(run)") \
+	  --figures "feed-forward VAE=$(OUT)/curve-feed-forward/ablation.json"
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto
