@@ -77,6 +77,7 @@ curve_run = $(JOB).train --preset $(2) --init-from $(3) --shards $(SHARDS) --run
   train.steps=$(4) optimizer.restart_steps=$(4) train.evaluate_every=$(4) $(5)
 KL_15 := objective.window_dropout=0.8 objective.beta
 KL_15_SLOW := optimizer.learning_rate=1e-3 train.average_decay=0.99
+FREE_BITS := 43 102 258
 
 curve: install
 	$(call curve_run,kl-15-first,reconstruction_decoder,$(OUT)/reconstruction_finish,1000,$(KL_15)=1.75)
@@ -84,11 +85,12 @@ curve: install
 	$(call curve_run,kl-15,reconstruction_finish,$(OUT)/curve/kl-15-second,500,$(KL_15)=1.6 $(KL_15_SLOW))
 	$(call curve_run,kl-30,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=1.33)
 	$(call curve_run,kl-179,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=0.02)
-	$(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/curve-feed-forward.yaml --shards $(SHARDS) \
-	  --out $(OUT)/curve-feed-forward --minutes 2.5 --seeds 0
+	set -e; for bits in $(FREE_BITS); do $(JOB).train --preset feed_forward --shards $(SHARDS) \
+	  --run $(OUT)/curve/free-bits-$$bits objective.free_bits=$$bits train.evaluate_every=4000; done
 	$(BIN)/python -m tests.benchmarks.model_pictures --out docs/images \
 	  $(foreach run,curve/kl-15 curve/kl-30 reconstruction_settle curve/kl-179,--figures "reconstruction=$(OUT)/$(run)") \
-	  --figures "feed-forward VAE=$(OUT)/curve-feed-forward/ablation.json"
+	  $(foreach bits,$(FREE_BITS),--figures "feed-forward VAE=$(OUT)/curve/free-bits-$(bits)") \
+	  --figures "feed-forward VAE=jobs/baselines/feed_forward"
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto
