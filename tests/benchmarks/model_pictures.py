@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.model_pictures --out docs/images --run runs/generation --run runs/reconstruction \\
         --figures "reconstruction=runs/ablation-reconstruction/ablation.json" \\
-        --figures "feed-forward VAE=runs/curve-feed-forward/ablation.json" \\
+        --figures "feed-forward VAE=jobs/baselines/feed_forward" --figures "feed-forward VAE=runs/curve/free-bits-43" \\
         --model generation --sound grooves.wav
 
 learning-curves.png   of --run: run folders, a row each
