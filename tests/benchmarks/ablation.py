@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ class Ablation:
     def _check_same(self, run: RunFolder, name: str, settings: Sequence[str]) -> None:
         expected = self.variants.config(name, settings).result_settings()
         if self.init_from:
-            expected["init_from"] = load_run(self.init_from).weights_hash
+            expected["init_from"] = weights_hash(self.init_from)
         if run.read_config()["identity"] == expected:
             return
         raise ConfigError(
@@ -147,6 +148,12 @@ class Ablation:
             likely="an edited file or preset, other --minutes or another --init-from",
             do="name another --out, or remove that folder",
         )
+
+
+@cache
+def weights_hash(run: Path) -> str:
+    """Of the best weights of a run, which every check of every run asks for."""
+    return load_run(run).weights_hash
 
 
 def main(

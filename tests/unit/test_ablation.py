@@ -1,14 +1,19 @@
 """Ablations that ship can be trained, and a variant is compared with the base of its own seed."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from musicvae.errors import ConfigError
 from musicvae.model import MusicVAE
+from musicvae.run_folder import RunFolder, RunIdentity
+from tests.benchmarks.ablation import Ablation, weights_hash
 from tests.benchmarks.ablation_figures import RunFigures
 from tests.benchmarks.ablation_file import BASE, AblationFile, Variant, read_ablation
 from tests.benchmarks.ablation_table import rows
 from tests.commands import CHECKOUT
+from tests.run_folders import PROVENANCE, run_with_weights
 from tests.shard_fixtures import DRUM_MAP, GRID
 
 ABLATIONS = sorted((CHECKOUT / "tests" / "benchmarks" / "ablations").glob("*.yaml"))
@@ -61,6 +66,29 @@ def test_an_ablation_that_cannot_be_meant_is_refused(tmp_path, variants, words):
     path.write_text(f"preset: demo\nmetric: negative_elbo\nvariants: {variants}\n")
     with pytest.raises(ConfigError, match=words):
         read_ablation(path)
+
+
+def test_all_runs_start_from_the_weights_that_are_named_and_from_no_others(tmp_path):
+    first, other = run_with_weights(tmp_path / "first"), run_with_weights(tmp_path / "other", seed=1)
+    variants = AblationFile(
+        preset="demo", metric="negative_elbo", variants=(Variant(name="a", settings=("data.mix_bars=0",)),)
+    )
+
+    def ablation(init_from: Path | None) -> Ablation:
+        return Ablation(variants, "shards", tmp_path / "out", 1.0, None, 1, None, init_from)
+
+    command = ablation(first.path).rate_job(BASE).command
+    assert command[command.index("--init-from") + 1] == str(first.path)
+    assert "--init-from" not in ablation(None).rate_job(BASE).command
+
+    rated = RunFolder(tmp_path / "out" / "rates" / BASE)
+    settings = variants.config(BASE).result_settings() | {"init_from": weights_hash(first.path)}
+    rated.open(RunIdentity(settings, "f" * 16, GRID, DRUM_MAP), {}, PROVENANCE)
+    rated.metrics.touch()
+    assert ablation(first.path).rate(BASE) is None, "too little was measured"
+    for init_from in (other.path, None):
+        with pytest.raises(ConfigError, match="other settings"):
+            ablation(init_from).rate(BASE)
 
 
 def test_differences_are_paired_by_seed():
