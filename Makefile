@@ -76,13 +76,13 @@ ablation: install
 curve_run = $(JOB).train --preset $(2) --init-from $(3) --shards $(SHARDS) --run $(OUT)/curve/$(1) \
   train.steps=$(4) optimizer.restart_steps=$(4) train.evaluate_every=$(4) $(5)
 KL_15 := objective.window_dropout=0.8 objective.beta
-KL_15_SLOW := optimizer.learning_rate=1e-3 train.average_decay=0.99
+KL_15_AFTER := optimizer.learning_rate=1e-3 train.average_decay=0.99
 FREE_BITS := 43 102 258
 
 curve: install
 	$(call curve_run,kl-15-first,reconstruction_decoder,$(OUT)/reconstruction_finish,1000,$(KL_15)=1.75)
-	$(call curve_run,kl-15-second,reconstruction_finish,$(OUT)/curve/kl-15-first,450,$(KL_15)=1.65 $(KL_15_SLOW))
-	$(call curve_run,kl-15,reconstruction_finish,$(OUT)/curve/kl-15-second,500,$(KL_15)=1.6 $(KL_15_SLOW))
+	$(call curve_run,kl-15-second,reconstruction_finish,$(OUT)/curve/kl-15-first,450,$(KL_15)=1.65 $(KL_15_AFTER))
+	$(call curve_run,kl-15,reconstruction_finish,$(OUT)/curve/kl-15-second,500,$(KL_15)=1.6 $(KL_15_AFTER))
 	$(call curve_run,kl-30,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=1.33)
 	$(call curve_run,kl-179,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=0.02)
 	set -e; for bits in $(FREE_BITS); do $(JOB).train --preset feed_forward --shards $(SHARDS) \

@@ -133,7 +133,7 @@ def _read_member(place: ZipPlace, max_bytes: int) -> bytes:
             file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
             with zipfile.ZipExtFile(file, "r", info) as member:
                 return b"".join(iter(lambda: member.read(MEMBER_CHUNK), b""))
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # so does zipfile refuse a compression that it lacks
         raise _UnreadableError(f"not supported: {error}") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as error:
         raise _UnreadableError(f"damaged: {error or 'the archive ends within it'}") from None

@@ -29,7 +29,7 @@ from preprocess.file_outcome import FileOutcome
 NO_SPLIT = -1
 """In `PartSummary.split`: the file is rejected."""
 DAMAGED = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a part raises that is missing or torn."""
+"""What reading a part raises that is missing or torn; NotImplementedError for a compression that zipfile lacks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
