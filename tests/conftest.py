@@ -24,6 +24,18 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    *("test_newcomer", "test_docs_clusters", "test_sweep_kills", "test_benchmarks", "test_docs", "test_same_bytes"),
+    *("test_submit_to_slurm", "test_submit_to_ray", "test_train_on_ray", "test_ray_in_slurm", "test_shipped"),
+)
+"""Files that take minutes. They come first: one that begins last keeps the other processes waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def groove_dir() -> Path:
     """The Groove MIDI Dataset's folder, named by GROOVE_DIR."""

@@ -19,6 +19,7 @@ HOST = "127.0.0.1"
 UP = "Ray runtime started"
 START_SECONDS = 60
 STORE_BYTES = 100_000_000
+FIRST_PORT, PORTS_OF_A_RANGE, RANGES = 6400, 320, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,17 @@ def _any_port() -> int:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Free ports outside 10002-19999, which belong to Ray's workers."""
+    """Free ports outside 10002-19999, which belong to Ray's workers.
+
+    Each process of tests looks in a range of its own: two that start clusters at once would find the same ones free.
+    """
     found: list[int] = []
-    for port in range(6400, 9000, 7):
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + process % RANGES * PORTS_OF_A_RANGE
+    for port in range(first, first + PORTS_OF_A_RANGE, 7):
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             found.append(port)
         if len(found) == count:
             return found
-    raise RuntimeError("no free ports between 6400 and 9000")
+    raise RuntimeError(f"no {count} free ports from {first} on")

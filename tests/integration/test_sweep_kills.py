@@ -100,7 +100,7 @@ def test_trials_that_do_harm_are_classed_and_the_rest_is_unaffected(small_shards
             "model.latent": {"integer": [4, 23]},
             "optimizer.learning_rate": {"choice": [1e30], "when": {"model.latent": [LATENT["diverge"]]}},
         },
-        settings={"resources.hang_seconds": 2},
+        settings={"resources.hang_seconds": 6},
         budget={"trials": 20, "steps": 10},
         attempts=2,
     )
