@@ -70,7 +70,7 @@ class FitConfig(Settings):
                 "model": True,
                 "objective": True,
                 "optimizer": True,
-                "data": {"lanes", "mix_drums", "mix_bars"},
+                "data": {"lanes", "mix_drums", "mix_bars", "rotate_bars", "silence_drum", "move_drum"},
                 "train": {"global_batch", "seed", "precision", "clip", "average_decay", "best_by"},
             },
         )

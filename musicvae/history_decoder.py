@@ -5,7 +5,6 @@ steps at once, and step by step.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -13,20 +12,49 @@ from musicvae.attention_cache import AttentionCache
 from musicvae.decoder import NextToken, shown_under_teacher_forcing
 from musicvae.history import History, Past
 from musicvae.locked_dropout import LockedDropout
-from musicvae.token_features import TokenScores
+from musicvae.token_features import ChainedScores, TokenScores
 from musicvae.transformer import TransformerBlock
 
 LSTMStates = list[tuple[Tensor, Tensor] | None]
 
 
+class LayerNormedLSTM(nn.Module):
+    """An LSTM layer whose gates and cells are normed (Ba et al. 2016, arXiv 1607.06450)."""
+
+    def __init__(self, inputs: int, hidden: int, *, batch_first: bool) -> None:
+        super().__init__()
+        assert batch_first
+        self.enter, self.norm_inputs = nn.Linear(inputs, 4 * hidden), nn.LayerNorm(4 * hidden)
+        self.recur, self.norm_states = nn.Linear(hidden, 4 * hidden, bias=False), nn.LayerNorm(4 * hidden)
+        self.norm_cell = nn.LayerNorm(hidden)
+        with torch.no_grad():
+            self.norm_inputs.bias[hidden : 2 * hidden] = 1.0  # the gate that forgets starts open
+
+    def forward(self, values: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        entered = self.norm_inputs(self.enter(values))
+        if state is None:
+            nothing = entered.new_zeros(len(values), self.recur.in_features)
+            state = nothing, nothing
+        hidden, cell = state
+        found = []
+        for step in entered.unbind(dim=1):
+            gates = step + self.norm_states(self.recur(hidden))
+            enter, keep, new, leave = gates.chunk(4, dim=-1)
+            cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(new)
+            hidden = torch.sigmoid(leave) * torch.tanh(self.norm_cell(cell))
+            found.append(hidden)
+        return torch.stack(found, dim=1), (hidden, cell)
+
+
 class RecurrentBody(nn.Module):
     """LSTM layers; the inputs are joined to their outputs."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, *, dropout: float) -> None:
+    def __init__(self, inputs: int, hidden: int, layers: int, *, dropout: float, cell: str = "recurrent") -> None:
         super().__init__()
         self.outputs = hidden + inputs
+        kind = {"recurrent": nn.LSTM, "gru": nn.GRU, "layer_normed": LayerNormedLSTM}[cell]
         self.layers = nn.ModuleList(
-            nn.LSTM(inputs if layer == 0 else hidden, hidden, batch_first=True) for layer in range(layers)
+            kind(inputs if layer == 0 else hidden, hidden, batch_first=True) for layer in range(layers)
         )
         self.dropout = LockedDropout(dropout)
 
@@ -89,6 +117,7 @@ class HistoryDecoder(nn.Module):
         body: RecurrentBody | TransformerBody,
         bits: bool,
         pairs: bool,
+        chain: bool = False,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -98,6 +127,8 @@ class HistoryDecoder(nn.Module):
         self.dropout = LockedDropout(dropout)
         self.body = body
         self.scores = TokenScores(num_drums, body.outputs + features, bits=bits, pairs=pairs)
+        if chain:
+            self.scores = ChainedScores(num_drums, body.outputs + features)
 
     def teacher_forced(
         self, condition: Float[Tensor, "batch step feature"], shown: Int64[Tensor, "batch step"]
@@ -110,10 +141,9 @@ class HistoryDecoder(nn.Module):
     def stepwise(self, condition: Float[Tensor, "batch step feature"], next_token: NextToken) -> None:
         """Goes through the steps, each of which is shown what `next_token` made of the logits before it."""
         past, state = Past(self.history, len(condition), self.num_steps), self.body.first_state()
-        weight, bias = self.scores.weight_and_bias()
         for step in range(self.num_steps):
             outputs = self._outputs(self.history.of_next_step(past), condition[:, step : step + 1], state)
-            past.add(next_token(step, F.linear(outputs[:, 0], weight, bias)))
+            past.add(next_token(step, self.scores(outputs[:, 0])))
 
     def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
         """The targets moved one step on, behind the start token."""

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from webdataset.pipeline import DataPipeline
 
+from musicvae.augmentation import AUGMENTATION_DRAWS, augment
 from musicvae.batch import Batch
 from musicvae.order import DataOrder, lanes_of_rank
 from musicvae.randomness import Purpose, normals, uniforms
@@ -41,6 +42,12 @@ class DataSettings(Settings):
     """Probability that a training window gets half its drums from another."""
     mix_bars: Probability = 0.0
     """Probability that a training window gets half its bars from another."""
+    rotate_bars: Probability = 0.0
+    """Probability that a training window begins at another of its bars, and ends with those before it."""
+    silence_drum: Probability = 0.0
+    """Probability that one drum of a training window is silent."""
+    move_drum: Probability = 0.0
+    """Probability that one drum of a training window plays a step early or late throughout."""
     cached_blocks: PositiveInt = 2048
     """Runs of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all; more than its lanes times the
     blocks of a shard are not needed."""
@@ -128,6 +135,16 @@ def _in_order(
                 uniforms(seed, Purpose.RECOMBINATION, number, first_place, len(ids), draws),
                 mix_drums=settings.mix_drums,
                 mix_bars=settings.mix_bars,
+                grid=store.grid,
+                num_drums=store.num_drums,
+            )
+        if settings.rotate_bars or settings.silence_drum or settings.move_drum:
+            tokens = augment(
+                tokens,
+                uniforms(seed, Purpose.AUGMENTATION, number, first_place, len(ids), AUGMENTATION_DRAWS),
+                rotate_bars=settings.rotate_bars,
+                silence_drum=settings.silence_drum,
+                move_drum=settings.move_drum,
                 grid=store.grid,
                 num_drums=store.num_drums,
             )

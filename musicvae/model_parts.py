@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from musicvae.convolution_encoder import ConvolutionEncoder
 from musicvae.decoder import Conductor, SegmentDecoder, WholeWindow
 from musicvae.encoder import FeedForwardEncoder, LSTMEncoder, NoEncoder, SegmentEncoder, TransformerEncoder
 from musicvae.feed_forward_decoder import FeedForwardDecoder
@@ -13,7 +14,7 @@ from musicvae.model_settings import ModelSettings
 from musicvae.prior import AutoregressivePrior, Prior, StandardPrior
 from musicvae.step_features import AttendedFeatures, NoFeatures, SegmentFeatures, WholeFeatures
 
-Encoder = LSTMEncoder | FeedForwardEncoder | TransformerEncoder | SegmentEncoder | NoEncoder
+Encoder = LSTMEncoder | FeedForwardEncoder | ConvolutionEncoder | TransformerEncoder | SegmentEncoder | NoEncoder
 Decoder = SegmentDecoder | FeedForwardDecoder | IndependentDecoder | HistoryDecoder
 
 
@@ -34,6 +35,15 @@ def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Enco
                 num_drums,
                 num_steps=grid.num_steps,
                 stretches=grid.bars if settings.encoder_shares_bars else 1,
+                hidden=settings.encoder_hidden,
+                layers=settings.encoder_layers,
+                latent=settings.latent,
+                dropout=settings.encoder_dropout,
+            )
+        case "convolution":
+            return ConvolutionEncoder(
+                num_drums,
+                num_steps=grid.num_steps,
                 hidden=settings.encoder_hidden,
                 layers=settings.encoder_layers,
                 latent=settings.latent,
@@ -114,7 +124,7 @@ def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tupl
                 bits=settings.shares_bits,
                 pairs=settings.shares_pairs,
             )
-        case "recurrent" | "transformer":
+        case "recurrent" | "gru" | "layer_normed" | "transformer":
             return _step_features(settings, grid), _history_decoder(settings, grid, num_drums)
 
 
@@ -183,7 +193,13 @@ def _history_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) ->
             dropout=settings.decoder_dropout,
         )
     else:
-        body = RecurrentBody(inputs, settings.decoder_hidden, settings.decoder_layers, dropout=settings.decoder_dropout)
+        body = RecurrentBody(
+            inputs,
+            settings.decoder_hidden,
+            settings.decoder_layers,
+            dropout=settings.decoder_dropout,
+            cell=settings.decoder,
+        )
     return HistoryDecoder(
         num_drums,
         num_steps=grid.num_steps,
@@ -192,5 +208,6 @@ def _history_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) ->
         body=body,
         bits=settings.shares_bits,
         pairs=settings.shares_pairs,
+        chain=settings.token_features == "chain",
         dropout=settings.decoder_dropout,
     )

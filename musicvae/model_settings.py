@@ -14,10 +14,10 @@ class ModelSettings(Settings):
 
     latent: NonNegativeInt = 256
     """Dimensions of z; 0 with `encoder: none` is a model without a latent space."""
-    token_features: Literal["own", "bits", "pairs"] = "bits"
+    token_features: Literal["own", "bits", "pairs", "chain"] = "bits"
     """`own`: each token stands alone, as in the paper; `bits`: tokens share the parts of their drums; `pairs`: scores
-    share those of their pairs of drums too."""
-    encoder: Literal["lstm", "feed_forward", "transformer", "segments", "none"] = "lstm"
+    share those of their pairs of drums too; `chain`: no softmax, each drum is a choice that follows those before it."""
+    encoder: Literal["lstm", "feed_forward", "convolution", "transformer", "segments", "none"] = "lstm"
     """`lstm`: bidirectional, as in the paper; `feed_forward`: on all bits at once; `transformer`: over the steps;
     `segments`: a transformer over the window's segments, of which there are latent_segments."""
     encoder_embedding: PositiveInt = 128
@@ -39,7 +39,9 @@ class ModelSettings(Settings):
     prior_heads: PositiveInt = 4
     """Heads of attention; they divide the hidden size."""
     prior_dropout: DropoutShare = 0.0
-    decoder: Literal["hierarchical", "flat", "feed_forward", "independent", "recurrent", "transformer"] = "hierarchical"
+    decoder: Literal[
+        "hierarchical", "flat", "feed_forward", "independent", "recurrent", "gru", "layer_normed", "transformer"
+    ] = "hierarchical"
     """`hierarchical`: an LSTM started anew at each bar from a conductor's embedding, as in the paper; `flat`: from z;
     `feed_forward`: all hits at once and independent given z; `independent`: tokens independent given z; `recurrent`
     (LSTM) and `transformer`: over the whole window, shown chosen earlier steps beside the one before."""
@@ -72,7 +74,7 @@ class ModelSettings(Settings):
         if (self.latent == 0) != (self.encoder == "none"):
             raise ValueError(f"latent 0 and encoder none go together, found latent {self.latent}, {self.encoder}")
         attends = self.encoder in ("transformer", "segments")
-        if self.encoder == "none" and self.decoder not in ("recurrent", "transformer"):
+        if self.encoder == "none" and self.decoder not in ("recurrent", "gru", "layer_normed", "transformer"):
             raise ValueError(f"without an encoder there is no z for a {self.decoder} decoder to decode")
         if attends and self.encoder_hidden % self.encoder_heads:
             raise ValueError(f"{self.encoder_heads} encoder_heads do not divide encoder_hidden {self.encoder_hidden}")
@@ -104,4 +106,4 @@ class ModelSettings(Settings):
 
     @property
     def shares_pairs(self) -> bool:
-        return self.token_features == "pairs"
+        return self.token_features in ("pairs", "chain")

@@ -31,6 +31,12 @@ class ObjectiveSettings(Settings):
     beta_rate: Probability = 0.99999
     free_bits: NonNegativeFloat = 48
     """Bits of KL per window that cost nothing (Kingma et al. 2016), clamped per window, then averaged."""
+    free_bits_per: Literal["window", "dimension"] = "window"
+    """`dimension`: each dimension of z has its equal share of the free bits (Kingma et al. 2016)."""
+    kl_target: NonNegativeFloat = 0
+    """Nats of KL that a controller holds by the weight of the KL; 0 for none, then beta is the weight."""
+    kl_gain: PositiveFloat = 0.01
+    """By how much the log of that weight moves a step for a KL that is off by its target."""
     scheduled_sampling: Literal["none", "constant", "inverse_sigmoid"] = "none"
     """Whether training shows the decoder its own samples; `none` is teacher forcing."""
     sampling_rate: PositiveFloat = 2000
@@ -97,6 +103,7 @@ def loss_terms(
     *,
     beta: float,
     free_bits: float,
+    per: Literal["window", "dimension"] = "window",
 ) -> LossTerms:
     """The objective of each window. With beta 1 and no free bits `loss` is a one-draw estimate of the -ELBO.
 
@@ -104,5 +111,9 @@ def loss_terms(
         kl: of each dimension of z to the prior, in nats.
     """
     reconstruction = reconstruction_nats(logits, tokens).sum(dim=-1)
-    paid = (kl.sum(dim=-1) - free_bits * NATS_PER_BIT).clamp(min=0)
+    free = free_bits * NATS_PER_BIT
+    if per == "window":
+        paid = (kl.sum(dim=-1) - free).clamp(min=0)
+    else:
+        paid = (kl - free / max(1, kl.shape[-1])).clamp(min=0).sum(dim=-1)
     return LossTerms(reconstruction + beta * paid, reconstruction, kl)

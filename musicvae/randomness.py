@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     RESAMPLE = 15
     DROPOUT = 16
     TEMPO = 17
+    AUGMENTATION = 18
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

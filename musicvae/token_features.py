@@ -76,3 +76,36 @@ class TokenScores(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "*place hidden"]) -> Float[Tensor, "*place vocab"]:
         return F.linear(hidden, *self.weight_and_bias())
+
+
+class ChainedScores(nn.Module):
+    """Hidden states -> log-probabilities of all tokens, as one Bernoulli for each drum given those before it.
+
+    The logit of a drum is linear in the hidden state, and so is what each drum that is struck before it adds.
+    """
+
+    parts: Tensor
+
+    def __init__(self, num_drums: int, hidden: int) -> None:
+        super().__init__()
+        self.num_drums = num_drums
+        bits = token_bits(num_drums)
+        first, second = torch.triu_indices(num_drums, num_drums, offset=1)
+        # A node of the tree of choices: a drum, after some choice of those before it; 2^d of them for drum d.
+        nodes = []
+        for drum in range(num_drums):
+            before = bits[: 1 << drum]
+            own = torch.zeros(len(before), num_drums)
+            own[:, drum] = 1
+            nodes.append(torch.cat([own, before[:, first] * (second == drum)], dim=1))
+        self.register_buffer("parts", torch.cat(nodes), persistent=False)
+        self.of_parts = nn.Linear(hidden, self.parts.shape[1])
+
+    def forward(self, hidden: Float[Tensor, "*place hidden"]) -> Float[Tensor, "*place vocab"]:
+        logits = F.linear(self.of_parts(hidden), self.parts).float()
+        found = logits[..., :0].sum(dim=-1, keepdim=True)
+        for drum in range(self.num_drums):
+            yes = F.logsigmoid(logits[..., (1 << drum) - 1 : (2 << drum) - 1])
+            no = yes - logits[..., (1 << drum) - 1 : (2 << drum) - 1]
+            found = torch.cat([found + no, found + yes], dim=-1)
+        return found

@@ -1,5 +1,6 @@
 """One optimizer step on one global batch; the same update for every world size and every accumulation."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -27,17 +28,29 @@ class TrainingObjective(nn.Module):
         super().__init__()
         self.model = model
         self.settings = settings
+        self.log_weight = math.log(settings.beta) if settings.beta else 0.0
+
+    def _beta(self, kl: Tensor, step: int) -> float:
+        """One process only, and anew at each start: enough to see whether a controller earns its place."""
+        target = self.settings.kl_target
+        if not target:
+            return beta_at(self.settings, step)
+        off = float(kl.detach().sum(dim=-1).mean()) / target - 1
+        self.log_weight += self.settings.kl_gain * max(-1.0, min(1.0, off))
+        return math.exp(self.log_weight)
 
     def forward(self, batch: Batch, step: int) -> LossTerms:
         """The loss terms of a batch, with the schedules as they stand after `step` updates."""
         posterior = self.model.encode(batch.tokens)
         z = posterior.sample(batch.latent_noise)
+        kl = self.model.prior.kl(posterior, z)
         return loss_terms(
-            self.model.prior.kl(posterior, z),
+            kl,
             self._logits(z, batch, step),
             batch.tokens,
-            beta=beta_at(self.settings, step),
+            beta=self._beta(kl, step),
             free_bits=self.settings.free_bits,
+            per=self.settings.free_bits_per,
         )
 
     def _logits(self, z: Tensor, batch: Batch, step: int) -> Tensor:
