@@ -118,6 +118,7 @@ class HistoryDecoder(nn.Module):
         bits: bool,
         pairs: bool,
         chain: bool = False,
+        own: bool = True,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -126,7 +127,7 @@ class HistoryDecoder(nn.Module):
         self.start_token = history.start_token
         self.dropout = LockedDropout(dropout)
         self.body = body
-        self.scores = TokenScores(num_drums, body.outputs + features, bits=bits, pairs=pairs)
+        self.scores = TokenScores(num_drums, body.outputs + features, bits=bits, pairs=pairs, own=own)
         if chain:
             self.scores = ChainedScores(num_drums, body.outputs + features)
 

@@ -16,10 +16,12 @@ from musicvae.token_features import TokenScores
 class IndependentDecoder(nn.Module):
     """Features of z for every step -> logits of every step, whatever a step is shown."""
 
-    def __init__(self, num_drums: int, *, num_steps: int, features: int, bits: bool, pairs: bool) -> None:
+    def __init__(
+        self, num_drums: int, *, num_steps: int, features: int, bits: bool, pairs: bool, own: bool = True
+    ) -> None:
         super().__init__()
         self.num_steps, self.start_token = num_steps, 1 << num_drums
-        self.scores = TokenScores(num_drums, features, bits=bits, pairs=pairs)
+        self.scores = TokenScores(num_drums, features, bits=bits, pairs=pairs, own=own)
 
     def teacher_forced(
         self, condition: Float[Tensor, "batch step feature"], shown: Int64[Tensor, "batch step"]

@@ -123,6 +123,7 @@ def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tupl
                 features=settings.step_features,
                 bits=settings.shares_bits,
                 pairs=settings.shares_pairs,
+                own=settings.token_features != "parts",
             )
         case "recurrent" | "gru" | "layer_normed" | "transformer":
             return _step_features(settings, grid), _history_decoder(settings, grid, num_drums)
@@ -208,6 +209,7 @@ def _history_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) ->
         body=body,
         bits=settings.shares_bits,
         pairs=settings.shares_pairs,
+        own=settings.token_features != "parts",
         chain=settings.token_features == "chain",
         dropout=settings.decoder_dropout,
     )

@@ -14,9 +14,9 @@ class ModelSettings(Settings):
 
     latent: NonNegativeInt = 256
     """Dimensions of z; 0 with `encoder: none` is a model without a latent space."""
-    token_features: Literal["own", "bits", "pairs", "chain"] = "bits"
+    token_features: Literal["own", "bits", "pairs", "parts", "chain"] = "bits"
     """`own`: each token stands alone, as in the paper; `bits`: tokens share the parts of their drums; `pairs`: scores
-    share those of their pairs of drums too; `chain`: no softmax, each drum is a choice that follows those before it."""
+    share those of their pairs of drums too; `parts`: those alone; `chain`: no softmax, each drum is a choice that follows those before it."""
     encoder: Literal["lstm", "feed_forward", "convolution", "transformer", "segments", "none"] = "lstm"
     """`lstm`: bidirectional, as in the paper; `feed_forward`: on all bits at once; `transformer`: over the steps;
     `segments`: a transformer over the window's segments, of which there are latent_segments."""
@@ -106,4 +106,4 @@ class ModelSettings(Settings):
 
     @property
     def shares_pairs(self) -> bool:
-        return self.token_features in ("pairs", "chain")
+        return self.token_features in ("pairs", "parts", "chain")

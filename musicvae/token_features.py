@@ -59,9 +59,9 @@ class TokenScores(nn.Module):
 
     parts: Tensor
 
-    def __init__(self, num_drums: int, hidden: int, *, bits: bool, pairs: bool = False) -> None:
+    def __init__(self, num_drums: int, hidden: int, *, bits: bool, pairs: bool = False, own: bool = True) -> None:
         super().__init__()
-        self.own = nn.Linear(hidden, 1 << num_drums)
+        self.own = nn.Linear(hidden, 1 << num_drums) if own else None
         parts = [token_bits(num_drums)] * bits + [token_pairs(num_drums)] * pairs
         self.register_buffer("parts", torch.cat(parts, dim=1) if parts else None, persistent=False)
         self.of_parts = nn.Linear(hidden, self.parts.shape[1]) if parts else None
@@ -70,6 +70,8 @@ class TokenScores(nn.Module):
         """The one linear layer that all parts together are."""
         if self.of_parts is None:
             return self.own.weight, self.own.bias
+        if self.own is None:
+            return self.parts @ self.of_parts.weight, self.parts @ self.of_parts.bias
         with torch.autocast(self.parts.device.type, enabled=False):
             weight = self.own.weight + self.parts @ self.of_parts.weight
             return weight, self.own.bias + self.parts @ self.of_parts.bias
