@@ -33,14 +33,15 @@ def run_jobs(jobs: Iterable[Job], *, at_once: int) -> Iterator[tuple[str, int]]:
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         while True:
+            ended = [(name, code) for name, process in running.items() if (code := process.poll()) is not None]
+            for name, _ in ended:
+                del running[name]
+            # Before the caller is given what ended, with which it may be busy for minutes.
             while len(running) < at_once and (job := next(waiting, None)):
                 running[job.name] = _start(job)
+            yield from ended
             if not running:
                 return
-            for name, process in list(running.items()):
-                if (code := process.poll()) is not None:
-                    del running[name]
-                    yield name, code
             time.sleep(POLL_SECONDS)
     finally:
         for process in running.values():
