@@ -7,6 +7,7 @@ from jobs.command_line import compose_settings
 from jobs.train_config import TrainConfig
 from musicvae.checkpoint import checkpoints
 from musicvae.errors import ConfigError
+from musicvae.fast_bfloat16 import multiplies_bfloat16
 from musicvae.fit import data_order
 from musicvae.manifest import ShardManifest
 from musicvae.order import DataOrder
@@ -170,4 +171,9 @@ def describe(plan: TrainPlan, world: World, *, resumed: bool) -> str:
     ]
     if lanes % world.size:
         rows.append(f"warning: {world.size} ranks share {lanes} lanes unequally; the smaller shares will wait")
+    if settings.train.precision == "bfloat16" and not multiplies_bfloat16(world.device):
+        rows.append(
+            f"warning: this {world.device.type} does not multiply bfloat16, and emulates it several times slower than "
+            "float32: train.precision=float32, which begins another run"
+        )
     return "\n".join(rows)

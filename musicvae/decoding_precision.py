@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from musicvae.fast_bfloat16 import multiplies_bfloat16
 from musicvae.model_parts import Decoder
 
 DecodingPrecision = Literal["float32", "bfloat16"]
@@ -18,12 +19,8 @@ DecodingPrecision = Literal["float32", "bfloat16"]
 
 
 def fastest_precision() -> DecodingPrecision:
-    """bfloat16 on a CPU that has instructions for it; elsewhere it would be the slower one.
-
-    A torch that does not tell what its CPU can do counts as one without.
-    """
-    can = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if can.get("avx512_bf16") or can.get("amx_bf16") else "float32"
+    """bfloat16 on a CPU that multiplies it; elsewhere it would be the slower one."""
+    return "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"
 
 
 def rounded(decoder: Decoder) -> Decoder:
