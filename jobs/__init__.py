@@ -1,5 +1,6 @@
 """What a person runs: `python -m jobs.<name>`. The only package that sees all the others."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,3 +15,8 @@ for _name in ("musicvae", "preprocess", "cluster"):
             f"package {_name!r} resolves to {_origin or 'nothing'}, expected it under {_CHECKOUT}; "
             f"uninstall the distribution that owns it, or run from the checkout after `make install`"
         )
+
+# libgomp reads it as torch loads: threads that wait for each other spin this often before they sleep. It is libgomp's own
+# number where it knows that threads outnumber cores; of other processes on them it knows nothing, and spins 300 times longer.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
