@@ -16,7 +16,7 @@ for _name in ("musicvae", "preprocess", "cluster"):
             f"uninstall the distribution that owns it, or run from the checkout after `make install`"
         )
 
-# libgomp reads it as torch loads: threads that wait for each other spin this often before they sleep. It is libgomp's own
-# number where it knows that threads outnumber cores; of other processes on them it knows nothing, and spins 300 times longer.
+# libgomp reads it as torch loads: how often threads that wait for each other spin before they sleep. This is its own
+# number where it knows that threads outnumber cores; of other processes it knows nothing, and spins 300 times longer.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

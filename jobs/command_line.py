@@ -1,6 +1,7 @@
 """What every command shares: exit codes, error messages, settings from file and command line."""
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -45,6 +46,7 @@ def _guarded(main: Callable[..., Any]) -> Callable[..., None]:
     def guarded(*args: Any, **kwargs: Any) -> None:
         code = _exit_code(functools.partial(main, *args, **kwargs))
         sys.stdout.flush()
+        gc.freeze()  # the interpreter's last collections would visit all that torch is made of, for half a second
         sys.exit(code)
 
     return guarded
