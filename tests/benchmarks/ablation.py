@@ -6,7 +6,8 @@ Budgets are equal in time, not in steps: each variant first trains for half a mi
 steps that fit into --minutes, evaluations not counted. Learning rate and KL schedule span that number of steps. All are
 ordinary run folders (OUT/rates/NAME, OUT/runs/NAME/seed-N), so the same command goes on from where it was stopped.
 
-`--init-from RUN` has all runs start from the weights of RUN: what each decision is worth in a last stretch.
+KEY=VALUE after FILE are settings of the base and of all variants: train.precision=float32 on a CPU that does not multiply
+bfloat16. `--init-from RUN` has all runs start from the weights of RUN: what each decision is worth in a last stretch.
 
 Figures are those of the best weights of each run on the validation split, one draw of z a window. Differences are those
 of a variant's run to the base's of the same seed, mean ± standard deviation over seeds. `--quick` shows that it runs,
@@ -29,11 +30,12 @@ from cluster.exit_codes import ExitCode
 from jobs.command_line import console, run_command
 from musicvae.durable import read_lines, write_json
 from musicvae.errors import ConfigError, StoppedError
+from musicvae.objective import beta_at
 from musicvae.run_folder import RunFolder
 from musicvae.shard_source import ShardSource, open_shards
 from musicvae.trained import load_run
 from tests.benchmarks.ablation_figures import RunFigures, figures_of
-from tests.benchmarks.ablation_file import AblationFile, read_ablation
+from tests.benchmarks.ablation_file import BASE, AblationFile, read_ablation
 from tests.benchmarks.ablation_table import rows, table
 from tests.benchmarks.parallel_jobs import Job, run_jobs
 from tests.commands import job_command
@@ -115,7 +117,16 @@ class Ablation:
     def figures(self, name: str, seed: int, source: ShardSource) -> RunFigures:
         """The figures of a finished run."""
         kept = self.out / "figures" / f"{name}-seed-{seed}.json"
-        return figures_of(self.run(name, seed), name, seed, source, limit=self.windows, kept=kept)
+        base = self.variants.config(BASE)
+        return figures_of(
+            self.run(name, seed),
+            name,
+            seed,
+            source,
+            beta=beta_at(base.objective, base.train.steps),
+            limit=self.windows,
+            kept=kept,
+        )
 
     def log(self, label: str) -> Path:
         return self.out / "logs" / f"{label}.log"
@@ -158,6 +169,7 @@ def weights_hash(run: Path) -> str:
 
 def main(
     file: Path = typer.Argument(..., metavar="FILE", help="An ablation: tests/benchmarks/ablations/*.yaml."),
+    everywhere: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings of all runs."),
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards to train on and to evaluate with."),
     out: Path = typer.Option(..., help="Folder of all runs; the same one goes on."),
     minutes: float = typer.Option(25.0, min=0.001, help="That each run trains for."),
@@ -169,7 +181,7 @@ def main(
     quick: bool = typer.Option(False, "--quick", help="Seconds of training, few windows: whether it runs, no figures."),
 ) -> None:
     """Train all variants of an ablation for the same time and compare them over seeds."""
-    variants, source = read_ablation(file), open_shards(shards)
+    variants, source = read_ablation(file, everywhere or ()), open_shards(shards)
     names = variants.names(only)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds.replace(",", "").isdigit() else []
     if not chosen:
@@ -255,6 +267,7 @@ def as_json(
     """Every run, and variants over their seeds."""
     return {
         "preset": variants.preset,
+        "everywhere": list(variants.everywhere),
         "metric": variants.metric,
         "minutes": ablation.minutes,
         "at_once": ablation.at_once,

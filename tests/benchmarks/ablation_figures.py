@@ -28,6 +28,7 @@ class RunFigures:
         steps: that it trained for; the weights are from `best_step`.
         windows_per_second: as it trained, evaluations not counted.
         negative_elbo: nats per window, as `reconstruction` and `kl`.
+        objective: reconstruction + beta KL.
         windows: of the split that were evaluated.
         weights_hash: of the file of weights.
     """
@@ -41,6 +42,7 @@ class RunFigures:
     negative_elbo: float
     reconstruction: float
     kl: float
+    objective: float
     token_accuracy_teacher_forced: float
     token_accuracy_free_running: float
     windows: int
@@ -48,11 +50,12 @@ class RunFigures:
 
 
 def figures_of(
-    run: RunFolder, variant: str, seed: int, source: ShardSource, *, limit: int | None, kept: Path
+    run: RunFolder, variant: str, seed: int, source: ShardSource, *, beta: float, limit: int | None, kept: Path
 ) -> RunFigures:
     """The figures of a run, from the file `kept` where it holds those of these weights.
 
     Args:
+        beta: of the objective that is reported, whatever the run was trained with.
         limit: evaluate so many windows, spaced through the split.
 
     Raises:
@@ -75,6 +78,7 @@ def figures_of(
         negative_elbo=report.negative_elbo,
         reconstruction=report.reconstruction,
         kl=report.kl,
+        objective=report.reconstruction + beta * report.kl,
         token_accuracy_teacher_forced=report.teacher_forced.token_accuracy,
         token_accuracy_free_running=report.free_running.token_accuracy,
         windows=report.windows,

@@ -18,7 +18,9 @@ BASE = "base"
 
 Name = Annotated[str, Field(pattern=re.compile(r"^[a-z0-9][a-z0-9.-]*$"))]
 """Names a folder too."""
-Metric = Literal["negative_elbo", "token_accuracy_free_running"]
+Metric = Literal["negative_elbo", "objective", "token_accuracy_free_running"]
+"""`objective`: reconstruction + beta KL with the preset's last beta for all, where what is wanted is a point on the curve
+of both."""
 
 
 class Variant(Settings):
@@ -36,6 +38,8 @@ class AblationFile(Settings):
     metric: Metric
     """The figure that variants are compared by."""
     variants: tuple[Variant, ...] = Field(min_length=1)
+    everywhere: tuple[str, ...] = ()
+    """Settings of the base and of all variants, as they are given on the command line."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "AblationFile":
@@ -45,8 +49,9 @@ class AblationFile(Settings):
         return self
 
     def settings_of(self, name: str) -> tuple[str, ...]:
-        """What a variant changes; nothing for the base."""
-        return next((variant.settings for variant in self.variants if variant.name == name), ())
+        """What differs from the preset: what differs everywhere, and what a variant changes."""
+        changed = next((variant.settings for variant in self.variants if variant.name == name), ())
+        return (*self.everywhere, *changed)
 
     def names(self, only: Iterable[str] = ()) -> list[str]:
         """The base and all variants, or those asked for; one that the preset has become by now is the base itself.
@@ -81,13 +86,17 @@ class AblationFile(Settings):
         ]
 
 
-def read_ablation(path: Path) -> AblationFile:
+def read_ablation(path: Path, everywhere: Iterable[str] = ()) -> AblationFile:
     """Reads the file of an ablation and tries every variant of it.
+
+    Args:
+        everywhere: settings of all runs beside those of the file.
 
     Raises:
         ConfigError: the file or the settings of a variant cannot be used, or two variants are the same.
     """
     ablation = parse_settings(AblationFile, read_yaml(path))
+    ablation = ablation.model_copy(update={"everywhere": (*ablation.everywhere, *everywhere)})
     seen: dict[str, str] = {}
     for name in ablation.names():
         result = repr(ablation.config(name).result_settings())

@@ -16,11 +16,12 @@ FIGURES = (
     "negative_elbo",
     "reconstruction",
     "kl",
+    "objective",
     "token_accuracy_teacher_forced",
     "token_accuracy_free_running",
 )
-HEADINGS = ("−ELBO", "reconstr.", "KL", "forced", "free")
-DECIMALS = {"negative_elbo": 2, "reconstruction": 2, "kl": 2}
+HEADINGS = ("−ELBO", "reconstr.", "KL", "objective", "forced", "free")
+DECIMALS = {"negative_elbo": 2, "reconstruction": 2, "kl": 2, "objective": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ def figures(variant: str, seed: int, negative_elbo: float) -> RunFigures:
         negative_elbo=negative_elbo,
         reconstruction=negative_elbo - 10,
         kl=10.0,
+        objective=negative_elbo,
         token_accuracy_teacher_forced=0.7,
         token_accuracy_free_running=0.6,
         windows=100,
