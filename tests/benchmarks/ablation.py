@@ -2,19 +2,22 @@
 
     python -m tests.benchmarks.ablation tests/benchmarks/ablations/generation.yaml --shards SHARDS --out OUT
 
-Budgets are equal in time, not in steps: each variant first trains for half a minute, and that rate gives the number of
-steps that fit into --minutes, evaluations not counted. Learning rate and KL schedule span that number of steps. All are
-ordinary run folders (OUT/rates/NAME, OUT/runs/NAME/seed-N), so the same command goes on from where it was stopped.
+Budgets are equal in CPU time, not in steps: each variant first trains for some steps, and that rate gives the number of
+steps that fit into --minutes of one core, evaluations not counted. Learning rate and KL schedule span that number. All
+are ordinary run folders (OUT/runs/NAME/seed-N), so the same command goes on from where it was stopped.
 
-KEY=VALUE after FILE are settings of the base and of all variants: train.precision=float32 on a CPU that does not multiply
-bfloat16. `--init-from RUN` has all runs start from the weights of RUN: what each decision is worth in a last stretch.
+KEY=VALUE after FILE are settings of the base and of all variants: train.precision=float32 on a CPU that does not
+multiply bfloat16. `--init-from RUN` has all runs start from the weights of RUN: what each decision is worth in a last
+stretch.
 
 Figures are those of the best weights of each run on the validation split, one draw of z a window. Differences are those
 of a variant's run to the base's of the same seed, mean ± standard deviation over seeds. `--quick` shows that it runs,
 no more.
 """
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -22,13 +25,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import typer
 from rich.console import Console
 
 from cluster.exit_codes import ExitCode
 from jobs.command_line import console, run_command
-from musicvae.durable import read_lines, write_json
+from musicvae.durable import write_json
 from musicvae.errors import ConfigError, StoppedError
 from musicvae.objective import beta_at
 from musicvae.run_folder import RunFolder
@@ -38,15 +40,13 @@ from tests.benchmarks.ablation_figures import RunFigures, figures_of
 from tests.benchmarks.ablation_file import BASE, AblationFile, read_ablation
 from tests.benchmarks.ablation_table import rows, table
 from tests.benchmarks.parallel_jobs import Job, run_jobs
+from tests.benchmarks.training_rate import steps_per_cpu_second
 from tests.commands import job_command
 
-RATE_REPORTS, LEFT_OUT = 4, 2
-"""Reports that a rate is taken from, after those of the first steps, which are slower."""
-UNDISTURBED = 0.9
-"""Quantile of them that is the rate: other work on the machine only ever slows a variant down, and not all alike."""
-STEPS_A_REPORT = 2
+RATE_STEPS = 14
+"""Steps that a rate is taken from."""
 NEVER = 1_000_000_000
-QUICK_MINUTES, QUICK_WINDOWS = 0.02, 64
+QUICK_MINUTES, QUICK_RATE_STEPS, QUICK_WINDOWS = 0.02, 2, 64
 WIDTH = 165
 """Characters that the table needs."""
 
@@ -56,8 +56,8 @@ class Ablation:
     """The file of an ablation on some shards, and where its runs lie.
 
     Attributes:
-        minutes: that each run trains for.
-        rate_minutes: in which its rate is measured; None takes as few steps as tell one.
+        minutes: of CPU time that each run trains for.
+        rate_steps: that its rate is taken from.
         at_once: runs that share the machine's cores.
         windows: of the split that are evaluated, None for all.
         init_from: the run whose weights all runs start from; None for random ones.
@@ -67,33 +67,36 @@ class Ablation:
     shards: str
     out: Path
     minutes: float
-    rate_minutes: float | None
+    rate_steps: int
     at_once: int
     windows: int | None
     init_from: Path | None
 
     def rate_job(self, name: str) -> Job:
-        """The command that finds out how fast a variant trains."""
-        if self.rate_minutes is None:
-            length = [f"train.steps={STEPS_A_REPORT * (RATE_REPORTS + LEFT_OUT)}"]
-        else:
-            length = [f"train.steps={NEVER}", f"train.max_minutes={self.rate_minutes}"]
-        nothing_else = (f"train.evaluate_every={NEVER}", f"train.checkpoint_every={NEVER}")
-        settings = (*length, *nothing_else, f"train.log_every={STEPS_A_REPORT}")
-        return self._job(f"rate-{name}", name, self._rate_run(name), settings)
+        """A training of a variant without end, which logs every step and does nothing else."""
+        settings = (f"train.steps={NEVER}", f"train.evaluate_every={NEVER}", f"train.checkpoint_every={NEVER}")
+        return self._job(f"rate-{name}", name, self._rate_run(name), (*settings, "train.log_every=1"))
+
+    def measure_rate(self, name: str) -> float | None:
+        """Steps of a variant for a second of CPU time, from here on known; None where its training fails."""
+        run = self._rate_run(name)
+        shutil.rmtree(run.path, ignore_errors=True)
+        rate = steps_per_cpu_second(self.rate_job(name), run.metrics, steps=self.rate_steps)
+        if rate is not None:
+            write_json(self._rate_file(name), {"steps_per_cpu_second": rate})
+        return rate
 
     def rate(self, name: str) -> float | None:
-        """Windows a second while nothing disturbs it; None where too little was measured.
+        """What was measured before; None where nothing was.
 
         Raises:
             ConfigError: it was measured with other settings.
         """
-        run = self._rate_run(name)
-        if not run.metrics.exists():
+        file = self._rate_file(name)
+        if not file.exists():
             return None
-        self._check_same(run, name, ())
-        rates = [record["windows_per_second"] for record in read_lines(run.metrics)]
-        return float(np.quantile(rates[LEFT_OUT:], UNDISTURBED)) if len(rates) >= RATE_REPORTS + LEFT_OUT else None
+        self._check_same(self._rate_run(name), name, ())
+        return json.loads(file.read_text())["steps_per_cpu_second"]
 
     def run(self, name: str, seed: int) -> RunFolder:
         return RunFolder(self.out / "runs" / name / f"seed-{seed}")
@@ -134,10 +137,13 @@ class Ablation:
     def _rate_run(self, name: str) -> RunFolder:
         return RunFolder(self.out / "rates" / name)
 
+    def _rate_file(self, name: str) -> Path:
+        return self.out / "rates" / f"{name}.json"
+
     def _length(self, name: str, seed: int) -> list[str]:
         rate = self.rate(name)
         assert rate is not None, "only variants whose rate is known are trained"
-        steps = max(1, round(60 * self.minutes * rate / self.variants.config(name).train.global_batch))
+        steps = max(1, round(60 * self.minutes * rate))
         return [*self.variants.in_steps(name, steps), f"train.seed={seed}"]
 
     def _job(self, label: str, name: str, run: RunFolder, settings: Sequence[str]) -> Job:
@@ -172,8 +178,7 @@ def main(
     everywhere: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings of all runs."),
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards to train on and to evaluate with."),
     out: Path = typer.Option(..., help="Folder of all runs; the same one goes on."),
-    minutes: float = typer.Option(25.0, min=0.001, help="That each run trains for."),
-    rate_minutes: float = typer.Option(0.5, min=0.001, help="In which the rate of a variant is measured."),
+    minutes: float = typer.Option(25.0, min=0.001, help="Of CPU time that each run trains for."),
     seeds: str = typer.Option("0,1,2", help="One run of each variant for each."),
     only: list[str] = typer.Option([], metavar="NAME", help="These variants beside the base; may be repeated."),
     at_once: int = typer.Option(1, min=1, help="Runs at a time, which share the cores."),
@@ -193,7 +198,7 @@ def main(
         where,
         out.resolve(),
         QUICK_MINUTES if quick else minutes,
-        None if quick else rate_minutes,
+        QUICK_RATE_STEPS if quick else RATE_STEPS,
         at_once,
         QUICK_WINDOWS if quick else None,
         init_from.resolve() if init_from else None,
@@ -217,12 +222,15 @@ def main(
 
 def measure_rates(ablation: Ablation, names: Sequence[str]) -> list[str]:
     """Trains each variant whose rate is not known for a while; gives the names of those that failed."""
-    missing = [name for name in names if ablation.rate(name) is None]
-    with closing(run_jobs((ablation.rate_job(name) for name in missing), at_once=ablation.at_once)) as ended:
-        for label, _ in ended:
-            console.print(f"{label}: {ablation.rate(label.removeprefix('rate-')) or 0:.0f} windows/s", soft_wrap=True)
-    failed = [name for name in missing if ablation.rate(name) is None]
-    for name in failed:
+    failed = []
+    for name in names:
+        if ablation.rate(name) is not None:
+            continue
+        rate = ablation.measure_rate(name)
+        if rate is not None:
+            console.print(f"rate-{name}: {rate:.2f} steps for a second of CPU time", soft_wrap=True)
+            continue
+        failed.append(name)
         log = ablation.log(f"rate-{name}")
         console.print(f"{name}: its rate could not be measured; see {log}", soft_wrap=True)
     return failed

@@ -19,8 +19,7 @@ BASE = "base"
 Name = Annotated[str, Field(pattern=re.compile(r"^[a-z0-9][a-z0-9.-]*$"))]
 """Names a folder too."""
 Metric = Literal["negative_elbo", "objective", "token_accuracy_free_running"]
-"""`objective`: reconstruction + beta KL with the preset's last beta for all, where what is wanted is a point on the curve
-of both."""
+"""`objective`: reconstruction + beta KL with the preset's last beta for all, where both are of worth."""
 
 
 class Variant(Settings):

@@ -38,7 +38,7 @@ def run_jobs(jobs: Iterable[Job], *, at_once: int) -> Iterator[tuple[str, int]]:
                 del running[name]
             # Before the caller is given what ended, with which it may be busy for minutes.
             while len(running) < at_once and (job := next(waiting, None)):
-                running[job.name] = _start(job)
+                running[job.name] = start_job(job)
             yield from ended
             if not running:
                 return
@@ -50,6 +50,7 @@ def run_jobs(jobs: Iterable[Job], *, at_once: int) -> Iterator[tuple[str, int]]:
             process.wait()
 
 
-def _start(job: Job) -> subprocess.Popen[bytes]:
+def start_job(job: Job) -> subprocess.Popen[bytes]:
+    """Starts a job in the checkout."""
     with job.log.open("ab") as log:
         return subprocess.Popen(job.command, cwd=CHECKOUT, stdout=log, stderr=subprocess.STDOUT)

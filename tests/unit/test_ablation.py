@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from musicvae.durable import write_json
 from musicvae.errors import ConfigError
 from musicvae.model import MusicVAE
 from musicvae.run_folder import RunFolder, RunIdentity
@@ -37,6 +38,14 @@ def test_schedules_keep_their_share_of_a_run():
     assert (base.train.steps, half.train.steps) == (1000, 500)
     assert half.optimizer.restart_steps == 500
     assert half.objective.beta_warmup_steps == 250
+
+
+def test_settings_of_all_runs_are_the_base_s_too(tmp_path):
+    path = tmp_path / "ablation.yaml"
+    path.write_text("preset: demo\nmetric: objective\nvariants: [{name: a, settings: [data.mix_bars=0]}]\n")
+    ablation = read_ablation(path, ["train.precision=float64"])
+    assert {ablation.config(name).train.precision for name in (BASE, "a")} == {"float64"}
+    assert ablation.config("a").data.mix_bars == 0
 
 
 def test_what_the_preset_has_become_is_not_trained_twice():
@@ -75,7 +84,7 @@ def test_all_runs_start_from_the_weights_that_are_named_and_from_no_others(tmp_p
     )
 
     def ablation(init_from: Path | None) -> Ablation:
-        return Ablation(variants, "shards", tmp_path / "out", 1.0, None, 1, None, init_from)
+        return Ablation(variants, "shards", tmp_path / "out", 1.0, 2, 1, None, init_from)
 
     command = ablation(first.path).rate_job(BASE).command
     assert command[command.index("--init-from") + 1] == str(first.path)
@@ -84,8 +93,9 @@ def test_all_runs_start_from_the_weights_that_are_named_and_from_no_others(tmp_p
     rated = RunFolder(tmp_path / "out" / "rates" / BASE)
     settings = variants.config(BASE).result_settings() | {"init_from": weights_hash(first.path)}
     rated.open(RunIdentity(settings, "f" * 16, GRID, DRUM_MAP), {}, PROVENANCE)
-    rated.metrics.touch()
-    assert ablation(first.path).rate(BASE) is None, "too little was measured"
+    assert ablation(first.path).rate(BASE) is None, "nothing was measured yet"
+    write_json(rated.path.parent / f"{BASE}.json", {"steps_per_cpu_second": 1.5})
+    assert ablation(first.path).rate(BASE) == 1.5
     for init_from in (other.path, None):
         with pytest.raises(ConfigError, match="other settings"):
             ablation(init_from).rate(BASE)
