@@ -42,6 +42,8 @@ demo: install
 # Both go on from where they were stopped, when run again with the same OUT.
 SHARDS ?= shards/groove
 OUT ?= runs
+# Of every training: train.precision=float32 on a CPU that does not multiply bfloat16.
+SETTINGS ?=
 # Each begins from random weights; a later stretch begins from the weights of the one before it.
 SHIPPED := generation reconstruction
 BASELINES := latent_free feed_forward
@@ -52,9 +54,9 @@ JOB := $(BIN)/python -m jobs
 
 model: install
 	set -e; for preset in $(BASELINES) $(SHIPPED); do \
-	  $(JOB).train --preset $$preset --shards $(SHARDS) --run $(OUT)/$$preset; done
+	  $(JOB).train --preset $$preset --shards $(SHARDS) --run $(OUT)/$$preset $(SETTINGS); done
 	set -e; for stretch in $(STRETCHES); do $(JOB).train --preset $${stretch#*:} --init-from $(OUT)/$${stretch%:*} \
-	  --shards $(SHARDS) --run $(OUT)/$${stretch#*:}; done
+	  --shards $(SHARDS) --run $(OUT)/$${stretch#*:} $(SETTINGS); done
 	set -e; for preset in $(BASELINES); do \
 	  $(JOB).export $(OUT)/$$preset jobs/baselines/$$preset --dtype bfloat16 --data groove --overwrite; done
 	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
@@ -69,12 +71,12 @@ ABLATIONS ?= generation generation-settle:$(OUT)/generation_finish reconstructio
 
 ablation: install
 	set -e; for one in $(ABLATIONS); do name=$${one%%:*}; start=$${one#$$name}; \
-	  $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml --shards $(SHARDS) \
+	  $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml $(SETTINGS) --shards $(SHARDS) \
 	  --out $(OUT)/ablation-$$name --minutes $(MINUTES) $${start:+--init-from $${start#:}}; done
 
 # After `make model`. A run of the curve: its name, preset, first weights, steps and settings.
 curve_run = $(JOB).train --preset $(2) --init-from $(3) --shards $(SHARDS) --run $(OUT)/curve/$(1) \
-  train.steps=$(4) optimizer.restart_steps=$(4) train.evaluate_every=$(4) $(5)
+  train.steps=$(4) optimizer.restart_steps=$(4) train.evaluate_every=$(4) $(5) $(SETTINGS)
 KL_15 := objective.window_dropout=0.8 objective.beta
 KL_15_AFTER := optimizer.learning_rate=1e-3 train.average_decay=0.99
 FREE_BITS := 43 102 258
@@ -86,7 +88,7 @@ curve: install
 	$(call curve_run,kl-30,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=1.33)
 	$(call curve_run,kl-179,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=0.02)
 	set -e; for bits in $(FREE_BITS); do $(JOB).train --preset feed_forward --shards $(SHARDS) \
-	  --run $(OUT)/curve/free-bits-$$bits objective.free_bits=$$bits train.evaluate_every=4000; done
+	  --run $(OUT)/curve/free-bits-$$bits objective.free_bits=$$bits train.evaluate_every=4000 $(SETTINGS); done
 	$(BIN)/python -m tests.benchmarks.model_pictures --out docs/images \
 	  $(foreach run,curve/kl-15 curve/kl-30 reconstruction_settle curve/kl-179,--figures "reconstruction=$(OUT)/$(run)") \
 	  $(foreach bits,$(FREE_BITS),--figures "feed-forward VAE=$(OUT)/curve/free-bits-$(bits)") \

@@ -25,8 +25,9 @@ LOADED = (
     *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "safetensors.torch"),
     *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset", "pyarrow", "jinja2"),
 )
-READ_ONCE = ("PYTHON", "LD_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "TORCH", "CUDA_")
-"""Beginnings of variables that an interpreter and these libraries read as they start."""
+READ_ONCE = ("PYTHON", "LD_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_")
+"""Beginnings of variables that an interpreter and these libraries read as they start. torch sets some of its own later, so
+that those would tell one process of tests from the next."""
 MOST_BYTES = 200_000
 """Of a request."""
 
