@@ -26,8 +26,8 @@ LOADED = (
     *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset", "pyarrow", "jinja2"),
 )
 READ_ONCE = ("PYTHON", "LD_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_")
-"""Beginnings of variables that an interpreter and these libraries read as they start. torch sets some of its own later, so
-that those would tell one process of tests from the next."""
+"""Beginnings of variables that an interpreter and these libraries read as they start; torch's are not among them,
+since it sets some itself as it is used."""
 MOST_BYTES = 200_000
 """Of a request."""
 
