@@ -13,6 +13,8 @@ BACKWARD = 2
 """Products of the backward pass for each of the forward pass: gradients of the input and of the weights."""
 SQUARE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices that the peak is measured with."""
+ENOUGH_PRODUCTS, PATIENCE_SECONDS = 5, 2.0
+"""One product in a precision that the CPU only emulates takes half a minute."""
 
 
 def training_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> int:
@@ -114,12 +116,16 @@ def _step_features(s: ModelSettings, grid: GridSpec) -> int:
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.5) -> float:
-    """Operations per second of a product of two large square matrices, median; with this process's threads."""
+    """Operations per second of a product of two large square matrices, median; with this process's threads.
+
+    Args:
+        seconds: to measure for; longer where fewer than five products fit into it, but not for minutes.
+    """
     side = SQUARE[device.type]
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     taken = []
     until = time.perf_counter() + seconds
-    while len(taken) < 5 or time.perf_counter() < until:
+    while not taken or time.perf_counter() < (until if len(taken) >= ENOUGH_PRODUCTS else until + PATIENCE_SECONDS):
         started = time.perf_counter()
         torch.mm(a, b)
         if device.type == "cuda":

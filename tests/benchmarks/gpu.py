@@ -21,6 +21,7 @@ import torch
 from jobs.command_line import compose_settings
 from jobs.provenance import provenance
 from jobs.train_config import TrainConfig
+from musicvae.fast_bfloat16 import multiplies_bfloat16
 from musicvae.matrix_flops import matrix_peak
 from musicvae.model import MusicVAE
 from tests.benchmarks.training_runs import train_and_measure, write_synthetic_shards
@@ -36,7 +37,8 @@ def main() -> None:
     arguments = _arguments()
     device = torch.device(arguments.device)
     tests = _gpu_tests()
-    peak = matrix_peak(torch.bfloat16, device)
+    precision = "bfloat16" if multiplies_bfloat16(device) else "float32"
+    peak = matrix_peak(getattr(torch, precision), device)
     presets = ["demo"] if arguments.quick else list(STEPS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -44,19 +46,19 @@ def main() -> None:
         for preset in presets:
             for compiled in (False, True):
                 steps = 10 if arguments.quick else STEPS[preset]
-                rows.append(_trained(shards, preset, device, peak, steps=steps, compiled=compiled))
+                rows.append(_trained(shards, preset, device, precision, peak, steps=steps, compiled=compiled))
     made = provenance()
     print(
-        f"{_name(device)}, torch {torch.__version__}, commit {str(made['commit'])[:7]}; bfloat16 matrix peak "
+        f"{_name(device)}, torch {torch.__version__}, commit {str(made['commit'])[:7]}; {precision} matrix peak "
         f"{peak / 1e12:.3g} TFLOP/s. `pytest -m gpu`: {tests}.\n"
     )
-    print("| preset, bfloat16 | batch | compiled | windows/s | step, ms | share of peak | data wait |")
+    print(f"| preset, {precision} | batch | compiled | windows/s | step, ms | share of peak | data wait |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(rows))
     print("\n| preset | grooves at once | grooves/s |\n| --- | --- | --- |")
     for preset in presets:
         count = 64 if arguments.quick else SAMPLED_TOGETHER
-        print(f"| {preset} | {count} | {_samples_per_second(preset, device, count):.0f} |")
+        print(f"| {preset} | {count} | {_samples_per_second(preset, device, precision, count):.0f} |")
 
 
 def _gpu_tests() -> str:
@@ -68,9 +70,11 @@ def _gpu_tests() -> str:
     return result.stdout.strip().splitlines()[-1].strip("= ")
 
 
-def _trained(shards: Path, preset: str, device: torch.device, peak: float, *, steps: int, compiled: bool) -> str:
+def _trained(
+    shards: Path, preset: str, device: torch.device, precision: str, peak: float, *, steps: int, compiled: bool
+) -> str:
     overrides = [
-        "train.precision=bfloat16",
+        f"train.precision={precision}",
         f"resources.device={device.type}",
         f"train.compile={str(compiled).lower()}",
     ]
@@ -83,7 +87,7 @@ def _trained(shards: Path, preset: str, device: torch.device, peak: float, *, st
     )
 
 
-def _samples_per_second(preset: str, device: torch.device, count: int) -> float:
+def _samples_per_second(preset: str, device: torch.device, precision: str, count: int) -> float:
     """Drawn from the prior at temperature 1 by a model without training, which takes as long as one with."""
     config = compose_settings(TrainConfig, preset=preset, config=None, overrides=())
     model = MusicVAE(config.model, GRID, DRUM_MAP.num_drums).to(device)
@@ -92,7 +96,7 @@ def _samples_per_second(preset: str, device: torch.device, count: int) -> float:
         z = torch.randn(count, model.latent, device=device)
         uniforms = torch.rand(count, GRID.num_steps, device=device)
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             model.generate(z, uniforms).cpu()
         taken.append(time.perf_counter() - started)
     return count / statistics.median(taken[1:])

@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.train [--preset demo small paper] [--repeats 2] [--quick]
 
-Short runs of `jobs.train` on synthetic shards, in float32 and bfloat16, by one rank with all threads and by two ranks
-with half of them each; `paper` with batch 16. Matrix peaks are measured between the runs: a product of two 2048 x 2048
-matrices through torch, and for float32 also through oneDNN with packed weights, since torch's own float32 product uses
-MKL, which on some processors is much slower than the oneDNN kernels of the LSTMs. Wants a quiet machine, and tells the
-load that it found before each run. In full about ten minutes on two cores; `--quick` shows that it runs, no more.
+Short runs of `jobs.train` on synthetic shards, in float32 and, where the CPU multiplies it, bfloat16, by one rank
+with all threads and by two ranks with half of them each; `paper` with batch 16. Matrix peaks are measured between the
+runs: a product of two 2048 x 2048 matrices through torch, and for float32 also through oneDNN with packed weights,
+since torch's own float32 product uses MKL, which on some processors is much slower than the oneDNN kernels of the
+LSTMs. Wants a quiet machine, and tells the load that it found before each run. In full about ten minutes on two
+cores; `--quick` shows that it runs, no more.
 
 What was tried to make training faster, with figures, is in docs/training-speed.md.
 """
@@ -29,6 +30,7 @@ from jobs.command_line import compose_settings
 from jobs.train_config import TrainConfig
 from musicvae.checkpoint import TrainingState
 from musicvae.checkpoint_writer import CheckpointWriter
+from musicvae.fast_bfloat16 import multiplies_bfloat16
 from musicvae.matrix_flops import SQUARE, matrix_peak, training_flops
 from musicvae.model import MusicVAE
 from musicvae.run_folder import RunFolder
@@ -40,7 +42,7 @@ STEPS = {"demo": 200, "small": 50, "paper": 6}
 OVERRIDES = {"demo": (), "small": (), "paper": ("train.global_batch=16", "train.evaluation_batch=16")}
 MAGENTA = 97 / 139
 """Windows/s per GFLOP/s of float32 peak: Magenta's float32, batch 512, on a machine of 139 GFLOP/s."""
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16") if multiplies_bfloat16(torch.device("cpu")) else ("float32",)
 RANKS = (1, 2)
 
 
@@ -106,6 +108,8 @@ def _print_peaks(peaks: Peaks, loads: list[float]) -> None:
         f"{torch.get_num_threads()} cores, torch {torch.__version__}; load before the runs {min(loads):.1f} to "
         f"{max(loads):.1f}, median {statistics.median(loads):.1f} (its own runs count)"
     )
+    if "bfloat16" not in PRECISIONS:
+        print("bfloat16 is left out, which this CPU does not multiply")
     print("matrix peak, GFLOP/s, median (lowest, highest)")
     for (precision, threads), values in sorted(peaks.of_torch.items()):
         _print_peak(f"{precision}, {threads} thread(s)", values)
