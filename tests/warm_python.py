@@ -106,8 +106,8 @@ def serve(requests: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _wait_for_command(request: dict, descriptors: list[int]) -> None:
-    """Tells number and status of a process that runs the command; in that process, returns."""
+def _wait_for_command(request: dict, descriptors: list[int]) -> NoReturn:
+    """Forks once more for the command itself, and tells its number and then its status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *outputs, end = descriptors
     pid = os.fork()
