@@ -1,7 +1,7 @@
 """Ray inside an allocation: the nodes of a cluster that begins and ends with a job of a scheduler.
 
 python -m cluster.ray_node begin HOST:PORT       on each node: Ray runs until SIGUSR1 or SIGTERM, or until it ends
-python -m cluster.ray_node wait HOST:PORT N      until N nodes are there
+python -m cluster.ray_node wait HOST:PORT N PID  until N nodes are there, as long as a process runs that holds them
 
 The first node of the step (SLURM_NODEID 0) is the head. Several such clusters may share a machine: all ports but the
 head's own are whichever are free, and each node has a temporary folder of its own. Clients are asked for the token in
@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -86,27 +87,57 @@ def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> l
     ]
 
 
-def wait(address: str, nodes: int, *, seconds: float) -> str:
-    """Waits for nodes; gives what is wrong in the end, nothing if all is well."""
-    import ray
+def wait(address: str, nodes: int, *, seconds: float, holder: int) -> str:
+    """Waits for nodes; gives what is wrong in the end, nothing if all is well.
 
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + seconds
-    found, trouble = 0, "nobody listens"
-    while time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-        try:
-            # Ray waits many minutes for a port where nobody listens, and says nothing.
-            socket.create_connection((host, int(port)), timeout=LOOK_SECONDS).close()
-            if not ray.is_initialized():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            found = sum(node["Alive"] for node in ray.nodes())
-        except (OSError, RuntimeError) as error:
-            trouble = str(error).partition("\n")[0]
-        if found >= nodes:
-            ray.shutdown()
-            return ""
-    return f"{found} of {nodes} nodes are there after {seconds:.0f} seconds" + (f": {trouble}" if not found else "")
+    Args:
+        holder: process without which there are no nodes to wait for; 0 for none.
+    """
+    view = ClusterView(address)
+    # Asked in the background: Ray may take ten minutes over a port where something else answers.
+    threading.Thread(target=view.look, args=(nodes,), daemon=True).start()
+    began = time.monotonic()
+    while not view.over.wait(LOOK_SECONDS):
+        gone, ended = time.monotonic() - began, bool(holder) and not _runs(holder)
+        if ended or gone >= seconds:
+            view.over.set()
+            found = f"{view.found} of {nodes} nodes are there after {gone:.0f} seconds"
+            return found + (", and Ray has ended" if ended else "") + ("" if view.found else f": {view.trouble}")
+    return ""
+
+
+class ClusterView:
+    """What a client sees of a Ray cluster that comes up.
+
+    Attributes:
+        found: nodes, as last counted.
+        trouble: why none was found.
+        over: set once all are there, or nobody waits any more.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.found, self.trouble = 0, "nobody listens"
+        self.over = threading.Event()
+
+    def look(self, nodes: int) -> None:
+        """Looks until so many nodes are there."""
+        host, _, port = self.address.rpartition(":")
+        while not self.over.is_set():
+            try:
+                # Ray waits many minutes for a port where nobody listens, and says nothing.
+                socket.create_connection((host, int(port)), timeout=LOOK_SECONDS).close()
+                import ray
+
+                if not ray.is_initialized():
+                    ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+                self.found = sum(node["Alive"] for node in ray.nodes())
+                if self.found >= nodes:
+                    ray.shutdown()
+                    self.over.set()
+            except (OSError, RuntimeError) as error:
+                self.trouble = str(error).partition("\n")[0]
+            self.over.wait(LOOK_SECONDS)
 
 
 def main() -> int:
@@ -115,10 +146,11 @@ def main() -> int:
     parser.add_argument("what", choices=["begin", "wait"])
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("nodes", type=int, nargs="?", default=1)
+    parser.add_argument("holder", metavar="PID", type=int, nargs="?", default=0)
     options = parser.parse_args()
     if options.what == "begin":
         return begin(options.address, os.environ)
-    if trouble := wait(options.address, options.nodes, seconds=WAIT_SECONDS):
+    if trouble := wait(options.address, options.nodes, seconds=WAIT_SECONDS, holder=options.holder):
         print(f"error: Ray did not come up in this allocation at {options.address}", file=sys.stderr)
         print(f"  found     {trouble}", file=sys.stderr)
         print(
@@ -134,6 +166,13 @@ def _temporary_folder(environment: Mapping[str, str]) -> Path:
     return Path(tempfile.mkdtemp(prefix="ray-", dir=parent if 0 < len(parent) <= LONGEST_FOLDER else "/tmp"))
 
 
+def _runs(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
@@ -141,4 +180,6 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # a thread that still asks a port would hold up an exit

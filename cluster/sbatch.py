@@ -10,7 +10,7 @@ from cluster.job import Job, Word
 from cluster.quoting import quoted, sbatch_value
 from cluster.site import Site
 
-FIRST_PORT, PORTS = 20000, 12000
+FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
 """Below the ports that Linux hands out by itself (32768 and up), above those of most services."""
 REQUEUE_SECONDS = 60
 """SLURM ends a script that it has requeued; one that ended before would count as done."""
@@ -139,7 +139,8 @@ def _meeting(job: Job) -> Iterator[str]:
         yield "# By the name that the first node has for itself: torchrun on it has to know it for its own."
         yield 'first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)'
         yield 'head=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname) || exit'
-        port = f"{FIRST_PORT} + (SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
+        # A job that comes again takes another port, lest a stranger has the first, and not that of the next job.
+        port = f"{FIRST_PORT} + ({PORTS_OF_A_JOB} * SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
         yield f'meeting_point="$head:$(({port}))"'
         yield ""
 
@@ -159,7 +160,7 @@ def _ray(job: Job, place: Place) -> Iterator[str]:
     yield 'end_ray() { kill -USR1 "$ray" 2>/dev/null; wait "$ray"; rm -f "$RAY_AUTH_TOKEN_PATH"; }'
     yield "trap end_ray EXIT"
     # A stop that is asked for meanwhile is heard as soon as the command runs.
-    yield f'"${{python[@]}}" -m cluster.ray_node wait "$RAY_ADDRESS" {job.resources.nodes}; up=$?'
+    yield f'"${{python[@]}}" -m cluster.ray_node wait "$RAY_ADDRESS" {job.resources.nodes} "$ray"; up=$?'
     yield ""
 
 

@@ -19,10 +19,14 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "s
 START_SECONDS = 60
 CPUS_OF_NODE = 2
 GRACE_SECONDS = 60
+JOBS_OF_A_PROCESS = 1000
+"""How far apart the numbers of the jobs of two processes of tests begin."""
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
+# Jobs derive ports from their numbers, and several clusters of tests run on one machine at once.
+FirstJobId={first_job}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -138,6 +142,7 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
             port=ports[0],
             folder=folder,
             nodes="\n".join(lines),
+            first_job=1 + JOBS_OF_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
             notice=_notice_setting(),
             grace=GRACE_SECONDS,
         )

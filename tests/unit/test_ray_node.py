@@ -1,11 +1,14 @@
 """A Ray of an allocation's own: what each node runs, and what is said where it does not come up."""
 
+import re
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 from cluster import ray_node
 from cluster.exit_codes import ExitCode
+from tests.commands import CHECKOUT
 
 
 def test_the_first_node_is_the_head_and_the_others_join_it():
@@ -32,3 +35,14 @@ def test_a_cluster_that_does_not_come_up_lets_the_job_come_again_and_says_why(mo
     assert f"Ray did not come up in this allocation at {address}" in said
     assert "0 of 2 nodes are there after 1 seconds" in said
     assert "refused" in said
+
+
+def test_nobody_waits_for_nodes_whose_holder_has_ended():
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with socket.create_server(("127.0.0.1", 0)) as stranger:  # what listens here is no Ray, and never answers
+        address = f"127.0.0.1:{stranger.getsockname()[1]}"
+        command = [sys.executable, "-m", "cluster.ray_node", "wait", address, "2", str(ended.pid)]
+        waited = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=ray_node.WAIT_SECONDS)
+    assert waited.returncode == ExitCode.PREEMPTED
+    assert re.search(r"0 of 2 nodes are there after \d+ seconds, and Ray has ended", waited.stderr)
