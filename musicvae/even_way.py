@@ -20,11 +20,19 @@ NO_CHANGE = 0.01
 
 
 def even_fractions(
-    model: MusicVAE, start: Float32[np.ndarray, " latent"], end: Float32[np.ndarray, " latent"], points: int
+    model: MusicVAE,
+    start: Float32[np.ndarray, " latent"],
+    end: Float32[np.ndarray, " latent"],
+    points: int,
+    *,
+    shown: Int16[np.ndarray, "groove step"] | None = None,
 ) -> tuple[float, ...]:
     """Fractions of the arc (slerp) from `start` to `end`, 0 and 1 included, between which equally many hits change.
 
     Where nothing changes on the whole way, equal fractions.
+
+    Args:
+        shown: as for `expected_changes`.
 
     Raises:
         ValueError: fewer than two points.
@@ -33,24 +41,30 @@ def even_fractions(
         raise ValueError(f"an interpolation needs its two ends, found {points} points")
     fine = np.arange(FINENESS + 1) / FINENESS
     arc = slerp(torch.from_numpy(start), torch.from_numpy(end), torch.from_numpy(fine)).numpy()
-    changed = np.concatenate([[0.0], np.cumsum(expected_changes(model, arc))])
+    changed = np.concatenate([[0.0], np.cumsum(expected_changes(model, arc, shown))])
     wanted = np.arange(points) / (points - 1)
     if changed[-1] > NO_CHANGE:
         wanted = np.interp(wanted * changed[-1], changed, fine)
     return (0.0, *wanted[1:-1].tolist(), 1.0)
 
 
-def expected_changes(model: MusicVAE, way: Float32[np.ndarray, "point latent"]) -> Float64[np.ndarray, " jump"]:
+def expected_changes(
+    model: MusicVAE,
+    way: Float32[np.ndarray, "point latent"],
+    shown: Int16[np.ndarray, "groove step"] | None = None,
+) -> Float64[np.ndarray, " jump"]:
     """How many hit cells change from each point of a way to the next by the decoder's probabilities.
 
     sum |p' - p| over (step, drum), with p the probability of a hit when the decoder is shown a fixed groove before each
     step: the mean of that with the reconstruction of the way's one end shown and with the other's. The likeliest tokens
     themselves jump by whole hits, and a decoder that is shown its own choices goes another way after each.
+
+    Args:
+        shown: tokens of the reconstructions of both ends, from `decode_codes`, where they are known already.
     """
-    ends = decode_codes(model, way[[0, -1]])
     sizes = []
-    for shown in ends:
-        probabilities = hit_probabilities(model, way, np.tile(shown, (len(way), 1)))
+    for groove in decode_codes(model, way[[0, -1]]) if shown is None else shown:
+        probabilities = hit_probabilities(model, way, np.tile(groove, (len(way), 1)))
         sizes.append(np.abs(np.diff(probabilities, axis=0)).sum(axis=(1, 2)))
     return np.mean(sizes, axis=0)
 

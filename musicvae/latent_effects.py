@@ -101,14 +101,16 @@ def interpolation_effect(
 ) -> InterpolationEffect:
     """The jumps on the ways between pairs of codes."""
     model, drums = trained.model, trained.drum_map.num_drums
-    expected, decoded = [], []
-    for start, end in zip(starts, ends, strict=True):
-        fractions = torch.tensor(even_fractions(model, start, end, POINTS), dtype=torch.float64)
-        way = slerp(torch.from_numpy(start), torch.from_numpy(end), fractions).numpy()
-        hits = hits_from_tokens(decode_codes(model, way), drums)
-        decoded.append((hits[1:] != hits[:-1]).sum(axis=(1, 2)).astype(np.float64))
-        expected.append(expected_changes(model, way))
-    return InterpolationEffect(np.array(expected), np.array(decoded))
+    # A call decodes whole batches, however few codes it is given.
+    reconstructions = np.stack(np.split(decode_codes(model, np.concatenate([starts, ends])), 2), axis=1)
+    ways, expected = [], []
+    for start, end, shown in zip(starts, ends, reconstructions, strict=True):
+        fractions = torch.tensor(even_fractions(model, start, end, POINTS, shown=shown), dtype=torch.float64)
+        ways.append(slerp(torch.from_numpy(start), torch.from_numpy(end), fractions).numpy())
+        expected.append(expected_changes(model, ways[-1], shown))
+    hits = hits_from_tokens(decode_codes(model, np.concatenate(ways)), drums).reshape(len(ways), POINTS, -1)
+    decoded = (hits[:, 1:] != hits[:, :-1]).sum(axis=2).astype(np.float64)
+    return InterpolationEffect(np.array(expected), decoded)
 
 
 def _ranks(values: Float64[np.ndarray, " value"]) -> Float64[np.ndarray, " value"]:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.commands import SOAK
+
 
 def fenced(page: Path, language: str) -> list[str]:
     """The blocks of a language on a page, in order."""
@@ -19,7 +21,8 @@ def run_shell_blocks(page: Path, folder: Path, **variables: str) -> str:
         variables: more of the environment.
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
-    environment.pop("OMP_NUM_THREADS", None)
+    if SOAK:
+        environment.pop("OMP_NUM_THREADS", None)
     shell = subprocess.run(
         ["bash", "-ex"],
         input="\n".join(fenced(page, "sh")),

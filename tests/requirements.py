@@ -1,8 +1,12 @@
-"""What a test does where something that it needs is not there."""
+"""What a test does where something that it needs is not there, or time."""
 
 import os
 
 import pytest
+
+from tests.commands import SOAK
+
+only_in_a_soak = pytest.mark.skipif(not SOAK, reason="another test covers most of it in less time: `make soak` runs it")
 
 
 def skip_or_fail(reason: str) -> None:

@@ -12,6 +12,7 @@ from tests.build_fixtures import contents
 from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import ok, run_job
 from tests.process_tree import command_of, descendants
+from tests.requirements import only_in_a_soak
 from tests.running_build import finished_parts, wait_for_parts
 from tests.running_job import running_job, wait_for
 
@@ -25,7 +26,7 @@ def arguments(source: Path, out: Path, workers: int) -> list[object]:
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=only_in_a_soak), 2])
 def test_the_driver_is_killed_at_a_random_moment(mixed_folder, undisturbed, tmp_path, workers, number):
     started = time.monotonic()
     ok(run_job("build_shards", *arguments(mixed_folder, tmp_path / "whole", workers)))

@@ -10,6 +10,7 @@ from tests.build_fixtures import contents, write_mixed_folder
 from tests.commands import ok, run_job
 from tests.interposed import MARKER, POISONED_READER, interposed
 from tests.midi_bytes import hit, midi_file
+from tests.requirements import only_in_a_soak
 
 pytestmark = pytest.mark.slow
 REASONS = {
@@ -43,7 +44,7 @@ def without(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return contents(out)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=only_in_a_soak), 2])
 def test_harmful_files_are_rejected_and_the_others_are_as_without_them(folder, without, tmp_path, workers):
     source, out = tmp_path / "midi", tmp_path / "out"
     shutil.copytree(folder, source, symlinks=True)

@@ -9,12 +9,13 @@ from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.commands import ok, run_job
 from tests.process_tree import processes_with
+from tests.requirements import only_in_a_soak
 from tests.submitted import attempts, rows, submit, verdicts, wait_for
 from tests.tiny_run import TINY, assert_same_state, train
 
 pytestmark = pytest.mark.slow
 ON_TWO_NODES = ("--on", "slurm", "--ray", "--nodes", 2, "--cpus-per-node", 1)
-STEPS = 600
+STEPS = 400
 
 
 def number_of(submission: Path) -> str:
@@ -47,6 +48,7 @@ def test_a_training_that_is_told_to_leave_comes_again_with_a_ray_of_its_own(slur
     assert_same_state(undisturbed, run, STEPS)
 
 
+@only_in_a_soak
 def test_cancel_leaves_no_process(slurm, small_shards, tmp_path):
     run = tmp_path / "run"
     arguments = ["--shards", small_shards, "--run", run, *TINY, "train.steps=1000000"]

@@ -1,4 +1,4 @@
-"""`jobs.submit --on ray` on a real Ray cluster that asks for a token: a chain, lost nodes, a cancel, a lost cluster."""
+"""`jobs.submit --on ray` on a real Ray cluster that asks for a token: a cancel, a lost cluster."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,8 @@ from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.commands import ok
 from tests.process_tree import command_of, processes_with
-from tests.sample_fixtures import manifest_of
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.tiny_run import TINY, assert_same_state, status, train
+from tests.tiny_run import TINY, assert_same_state, train
 
 pytestmark = pytest.mark.slow
 STEPS = 300
@@ -31,17 +30,8 @@ def processes_of(run: Path) -> list[int]:
     return [json.loads(path.read_text())["pid"] for path in (run / "ranks").glob("rank-?????.json")]
 
 
-def test_a_pipeline_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tmp_path):
+def test_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tmp_path):
     with ray_cluster(cpus=2, dashboard=True) as cluster:
-        arguments = ["--source", "demo", "--out", "all of it", "--quick", "--count", 40, *TINY, "train.steps=20"]
-        submission = submit(tmp_path, "pipeline", *on(cluster), "--nodes", 2, "--", *arguments, **cluster.environment)
-        wait_for(lambda: verdicts(submission, "report"), submission)
-        shown = rows(tmp_path, **cluster.environment)
-        assert {row["state"] for row in shown.values()} == {"done"}
-        assert shown["train"]["run"]["step"] == 20
-        assert len(manifest_of(tmp_path / "all of it" / "grooves")) == 40
-        assert '"world_size": 2' in (tmp_path / "all of it" / "run" / "ranks" / "rank-00001.json").read_text()
-
         run = tmp_path / "run"
         arguments = ["--shards", small_shards, "--run", run, *SETTINGS, "train.steps=100000"]
         submission = submit(tmp_path, "train", *on(cluster), "--nodes", 2, "--", *arguments, **cluster.environment)
@@ -64,16 +54,14 @@ def test_a_pipeline_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tm
         assert "RAY_AUTH_TOKEN_PATH" in refused.stderr
 
 
-def test_a_lost_node_and_then_the_cluster_change_nothing(small_shards, tmp_path):
+def test_a_lost_cluster_changes_nothing(small_shards, tmp_path):
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     train(small_shards, undisturbed, *SETTINGS, f"train.steps={STEPS}", ranks=2)
     wish = ["--nodes", 2, "--", "--shards", small_shards, "--run", run, *SETTINGS, f"train.steps={STEPS}"]
-    with ray_cluster(nodes=3, dashboard=True) as cluster:
+    with ray_cluster(dashboard=True) as cluster:
         submission = submit(tmp_path, "train", *on(cluster), *wish, **cluster.environment)
         wait_for(lambda: logged(run) >= 60, submission)
-        cluster.lose_node(1)
-        wait_for(lambda: status(run).get("step", 0) >= 150 or logged(run) >= 150, submission)
-        for node in (2, 0):
+        for node in (1, 0):
             cluster.lose_node(node)
         lost = rows(tmp_path, submission, **cluster.environment)["train"]
         assert lost["state"] == "lost"

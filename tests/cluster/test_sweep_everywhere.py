@@ -1,6 +1,5 @@
 """The shipped sweep `random` has the same trials with the same figures wherever it is run."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,13 @@ import yaml
 from jobs.sweep_ledger import read_ledger
 from jobs.sweep_trials import SHIPPED
 from tests.cluster.ray_cluster import ray_cluster
-from tests.commands import ok, run_job
+from tests.commands import SOAK, ok, run_job
+from tests.requirements import only_in_a_soak
 from tests.submitted import submit, verdicts, wait_for
 from tests.tiny_sweep import check_once, results
 
 pytestmark = pytest.mark.slow
-TRIALS, STEPS = (24, 60) if os.environ.get("SOAK") else (5, 20)
+TRIALS, STEPS = (24, 60) if SOAK else (5, 20)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def embedded(file, small_shards):
     return results(out)
 
 
+@only_in_a_soak
 def test_on_a_ray_cluster_of_two_nodes(file, embedded, small_shards, tmp_path):
     out = tmp_path / "out"
     with ray_cluster(nodes=2) as cluster:
@@ -44,7 +45,13 @@ def test_on_a_ray_cluster_of_two_nodes(file, embedded, small_shards, tmp_path):
     assert results(out) == embedded
 
 
-@pytest.mark.parametrize("how", [("--ray", "--nodes", 2), ("--array", 3)], ids=["ray-in-slurm", "slurm-array"])
+WAYS = [
+    pytest.param(("--ray", "--nodes", 2), id="ray-in-slurm"),
+    pytest.param(("--array", 3), id="slurm-array", marks=only_in_a_soak),
+]
+
+
+@pytest.mark.parametrize("how", WAYS)
 def test_on_slurm(slurm, file, embedded, small_shards, tmp_path, how):
     out = tmp_path / "out"
     wish = ["sweep", "--on", "slurm", *how, "--cpus-per-node", 1, "--", file, "--shards", small_shards, "--out", out]

@@ -20,6 +20,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    """Two nodes of one CPU."""
+    with ray_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def file(tmp_path_factory):
     return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml")
 
@@ -31,47 +38,39 @@ def embedded(file, small_shards):
     return results(out)
 
 
-def test_a_lost_node_costs_no_trial(file, embedded, small_shards, tmp_path):
-    out = tmp_path / "out"
-    with ray_cluster(nodes=2) as cluster:
-        arguments = ("run", file, "--shards", small_shards, "--out", out, "--ray-address", cluster.address)
-        with running_job("sweep", *arguments, **cluster.environment) as driver:
-            wait_for(lambda: len(list(out.glob("runs/*/metrics.jsonl"))) >= 2, driver, "two trials at work")
-            cluster.lose_node(1)
-            assert driver.wait(timeout=500) == 0
-    assert results(out) == embedded
-    check_once(read_ledger(out), out / "ledger.jsonl")
-
-
-def test_a_trial_that_no_node_can_hold_is_refused(file, small_shards, tmp_path):
-    large = sweep_file(tmp_path / "large.yaml", resources={"cpus": 4})
-    with ray_cluster(nodes=2) as cluster:
-        arguments = (
-            "run",
-            large,
-            "--shards",
-            small_shards,
-            "--out",
-            tmp_path / "out",
-            "--ray-address",
-            cluster.address,
-        )
-        refused = run_job("sweep", *arguments, **cluster.environment)
+def test_a_trial_that_no_node_can_hold_is_refused(cluster, small_shards, tmp_path):
+    large, out = sweep_file(tmp_path / "large.yaml", resources={"cpus": 4}), tmp_path / "out"
+    where = ("--shards", small_shards, "--out", out, "--ray-address", cluster.address)
+    refused = run_job("sweep", "run", large, *where, **cluster.environment)
     assert refused.returncode == 2
     assert "no node can hold a trial" in refused.stderr
     assert "at most 1 CPU" in refused.stderr
 
 
-def test_status_says_what_trials_wait_for(small_shards, tmp_path):
+def test_status_says_what_trials_wait_for(cluster, small_shards, tmp_path):
     out = tmp_path / "out"
     endless = sweep_file(tmp_path / "endless.yaml", budget={"trials": 6, "steps": 1_000_000})
-    with ray_cluster(nodes=1, cpus=2) as cluster, holding_a_cpu(cluster, tmp_path):
-        where = ("--shards", small_shards, "--out", out, "--ray-address", cluster.address)
-        with running_job("sweep", "run", endless, *where, **cluster.environment) as driver:
-            wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "a trial at work")
-            shown = ok(run_job("sweep", "status", out)).stdout
+    where = ("--shards", small_shards, "--out", out, "--ray-address", cluster.address)
+    with (
+        holding_a_cpu(cluster, tmp_path),
+        running_job("sweep", "run", endless, *where, **cluster.environment) as driver,
+    ):
+        wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "a trial at work")
+        shown = ok(run_job("sweep", "status", out)).stdout
     assert shown.count("  running ") == 1
     assert "waiting: 1 process(es) to be started: 1 CPU asked for each, 0 CPU and 0 GPU free on the cluster" in shown
+
+
+def test_a_lost_node_costs_no_trial(cluster, file, embedded, small_shards, tmp_path):
+    """The last one: the node does not come back."""
+    out = tmp_path / "out"
+    arguments = ("run", file, "--shards", small_shards, "--out", out, "--ray-address", cluster.address)
+    with running_job("sweep", *arguments, **cluster.environment) as driver:
+        wait_for(lambda: len(list(out.glob("runs/*/metrics.jsonl"))) >= 2, driver, "two trials at work")
+        cluster.lose_node(1)
+        assert driver.wait(timeout=500) == 0
+    assert results(out) == embedded
+    check_once(read_ledger(out), out / "ledger.jsonl")
 
 
 @contextmanager

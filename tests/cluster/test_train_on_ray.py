@@ -15,6 +15,7 @@ from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import CHECKOUT, QUIET, job_command, ok, run_job
 from tests.process_tree import command_of
+from tests.requirements import only_in_a_soak
 from tests.tiny_run import TINY, assert_same_state, losses, status, train
 
 pytestmark = pytest.mark.slow
@@ -119,6 +120,7 @@ def test_a_lost_node_a_stop_and_a_killed_driver(small_shards, undisturbed, tmp_p
     assert losses(run)[:both] == pytest.approx(losses(undisturbed)[:both], rel=1e-4)
 
 
+@only_in_a_soak
 def test_a_damaged_shard_ends_the_run_without_a_restart(small_shards_copy, tmp_path):
     run = tmp_path / "run"
     shard = small_shards_copy / "train-000001.tar"

@@ -13,7 +13,7 @@ from jobs.sample_modes import PRECISIONS
 from tests.benchmarks.train import PRECISIONS as MULTIPLIED
 from tests.commands import CHECKOUT, ok, run_job
 from tests.gallery_browser import missing_browser
-from tests.requirements import skip_or_fail
+from tests.requirements import only_in_a_soak, skip_or_fail
 from tests.run_folders import run_with_weights
 from tests.tiny_run import TINY
 
@@ -31,6 +31,7 @@ def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=900)
 
 
+@only_in_a_soak
 def test_training():
     text = printed_by("train", "--preset", "demo", "--quick")
     rows = [line.split() for line in text.splitlines() if line.startswith(("float32  ", "bfloat16  "))]
@@ -100,6 +101,7 @@ def test_pictures_sound_and_faults_of_a_model(small_shards, tmp_path):
     assert len([line for line in text.splitlines() if "bars" in line]) > 5
 
 
+@only_in_a_soak
 def test_sampling(sample_run, tmp_path):
     ok(run_job("export", sample_run, tmp_path / "tiny"))
     text = printed_by("sample", "--quick", "--model", tmp_path / "tiny")

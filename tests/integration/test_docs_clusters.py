@@ -1,6 +1,8 @@
 """The commands of the pages in docs/ on Ray, SLURM and sweeps, run as they are written."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,16 +12,31 @@ from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
 from tests.sample_fixtures import manifest_of
+from tests.submitted import rows
 from tests.tiny_run import status
 
 pytestmark = pytest.mark.slow
+
+
+def check_pipeline(folder: Path, shown: dict[str, dict[str, Any]]) -> None:
+    """A pipeline of 20 steps on two nodes and of 60 grooves, in `first`, whose jobs are shown so."""
+    first = folder / "first"
+    assert {name: row["state"] for name, row in shown.items()} == dict.fromkeys(
+        ("build_shards", "train", "evaluate", "sample", "report"), "done"
+    )
+    assert shown["train"]["run"]["step"] == shown["train"]["run"]["total"] == 20
+    assert '"world_size": 2' in (first / "run" / "ranks" / "rank-00001.json").read_text()
+    assert json.loads((first / "evaluation.json").read_text())["quick"]
+    assert len(manifest_of(first / "grooves")) == len(list((first / "grooves").rglob("*.mid"))) == 60
+    assert (first / "run" / "report.html").exists()
 
 
 def test_ray(tmp_path):
     with ray_cluster(cpus=2, dashboard=True) as cluster:
         variables = {**cluster.environment, "RAY_API_SERVER_ADDRESS": cluster.ray_jobs}
         run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path, **variables)
-    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
+        shown = rows(tmp_path, **cluster.environment)
+    check_pipeline(tmp_path, shown)
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
     assert len(set(steps)) == len(steps)
@@ -27,7 +44,7 @@ def test_ray(tmp_path):
 
 def test_slurm(slurm, tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "slurm.md", tmp_path, **slurm.environment)
-    assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
+    check_pipeline(tmp_path, rows(tmp_path, *tmp_path.glob("submissions/pipeline-*"), **slurm.environment))
     assert len(manifest_of(tmp_path / "grooves")) == 1000
     assert "#SBATCH --nodes=2" in (tmp_path / "scripts.txt").read_text()
     shown = json.loads((tmp_path / "status.json").read_text())
