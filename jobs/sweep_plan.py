@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-import torch
-
 from jobs.sweep_cost import most_steps, seconds_per_step
 from jobs.sweep_ledger import SweepState
 from jobs.sweep_settings import SweepSettings
@@ -14,6 +12,7 @@ from jobs.sweep_space import Values
 from jobs.sweep_trials import Trial, TrialFactory, planned_trials
 from musicvae.manifest import ShardManifest
 from musicvae.model import MusicVAE
+from musicvae.unfilled import Unfilled
 
 MEASURED_MODELS = 32
 """Of many configurations, so many are built (without memory) to know how large they are."""
@@ -107,7 +106,7 @@ def _trial_bytes(trials: Sequence[Trial], manifest: ShardManifest) -> int:
 
 def _bytes_of(trial: Trial, manifest: ShardManifest) -> int:
     """Of checkpoints and best weights; the rest of a run folder is small beside them."""
-    with torch.device("meta"):
+    with Unfilled():
         model = MusicVAE(trial.config.model, manifest.grid, manifest.drum_map.num_drums)
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     train = trial.config.train

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from musicvae.batch import Batch
+from musicvae.eager_adamw import EagerAdamW
 from musicvae.host_copy import HostCopy
 from musicvae.model import MusicVAE
 from musicvae.objective import LossTerms, ObjectiveSettings, beta_at, loss_terms, sampling_probability_at
@@ -133,7 +134,7 @@ def train_step(
 
 def new_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """AdamW whose fused kernel can leave out an update on the device."""
-    return torch.optim.AdamW(
+    return EagerAdamW(
         model.parameters(),
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 LOADED = (
-    *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "torch._dynamo", "safetensors.torch"),
+    *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "safetensors.torch"),
     *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset", "pyarrow", "jinja2"),
 )
 READ_ONCE = ("PYTHON", "LD_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_")

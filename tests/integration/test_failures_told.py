@@ -5,6 +5,7 @@ import pytest
 from musicvae.pulse import PULSE_SECONDS
 from tests.commands import ok
 from tests.interposed import harm_at_step, interposed
+from tests.requirements import only_in_a_soak
 from tests.submitted import rows, run_in
 from tests.tiny_run import TINY
 
@@ -20,13 +21,18 @@ FULL = "from musicvae.errors import DiskFullError; raise DiskFullError('the run 
     [
         (["train.step=3"], None, "configuration", "unknown setting train.step (did you mean train.steps?)"),
         (["data.lanes=4096"], None, "configuration", "data.lanes"),
-        ([], "raise KeyError('no such drum')", "code", "KeyError: 'no such drum'"),
+        pytest.param([], "raise KeyError('no such drum')", "code", "KeyError: 'no such drum'", marks=only_in_a_soak),
         ([], "raise MemoryError('32 GB for a tensor')", "out of memory", "memory is exhausted at step"),
         ([], DATA, "data", "train-000001.tar is damaged"),
         ([], FULL, "disk", "the run folder cannot take any more"),
         ([], KILLED, "node", "vanished without a word"),
-        (["optimizer.learning_rate=1e30", "train.clip=1e30"], None, "diverged", "not finite"),
-        (["resources.hang_seconds=10"], "time.sleep(3600)", "hang", "no progress for"),
+        pytest.param(
+            *(["optimizer.learning_rate=1e30", "train.clip=1e30"], None, "diverged", "not finite"),
+            marks=only_in_a_soak,
+        ),
+        pytest.param(
+            *(["resources.hang_seconds=10"], "time.sleep(3600)", "hang", "no progress for"), marks=only_in_a_soak
+        ),
     ],
     ids=["setting", "lanes", "error", "memory", "data", "disk", "killed", "diverged", "stuck"],
 )

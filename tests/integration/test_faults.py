@@ -13,6 +13,7 @@ from tests.commands import CHECKOUT
 from tests.integration.test_train import assert_same_state
 from tests.interposed import harm_at_step, interposed
 from tests.process_tree import kill_tree
+from tests.requirements import only_in_a_soak
 from tests.running_training import TINY, RunningTraining, running_training
 
 pytestmark = pytest.mark.slow
@@ -40,13 +41,16 @@ def assert_equals_undisturbed(training: RunningTraining, undisturbed) -> None:
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        ("os.kill(os.getpid(), signal.SIGKILL)", "killed: vanished without a word"),
-        ("raise KeyError('no such drum')", "code: KeyError: 'no such drum'"),
-        ("time.sleep(3600)", "hang: no progress for"),
-        ("os.kill(os.getpid(), signal.SIGSTOP)", "gives no sign of life"),
-        ("ctypes.PyDLL(None).sleep(3600)", "gives no sign of life"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", "killed: vanished without a word", id="killed"),
+        pytest.param(
+            "raise KeyError('no such drum')", "code: KeyError: 'no such drum'", id="error", marks=only_in_a_soak
+        ),
+        pytest.param("time.sleep(3600)", "hang: no progress for", id="stuck"),
+        pytest.param(
+            "os.kill(os.getpid(), signal.SIGSTOP)", "gives no sign of life", id="stopped", marks=only_in_a_soak
+        ),
+        pytest.param("ctypes.PyDLL(None).sleep(3600)", "gives no sign of life", id="interpreter held"),
     ],
-    ids=["killed", "error", "stuck", "stopped", "interpreter held"],
 )
 def test_a_rank_that_fails_once_is_named_and_all_go_on_to_the_same_end(small_shards, tmp_path, undisturbed, harm, told):
     environment = interposed(tmp_path / "site", harm_at_step(harm, rank=1, step=13))
@@ -88,7 +92,7 @@ def test_a_rank_that_fails_again_and_again_ends_the_launch_with_its_cause(small_
             3,
             "data",
         ),
-        ("raise MemoryError", 1, "memory"),
+        pytest.param("raise MemoryError", 1, "memory", marks=only_in_a_soak),
     ],
     ids=["data", "memory"],
 )

@@ -1,0 +1,56 @@
+"""An optimizer and a count of weights that leave torch's compiler where it is."""
+
+import subprocess
+import sys
+
+import torch
+
+from musicvae.eager_adamw import EagerAdamW
+from tests.commands import CHECKOUT
+
+
+def stepped(kind: type[torch.optim.AdamW]) -> tuple[torch.nn.Linear, torch.optim.AdamW]:
+    """Five steps, a restart from its state, and five more."""
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(3, 2)
+    optimizer = kind(layer.parameters(), lr=0.1, fused=True)
+    for step in range(10):
+        if step == 5:
+            saved, optimizer = optimizer.state_dict(), kind(layer.parameters(), lr=0.1, fused=True)
+            optimizer.load_state_dict(saved)
+        layer(torch.full((4, 3), 1.0 + step)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return layer, optimizer
+
+
+def test_it_is_torchs_own_to_the_bit():
+    (layer, optimizer), (other, others) = stepped(EagerAdamW), stepped(torch.optim.AdamW)
+    assert torch.equal(layer.weight, other.weight)
+    for own, theirs in zip(optimizer.state.values(), others.state.values(), strict=True):
+        assert {name: value.tolist() for name, value in own.items()} == {n: v.tolist() for n, v in theirs.items()}
+    assert layer.weight.grad is None
+
+
+def test_neither_training_nor_counting_loads_the_compiler():
+    code = """
+import sys
+import torch
+from musicvae.eager_adamw import EagerAdamW
+from musicvae.grid import GridSpec
+from musicvae.model import MusicVAE
+from musicvae.model_settings import ModelSettings
+from musicvae.unfilled import Unfilled
+from tests.unit.test_eager_adamw import stepped
+
+stepped(EagerAdamW)
+drawn = torch.get_rng_state()
+with Unfilled():
+    model = MusicVAE(ModelSettings(), GridSpec(), 9)
+assert torch.equal(drawn, torch.get_rng_state()), "nothing was drawn"
+whole = MusicVAE(ModelSettings(), GridSpec(), 9)
+assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in whole.parameters()]
+print("torch._dynamo" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "False\n"), result.stderr
