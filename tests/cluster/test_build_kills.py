@@ -10,7 +10,7 @@ import pytest
 
 from tests.build_fixtures import contents
 from tests.cluster.ray_cluster import ray_cluster
-from tests.commands import ok, run_job
+from tests.commands import SOAK, ok, run_job
 from tests.process_tree import command_of, descendants
 from tests.requirements import only_in_a_soak
 from tests.running_build import finished_parts, wait_for_parts
@@ -18,7 +18,7 @@ from tests.running_job import running_job, wait_for
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-KILLS = 10 if os.environ.get("SOAK") else 1
+KILLS = 10 if SOAK else 1
 
 
 def arguments(source: Path, out: Path, workers: int) -> list[object]:

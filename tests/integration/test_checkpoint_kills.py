@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from musicvae.checkpoint import checkpoints, load_checkpoint, newest_complete, step_of
+from tests.commands import SOAK
 from tests.damage import damage_file
 from tests.saving_loop import marked, save_all_the_time
 
 pytestmark = pytest.mark.slow
-KILLS = 100 if os.environ.get("SOAK") else 10
+KILLS = 100 if SOAK else 10
 SEED = int(os.environ.get("KILL_SEED", "0"))
 
 

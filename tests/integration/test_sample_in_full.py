@@ -3,7 +3,6 @@
 SOAK=1 makes 10,000 grooves, otherwise it is a tenth of that.
 """
 
-import os
 import random
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 import symusic
 
 from musicvae.groove import hits_from_tokens
-from tests.commands import ok, run_job
+from tests.commands import SOAK, ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
 from tests.shipped import need_shipped_models
 
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.slow
 SHARDS = 10
 SECONDS = 1800
 """For a command, on a machine that does much else."""
-COUNT = 10_000 if os.environ.get("SOAK") else 1_000
+COUNT = 10_000 if SOAK else 1_000
 
 
 @pytest.fixture(scope="module", autouse=True)

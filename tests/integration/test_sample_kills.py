@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from musicvae.midi import read_performance
-from tests.commands import ok, run_job
+from tests.commands import SOAK, ok, run_job
 from tests.process_tree import command_of, descendants
+from tests.requirements import only_in_a_soak
 from tests.running_job import WAIT_SECONDS, running_job, wait_for
 from tests.sample_fixtures import manifest_of, output_of, sampled
 from tests.small_disk import enlarge, small_disk
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-KILLS = 10 if os.environ.get("SOAK") else 2
+KILLS = 10 if SOAK else 1
 COUNT, CHUNK = 3000, 64
 
 
@@ -85,7 +86,7 @@ def test_a_worker_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_path
     check(out, undisturbed)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=only_in_a_soak)])
 def test_a_full_disk_ends_with_a_message_and_nothing_half_written(sample_run, undisturbed, tmp_path, workers):
     with small_disk(tmp_path / "disk", "5m") as disk:
         out = disk / "out"

@@ -10,6 +10,7 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.interposed import interposed, pause_in_phase
+from tests.requirements import only_in_a_soak
 from tests.running_training import running_training
 
 pytestmark = pytest.mark.slow
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "state"),
     [
-        (signal.SIGUSR2, 75, "preempted"),
+        pytest.param(signal.SIGUSR2, 75, "preempted", marks=only_in_a_soak),
         (signal.SIGTERM, 75, "preempted"),
-        (signal.SIGHUP, 75, "preempted"),
+        pytest.param(signal.SIGHUP, 75, "preempted", marks=only_in_a_soak),
         (signal.SIGINT, 130, "interrupted"),
     ],
 )
@@ -107,7 +108,10 @@ def test_a_second_ctrl_c_ends_everything_at_once(small_shards, tmp_path):
         assert not left
 
 
-@pytest.mark.parametrize("ranks", [[], ["--ranks", 2]], ids=["alone", "two ranks"])
+@pytest.mark.parametrize(
+    "ranks",
+    [pytest.param([], id="alone", marks=only_in_a_soak), pytest.param(["--ranks", 2], id="two ranks")],
+)
 def test_it_stops_ahead_of_a_given_time(small_shards, tmp_path, ranks):
     ahead = datetime.fromtimestamp(time.time() + 3600 + 25).isoformat()
     with running_training(

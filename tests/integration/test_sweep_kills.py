@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from jobs.sweep_ledger import read_ledger
-from tests.commands import ok, run_job
+from tests.commands import SOAK, ok, run_job
 from tests.running_job import running_job, wait_for
 from tests.sweep_trainers import LATENT
 from tests.tiny_sweep import check_once, results, run_with_trainer, sweep_file, table
 
 pytestmark = pytest.mark.slow
 
-KILLS = 5 if os.environ.get("SOAK") else 1
+KILLS = 5 if SOAK else 1
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import yaml
 from jobs.sweep_ledger import read_ledger
 from tests.commands import ok, run_job
 from tests.process_tree import command_of, descendants
+from tests.requirements import only_in_a_soak
 from tests.running_job import running_job, wait_for
 from tests.tiny_sweep import STEPS, check_once, results, sweep_file, table
 
@@ -88,6 +89,7 @@ def test_shares_at_once_of_which_one_is_killed_and_one_loses_a_trial_make_one_sw
     assert len(table(out)) == 7
 
 
+@only_in_a_soak
 def test_one_driver_goes_on_with_what_shares_have_done_and_shares_with_an_extended_sweep(file, small_shards, tmp_path):
     own, out = tmp_path / "own.yaml", tmp_path / "out"
     settings = yaml.safe_load(file.read_text()) | {"repeats": {"seeds": 1}}
