@@ -18,7 +18,7 @@ help:
 	@echo "make install    the environment in $(VENV)"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
-	@echo "make soak       the long counts in full"
+	@echo "make soak       the long counts in full, and all variants of each fault"
 	@echo "make check      ruff, pyright, import rules"
 	@echo "make wheel      the package musicvae as a wheel in dist/"
 
