@@ -49,7 +49,7 @@ def check_ways(source: Path, folder: Path, cluster: RayCluster, *names: str) -> 
 
 
 def test_a_mixed_folder(mixed, tmp_path, cluster):
-    check_ways(mixed, tmp_path, cluster, "here", "one", "eight", "nodes", "shuffled")
+    check_ways(mixed, tmp_path, cluster, "here", "eight", "shuffled")
 
 
 def test_gmd(groove_dir, tmp_path, cluster):

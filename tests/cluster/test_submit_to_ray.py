@@ -9,6 +9,7 @@ from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.commands import ok
 from tests.process_tree import command_of, processes_with
+from tests.requirements import only_in_a_soak
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 from tests.tiny_run import TINY, assert_same_state, train
 
@@ -54,6 +55,7 @@ def test_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tmp_path):
         assert "RAY_AUTH_TOKEN_PATH" in refused.stderr
 
 
+@only_in_a_soak
 def test_a_lost_cluster_changes_nothing(small_shards, tmp_path):
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     train(small_shards, undisturbed, *SETTINGS, f"train.steps={STEPS}", ranks=2)

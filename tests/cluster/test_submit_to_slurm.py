@@ -16,6 +16,7 @@ from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.odd_words import ODD_WORDS
 from tests.process_tree import kill_tree
+from tests.requirements import only_in_a_soak
 from tests.sample_fixtures import output_of, sampled
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 from tests.tiny_run import TINY, assert_same_state, status, train
@@ -86,6 +87,7 @@ def test_a_lost_node_changes_nothing(slurm, small_shards, undisturbed, tmp_path)
     assert_same_state(undisturbed, run, STEPS)
 
 
+@only_in_a_soak
 def test_a_limit_of_time_that_is_hit_twice_changes_nothing(slurm, small_shards, tmp_path):
     run, site = tmp_path / "run", tmp_path / "site.yaml"
     site.write_text("notice_seconds: 90\n")  # SLURM may signal a minute early, and no limit is below one

@@ -56,9 +56,9 @@ def test_status_says_what_trials_wait_for(cluster, small_shards, tmp_path):
         running_job("sweep", "run", endless, *where, **cluster.environment) as driver,
     ):
         wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "a trial at work")
-        shown = ok(run_job("sweep", "status", out)).stdout
-    assert shown.count("  running ") == 1
-    assert "waiting: 1 process(es) to be started: 1 CPU asked for each, 0 CPU and 0 GPU free on the cluster" in shown
+        waits = "waiting: 1 process(es) to be started: 1 CPU asked for each, 0 CPU and 0 GPU free on the cluster"
+        wait_for(lambda: waits in ok(run_job("sweep", "status", out)).stdout, driver, "word of what is waited for")
+        assert ok(run_job("sweep", "status", out)).stdout.count("  running ") == 1
 
 
 def test_a_lost_node_costs_no_trial(cluster, file, embedded, small_shards, tmp_path):

@@ -35,7 +35,7 @@ def test_ray(tmp_path):
     with ray_cluster(cpus=2, dashboard=True) as cluster:
         variables = {**cluster.environment, "RAY_API_SERVER_ADDRESS": cluster.ray_jobs}
         run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path, **variables)
-        shown = rows(tmp_path, **cluster.environment)
+        shown = rows(tmp_path, *tmp_path.glob("submissions/pipeline-*"), **cluster.environment)
     check_pipeline(tmp_path, shown)
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
