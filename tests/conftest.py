@@ -25,8 +25,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONGEST = (
-    *("test_newcomer", "test_docs_clusters", "test_sweep_kills", "test_benchmarks", "test_docs", "test_same_bytes"),
-    *("test_submit_to_slurm", "test_submit_to_ray", "test_train_on_ray", "test_ray_in_slurm", "test_shipped"),
+    *("test_newcomer", "test_docs_clusters", "test_submit_to_slurm", "test_sweep_kills", "test_faults", "test_docs"),
+    *("test_train_on_ray", "test_train", "test_train_kills", "test_signals", "test_docs_sampling", "test_ray_in_slurm"),
+    *("test_evaluate", "test_sweep_array", "test_build_kills", "test_shipped", "test_same_bytes", "test_benchmarks"),
 )
 """Files that take minutes. They come first: one that begins last keeps the other processes waiting."""
 

@@ -11,10 +11,15 @@ import torch
 
 from musicvae.durable import read_lines
 from tests.commands import CHECKOUT, job_command, ok, run_job, torchrun_command
+from tests.requirements import only_in_a_soak
 from tests.tiny_run import TINY, assert_same_state, train
 
+SLOW_AND_LONG = [pytest.mark.slow, only_in_a_soak]
+TOPOLOGIES = [(0, 4), (3, 2), *(pytest.param(ranks, 1, marks=only_in_a_soak) for ranks in (2, 3))]
+"""Ranks and accumulation."""
 
-@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), pytest.param(3, 1, marks=pytest.mark.slow)])
+
+@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), pytest.param(3, 1, marks=SLOW_AND_LONG)])
 def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
     alone = train(small_shards, tmp_path / "alone", "train.steps=25")
     other = train(small_shards, tmp_path / "other", "train.steps=25", f"train.accumulation={accumulation}", ranks=ranks)
@@ -23,7 +28,9 @@ def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("ranks", "accumulation"), [(0, 4), *(pytest.param(ranks, 1, marks=only_in_a_soak) for ranks in (2, 3)), (3, 2)]
+)
 def test_float64_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
     wide = ["train.steps=50", "train.precision=float64"]
     alone = train(small_shards, tmp_path / "alone", *wide)
@@ -32,7 +39,10 @@ def test_float64_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ra
     assert other == pytest.approx(alone, rel=1e-9)
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "ranks",
+    [0, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=SLOW_AND_LONG)],
+)
 def test_a_run_stopped_at_step_30_and_resumed_equals_the_unstopped_one(small_shards, tmp_path, ranks):
     whole = train(small_shards, tmp_path / "whole", "train.steps=50", ranks=ranks)
     train(small_shards, tmp_path / "stopped", "train.steps=30", ranks=ranks)
