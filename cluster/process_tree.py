@@ -22,6 +22,17 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def signal_tree(pid: int, number: signal.Signals) -> None:
     """Sends a signal to a process and all below it."""
     for process in [pid, *descendants(pid)]:

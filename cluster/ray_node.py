@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cluster.exit_codes import ExitCode
 from cluster.local import start_guarded
-from cluster.process_tree import descendants
+from cluster.process_tree import descendants, is_alive
 
 WAIT_SECONDS = 180.0
 """For all nodes; a slow shared file system is read by all of them at once."""
@@ -98,7 +98,7 @@ def wait(address: str, nodes: int, *, seconds: float, holder: int) -> str:
     threading.Thread(target=view.look, args=(nodes,), daemon=True).start()
     began = time.monotonic()
     while not view.over.wait(LOOK_SECONDS):
-        gone, ended = time.monotonic() - began, bool(holder) and not _runs(holder)
+        gone, ended = time.monotonic() - began, bool(holder) and not is_alive(holder)
         if ended or gone >= seconds:
             view.over.set()
             found = f"{view.found} of {nodes} nodes are there after {gone:.0f} seconds"
@@ -164,13 +164,6 @@ def main() -> int:
 def _temporary_folder(environment: Mapping[str, str]) -> Path:
     parent = environment.get("TMPDIR", "")
     return Path(tempfile.mkdtemp(prefix="ray-", dir=parent if 0 < len(parent) <= LONGEST_FOLDER else "/tmp"))
-
-
-def _runs(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
 
 
 def _free_port() -> int:

@@ -1,6 +1,5 @@
 """How the elements of a submission stand: from what they wrote down, and from SLURM only what it alone knows."""
 
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from cluster import ray_jobs, slurm
 from cluster.attempts import Attempt
 from cluster.job import Job
 from cluster.local_jobs import runner_of
+from cluster.process_tree import is_alive
 from cluster.scheduler_state import SchedulerState, Told
 from cluster.submission import Receipt, Submission
 
@@ -136,19 +136,9 @@ def _on_ray(url: str, answers: bool, told: SchedulerState | None, last: Attempt 
 def _on_this_machine(receipt: Receipt, last: Attempt | None) -> tuple[State, str]:
     if receipt.host != socket.gethostname():
         return ("running" if last else "waiting"), f"on {receipt.host}, as far as is known from here"
-    alive = _alive(runner_of(receipt.number))
+    alive = is_alive(runner_of(receipt.number))
     if last is None:
         return ("waiting", "") if alive else ("not submitted", "its turn had not come when it ended")
     if last.ended is None or last.verdict == "again":
         return ("running", "") if alive else ("lost", "its process ended without a word")
     return "failed", f"exit status {last.code}"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
