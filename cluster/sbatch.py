@@ -11,7 +11,8 @@ from cluster.quoting import quoted, sbatch_value
 from cluster.site import Site
 
 FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
-"""Below the ports that Linux hands out by itself (32768 and up), above those of most services."""
+"""Below the ports that Linux hands out by itself (32768 and up), above those of most services. A job has several,
+of which it takes the next one when it comes again."""
 REQUEUE_SECONDS = 60
 """SLURM ends a script that it has requeued; one that ended before would count as done."""
 

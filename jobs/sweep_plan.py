@@ -15,7 +15,7 @@ from musicvae.model import MusicVAE
 from musicvae.unfilled import Unfilled
 
 MEASURED_MODELS = 32
-"""Of many configurations, so many are built (without memory) to know how large they are."""
+"""Of many configurations, so many are built (their memory is not touched) to know how large they are."""
 COPIES_OF_CHECKPOINT = 3
 """Weights, and the two moments of the optimizer."""
 

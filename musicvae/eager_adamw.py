@@ -1,7 +1,8 @@
 """AdamW for processes that do not compile: torch's own, without loading torch's compiler.
 
 torch marks methods of its optimizers as not to be compiled, and the mark loads `torch._dynamo` when they are first
-called: 2,000 modules, which take as long as half of torch itself. A sweep or a test suite starts hundreds of processes.
+called: 800 modules, which take more than half as long as torch itself. A sweep or a test suite starts hundreds of
+processes.
 """
 
 from inspect import unwrap
