@@ -21,7 +21,7 @@ def run_shell_blocks(page: Path, folder: Path, **variables: str) -> str:
         variables: more of the environment.
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
-    if SOAK:
+    if SOAK:  # a reader's shell does not limit the threads, which beside other tests cost more than they bring
         environment.pop("OMP_NUM_THREADS", None)
     shell = subprocess.run(
         ["bash", "-ex"],

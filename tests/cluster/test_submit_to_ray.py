@@ -1,4 +1,4 @@
-"""`jobs.submit --on ray` on a real Ray cluster that asks for a token: a cancel, a lost cluster."""
+"""`jobs.submit --on ray` on a real Ray cluster that asks for a token: a cancel, a lost node, a lost cluster."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.commands import ok
 from tests.process_tree import command_of, processes_with
 from tests.requirements import only_in_a_soak
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.tiny_run import TINY, assert_same_state, train
+from tests.tiny_run import TINY, assert_same_state, status, train
 
 pytestmark = pytest.mark.slow
 STEPS = 300
@@ -56,14 +56,16 @@ def test_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tmp_path):
 
 
 @only_in_a_soak
-def test_a_lost_cluster_changes_nothing(small_shards, tmp_path):
+def test_a_lost_node_and_then_the_cluster_change_nothing(small_shards, tmp_path):
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     train(small_shards, undisturbed, *SETTINGS, f"train.steps={STEPS}", ranks=2)
     wish = ["--nodes", 2, "--", "--shards", small_shards, "--run", run, *SETTINGS, f"train.steps={STEPS}"]
-    with ray_cluster(dashboard=True) as cluster:
+    with ray_cluster(nodes=3, dashboard=True) as cluster:
         submission = submit(tmp_path, "train", *on(cluster), *wish, **cluster.environment)
         wait_for(lambda: logged(run) >= 60, submission)
-        for node in (1, 0):
+        cluster.lose_node(1)
+        wait_for(lambda: status(run).get("step", 0) >= 150 or logged(run) >= 150, submission)
+        for node in (2, 0):
             cluster.lose_node(node)
         lost = rows(tmp_path, submission, **cluster.environment)["train"]
         assert lost["state"] == "lost"

@@ -44,7 +44,9 @@ def test_ray(tmp_path):
 
 def test_slurm(slurm, tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "slurm.md", tmp_path, **slurm.environment)
-    check_pipeline(tmp_path, rows(tmp_path, *tmp_path.glob("submissions/pipeline-*"), **slurm.environment))
+    shown = rows(tmp_path, *tmp_path.glob("submissions/pipeline-*"), **slurm.environment)
+    check_pipeline(tmp_path, shown)
+    assert shown["sample"]["elements"] == {"done": 3}
     assert len(manifest_of(tmp_path / "grooves")) == 1000
     assert "#SBATCH --nodes=2" in (tmp_path / "scripts.txt").read_text()
     shown = json.loads((tmp_path / "status.json").read_text())

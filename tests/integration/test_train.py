@@ -28,9 +28,7 @@ def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("ranks", "accumulation"), [(0, 4), *(pytest.param(ranks, 1, marks=only_in_a_soak) for ranks in (2, 3)), (3, 2)]
-)
+@pytest.mark.parametrize(("ranks", "accumulation"), TOPOLOGIES)
 def test_float64_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
     wide = ["train.steps=50", "train.precision=float64"]
     alone = train(small_shards, tmp_path / "alone", *wide)
