@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 # Unset: pip's configured index. Set it to choose a CPU or a CUDA build: TORCH_INDEX=https://.../whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: help install demo model ablation curve test test-slow soak check wheel clean
+.PHONY: help install demo model ablation curve test test-slow soak coverage check wheel clean
 
 help:
 	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves, in a few minutes on two cores"
@@ -19,6 +19,7 @@ help:
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
 	@echo "make soak       the long counts in full, and all variants of each fault"
+	@echo "make coverage   which product lines make test and make test-slow run, by package"
 	@echo "make check      ruff, pyright, import rules"
 	@echo "make wheel      the package musicvae as a wheel in dist/"
 
@@ -96,16 +97,25 @@ curve: install
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# Two quiet cores need a third of it.
+TEST_SECONDS ?= 900
+SLOW_SECONDS ?= 4500
 
 test: install
-	$(PYTEST) -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow" --layer-seconds $(TEST_SECONDS) --junitxml out/gate/test.xml
 
 test-slow: install
-	$(PYTEST) -m "slow"
+	$(BIN)/python $(PYTEST) -m "slow" --layer-seconds $(SLOW_SECONDS) --junitxml out/gate/test-slow.xml
 
 soak: install
-	SOAK=1 $(PYTEST) -m "slow"
+	SOAK=1 $(BIN)/python $(PYTEST) -m "slow"
+
+coverage: install
+	rm -rf out/coverage
+	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(BIN)/coverage run $(PYTEST) -m "not slow"
+	COVERAGE_FILE=$(CURDIR)/out/coverage/test-slow $(BIN)/coverage run $(PYTEST) -m "slow"
+	$(BIN)/python -m tests.coverage_table out/coverage test test-slow
 
 check: install
 	$(BIN)/ruff check .

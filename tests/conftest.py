@@ -9,6 +9,7 @@ import pytest
 from tests.requirements import skip_or_fail
 
 pytest_plugins = [
+    "tests.layer_limit",
     "tests.shard_fixtures",
     "tests.build_fixtures",
     "tests.https_server",
