@@ -1,5 +1,6 @@
 """What a run of the gate says of itself: its table, and the test that a layer was in when its time was over."""
 
+import os
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ def test_a_layer_past_its_time_ends_names_its_test_and_stands_in_the_table(tmp_p
     result = subprocess.run(
         [*command, f"--junitxml={out / 'slow.xml'}", "-c", "/dev/null", "--rootdir", tmp_path, tmp_path],
         cwd=CHECKOUT,
+        env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=120,
