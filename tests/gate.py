@@ -21,14 +21,14 @@ class Layer:
 
     Attributes:
         seconds: of the whole command; None where it did not end.
-        times: (seconds, name) of each test.
+        times: seconds of each test.
         skips: how often each reason was given.
     """
 
     name: str
     seconds: float | None = None
     exit_status: int = 0
-    times: list[tuple[float, str]] = field(default_factory=list)
+    times: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     skips: Counter[str] = field(default_factory=Counter)
 
@@ -47,8 +47,10 @@ def read_layers(folder: Path) -> list[Layer]:
     for file in sorted(folder.glob("*.xml")):
         layer = layers.setdefault(file.stem, Layer(file.stem))
         for case in ElementTree.parse(file).iter("testcase"):
+            if not case.get("name"):  # what stands of a test that was cut off
+                continue
             name = f"{case.get('classname')}::{case.get('name')}"
-            layer.times.append((float(case.get("time", 0)), name))
+            layer.times[name] = float(case.get("time", 0))
             skipped = case.find("skipped")
             if case.find("failure") is not None or case.find("error") is not None:
                 layer.failed.append(name)
@@ -69,7 +71,7 @@ def summary(layers: list[Layer]) -> str:
     rows += [f"failed: {name}" for layer in layers for name in layer.failed]
     skips = sum((layer.skips for layer in layers), Counter[str]())
     rows += [f"skipped {count} times: {reason}" for reason, count in skips.most_common()]
-    slowest = sorted((time, name, layer.name) for layer in layers for time, name in layer.times)[-SLOWEST:]
+    slowest = sorted((time, name, layer.name) for layer in layers for name, time in layer.times.items())[-SLOWEST:]
     rows += [f"slow: {time:6.1f} s  {name} ({layer})" for time, name, layer in reversed(slowest)]
     passed, failed = sum(layer.passed for layer in layers), sum(len(layer.failed) for layer in layers)
     rows.append(f"{passed} passed, {failed} failed, {skips.total()} skipped")
