@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.warm_python import run_module, starts_alike
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-LOAD_TORCH = frozenset({"evaluate", "export", "latent", "map", "report", "sample", "train"})
-"""Jobs that spend three seconds on it, and are run hundreds of times."""
+WARM = frozenset({"build_shards", "evaluate", "export", "latent", "map", "report", "sample", "show", "train"})
+"""Jobs that are run hundreds of times, and spend up to three seconds on loading libraries each time."""
 SOAK = bool(os.environ.get("SOAK"))
 """Then every command is a new process, as a user's is."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
@@ -34,7 +34,7 @@ def run_job(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a job to its end; the caller looks at exit code and output."""
     variables = {**os.environ, **QUIET, **environment}
-    if name in LOAD_TORCH and not ranks and not SOAK and starts_alike(variables):
+    if name in WARM and not ranks and not SOAK and starts_alike(variables):
         return run_module(
             f"jobs.{name}", [*map(str, arguments)], folder=CHECKOUT, environment=variables, timeout=timeout
         )
