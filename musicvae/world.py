@@ -1,10 +1,13 @@
 """The processes of one run: the only file that knows torch.distributed."""
 
+import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import unwrap
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,7 +80,8 @@ class World:
         with warnings.catch_warnings():
             # Its successor is unknown to older torch; our buffers are constants, which need no exchange at all.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+            with _compiler_unasked():
+                return _EagerDDP(model, device_ids=ids, broadcast_buffers=False)
 
     def without_sync(self, model: nn.Module) -> AbstractContextManager[None]:
         """A context in which backward adds gradients up without exchanging them, for accumulation."""
@@ -136,3 +140,25 @@ class World:
             outcome[1].shown_elsewhere = True
             raise outcome[1]
         return outcome[0]
+
+
+class _EagerDDP(DistributedDataParallel):
+    """DDP whose forward pass stands without the mark that loads `torch._dynamo`, as `EagerAdamW`'s methods do."""
+
+    _inside_ddp_forward = contextmanager(unwrap(DistributedDataParallel._inside_ddp_forward))
+
+
+@contextmanager
+def _compiler_unasked() -> Iterator[None]:
+    """Answers the one question that DDP asks of torch's compiler as it is built, where nothing has loaded it.
+
+    The answer is the compiler's own default. To ask it takes a second of each rank's CPU time.
+    """
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    torch._dynamo = SimpleNamespace(utils=SimpleNamespace(get_optimize_ddp_mode=lambda: "ddp_optimizer"))  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch._dynamo

@@ -1,4 +1,4 @@
-"""An optimizer and a count of weights that leave torch's compiler where it is."""
+"""An optimizer, a count of weights and ranks that leave torch's compiler where it is."""
 
 import subprocess
 import sys
@@ -36,11 +36,13 @@ def test_neither_training_nor_counting_loads_the_compiler():
     code = """
 import sys
 import torch
+import torch.distributed as dist
 from musicvae.eager_adamw import EagerAdamW
 from musicvae.grid import GridSpec
 from musicvae.model import MusicVAE
 from musicvae.model_settings import ModelSettings
 from musicvae.unfilled import Unfilled
+from musicvae.world import World
 from tests.unit.test_eager_adamw import stepped
 
 stepped(EagerAdamW)
@@ -50,7 +52,18 @@ with Unfilled():
 assert torch.equal(drawn, torch.get_rng_state()), "nothing was drawn"
 whole = MusicVAE(ModelSettings(), GridSpec(), 9)
 assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in whole.parameters()]
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+world = World(0, 2, torch.device("cpu"))
+layer = torch.nn.Linear(3, 2)
+wrapped = world.wrap(layer)
+with world.without_sync(wrapped):
+    wrapped(torch.ones(4, 3)).sum().backward()
+wrapped(torch.ones(4, 3)).sum().backward()
+assert torch.equal(layer.weight.grad, torch.full((2, 3), 8.0))
+dist.destroy_process_group()
 print("torch._dynamo" in sys.modules)
+assert torch._dynamo.utils.get_optimize_ddp_mode() == "ddp_optimizer", "what DDP is answered is the compiler's default"
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "False\n"), result.stderr
