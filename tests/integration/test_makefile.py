@@ -1,14 +1,17 @@
-"""The Makefile names what a bare machine lacks, with its cure."""
+"""The Makefile names what a bare machine lacks, with its cure; CI and hooks run what it runs."""
 
 import re
 import shutil
 import stat
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.command_line import read_preset
+from preprocess.groove_source import GROOVE_SHA256, GROOVE_URL
 from tests.commands import CHECKOUT
 
 
@@ -51,3 +54,26 @@ def test_models_are_trained_and_exported_under_the_names_that_they_ship_with():
         read_preset(preset)
     assert "jobs/baselines/$preset" in result.stdout
     assert "musicvae/weights/$preset" in result.stdout
+
+
+def test_the_workflow_runs_what_a_contributor_runs_on_two_versions_of_python():
+    workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "ci.yml").read_text())
+    assert (workflow["env"]["GMD_URL"], workflow["env"]["GMD_SHA256"]) == (GROOVE_URL, GROOVE_SHA256)
+    commands = {
+        name: [step["run"] for step in job["steps"] if "run" in step] for name, job in workflow["jobs"].items()
+    }
+    assert commands["newcomer"] == ["make install", "make check", "make test"]
+    assert commands["gate"][-1] == ".ci/run"
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    supported = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python :: 3." in name]
+    for job in workflow["jobs"].values():
+        assert job["strategy"]["matrix"]["python"] == supported
+
+
+def test_the_hooks_before_a_commit_are_those_of_make_check():
+    hooks = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    checks = subprocess.run(["make", "-n", "check"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for hook in hooks:
+        program, *words = hook["entry"].replace(" --force-exclude", "").split()
+        assert " ".join([program, *words]) in checks, hook["id"]
+    assert len(hooks) == sum(line.startswith(".venv/bin/") and " pip " not in line for line in checks.splitlines())
