@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.commands import CHECKOUT
+from tests.commands import CHECKOUT, FORKED_RANKS
 
 MARKER = b"poisoned: "
 """A reader that is poisoned does what stands after it in a file."""
@@ -108,7 +108,8 @@ writer.write_checkpoint = marked("saving", writer.write_checkpoint, 0.2)
 def interposed(folder: Path, code: str) -> dict[str, str]:
     """The variables under which every Python process runs some code before anything else."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(code)
+    forking = "import tests.forking_agent\n" if FORKED_RANKS else ""
+    (folder / "sitecustomize.py").write_text(forking + code)
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(CHECKOUT)])}
 
 

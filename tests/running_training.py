@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicvae.durable import read_lines
-from tests.commands import CHECKOUT, QUIET, job_command
+from tests.commands import CHECKOUT, FORKED_RANKS, QUIET, job_command
 from tests.process_tree import kill_tree
 
 TINY = [
@@ -79,7 +79,7 @@ def running_training(shards: Path, run: Path, *arguments: object, **environment:
     process = subprocess.Popen(
         job_command("train", "--shards", shards, "--run", run, *TINY, *arguments),
         cwd=CHECKOUT,
-        env={**os.environ, **QUIET, **environment},
+        env={**os.environ, **QUIET, **FORKED_RANKS, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -59,9 +59,7 @@ def test_models_are_trained_and_exported_under_the_names_that_they_ship_with():
 def test_the_workflow_runs_what_a_contributor_runs_on_two_versions_of_python():
     workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "ci.yml").read_text())
     assert (workflow["env"]["GMD_URL"], workflow["env"]["GMD_SHA256"]) == (GROOVE_URL, GROOVE_SHA256)
-    commands = {
-        name: [step["run"] for step in job["steps"] if "run" in step] for name, job in workflow["jobs"].items()
-    }
+    commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in workflow["jobs"].items()}
     assert commands["newcomer"] == ["make install", "make check", "make test"]
     assert commands["gate"][-1] == ".ci/run"
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
