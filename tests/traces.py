@@ -26,9 +26,8 @@ SHARED_PROCESSES = ("tests.warm_python", "multiprocessing.resource_tracker", "mu
 """Parts of the command lines of helpers that a process starts once, for all tests."""
 SHARED_THREADS = ("fsspecIO", "asyncio_")
 """Beginnings of the names of threads that a library starts once: fsspec's event loop, and those that work for it."""
-SHARED_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""torch sets them as its compiler is loaded, to the folders that it would take without them."""
-
+SHARED_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "SYMUSIC_ABC2MIDI", "SYMUSIC_MIDI2ABC")
+"""torch's compiler and symusic set them as they are loaded, to what they would take without them."""
 OF_PYTEST = (signal.SIGALRM,)
 """pytest-timeout handles it during each test."""
 
