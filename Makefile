@@ -18,7 +18,7 @@ help:
 	@echo "make install    the environment in $(VENV)"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
-	@echo "make soak       the long counts in full, and all variants of each fault"
+	@echo "make soak       make test in three shuffled orders, the long counts in full, all variants of each fault"
 	@echo "make coverage   which product lines make test and make test-slow run, by package"
 	@echo "make check      ruff, pyright, import rules"
 	@echo "make wheel      the package musicvae as a wheel in dist/"
@@ -108,7 +108,11 @@ test: install
 test-slow: install
 	$(BIN)/python $(PYTEST) -m "slow" --layer-seconds $(SLOW_SECONDS) --junitxml out/gate/test-slow.xml
 
+# In three other orders, so that no test needs what another one left.
+SEEDS ?= 1 2 3
+
 soak: install
+	set -e; for seed in $(SEEDS); do $(BIN)/python $(PYTEST) -m "not slow" --shuffle $$seed; done
 	SOAK=1 $(BIN)/python $(PYTEST) -m "slow"
 
 coverage: install

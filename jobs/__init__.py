@@ -1,6 +1,7 @@
 """What a person runs: `python -m jobs.<name>`. The only package that sees all the others."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,5 +19,7 @@ for _name in ("musicvae", "preprocess", "cluster"):
 
 # libgomp reads it as torch loads: how often threads that wait for each other spin before they sleep. This is its own
 # number where it knows that threads outnumber cores; of other processes it knows nothing, and spins 300 times longer.
-if "OMP_WAIT_POLICY" not in os.environ:
+# Only a command sets it, not a program that imports `jobs`: `sys.argv[0]` is "-m" while Python looks for the module of
+# `python -m jobs.NAME`.
+if sys.argv[:1] == ["-m"] and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

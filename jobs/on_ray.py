@@ -24,7 +24,7 @@ OUR_CODE = {
     "excludes": ["/*", *(f"!/{package}" for package in ("jobs", "musicvae", "preprocess", "cluster")), "__pycache__"],
 }
 """Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
-HANDED_ON = ("NCCL_", "GLOO_", "WANDB_")
+HANDED_ON = ("NCCL_", "GLOO_", "WANDB_", "GOMP_")
 """Variables of the driver that ranks on a cluster get too."""
 KEPT_BACK = ("WANDB_API_KEY",)
 """Ray shows the variables of a job to everyone who sees its dashboard."""

@@ -77,30 +77,42 @@ def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any
     Raises:
         ConfigError: no cluster answers at the address.
     """
+    before = dict(os.environ)
     # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
     terminate = signal.getsignal(signal.SIGTERM)
-    if address:
-        _attach(address, code)
-    else:
-        # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    # Ray takes SIGTERM for itself, to leave at once or to print stacks and abort.
-    signal.signal(signal.SIGTERM, terminate)
     try:
+        try:
+            if address:
+                _attach(address, code)
+            else:
+                # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        finally:
+            # What Ray sets (its debugger for `breakpoint()` among it) is its own: our children would inherit it.
+            _set_back(before)
+            # Ray takes SIGTERM for itself, to leave at once or to print stacks and abort.
+            signal.signal(signal.SIGTERM, terminate)
         yield
     finally:
-        ray.shutdown()
+        ray.shutdown()  # a Ray that did not come up leaves processes too
+
+
+def _set_back(before: Mapping[str, str]) -> None:
+    """Sets the variables of this process to what they were."""
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def _attach(address: str, code: Mapping[str, Any]) -> None:

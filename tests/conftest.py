@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.requirements import skip_or_fail
 
@@ -16,6 +17,8 @@ pytest_plugins = [
     "tests.sample_fixtures",
     "tests.gallery_fixtures",
     "tests.slurm_fixtures",
+    "tests.traces",
+    "tests.shuffled",
 ]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
@@ -23,6 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # A shell's background job ignores Ctrl-C, and so would every command started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 LONGEST = (

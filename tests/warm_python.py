@@ -129,7 +129,7 @@ def _run(request: dict, outputs: Sequence[int]) -> NoReturn:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.path[0], sys.argv[1:] = request["folder"], request["arguments"]
+    sys.path[0], sys.argv[:] = request["folder"], ["-m", *request["arguments"]]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     sys.exit()
 

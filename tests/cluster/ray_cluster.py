@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,13 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.free_ports import HOST, free_ports
 from tests.process_tree import kill_tree
 
-HOST = "127.0.0.1"
 UP = "Ray runtime started"
 START_SECONDS = 60
 STORE_BYTES = 100_000_000
-FIRST_PORT, PORTS_OF_A_RANGE, RANGES = 6400, 320, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def _ray_cluster(folder: Path, nodes: int, cpus: int, *, dashboard: bool) -> Ite
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    port, jobs_port = _free_ports(2)
+    port, jobs_port = free_ports(2)
     address, head = f"{HOST}:{port}", ["--head", "--include-dashboard", str(dashboard).lower(), "--port", str(port)]
     head += ["--dashboard-port", str(jobs_port)] if dashboard else []
     processes: list[subprocess.Popen[bytes]] = []
@@ -81,7 +79,7 @@ def _start_node(options: list[str], temporary: Path, log: Path, environment: dic
     command = [str(Path(sys.executable).with_name("ray")), "start", *options, "--block", "--node-ip-address", HOST]
     command += ["--object-store-memory", str(STORE_BYTES), "--temp-dir", str(temporary)]
     # Without a port of its own for its agent, a head beside another Ray of this machine takes no jobs.
-    command += ["--dashboard-agent-listen-port", str(_any_port())]
+    command += ["--dashboard-agent-listen-port", str(*free_ports(1))]
     with log.open("wb") as output:
         return subprocess.Popen(
             [*command, "--disable-usage-stats"],
@@ -108,26 +106,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _any_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def _free_ports(count: int) -> list[int]:
-    """Free ports outside 10002-19999, which belong to Ray's workers.
-
-    Each process of tests looks in a range of its own: two that start clusters at once would find the same ones free.
-    """
-    found: list[int] = []
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first = FIRST_PORT + process % RANGES * PORTS_OF_A_RANGE
-    for port in range(first, first + PORTS_OF_A_RANGE, 7):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"no {count} free ports from {first} on")

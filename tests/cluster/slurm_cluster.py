@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.free_ports import free_ports
 from tests.process_tree import kill_tree, processes_with
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo")
@@ -131,7 +132,7 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
     key.write_bytes(secrets.token_bytes(1024))
     config = folder / "slurm.conf"
     host = socket.gethostname().split(".")[0]
-    ports = _free_ports(nodes + 1)
+    ports = free_ports(nodes + 1)
     lines = [
         f"NodeName=node{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[n]} CPUs={CPUS_OF_NODE} RealMemory=4096"
         for n in range(1, nodes + 1)
@@ -200,14 +201,3 @@ def _wait_until(condition, what: str, folder: Path) -> None:
         logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in folder.glob("*.[lo][ou][gt]"))
         assert time.monotonic() < deadline, f"SLURM is not up: waited for {what}\n{logs}"
         time.sleep(0.2)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -32,7 +32,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, u
     with running_job("build_shards", *arguments(mixed_folder, out, workers)) as build:
         wait_for_parts(out, build, 3)
         os.killpg(build.pid, signal.SIGINT)  # as a terminal does it: every process of the group gets it
-        _, stderr = build.communicate(timeout=60)
+        _, stderr = build.communicate(timeout=180)
     assert build.returncode == 130, stderr
     assert f"what was done is kept in {work(out)}" in stderr
     assert "Traceback" not in stderr
@@ -59,7 +59,7 @@ def test_sigterm_asks_to_run_the_same_command_again(mixed_folder, undisturbed, t
     with running_job("build_shards", *arguments(mixed_folder, out)) as build:
         wait_for_parts(out, build)
         build.terminate()
-        _, stderr = build.communicate(timeout=60)
+        _, stderr = build.communicate(timeout=180)
     assert build.returncode == 75, stderr
     assert "run the same command again" in stderr
     ok(run_job("build_shards", *arguments(mixed_folder, out)))

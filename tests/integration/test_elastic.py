@@ -6,16 +6,11 @@ import socket
 import pytest
 
 from musicvae.durable import read_lines
+from tests.free_ports import free_ports
 from tests.process_tree import kill_tree
 from tests.running_training import running_training
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def is_listened_to(port: int) -> bool:
@@ -24,7 +19,7 @@ def is_listened_to(port: int) -> bool:
 
 
 def test_a_machine_is_lost_the_other_goes_on_alone_and_a_new_one_joins(small_shards, tmp_path):
-    run, port = tmp_path / "run", free_port()
+    run, (port,) = tmp_path / "run", free_ports(1)
     arguments = ["--ranks", 1, "--nodes", "1:2", "--rendezvous", f"localhost:{port}", "--rendezvous-id", "x"]
     arguments += ["train.steps=100000", "train.checkpoint_every=5"]
     with running_training(small_shards, run, *arguments) as first:

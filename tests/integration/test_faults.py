@@ -122,10 +122,13 @@ def test_a_launch_whose_launcher_is_killed_saves_and_leaves(small_shards, tmp_pa
         training.wait_until(lambda: training.steps() >= 5)
         training.process.kill()
         training.process.wait()
-        waiting = RunningTraining(subprocess.Popen(["sleep", "60"], text=True), training.run)
-        waiting.wait_until(lambda: training.status()["state"] == "preempted", 60)
-        waiting.wait_until(lambda: training.record(0)["ended"] and training.record(1)["ended"], 60)
-        waiting.process.kill()
+        with subprocess.Popen(["sleep", "600"], text=True) as anything:
+            waiting = RunningTraining(anything, training.run)
+            try:
+                waiting.wait_until(lambda: training.status()["state"] == "preempted")
+                waiting.wait_until(lambda: training.record(0)["ended"] and training.record(1)["ended"])
+            finally:
+                anything.kill()
         step = training.status()["step"]
         assert (training.run / "checkpoints" / f"step-{step:08d}").is_dir()
 

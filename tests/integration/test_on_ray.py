@@ -1,5 +1,8 @@
 """Tasks on an embedded Ray: bounded, complete, and their errors arrive as they were raised."""
 
+import os
+import sys
+
 import pytest
 
 from musicvae.errors import DataError
@@ -33,6 +36,12 @@ def refuse(task: int) -> int:
     if task == 7:
         raise DataError("task 7 is bad", found="a seven", do="leave it out")
     return task
+
+
+def test_children_do_not_inherit_what_ray_sets_for_itself(run_on_ray):
+    # Ray puts its debugger into PYTHONBREAKPOINT, which every Python process reads as it starts.
+    assert "ray" in sys.modules
+    assert "PYTHONBREAKPOINT" not in os.environ
 
 
 def test_every_answer_comes_once_with_its_number(run_on_ray):

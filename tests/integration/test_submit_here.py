@@ -39,10 +39,10 @@ def test_a_sampling_in_shares(sample_run, tmp_path):
 
 
 def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
+    before = _head()
     submission = submit(tmp_path, "sample", "--", "--run", sample_run, "--count", 4, "--out", "out")
     about = json.loads((submission / "code" / "snapshot.json").read_text())
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True).stdout.strip()
-    assert about["commit"] == head
+    assert about["commit"] in (before, _head()), "somebody may commit while this runs"
     broken = submission / "code" / "jobs" / "sample.py"
     broken.write_text("raise RuntimeError('the code of the submission')\n")
     (submission / "attempts" / "sample-000000.jsonl").unlink()
@@ -53,6 +53,10 @@ def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
     assert "failed: code: RuntimeError: the code of the submission" in shown
     ok(run_in(tmp_path, "submit", "sample", "--", "--run", sample_run, "--count", 4, "--out", "out"))
     assert "RuntimeError" not in broken.read_text()
+
+
+def _head() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True).stdout.strip()
 
 
 def test_files_are_the_users_own(sample_run, tmp_path):
@@ -125,7 +129,7 @@ def test_ctrl_c_ends_all_children_and_the_same_command_goes_on(small_shards, tmp
         children = descendants(process.pid)
         assert len(children) >= 4
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
     assert process.returncode == 130
     wait_for(lambda: not any("jobs.train" in command_of(child) for child in children), tmp_path)
     stopped = status(tmp_path / "run")
@@ -148,7 +152,7 @@ def test_cancel_from_another_terminal(small_shards, tmp_path):
     with running_job("submit", *arguments, "train.steps=100000", folder=tmp_path) as process:
         wait_for(lambda: status(tmp_path / "run").get("step", 0) > 20, tmp_path)
         assert "train" in ok(run_in(tmp_path, "cancel", "run")).stdout
-        process.wait(timeout=60)
+        process.wait(timeout=180)
     assert rows(tmp_path)["train"]["state"] == "cancelled"
     assert status(tmp_path / "run")["state"] == "preempted"
     assert ok(run_in(tmp_path, "retry", "--failed")).stdout == "nothing has failed\n"

@@ -116,7 +116,7 @@ def test_a_preempted_run_goes_on_under_its_id(small_shards, tmp_path):
     )
     wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 20, process)
     process.send_signal(signal.SIGUSR2)
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert process.returncode == 75
     stopped_at = json.loads((run / "status.json").read_text())["step"]
     ok(run_job("train", *training(small_shards, run, "tracking.wandb=offline"), f"train.steps={stopped_at + 3}"))
@@ -256,7 +256,7 @@ def test_nothing_outlives_a_run_that_was_killed(small_shards, tmp_path):
     assert sessions
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while left := sessions_of(run):
         assert time.monotonic() < deadline, f"{left} of {sessions} live on"
         time.sleep(0.1)

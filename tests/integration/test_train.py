@@ -113,7 +113,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(small_shards, tmp_path, num
     )
     wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, process)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert process.returncode == code
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == state
@@ -140,7 +140,7 @@ def test_ranks_that_lose_their_torchrun_agent_save_and_leave(small_shards, tmp_p
     wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, agent)
     agent.kill()
     agent.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while json.loads((run / "status.json").read_text())["state"] != "preempted":
         assert time.monotonic() < deadline, "the ranks train on without their agent"
         time.sleep(0.1)

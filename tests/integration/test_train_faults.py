@@ -141,7 +141,7 @@ def test_a_launch_that_was_superseded_stops_before_its_next_write(small_shards, 
         train(small_shards, run, "train.checkpoint_every=2", f"train.steps={end}")
         kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and "ranks" not in path.parts}
         first.send_signal(signal.SIGCONT)
-        output, _ = first.communicate(timeout=60)
+        output, _ = first.communicate(timeout=180)
     finally:
         first.kill()
         first.wait()

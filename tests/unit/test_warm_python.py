@@ -45,7 +45,7 @@ def test_output_status_and_surroundings_are_those_of_a_new_process(tmp_path: Pat
 def test_what_takes_too_long_is_killed(tmp_path):
     (tmp_path / "program.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
     with pytest.raises(subprocess.TimeoutExpired) as late:
-        run_module("program", [], folder=tmp_path, environment={}, timeout=2)
+        run_module("program", [], folder=tmp_path, environment={}, timeout=5)
     assert late.value.stdout == "begun\n"
 
 
