@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tests.commands import SOAK
+from tests.commands import CHECKOUT, SOAK
+from tests.warm_python import shell_variables, starts_alike
 
 
 def fenced(page: Path, language: str) -> list[str]:
@@ -21,16 +23,22 @@ def run_shell_blocks(page: Path, folder: Path, **variables: str) -> str:
         variables: more of the environment.
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
-    if SOAK:  # a reader's shell does not limit the threads, which beside other tests cost more than they bring
-        environment.pop("OMP_NUM_THREADS", None)
-    shell = subprocess.run(
-        ["bash", "-ex"],
-        input="\n".join(fenced(page, "sh")),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
+    with TemporaryDirectory() as stand_in:
+        if SOAK:  # a reader's shell does not limit the threads, which beside other tests cost more than they bring
+            environment.pop("OMP_NUM_THREADS", None)
+        elif starts_alike(environment):
+            client = Path(stand_in, "python")
+            client.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {CHECKOUT}/tests/warm_client.py "$@"\n')
+            client.chmod(0o755)
+            environment.update(shell_variables(), PATH=f"{stand_in}:{environment['PATH']}")
+        shell = subprocess.run(
+            ["bash", "-ex"],
+            input="\n".join(fenced(page, "sh")),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=1200,
+        )
     assert shell.returncode == 0, shell.stdout[-3000:] + shell.stderr[-3000:]
     return shell.stdout

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ LOADED = (
 READ_ONCE = ("PYTHON", "LD_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_")
 """Beginnings of variables that an interpreter and these libraries read as they start; torch's are not among them,
 since it sets some itself as it is used."""
+ADDRESS_VARIABLE = "WARM_PYTHON"
 MOST_BYTES = 200_000
 """Of a request."""
 
@@ -62,15 +64,22 @@ def run_module(
 
 
 @cache
-def _server() -> tuple[socket.socket, dict[str, str]]:
-    """A socket to the server of this process, and the variables that it read as it started."""
+def _server() -> tuple[socket.socket, dict[str, str], str]:
+    """A socket to the server of this process, the variables that it read as it started, and its address for shells.
+
+    The address is a name in the abstract namespace of Unix sockets. It is listened to before the server has loaded.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    shells, address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), f"warm-python-{os.getpid()}"
     environment = dict(os.environ)
-    with theirs:
-        command = [sys.executable, "-m", "tests.warm_python", str(theirs.fileno())]
-        subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=Path(__file__).parents[1], env=environment)
+    with theirs, shells:
+        shells.bind("\0" + address)
+        shells.listen()
+        handed_on = [theirs.fileno(), shells.fileno()]
+        command = [sys.executable, "-m", "tests.warm_python", *map(str, handed_on)]
+        subprocess.Popen(command, pass_fds=handed_on, cwd=Path(__file__).parents[1], env=environment)
     atexit.register(ours.close)
-    return ours, _read_once(environment)
+    return ours, _read_once(environment), address
 
 
 def _read_once(environment: Mapping[str, str]) -> dict[str, str]:
@@ -92,15 +101,25 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode().replace("\r\n", "\n")
 
 
-def serve(requests: socket.socket) -> None:
-    """Forks for each request, until nobody can send any more."""
+def shell_variables() -> dict[str, str]:
+    """What `tests.warm_client` needs, which stands in for `python` in a shell, to find the server of this process."""
+    return {ADDRESS_VARIABLE: _server()[2]}
+
+
+def serve(requests: socket.socket, shells: socket.socket) -> None:
+    """Forks for each request, from the process of the tests or a shell, until the former can send no more."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for the commands
     while True:
-        request, descriptors, *_ = socket.recv_fds(requests, MOST_BYTES, 3)
-        if not request:
+        ready, _, _ = select.select([requests, shells], [], [])
+        source = requests if requests in ready else shells.accept()[0]
+        request, descriptors, *_ = socket.recv_fds(source, MOST_BYTES, 3)
+        if not request and source is requests:
             return
-        if os.fork() == 0:
+        if source is not requests:
+            descriptors.append(source.detach())
+        if request and os.fork() == 0:
             requests.close()
+            shells.close()
             _wait_for_command(json.loads(request), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -139,4 +158,4 @@ if __name__ == "__main__":
         import_module(name)
     gc.collect()
     gc.freeze()  # or every command, as it ends, would visit and so copy all that torch is made of
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))

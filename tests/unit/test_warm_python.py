@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.warm_python import run_module, starts_alike
+from tests.commands import CHECKOUT
+from tests.warm_python import run_module, shell_variables, starts_alike
 
 PROGRAM = """
 import atexit, json, os, sys, threading
@@ -53,3 +54,18 @@ def test_another_python_path_wants_a_new_process():
     assert starts_alike(os.environ)
     assert starts_alike({**os.environ, "ANYTHING": "else"})
     assert not starts_alike({**os.environ, "PYTHONPATH": "/elsewhere"})
+
+
+def test_a_shell_reaches_it_through_what_stands_in_for_python(tmp_path):
+    client = [sys.executable, "-I", "-S", CHECKOUT / "tests" / "warm_client.py"]
+
+    def shown(command: list, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **variables}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    refused = ["-m", "jobs.show", "nowhere"]
+    warm, new = shown([*client, *refused], **shell_variables()), shown([sys.executable, *refused])
+    assert (warm.returncode, warm.stderr) == (new.returncode, new.stderr)
+    assert new.returncode == 2
+    assert "ConnectionRefusedError" in shown([*client, *refused], WARM_PYTHON="nobody").stderr, "the server was asked"
+    assert shown([*client, "-c", "print(6 * 7)"]).stdout == "42\n", "anything else is a new interpreter's"
