@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressLine
 from rich.table import Table
 
-from jobs.command_line import console
+from jobs.command.command_line import console
+from musicvae.groove.pitch_names import pitch_name
 from preprocess.build import Progress
-from preprocess.pitch_names import pitch_name
 from preprocess.report import BuildReport
 
 SECONDS_BETWEEN_LINES = 5.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from jobs.build_output import progress_line, table_of
-from jobs.command_line import compose_settings, console, run_command, settings_text
+from jobs.command.command_line import compose_settings, console, run_command, settings_text
 from musicvae.errors import ConfigError, UserError
 from preprocess.build import build, check_rejected_share
 from preprocess.existing import check_replaceable, find_finished_build, output_folder
@@ -16,7 +16,7 @@ from preprocess.on_ray import task_runner
 from preprocess.report import REPORT_NAME
 from preprocess.report_page import PAGE_NAME
 from preprocess.settings import BuildSettings
-from preprocess.sources import DEMO_FOLDER
+from preprocess.sources.open import DEMO_FOLDER
 from preprocess.work_folder import remove_leftovers, work_folder_of
 
 LIKELY_CAUSES = {

@@ -14,10 +14,10 @@ import typer
 
 from cluster.exit_codes import ExitCode
 from cluster.site import read_site
-from jobs.command_line import console, run_command
-from jobs.doctor_machine import machine_checks
-from jobs.doctor_ray import ray_checks
-from jobs.doctor_slurm import slurm_checks
+from jobs.command.command_line import console, run_command
+from jobs.inspection.doctor_ray import ray_checks
+from jobs.inspection.doctor_slurm import slurm_checks
+from jobs.inspection.machine import machine_checks
 from jobs.submit import RAY_VARIABLE, TARGETS
 from musicvae.errors import ConfigError
 

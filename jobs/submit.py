@@ -25,11 +25,11 @@ from cluster.job import Job, Resources, parse_array, parse_minutes
 from cluster.sbatch import render
 from cluster.site import read_site
 from cluster.submission import Submission
-from jobs.command_line import run_command
-from jobs.job_kinds import KINDS, Wishes, jobs_of
-from jobs.submission_choice import SUBMISSIONS
-from jobs.submission_plan import confirm, plan_table
-from jobs.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
+from jobs.command.command_line import run_command
+from jobs.submission.choice import SUBMISSIONS
+from jobs.submission.kinds import KINDS, Wishes, jobs_of
+from jobs.submission.submission_plan import confirm, plan_table
+from jobs.submission.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
 from musicvae.errors import ConfigError
 
 TARGETS = ("local", "slurm", "ray")

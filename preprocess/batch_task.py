@@ -11,15 +11,15 @@ from typing import Any
 
 import musicvae
 import preprocess
-from musicvae.drum_map import DrumMap
-from musicvae.shards import WindowBlock
-from preprocess.content import content_digest, read_source, stamp
-from preprocess.file_outcome import FileOutcome, convert_file, rejected
-from preprocess.listing import SourceFile
+from musicvae.data.shards import WindowBlock
+from musicvae.groove.drum_map import DrumMap
+from preprocess.outcome import FileOutcome, convert_file, rejected
 from preprocess.parts import Chunk, PartSummary, read_summary, writing_part
 from preprocess.rejection import Reason, Rejection
 from preprocess.sandbox import Allowance, Failure, Sandbox
 from preprocess.settings import BuildSettings, LimitSettings
+from preprocess.sources.content import content_digest, read_source, stamp
+from preprocess.sources.listing import SourceFile
 
 CHUNK_WINDOWS = 512
 """Windows that gather before they are handed over: about 1 MB, whatever the files are, and little to read for a shard
@@ -98,7 +98,7 @@ def _program() -> str:
     """A hash of the sources, so that a part of another version is never mixed with parts of this one."""
     digest = hashlib.blake2b(digest_size=16)
     for package in (musicvae, preprocess):
-        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
+        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from musicvae.drum_map import DrumMap
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.statistics import WindowStatistics
+from musicvae.data.window_lookup import FoundWindow
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.window_lookup import FoundWindow
-from musicvae.window_statistics import WindowStatistics
+from musicvae.groove.drum_map import DrumMap
 from preprocess.batch_task import Batch, convert_batch
 from preprocess.existing import build_identity, drum_map_of, output_folder
 from preprocess.ledger import Ledger
-from preprocess.listing import Source, SourceFile, ZipPlace
 from preprocess.on_ray import TaskRunner
 from preprocess.parts import NO_SPLIT, PartSummary, read_windows
 from preprocess.plan import SplitPlan
@@ -27,7 +26,8 @@ from preprocess.report import REPORT_NAME, BuildReport
 from preprocess.report_page import PAGE_NAME, report_page
 from preprocess.settings import BuildSettings
 from preprocess.shard_task import ShardPlan, WrittenShard, write_planned_shard
-from preprocess.sources import open_source
+from preprocess.sources.listing import Source, SourceFile, ZipPlace
+from preprocess.sources.open import open_source
 from preprocess.work_folder import check_shared, open_work_folder
 
 BATCH_FILES = 64

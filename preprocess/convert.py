@@ -7,12 +7,12 @@ from enum import StrEnum
 
 import numpy as np
 
-from musicvae.drum_map import DrumMap
-from musicvae.midi import DEFAULT_METRE, Performance, read_performances
-from musicvae.midi_events import TooManyHitsError
-from musicvae.midi_tracks import MidiError, SmpteError
-from musicvae.quantize import QuantizedSong, quantize
-from musicvae.shards import WindowBlock
+from musicvae.data.shards import WindowBlock
+from musicvae.groove.drum_map import DrumMap
+from musicvae.midi.midi_events import TooManyHitsError
+from musicvae.midi.midi_tracks import MidiError, SmpteError
+from musicvae.midi.performance import DEFAULT_METRE, Performance, read_performances
+from musicvae.midi.quantize import QuantizedSong, quantize
 from preprocess.filters import filter_windows
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, ReadingSettings, WindowSettings

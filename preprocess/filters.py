@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool
 
-from musicvae.grid import GridSpec
-from musicvae.shards import WindowBlock
+from musicvae.data.shards import WindowBlock
+from musicvae.groove.grid import GridSpec
 from preprocess.settings import FilterSettings
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from musicvae.manifest import SPLITS, Split
+from musicvae.data.manifest import SPLITS, Split
 from preprocess.ledger import Kept, Ledger
 from preprocess.shard_task import Piece, ShardPlan
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.ledger import FIRST, Ledger
-from preprocess.listing import SourceFile
 from preprocess.parts import read_records
 from preprocess.rejection import Reason
+from preprocess.sources.listing import SourceFile
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from musicvae.data.statistics import WindowStatistics
 from musicvae.durable import aside_of
 from musicvae.errors import DataError
-from musicvae.window_statistics import WindowStatistics
 
 REPORT_NAME = "report.json"
 OUTCOMES = ' "outcomes": [\n'

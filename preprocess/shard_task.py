@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from musicvae.data.manifest import ShardEntry
+from musicvae.data.shards import WindowBlock, write_shard
+from musicvae.data.statistics import WindowStatistics, count_windows
 from musicvae.durable import write_whole
-from musicvae.grid import GridSpec
-from musicvae.manifest import ShardEntry
-from musicvae.shards import WindowBlock, write_shard
-from musicvae.window_statistics import WindowStatistics, count_windows
+from musicvae.groove.grid import GridSpec
 from preprocess.parts import read_windows
 
 

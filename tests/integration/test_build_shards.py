@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from musicvae.manifest import ShardManifest
-from musicvae.shards import WindowBlock, read_shard
-from preprocess.demo_corpus import write_demo_corpus
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import WindowBlock, read_shard
+from preprocess.sources.demo_corpus import write_demo_corpus
 from tests.build_fixtures import contents, write_mixed_folder
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, midi_file

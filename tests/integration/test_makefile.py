@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.command_line import read_preset
+from jobs.command.command_line import read_preset
 from tests.commands import CHECKOUT
 
 

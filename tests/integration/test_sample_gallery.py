@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import symusic
 
-from jobs import gallery_data
-from jobs.sample_run import Means
-from jobs.sample_shard import Shard
-from musicvae.groove import hits_from_tokens
+from jobs.sampler import gallery_data
+from jobs.sampler.sample_run import Means
+from jobs.sampler.sample_shard import Shard
+from musicvae.groove.groove import hits_from_tokens
 from tests.commands import ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 

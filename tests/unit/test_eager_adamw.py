@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from musicvae.eager_adamw import EagerAdamW
+from musicvae.training.eager_adamw import EagerAdamW
 from tests.commands import CHECKOUT
 
 
@@ -36,11 +36,11 @@ def test_neither_training_nor_counting_loads_the_compiler():
     code = """
 import sys
 import torch
-from musicvae.eager_adamw import EagerAdamW
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.unfilled import Unfilled
+from musicvae.training.eager_adamw import EagerAdamW
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from jobs.sweeps.unfilled import Unfilled
 from tests.unit.test_eager_adamw import stepped
 
 stepped(EagerAdamW)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from musicvae.errors import DataError
-from musicvae.evaluation import EvaluationReport, evaluate_batch
-from musicvae.example_maker import SAMPLES, WINDOWS, example_ids, make_examples
-from musicvae.examples import Examples, cut_examples, example_files
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
+from musicvae.evaluation.elbo import EvaluationReport, evaluate_batch
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.training.example_maker import SAMPLES, WINDOWS, example_ids, make_examples
+from musicvae.training.examples import Examples, cut_examples, example_files
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3

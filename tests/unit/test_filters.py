@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.grid import GridSpec
-from musicvae.groove import tokens_from_hits
-from musicvae.shards import WindowBlock, WindowMeta
+from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import tokens_from_hits
 from preprocess.filters import filter_windows
 from preprocess.settings import FilterSettings
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from musicvae.grid import GridSpec
-from musicvae.groove_features import (
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove_features import (
     class_density,
     drum_shares,
     fill,

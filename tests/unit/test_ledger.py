@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from musicvae.manifest import SPLITS, Split
+from musicvae.data.manifest import SPLITS, Split
 from preprocess.ledger import FIRST, Ledger
 from preprocess.parts import NO_SPLIT, PartSummary
 

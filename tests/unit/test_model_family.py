@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from musicvae.encoder import FeedForwardEncoder, TransformerEncoder
-from musicvae.feed_forward_decoder import FeedForwardDecoder
-from musicvae.grid import GridSpec
-from musicvae.history import History
-from musicvae.locked_dropout import LockedDropout
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.token_features import TokenScores, token_bits
+from musicvae.groove.grid import GridSpec
+from musicvae.model.encoder import FeedForwardEncoder, TransformerEncoder
+from musicvae.model.feed_forward_decoder import FeedForwardDecoder
+from musicvae.model.history import History
+from musicvae.model.locked_dropout import LockedDropout
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.model.token_features import TokenScores, token_bits
 from tests.stepwise import logits_shown_the_targets
 
 GRID, DRUMS, BATCH = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=4), 3, 5

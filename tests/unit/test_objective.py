@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from musicvae.objective import (
+from musicvae.model.objective import (
     NATS_PER_BIT,
     ObjectiveSettings,
     beta_at,
@@ -13,7 +13,7 @@ from musicvae.objective import (
     reconstruction_nats,
     sampling_probability_at,
 )
-from musicvae.posterior import Posterior
+from musicvae.model.posterior import Posterior
 
 
 def posterior(seed: int = 0) -> Posterior:

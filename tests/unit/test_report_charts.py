@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from jobs.report_charts import Chart, charts, number, rules
-from jobs.report_record import read_run
+from jobs.run_report.report_charts import Chart, charts, number, rules
+from jobs.run_report.report_record import read_run
 from tests.run_folders import begun_run, trained_run
 
 

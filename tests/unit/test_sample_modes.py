@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jobs.sample_modes import DEFAULT_STEPS, Modes, amounts, numbers, span
-from jobs.sample_options import SampleOptions
+from jobs.sampler.sample_modes import DEFAULT_STEPS, Modes, amounts, numbers, span
+from jobs.sampler.sample_options import SampleOptions
 from musicvae.errors import ConfigError
 
 

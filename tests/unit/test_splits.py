@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from preprocess.content import content_digest
-from preprocess.listing import FilePlace, SourceFile
 from preprocess.settings import SplitSettings
-from preprocess.splits import possible_splits, split_of
+from preprocess.sources.content import content_digest
+from preprocess.sources.listing import FilePlace, SourceFile
+from preprocess.sources.splits import possible_splits, split_of
 
 FILES = 20_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import wandb_tracker
-from jobs.wandb_tracker import TrackingSettings, WandbTracker
+from jobs.training import wandb_tracker
+from jobs.training.wandb_tracker import TrackingSettings, WandbTracker
 from tests.run_folders import begun_run
 
 

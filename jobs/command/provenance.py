@@ -1,0 +1,54 @@
+"""Which code, with which packages, was run by which command line."""
+
+import platform
+import secrets
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cluster.snapshot import read_snapshot
+from musicvae.data.sources import without_secrets
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = ("torch", "numpy", "symusic", "webdataset", "pydantic", "ray", "wandb")
+
+
+def provenance() -> dict[str, Any]:
+    """What config.yaml keeps: commit, whether the tree was changed since, versions, command line, a tracking id.
+
+    The tracking id is random: two folders with the same settings are one run by its run id, but two lives.
+    """
+    commit, dirty = _code()
+    return {
+        "tracking_id": secrets.token_hex(6),
+        "command": without_secrets(shlex.join(sys.argv)),
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _code() -> tuple[str | None, bool | None]:
+    if about := read_snapshot(CHECKOUT):
+        return about["commit"], about["dirty"]
+    status = _git("status", "--porcelain")
+    return _git("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

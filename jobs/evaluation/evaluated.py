@@ -1,0 +1,146 @@
+"""What `jobs.evaluate` evaluates, trained or counted, and what it finds of each."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from jobs.evaluation.candidates import Candidate
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import SplitTokens
+from musicvae.evaluation.baselines import Baseline
+from musicvae.evaluation.bootstrap import Difference, Resamples
+from musicvae.evaluation.figures import Figures, prediction_figures
+from musicvae.evaluation.predictions import EvaluatedWindows, Predictions, predict
+from musicvae.evaluation.sample_figures import SampleComparison, SampleFigures
+from musicvae.generation.generate import generate
+from musicvae.generation.origins import FromPrior
+from musicvae.generation.recipe import Recipe
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.randomness import Purpose, uniforms
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How much is measured.
+
+    Attributes:
+        draws: of z, for the importance-weighted bound.
+        windows: of the split at most, spaced through its performances; None takes all.
+        samples: written by each predictor, at most; None writes as many as the split has windows.
+        replicates: resamples that an interval is taken from.
+    """
+
+    draws: int
+    windows: int | None
+    samples: int | None
+    replicates: int
+
+
+FULL = Protocol(draws=64, windows=None, samples=None, replicates=2000)
+QUICK = Protocol(draws=8, windows=192, samples=512, replicates=500)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluated:
+    """A predictor and its figures.
+
+    Attributes:
+        origin: of a trained one.
+        samples: figures of what it writes by itself; None of one that has no probabilities.
+    """
+
+    predictions: Predictions
+    is_baseline: bool
+    origin: Candidate | None
+    figures: Figures
+    samples: SampleFigures | None
+
+    @property
+    def name(self) -> str:
+        return self.predictions.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """What all predictors are evaluated on."""
+
+    manifest: ShardManifest
+    windows: EvaluatedWindows
+    comparison: SampleComparison
+    protocol: Protocol
+    samples: int
+    seed: int
+
+    @property
+    def grid(self) -> GridSpec:
+        return self.manifest.grid
+
+    @property
+    def drum_map(self) -> DrumMap:
+        return self.manifest.drum_map
+
+    def uniforms(self) -> Float64[np.ndarray, "sample step"]:
+        """What the counted baselines draw tokens with: those that a model of this seed draws with."""
+        return uniforms(self.seed, Purpose.DECODING, 0, 0, self.samples, self.grid.num_steps)
+
+
+def setting_for(manifest: ShardManifest, train: SplitTokens, whole: SplitTokens, *, quick: bool, seed: int) -> Setting:
+    """What all predictors are evaluated on."""
+    protocol = QUICK if quick else FULL
+    samples = min(len(whole.tokens), protocol.samples or len(whole.tokens))
+    comparison = SampleComparison(
+        train, whole, manifest.grid, manifest.drum_map, size=samples, replicates=protocol.replicates, seed=seed
+    )
+    return Setting(manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed)
+
+
+def evaluate_trained(
+    candidate: Candidate, setting: Setting, *, batch: int, device: torch.device, beat: Callable[[int], None]
+) -> Evaluated:
+    """All figures of a trained model; `beat` is told how many windows are done."""
+    model = candidate.trained.model
+    predictions = predict(
+        candidate.name,
+        model.to(device),
+        setting.windows,
+        seed=setting.seed,
+        draws=setting.protocol.draws,
+        batch=batch,
+        device=device,
+        beat=beat,
+        threads=len(os.sched_getaffinity(0)) if device.type == "cpu" else 1,
+    )
+    # Samples are those of jobs.sample, whose bits are a CPU's.
+    written = np.concatenate(list(generate(model.cpu(), Recipe(FromPrior(), seed=setting.seed), setting.samples)))
+    samples = setting.comparison.samples(candidate.name, written)
+    return Evaluated(predictions, candidate.is_baseline, candidate, figures_of(predictions, setting), samples)
+
+
+def evaluate_counted(baseline: Baseline, setting: Setting) -> Evaluated:
+    """All figures of a baseline that was counted."""
+    samples = None if baseline.samples is None else setting.comparison.samples(baseline.name, baseline.samples)
+    return Evaluated(baseline.predictions, True, None, figures_of(baseline.predictions, setting), samples)
+
+
+def figures_of(predictions: Predictions, setting: Setting, *, first_step: int = 0) -> Figures:
+    """The figures of a predictor on the windows evaluated."""
+    return prediction_figures(predictions, setting.windows.split, setting.grid, setting.drum_map, first_step=first_step)
+
+
+def differences(model: Evaluated, baseline: Evaluated, setting: Setting, resamples: Resamples) -> dict[str, Difference]:
+    """Of every figure that both have: the model's less the baseline's, over the steps that both predict, paired.
+
+    A baseline that cannot run free is given its teacher-forced scores there, an advantage.
+    """
+    first_step = baseline.predictions.teacher_forced.first_step
+    mine = figures_of(model.predictions, setting, first_step=first_step) if first_step else model.figures
+    theirs = baseline.figures
+    if baseline.predictions.free_running is None:
+        forced = {name: figure for name, figure in theirs.items() if name.startswith("teacher_forced.")}
+        theirs = theirs | {name.replace("teacher_forced.", "free_running."): of for name, of in forced.items()}
+    return {name: resamples.difference(mine[name], theirs[name]) for name in mine if name in theirs}

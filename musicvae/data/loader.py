@@ -1,0 +1,197 @@
+"""Shards -> training batches, in the order of `DataOrder`, with every random number of the step drawn alongside.
+
+The stages form a webdataset pipeline: batch numbers -> windows in our order -> `Batch`. Batch k is a function of
+(manifest, settings, k); there is no state to save, so a resume simply starts at another k.
+"""
+
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from webdataset.pipeline import DataPipeline
+
+from musicvae.data.batch import Batch
+from musicvae.data.cache import DEFAULT_GIB
+from musicvae.data.order import DataOrder, lanes_of_rank
+from musicvae.data.recombination import draws_per_window, recombine
+from musicvae.data.window_store import WindowStore
+from musicvae.randomness import Purpose, normals, uniforms
+from musicvae.settings import Settings
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+PREFETCHED_BATCHES = 4
+AHEAD_BATCHES = 128
+"""So many batches before a lane comes to a shard, it is fetched and verified."""
+LEAVE_SECONDS = 5.0
+"""A thread that waits for the network is not waited for."""
+
+
+class DataSettings(Settings):
+    """How windows are ordered and varied."""
+
+    lanes: PositiveInt = 64
+    """Parallel streams that the order of an epoch is cut into; the largest world size."""
+    mix_drums: Probability = 0.0
+    """Probability that a training window gets half its drums from another."""
+    mix_bars: Probability = 0.0
+    """Probability that a training window gets half its bars from another."""
+    cached_blocks: PositiveInt = 2048
+    """Runs of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all; more than its lanes times the
+    blocks of a shard are not needed."""
+    cache_dir: str | None = None
+    """Folder on a disk of this machine for copies of remote shards; none: this user's own among the temporary files."""
+    cache_gib: PositiveFloat = DEFAULT_GIB
+    """Space for these copies; those used longest ago give way."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomDraws:
+    """Which random numbers a batch carries.
+
+    Attributes:
+        seed: the run's seed.
+        latent: dimensions of z.
+        scheduled_sampling: whether `coins` and `choices` are wanted.
+        word_dropout: share of shown tokens that are blanked.
+        window_dropout: share of windows of which all shown tokens are blanked.
+    """
+
+    seed: int
+    latent: int
+    scheduled_sampling: bool = False
+    word_dropout: float = 0.0
+    window_dropout: float = 0.0
+
+
+def training_batches(
+    store: WindowStore,
+    order: DataOrder,
+    settings: DataSettings,
+    draws: RandomDraws,
+    *,
+    rank: int,
+    world_size: int,
+    first: int,
+    last: int,
+) -> Iterable[Batch]:
+    """A rank's share of the global batches first .. last - 1, as a webdataset pipeline."""
+    lanes = lanes_of_rank(rank, world_size, order.lanes)
+    return DataPipeline(
+        partial(
+            _in_order,
+            range(first, last),
+            store=store,
+            order=order,
+            settings=settings,
+            seed=draws.seed,
+            lanes=lanes,
+        ),
+        partial(_with_draws, draws=draws, first_place=lanes.start * order.windows_per_lane),
+    )
+
+
+Windows = tuple[int, np.ndarray, np.ndarray]
+"""(batch number, window ids, tokens)."""
+
+
+def _in_order(
+    numbers: range,
+    *,
+    store: WindowStore,
+    order: DataOrder,
+    settings: DataSettings,
+    seed: int,
+    lanes: Sequence[int],
+) -> Iterator[Windows]:
+    expected = numbers.start
+    first_place = lanes[0] * order.windows_per_lane
+    mixes = settings.mix_drums > 0 or settings.mix_bars > 0
+    draws = draws_per_window(store.grid, store.num_drums)
+    for number in numbers:
+        while expected < min(number + AHEAD_BATCHES, numbers.stop):
+            store.expect(order.shards(expected, lanes).tolist())
+            expected += 1
+        ids = order.windows(number, lanes)
+        tokens = store.tokens(ids)
+        if mixes:
+            # The partner is the window that the lane shows next: random as the order is, in the same shard as a
+            # rule, and the same for every topology.
+            tokens = recombine(
+                tokens,
+                store.tokens(order.windows(number, lanes, ahead=1)),
+                uniforms(seed, Purpose.RECOMBINATION, number, first_place, len(ids), draws),
+                mix_drums=settings.mix_drums,
+                mix_bars=settings.mix_bars,
+                grid=store.grid,
+                num_drums=store.num_drums,
+            )
+        yield number, ids, tokens
+
+
+def _with_draws(windows: Iterable[Windows], *, draws: RandomDraws, first_place: int) -> Iterator[Batch]:
+    for number, ids, tokens in windows:
+        count, steps = tokens.shape
+        noise = normals(draws.seed, Purpose.LATENT, number, first_place, count, draws.latent)
+        coins = choices = blanked = None
+        if draws.scheduled_sampling:
+            both = uniforms(draws.seed, Purpose.SCHEDULED_SAMPLING, number, first_place, count, 2 * steps)
+            coins, choices = torch.from_numpy(both.astype(np.float32)).split(steps, dim=1)
+        if draws.word_dropout or draws.window_dropout:
+            chance = uniforms(draws.seed, Purpose.WORD_DROPOUT, number, first_place, count, steps + 1)
+            whole = chance[:, steps:] < draws.window_dropout
+            blanked = torch.from_numpy((chance[:, :steps] < draws.word_dropout) | whole)
+        yield Batch(
+            number=number,
+            first_place=first_place,
+            window_ids=ids,
+            tokens=torch.from_numpy(tokens.astype(np.int64)),
+            latent_noise=torch.from_numpy(noise.astype(np.float32)),
+            coins=coins,
+            choices=choices,
+            blanked=blanked,
+        )
+
+
+def in_background(batches: Iterable[Batch], *, pin: bool = False) -> Generator[Batch, None, None]:
+    """The same batches, made ahead by a thread while the step runs; an error in it is raised here.
+
+    Args:
+        pin: gives them in pinned memory, for a CUDA device.
+    """
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
+    closed = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not closed.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put(batch.pinned() if pin else batch):
+                    return
+            put(None)
+        except BaseException as error:  # carried over to the consumer, whatever it is
+            put(error)
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        thread.join(LEAVE_SECONDS)

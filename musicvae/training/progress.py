@@ -1,0 +1,134 @@
+"""What a run writes down about itself while it trains: metrics.jsonl, status.json and the trackers."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+from torch.profiler import record_function
+
+from musicvae.data.batch import Batch
+from musicvae.data.order import DataOrder
+from musicvae.evaluation.elbo import EvaluationReport
+from musicvae.model.objective import NATS_PER_BIT, beta_at
+from musicvae.training.checkpoint import TrainingState
+from musicvae.training.fit_config import FitConfig, TrainSettings
+from musicvae.training.profiling import WAITING_FOR_DATA
+from musicvae.training.run_folder import RunFolder
+from musicvae.training.schedule import learning_rate_at
+from musicvae.training.tracker import Tracker
+from musicvae.training.train_step import StepResult
+
+STATUS_SECONDS = 5.0
+"""Between two writes of status.json, which are synced to disk."""
+
+
+Phase = Literal["starting", "training", "evaluating", "saving", "stopping", "ending"]
+
+
+class RunProgress:
+    """The record of one launch of a run.
+
+    Args:
+        run: None on every rank but the main one, where nothing is written.
+        tracker: told what is logged.
+        state: where this launch begins.
+        settings: for the step that ends the run, and windows per step.
+    """
+
+    def __init__(self, run: RunFolder | None, tracker: Tracker, state: TrainingState, settings: TrainSettings) -> None:
+        self.run = run
+        self.tracker = tracker
+        self.total = settings.steps
+        self.global_batch = settings.global_batch
+        self.restarts = run.read_status().get("restarts", -1) + 1 if run else 0
+        self.last_status = 0.0
+        self.rate = 0.0
+        self.data_wait = 0.0
+        self.start_clock(state.step)
+
+    def doing(self, phase: Phase, state: TrainingState, *, at_once: bool = False) -> None:
+        """A sign of life in status.json, unless there was one a moment ago."""
+        if self.run is None or not (at_once or time.monotonic() - self.last_status > STATUS_SECONDS):
+            return
+        self.last_status = time.monotonic()
+        eta = (self.total - state.step) * self.global_batch / self.rate if self.rate else None
+        self.run.write_status(
+            "starting" if phase == "starting" else "running",
+            state.step,
+            self.total,
+            phase=phase,
+            windows_per_second=self.rate,
+            eta_seconds=eta,
+            restarts=self.restarts,
+            skipped=state.skipped,
+        )
+
+    def start_clock(self, step: int) -> None:
+        """Counts time from here; what happened since the last figures (starting, evaluating) is not training."""
+        self.logged_step, self.logged_at, self.waited = step, time.monotonic(), 0.0
+
+    def waiting_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; what passes until each is there counts as waiting for data."""
+        iterator = iter(batches)
+        while True:
+            asked = time.monotonic()
+            with record_function(WAITING_FOR_DATA):
+                batch = next(iterator, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def measure_rate(self, step: int) -> None:
+        """Takes rate and data wait since the clock was started, before an evaluation adds its time."""
+        if step > self.logged_step:
+            seconds = time.monotonic() - self.logged_at
+            self.rate = (step - self.logged_step) * self.global_batch / seconds
+            self.data_wait = self.waited / seconds
+            self.start_clock(step)
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes the figures of a step, if there are any: one line a step, so that each step stands once.
+
+        What is not finite is left out: JSON has no word for it, and nonfinite.jsonl tells of it.
+        """
+        if not figures or self.run is None:
+            return
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        figures |= {"windows_per_second": self.rate, "data_wait": self.data_wait}
+        self.run.log({"step": step, **figures})
+        self.tracker.log(step, figures)
+
+
+def training_figures(
+    config: FitConfig, step: int, sums: Float64[np.ndarray, " value"], result: StepResult, order: DataOrder
+) -> dict[str, float]:
+    """The figures of a step, from sums over all ranks."""
+    windows, loss, reconstruction, kl = sums.tolist()
+    return {
+        "epoch": order.epoch(step),
+        "loss": loss / windows,
+        "reconstruction": reconstruction / windows,
+        "kl_nats": kl / windows,
+        "kl_bits": kl / windows / NATS_PER_BIT,
+        "beta": beta_at(config.objective, step - 1),
+        "learning_rate": learning_rate_at(config.optimizer, step - 1),
+        "gradient_norm": result.gradient_norm,
+    }
+
+
+def validation_figures(report: EvaluationReport) -> dict[str, float]:
+    """An evaluation as flat figures; what was not measured is left out."""
+    figures = {
+        "validation.negative_elbo": report.negative_elbo,
+        "validation.reconstruction": report.reconstruction,
+        "validation.kl_nats": report.kl,
+        "validation.kl_bits": report.kl_bits,
+        "validation.active_units": float(report.active_units),
+        "validation.token_accuracy_teacher_forced": report.teacher_forced.token_accuracy,
+        "validation.token_accuracy_free_running": report.free_running.token_accuracy,
+    }
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
