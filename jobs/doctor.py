@@ -18,7 +18,7 @@ from jobs.command.command_line import console, run_command
 from jobs.inspection.doctor_ray import ray_checks
 from jobs.inspection.doctor_slurm import slurm_checks
 from jobs.inspection.machine import machine_checks
-from jobs.submit import RAY_VARIABLE, TARGETS
+from jobs.submission.kinds import RAY_VARIABLE, TARGETS
 from musicvae.errors import ConfigError
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}

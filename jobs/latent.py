@@ -9,8 +9,9 @@ from rich.table import Table
 
 from jobs.command.command_line import console, run_command
 from jobs.evaluation.candidates import Candidate, check_same_format
-from musicvae.data.shards import SplitTokens, read_tokens
+from musicvae.data.shards import read_tokens
 from musicvae.data.sources import open_shards
+from musicvae.data.windows import SplitTokens
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
 from musicvae.evaluation.scores import MatchCounts

@@ -6,8 +6,9 @@ import typer
 
 from jobs.command.command_line import console, run_command
 from jobs.evaluation.candidates import Candidate, check_same_format
-from musicvae.data.shards import WindowBlock, read_shard
+from musicvae.data.shards import read_shard
 from musicvae.data.sources import open_shards
+from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
 from musicvae.pretrained.exported import load

@@ -27,14 +27,10 @@ from cluster.site import read_site
 from cluster.submission import Submission
 from jobs.command.command_line import run_command
 from jobs.submission.choice import SUBMISSIONS
-from jobs.submission.kinds import KINDS, Wishes, jobs_of
+from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, Wishes, jobs_of
 from jobs.submission.submission_plan import confirm, plan_table
 from jobs.submission.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
 from musicvae.errors import ConfigError
-
-TARGETS = ("local", "slurm", "ray")
-RAY_VARIABLE = "RAY_API_SERVER_ADDRESS"
-"""Where Ray's own command line finds the cluster, too."""
 
 
 def main(

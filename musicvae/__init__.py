@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from musicvae.groove.grid import GridSpec as GridSpec
     from musicvae.groove.groove import DrumGroove as DrumGroove
     from musicvae.midi.performance import read_performance as read_performance
-    from musicvae.midi.performance import write_groove as write_groove
+    from musicvae.midi.writer import write_groove as write_groove
     from musicvae.model.model import MusicVAE as MusicVAE
     from musicvae.model.settings import ModelSettings as ModelSettings
     from musicvae.pretrained.exported import load as load
@@ -42,7 +42,7 @@ _HOME = {
     "load_run": "pretrained.trained",
     "read_performance": "midi.performance",
     "shipped_models": "pretrained.shipped",
-    "write_groove": "midi.performance",
+    "write_groove": "midi.writer",
 }
 
 __all__ = [

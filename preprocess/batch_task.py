@@ -11,7 +11,7 @@ from typing import Any
 
 import musicvae
 import preprocess
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from preprocess.outcome import FileOutcome, convert_file, rejected
 from preprocess.parts import Chunk, PartSummary, read_summary, writing_part

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from musicvae.midi.midi_events import TooManyHitsError
 from musicvae.midi.midi_tracks import MidiError, SmpteError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musicvae.data.manifest import Split
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from preprocess.convert import Conversion, FileCounts, convert
 from preprocess.rejection import PASSING, Reason, Rejection

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int8, Int16, Int32, Int64, UInt8, UInt64
 
 from musicvae.data.manifest import SPLITS
-from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.durable import aside_of
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.groove.window_hashes import window_hashes

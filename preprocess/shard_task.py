@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from musicvae.data.manifest import ShardEntry
-from musicvae.data.shards import WindowBlock, write_shard
+from musicvae.data.shards import write_shard
 from musicvae.data.statistics import WindowStatistics, count_windows
+from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.groove.grid import GridSpec
 from preprocess.parts import read_windows

@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.sampler.gallery_data import FigureColumn, GalleryGroove
 from jobs.sampler.gallery_page import write_gallery
-from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, tokens_from_hits

@@ -17,7 +17,7 @@ from jobs.sampler.sample_shard import Shard
 from jobs.sampler.sample_work import WORK, SampleWork
 from jobs.training.settings import TrainConfig
 from musicvae.data.feel import measure_feel
-from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits

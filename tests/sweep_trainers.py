@@ -13,7 +13,7 @@ from jobs.command.stop_signals import StopSignals
 from jobs.sweeps.command import SweepCommand
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.trial import TrialEnd, TrialJob, open_trial, train_trial
-from jobs.training.worker import Asked
+from jobs.training.messages import Asked
 
 HARMLESS_CALLS = 5
 """Looks at what is asked, one a step, before harm is done."""

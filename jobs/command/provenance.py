@@ -1,5 +1,6 @@
-"""Which code, with which packages, was run by which command line."""
+"""Which code, with which packages, was run by which command line; and the code that a cluster gets."""
 
+import os
 import platform
 import secrets
 import shlex
@@ -14,6 +15,15 @@ from musicvae.data.sources import without_secrets
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "numpy", "symusic", "webdataset", "pydantic", "ray", "wandb")
+OUR_CODE = {
+    "working_dir": str(CHECKOUT),
+    "excludes": ["/*", *(f"!/{package}" for package in ("jobs", "musicvae", "preprocess", "cluster")), "__pycache__"],
+}
+"""Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
+HANDED_ON = ("NCCL_", "GLOO_", "WANDB_")
+"""Variables of the driver that ranks on a cluster get too."""
+KEPT_BACK = ("WANDB_API_KEY",)
+"""Ray shows the variables of a job to everyone who sees its dashboard."""
 
 
 def provenance() -> dict[str, Any]:
@@ -52,3 +62,11 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def our_code() -> dict[str, Any]:
+    """The runtime environment that a cluster's nodes get: this checkout's packages, and some of this environment."""
+    variables = {
+        name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name not in KEPT_BACK
+    }
+    return {**OUR_CODE, "env_vars": variables}

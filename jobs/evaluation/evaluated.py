@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from jobs.evaluation.candidates import Candidate
 from musicvae.data.manifest import ShardManifest
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.baselines import Baseline
 from musicvae.evaluation.bootstrap import Difference, Resamples
 from musicvae.evaluation.figures import Figures, prediction_figures

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.inspection.show_window import hit_values, window_text, window_values
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import NO_CLASS, DrumMap
 from musicvae.groove.pitch_names import pitch_name

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from musicvae.data.shards import WindowMeta
+from musicvae.data.windows import WindowMeta
 from musicvae.groove.drum_grid import drum_grid
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
 from preprocess.sources.listing import printable

@@ -1,13 +1,12 @@
 """The curves of runs as plain numbers: SVG paths in percent of a chart's space, ticks, and what a pointer reads."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from jobs.run_report.report_record import RunRecord
 from jobs.run_report.report_series import Point, Series
-from preprocess.pages.charts import Tick, rule_distance
+from preprocess.pages.charts import Scale, Tick, number, rule_distance
 
 Kind = Literal["training", "validation", "free"]
 """How a curve is drawn. `free` is a validation that was decoded free-running."""
@@ -108,58 +107,6 @@ def charts(runs: Sequence[RunRecord]) -> list[Chart]:
     last = max((run.metrics.last_step for run in runs), default=0)
     drawn = [_chart(spec, runs, max(1, last)) for spec in CHARTS]
     return [chart for chart in drawn if chart.curves]
-
-
-def rules(largest: float) -> tuple[Tick, ...]:
-    """Round values above zero, in percent of the largest."""
-    step = rule_distance(max(largest, 1e-9))
-    return tuple(
-        Tick(100 * step * place / largest, number(step * place)) for place in range(1, int(largest / step) + 1)
-    )
-
-
-def number(value: float) -> str:
-    """A value for people: as many digits as tell something, and a word instead of zeros."""
-    size = abs(value)
-    for unit, word in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= unit:
-            return f"{value / (1e3 if word == 'k' else unit):.4g}{word}"
-    return f"{value:.4g}"
-
-
-class Scale:
-    """Values to percent of a chart's height."""
-
-    def __init__(self, low: float, high: float, *, logarithmic: bool) -> None:
-        self._measure = math.log10 if logarithmic else float
-        if high - low <= 1e-9 * abs(high):
-            low, high = low - 0.1 * abs(low), high + max(0.1 * abs(high), 1e-12)
-        self._rules = _decade_rules(low, high) if logarithmic else _even_rules(low, high)
-        self._low, self._high = self._measure(self._rules[0]), self._measure(self._rules[-1])
-
-    def place(self, value: float) -> float:
-        """Percent from the bottom; what lies outside is put on the edge."""
-        inside = min(max(value, self._rules[0]), self._rules[-1])
-        return 100 * (self._measure(inside) - self._low) / (self._high - self._low)
-
-    def ticks(self) -> tuple[Tick, ...]:
-        """Rules with their values."""
-        return tuple(Tick(self.place(rule), number(rule)) for rule in self._rules)
-
-
-def _even_rules(low: float, high: float) -> list[float]:
-    """Round values from below the lowest to above the highest."""
-    step = rule_distance(high - low)
-    return [step * place for place in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
-
-
-def _decade_rules(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade, or its 1 alone where there are many, from below the lowest to above the highest."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    digits = (1, 2, 5) if last - first <= 2 else (1,)
-    rules = [digit * 10.0**decade for decade in range(first, last + 1) for digit in digits]
-    below, above = max(rule for rule in rules if rule <= low), min(rule for rule in rules if rule >= high)
-    return [rule for rule in rules if below <= rule <= above]
 
 
 def _chart(spec: ChartSpec, runs: Sequence[RunRecord], last: int) -> Chart:

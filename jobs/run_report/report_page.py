@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.run_report.report_charts import charts, number, rules
+from jobs.run_report.report_charts import charts
 from jobs.run_report.report_record import RunRecord
 from jobs.training.settings import TrainConfig
 from musicvae.groove.groove import DrumGroove
-from preprocess.pages.charts import Tick
+from preprocess.pages.charts import Tick, number, rules
 from preprocess.pages.page import changed_settings, dotted, page_environment, style
 
 TEMPLATE = Path(__file__).with_name("report_page.html.jinja")

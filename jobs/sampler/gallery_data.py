@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
-from musicvae.data.shards import OFFSET_UNITS
+from musicvae.data.windows import OFFSET_UNITS
 from musicvae.groove.drum_kit import voices
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

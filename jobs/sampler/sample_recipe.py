@@ -13,8 +13,8 @@ from jobs.sampler.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, STYLE, amount
 from jobs.sampler.sample_options import SampleOptions
 from jobs.sampler.sample_source import windows_of
 from musicvae.data.feel import GrooveFeel
-from musicvae.data.shards import WindowMeta
 from musicvae.data.style_feels import StyleFeel
+from musicvae.data.windows import WindowMeta
 from musicvae.errors import ConfigError
 from musicvae.generation.continuation import looped
 from musicvae.generation.origins import FromPrior, Interpolation, LikeWindows, Moved

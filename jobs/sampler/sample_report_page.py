@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from jobs.run_report.report_charts import number
 from jobs.sampler.sample_job import SampleJob
 from jobs.sampler.sample_report import Tally, headings, sections
 from jobs.sampler.selection import Selected
 from musicvae.evaluation.feature_histograms import BINS, ENDS, FeatureHistograms
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
-from preprocess.pages.charts import Histogram, histogram, rule_distance
+from preprocess.pages.charts import Histogram, histogram, number, rule_distance
 from preprocess.pages.page import page_environment, style
 
 TEMPLATE = Path(__file__).with_name("sample_report_page.html.jinja")

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from jobs.command.orphans import end_with_parent
-from jobs.training.ray_train import OUR_CODE
+from jobs.command.provenance import OUR_CODE
 from musicvae.errors import ConfigError
 from preprocess.on_ray import Answer, Task, TaskRunner, task_runner
 

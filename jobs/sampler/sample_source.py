@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.command.command_line import console
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

@@ -10,6 +10,9 @@ from typing import NoReturn
 from cluster.job import PROGRESS_NAME, Array, Job, Resources, Word, Words
 from musicvae.errors import ConfigError
 
+TARGETS = ("local", "slurm", "ray")
+RAY_VARIABLE = "RAY_API_SERVER_ADDRESS"
+"""Where Ray's own command line finds the cluster, too."""
 KINDS = ("build_shards", "train", "evaluate", "sample", "sweep", "report", "pipeline")
 PIPELINE_USAGE = "--source SOURCE --out DIR [--preset NAME] [--count N] [--seed S] [--quick] [key.sub=value ...]"
 ON_RAY: Words = ("--ray-address", Word.RAY_ADDRESS)

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.command.provenance import our_code
 from jobs.sweeps.sweep_pool import Lost
 from jobs.sweeps.sweep_resources import room_on, too_small
 from jobs.sweeps.sweep_settings import TrialResources
-from jobs.training.ray_train import our_code
 from musicvae.errors import ConfigError
 from musicvae.training.stopping import Wish
 from preprocess.on_ray import ray_session
 
 if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
-    from jobs.training.worker import Asked
+    from jobs.training.messages import Asked
 
 WORDS = "words"
 NODES_SECONDS = 5.0
@@ -114,7 +114,7 @@ class RayPool:
 
     def ask_to_stop(self, wish: Wish) -> None:
         """Lets running trials save and leave."""
-        from jobs.training.worker import Asked
+        from jobs.training.messages import Asked
 
         for worker in self._workers:
             worker.actor.ask.options(concurrency_group=WORDS).remote(Asked(wish))
@@ -190,7 +190,7 @@ class _Trials:
     """The actor."""
 
     def __init__(self, trainer: "Trainer", must_see: Path) -> None:
-        from jobs.training.worker import Asked
+        from jobs.training.messages import Asked
 
         self._trainer, self._must_see, self._asked = trainer, must_see, Asked()
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.run_report.report_charts import Scale, number
 from jobs.sweeps.sweep_space import Dimension, plain
-from preprocess.pages.charts import Tick
+from preprocess.pages.charts import Scale, Tick, number
 
 MOST_TICKS = 6
 

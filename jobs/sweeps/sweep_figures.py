@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.run_report.report_charts import Scale, number
 from jobs.run_report.report_series import read_metrics
 from jobs.sweeps.best import Configuration
 from jobs.sweeps.folder import SweepFolder
@@ -12,7 +11,7 @@ from jobs.sweeps.sweep_axes import Axis, axes
 from jobs.sweeps.sweep_settings import SweepSettings
 from jobs.sweeps.sweep_standing import Outcome
 from musicvae.training.run_folder import RunFolder
-from preprocess.pages.charts import Tick, rule_distance
+from preprocess.pages.charts import Scale, Tick, number, rule_distance
 
 MOST_LINES, MOST_CURVES = 300, 60
 """Of many trials the best and evenly spaced others are drawn: more would be one blot."""

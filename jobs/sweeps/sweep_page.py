@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.run_report.report_charts import number
 from jobs.sweeps.best import ranking
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState
@@ -11,6 +10,7 @@ from jobs.sweeps.sweep_figures import comparable, curves, mean_text, parallel, s
 from jobs.sweeps.sweep_settings import SweepSettings
 from jobs.sweeps.sweep_standing import Outcome, is_done, outcomes
 from jobs.sweeps.tpe import importances
+from preprocess.pages.charts import number
 from preprocess.pages.page import page_environment, style
 
 TEMPLATE = Path(__file__).with_name("sweep_page.html.jinja")

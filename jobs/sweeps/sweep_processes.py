@@ -13,7 +13,7 @@ from jobs.command.orphans import end_with_parent
 from jobs.sweeps.sweep_pool import Lost
 from jobs.sweeps.sweep_resources import room_on, too_small
 from jobs.sweeps.sweep_settings import TrialResources
-from jobs.training.worker import Asked
+from jobs.training.messages import Asked
 from musicvae.training.stopping import Wish
 
 if TYPE_CHECKING:

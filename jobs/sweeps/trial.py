@@ -11,8 +11,9 @@ import torch
 
 from jobs.sweeps.ledger import EndState
 from jobs.training.failures import category_of, first_failure, message_of
+from jobs.training.messages import Asked, RankJob, Stopped
 from jobs.training.settings import TrainConfig
-from jobs.training.worker import Asked, RankJob, Stopped, train_as_rank
+from jobs.training.worker import train_as_rank
 from musicvae.data.sources import open_shards
 from musicvae.durable import read_lines
 from musicvae.errors import DiskFullError, DivergedError, FolderInUseError

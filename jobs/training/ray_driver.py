@@ -8,10 +8,10 @@ from pathlib import Path
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals
 from jobs.training.failures import FINAL, Failure, category_of, first_failure
+from jobs.training.messages import Asked, RankJob, Stopped
 from jobs.training.plan import TrainPlan
 from jobs.training.rank_logs import log_of
 from jobs.training.ray_train import Lost, Ranks, Size
-from jobs.training.worker import Asked, RankJob, Stopped
 from musicvae.errors import ConfigError, DivergedError, FolderInUseError, StoppedError, UserError
 from musicvae.training.checkpoint import checkpoints, step_of
 from musicvae.training.rank_records import RankRecords

@@ -1,6 +1,5 @@
 """Ranks as workers of Ray Train, and what they and the driver tell each other; the only file that knows Ray Train."""
 
-import os
 import tempfile
 import threading
 import time
@@ -11,23 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.command.provenance import our_code
 from musicvae.errors import ConfigError, DivergedError
 from musicvae.training.stopping import Wish
 from preprocess.on_ray import ray_session
 
 if TYPE_CHECKING:
-    from jobs.training.worker import Asked, RankJob, Stopped
+    from jobs.training.messages import Asked, RankJob, Stopped
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-OUR_CODE = {
-    "working_dir": str(CHECKOUT),
-    "excludes": ["/*", *(f"!/{package}" for package in ("jobs", "musicvae", "preprocess", "cluster")), "__pycache__"],
-}
-"""Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
-HANDED_ON = ("NCCL_", "GLOO_", "WANDB_")
-"""Variables of the driver that ranks on a cluster get too."""
-KEPT_BACK = ("WANDB_API_KEY",)
-"""Ray shows the variables of a job to everyone who sees its dashboard."""
 ASK_SECONDS = 1.0
 """Between two looks of a rank at what the driver asks."""
 DRAIN_SECONDS = 5.0
@@ -149,14 +139,6 @@ def ranks_on_ray(address: str | None, size: Size) -> Iterator[Ranks]:
             ranks.end()
 
 
-def our_code() -> dict[str, Any]:
-    """The runtime environment that a cluster's nodes get: this checkout's packages, and some of this environment."""
-    variables = {
-        name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name not in KEPT_BACK
-    }
-    return {**OUR_CODE, "env_vars": variables}
-
-
 def _use_gpu(size: Size) -> bool:
     import ray
 
@@ -252,7 +234,7 @@ class _Ears:
         threading.Thread(target=self._watch_nodes, daemon=True).start()
 
     def asked(self) -> "Asked":
-        from jobs.training.worker import Asked
+        from jobs.training.messages import Asked
 
         own = self._asked or Asked()
         return Asked(own.leave, own.again or self._draining)
@@ -261,7 +243,7 @@ class _Ears:
         import ray
         from ray.exceptions import RayError
 
-        from jobs.training.worker import Asked
+        from jobs.training.messages import Asked
 
         while True:
             try:

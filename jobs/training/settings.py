@@ -1,12 +1,32 @@
 """All settings of `jobs.train`: the run's own, and what it runs on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from jobs.training.wandb_tracker import TrackingSettings
 from musicvae.settings import Settings
 from musicvae.training.fit_config import FitConfig
+
+
+def _yaml_off(value: object) -> object:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+class TrackingSettings(Settings):
+    """Where figures go beside the run folder's own metrics.jsonl."""
+
+    wandb: Annotated[Literal["off", "auto", "offline", "online"], BeforeValidator(_yaml_off)] = "off"
+    """`auto`: online when a key is configured, else offline; offline files are sent later by `wandb sync`."""
+    project: str = "musicvae-grooves"
+    group: str | None = None
+    """Runs that W&B shows together, as those of a sweep."""
+    media_minutes: NonNegativeFloat = 10
+    """Pictures and sounds are sent at the first and the last evaluation, and between them this far apart."""
+    init_timeout: PositiveFloat = 30
+    """Seconds that W&B may take to answer before the run is recorded offline; training goes on meanwhile."""
+    finish_timeout: PositiveFloat = 60
+    """Seconds that the end of a run may wait for W&B."""
 
 
 class ResourceSettings(Settings):

@@ -13,11 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Any
 
-from pydantic import BeforeValidator, NonNegativeFloat, PositiveFloat
-
-from musicvae.settings import Settings
+from jobs.training.settings import TrackingSettings
 from musicvae.training.examples import Examples
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,27 +23,6 @@ QUEUED = 10_000
 """Messages that may wait, some megabytes."""
 SECONDS_WHEN_LEAVING = 15.0
 """A run that was told to leave has no time to wait for a view of it."""
-
-
-def _yaml_off(value: object) -> object:
-    """YAML 1.1 reads a bare `off` as false."""
-    return "off" if value is False else value
-
-
-class TrackingSettings(Settings):
-    """Where figures go beside the run folder's own metrics.jsonl."""
-
-    wandb: Annotated[Literal["off", "auto", "offline", "online"], BeforeValidator(_yaml_off)] = "off"
-    """`auto`: online when a key is configured, else offline; offline files are sent later by `wandb sync`."""
-    project: str = "musicvae-grooves"
-    group: str | None = None
-    """Runs that W&B shows together, as those of a sweep."""
-    media_minutes: NonNegativeFloat = 10
-    """Pictures and sounds are sent at the first and the last evaluation, and between them this far apart."""
-    init_timeout: PositiveFloat = 30
-    """Seconds that W&B may take to answer before the run is recorded offline; training goes on meanwhile."""
-    finish_timeout: PositiveFloat = 60
-    """Seconds that the end of a run may wait for W&B."""
 
 
 class WandbTracker:

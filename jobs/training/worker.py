@@ -6,12 +6,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 
+from jobs.training.messages import Asked, RankJob, Stopped
 from jobs.training.plan import plan_for
 from jobs.training.rank_life import failures_recorded
 from jobs.training.rank_logs import log_of
@@ -26,45 +25,6 @@ from musicvae.training.rank_records import RankRecords
 from musicvae.training.run_folder import RunFolder, State
 from musicvae.training.stopping import Wish
 from musicvae.training.world import World
-
-
-@dataclass(frozen=True, slots=True)
-class RankJob:
-    """What the driver tells every rank of one attempt; paths are absolute and mean the same on all nodes.
-
-    Attributes:
-        provenance: of the run's config.yaml as the driver sees it.
-        attempt: how often the ranks of this launch were started before.
-    """
-
-    settings: dict[str, Any]
-    shards: str
-    run: Path
-    init_from: Path | None
-    provenance: dict[str, Any]
-    launch: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the ranks were asked: to save and leave, and whether they are to start again at once."""
-
-    leave: Wish = Wish.GO_ON
-    again: bool = False
-
-    @property
-    def wish(self) -> Wish:
-        return max(self.leave, Wish.STOP_FOR_SCHEDULER if self.again else Wish.GO_ON)
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The ranks agreed to leave and saved."""
-
-    step: int
-    by_user: bool
-    again: bool
 
 
 def train_as_rank(

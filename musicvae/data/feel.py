@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float32
 from safetensors import SafetensorError
 
 from musicvae.data.feel_sums import FeelSums, sum_feel
-from musicvae.data.shards import MAX_VELOCITY, WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.groove_statistics import GrooveStatistics, count_grooves
 
 PLAIN_VELOCITY = 100 / MAX_VELOCITY

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from musicvae.data.shards import OFFSET_UNITS, WindowBlock
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, hits_from_tokens
 

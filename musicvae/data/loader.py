@@ -9,45 +9,23 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from webdataset.pipeline import DataPipeline
 
 from musicvae.data.batch import Batch
-from musicvae.data.cache import DEFAULT_GIB
 from musicvae.data.order import DataOrder, lanes_of_rank
 from musicvae.data.recombination import draws_per_window, recombine
+from musicvae.data.settings import DataSettings
 from musicvae.data.window_store import WindowStore
 from musicvae.randomness import Purpose, normals, uniforms
-from musicvae.settings import Settings
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 PREFETCHED_BATCHES = 4
 AHEAD_BATCHES = 128
 """So many batches before a lane comes to a shard, it is fetched and verified."""
 LEAVE_SECONDS = 5.0
 """A thread that waits for the network is not waited for."""
-
-
-class DataSettings(Settings):
-    """How windows are ordered and varied."""
-
-    lanes: PositiveInt = 64
-    """Parallel streams that the order of an epoch is cut into; the largest world size."""
-    mix_drums: Probability = 0.0
-    """Probability that a training window gets half its drums from another."""
-    mix_bars: Probability = 0.0
-    """Probability that a training window gets half its bars from another."""
-    cached_blocks: PositiveInt = 2048
-    """Runs of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all; more than its lanes times the
-    blocks of a shard are not needed."""
-    cache_dir: str | None = None
-    """Folder on a disk of this machine for copies of remote shards; none: this user's own among the temporary files."""
-    cache_gib: PositiveFloat = DEFAULT_GIB
-    """Space for these copies; those used longest ago give way."""
 
 
 @dataclass(frozen=True, slots=True)

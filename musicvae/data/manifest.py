@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,3 +191,19 @@ def _damaged(name: str, found: str) -> DataError:
         likely="a copy that broke off, another version, or an edit by hand",
         do="copy the folder again, or build the shards anew with --overwrite",
     )
+
+
+class WrongBytesError(ValueError):
+    """A file is not the one that the manifest describes."""
+
+
+def check_bytes(file: BufferedReader, shard: ShardEntry) -> None:
+    """Reads a whole file, a chunk at a time, and compares its size and hash with the manifest's.
+
+    Raises:
+        WrongBytesError: they differ.
+    """
+    if (size := os.fstat(file.fileno()).st_size) != shard.bytes:
+        raise WrongBytesError(f"{size} bytes, the manifest says {shard.bytes}")
+    if (found := hashlib.file_digest(file, "sha256").hexdigest()) != shard.sha256:
+        raise WrongBytesError(f"sha256 {found[:12]}..., the manifest says {shard.sha256[:12]}...")

@@ -13,8 +13,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from musicvae.data.cache import ShardCache
-from musicvae.data.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, no_shards
-from musicvae.data.shard_file import WrongBytesError, check_bytes
+from musicvae.data.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, WrongBytesError, check_bytes, no_shards
 from musicvae.data.sources import refuse_programs, without_secrets
 from musicvae.errors import ConfigError, DataError
 

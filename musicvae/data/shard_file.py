@@ -1,6 +1,5 @@
 """A shard's tar on disk: proved by its hash once, then read in pieces for as long as it stays the same file."""
 
-import hashlib
 import os
 import tarfile
 from collections.abc import Collection, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int16, Int64
 
-from musicvae.data.manifest import ShardEntry
+from musicvae.data.manifest import ShardEntry, check_bytes
 from musicvae.errors import DataError
 
 MEMBERS = ("tokens.npy", "velocity.npy", "offset.npy", "meta.json")
@@ -51,22 +50,6 @@ class TokenIndex:
 
 class ShardChangedError(Exception):
     """The file is gone, or not the one that was verified."""
-
-
-class WrongBytesError(ValueError):
-    """A file is not the one that the manifest describes."""
-
-
-def check_bytes(file: BufferedReader, shard: ShardEntry) -> None:
-    """Reads a whole file, a chunk at a time, and compares its size and hash with the manifest's.
-
-    Raises:
-        WrongBytesError: they differ.
-    """
-    if (size := os.fstat(file.fileno()).st_size) != shard.bytes:
-        raise WrongBytesError(f"{size} bytes, the manifest says {shard.bytes}")
-    if (found := hashlib.file_digest(file, "sha256").hexdigest()) != shard.sha256:
-        raise WrongBytesError(f"sha256 {found[:12]}..., the manifest says {shard.sha256[:12]}...")
 
 
 @contextmanager

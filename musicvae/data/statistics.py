@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from musicvae.data.shards import OFFSET_UNITS, WindowBlock
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY
 from musicvae.groove.groove_statistics import GrooveStatistics

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from musicvae.data.feel import PLAIN_VELOCITY, GrooveFeel, tempo_quantiles
 from musicvae.data.feel_sums import FeelSums, sum_feel
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError
 from musicvae.groove.grid import GridSpec
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from musicvae.data.manifest import ShardManifest
-from musicvae.data.shards import WindowMeta, read_shard
+from musicvae.data.shards import read_shard
 from musicvae.data.sources import ShardSource
+from musicvae.data.windows import WindowMeta
 from musicvae.errors import ConfigError
 from musicvae.groove.groove import DrumGroove
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int16
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.context_model import POSITION, ContextModel
 from musicvae.evaluation.predictions import Guesses, Likelihoods, Predictions
 from musicvae.groove.grid import GridSpec

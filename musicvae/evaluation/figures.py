@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.bootstrap import RatioOfSums
 from musicvae.evaluation.predictions import Guesses, Predictions
 from musicvae.groove.drum_map import DrumMap

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int16, Int64
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.aggregated_posterior import mutual_information_terms
 from musicvae.evaluation.elbo import evaluate_windows, spaced_windows
 from musicvae.evaluation.importance_bound import importance_bounds

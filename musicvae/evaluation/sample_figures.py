@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int16, Int64
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.bootstrap import Difference, Resamples
 from musicvae.evaluation.overlap import overlap, resampled_overlap
 from musicvae.groove.drum_map import DrumMap

@@ -102,7 +102,7 @@ class DrumGroove:
             ConfigError: there is no such drum map, or it has another number of classes.
         """
         from musicvae.groove.drum_map import DrumMap
-        from musicvae.midi.performance import write_groove
+        from musicvae.midi.writer import write_groove
 
         pitches = DrumMap.load(drum_map)
         if pitches.num_drums != self.hits.shape[1]:

@@ -1,26 +1,20 @@
-"""Drum performances from MIDI files, and grooves to MIDI files."""
+"""Drum performances from MIDI files: hits before any grid."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from musicvae.groove.drum_map import DrumMap
-from musicvae.groove.groove import DrumGroove
 from musicvae.midi.midi_events import DRUM_CHANNEL, MidiEvents, read_events
 from musicvae.midi.midi_tracks import MidiError
-from musicvae.midi.writer import HIT_QUARTERS, MidiLayout, grooves_to_midi
 
 DEFAULT_TEMPO = 120.0
 """What the MIDI standard assumes of a file without a tempo."""
 DEFAULT_METRE = (4, 4)
 """What the MIDI standard assumes of a file without a time signature."""
-GROOVE_NAME = "groove"
-"""What a track is called where nobody gave it a name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,40 +110,3 @@ def _performance(events: MidiEvents) -> Performance:
 
 def _tick(event: tuple[Any, ...]) -> int:
     return event[0]
-
-
-def performance_to_midi(performance: Performance) -> bytes:
-    """A performance as the bytes of a one-track MIDI file on the drum channel, each hit a 32nd note long.
-
-    The file ends with its last event, whatever the performance's end.
-    """
-    import symusic  # takes a while to load, so only where MIDI is written
-
-    duration = round(performance.ticks_per_quarter * HIT_QUARTERS)
-    order = np.lexsort((performance.velocity, performance.pitch, performance.tick))
-    score: Any = symusic.Score(performance.ticks_per_quarter)
-    for tick, tempo in performance.tempos:
-        score.tempos.append(symusic.Tempo(tick, tempo))
-    for tick, numerator, denominator in performance.metres:
-        score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
-    track: Any = symusic.Track("drums", 0, True)
-    track.notes = symusic.Note.from_numpy(
-        performance.tick[order].astype(np.int32),
-        np.full(len(order), duration, dtype=np.int32),
-        performance.pitch[order].astype(np.int8),
-        performance.velocity[order].astype(np.int8),
-    )
-    score.tracks.append(track)
-    return score.dumps_midi()
-
-
-def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
-    """A groove as the bytes of a MIDI file with one track of drums, as long as the groove (`grooves_to_midi`)."""
-    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()))
-    arrays = (groove.hits[None], groove.velocity[None], groove.offset[None])
-    return grooves_to_midi(*arrays, [groove.tempo], [GROOVE_NAME], groove.grid, layout)[0]
-
-
-def write_groove(groove: DrumGroove, path: Path, drum_map: DrumMap) -> None:
-    """Writes `groove_to_midi` to a file."""
-    path.write_bytes(groove_to_midi(groove, drum_map))

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Int16, Int64, UInt8
 
-from musicvae.data.shards import OFFSET_UNITS, WindowBlock, WindowMeta
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock, WindowMeta
 from musicvae.groove.drum_map import NO_CLASS, DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits

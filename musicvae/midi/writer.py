@@ -13,13 +13,16 @@ only, and ends a file with its last hit.
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove import MAX_VELOCITY
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
+from musicvae.midi.performance import Performance
 
 HIT_QUARTERS = 1 / 8
 """Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
@@ -32,6 +35,8 @@ END_OF_TRACK = (0xFF, 0x2F, 0x00)
 OFF_VELOCITY = 64
 """What the MIDI standard recommends where a release has no velocity."""
 DRUM_TRACK = "drums"
+GROOVE_NAME = "groove"
+"""What a track is called where nobody gave it a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +191,40 @@ def _variable_length(number: int) -> bytes:
     while number := number >> 7:
         data.append(number & 0x7F | 0x80)
     return bytes(reversed(data))
+
+
+def performance_to_midi(performance: Performance) -> bytes:
+    """A performance as the bytes of a one-track MIDI file on the drum channel, each hit a 32nd note long.
+
+    The file ends with its last event, whatever the performance's end.
+    """
+    import symusic  # takes a while to load, so only where MIDI is written
+
+    duration = round(performance.ticks_per_quarter * HIT_QUARTERS)
+    order = np.lexsort((performance.velocity, performance.pitch, performance.tick))
+    score: Any = symusic.Score(performance.ticks_per_quarter)
+    for tick, tempo in performance.tempos:
+        score.tempos.append(symusic.Tempo(tick, tempo))
+    for tick, numerator, denominator in performance.metres:
+        score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
+    track: Any = symusic.Track("drums", 0, True)
+    track.notes = symusic.Note.from_numpy(
+        performance.tick[order].astype(np.int32),
+        np.full(len(order), duration, dtype=np.int32),
+        performance.pitch[order].astype(np.int8),
+        performance.velocity[order].astype(np.int8),
+    )
+    score.tracks.append(track)
+    return score.dumps_midi()
+
+
+def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
+    """A groove as the bytes of a MIDI file with one track of drums, as long as the groove (`grooves_to_midi`)."""
+    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()))
+    arrays = (groove.hits[None], groove.velocity[None], groove.offset[None])
+    return grooves_to_midi(*arrays, [groove.tempo], [GROOVE_NAME], groove.grid, layout)[0]
+
+
+def write_groove(groove: DrumGroove, path: Path, drum_map: DrumMap) -> None:
+    """Writes `groove_to_midi` to a file."""
+    path.write_bytes(groove_to_midi(groove, drum_map))

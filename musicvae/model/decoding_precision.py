@@ -6,16 +6,16 @@ Other CPUs round sums otherwise; float32 nearly always gives the same tokens all
 """
 
 import copy
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from musicvae.model.fast_bfloat16 import multiplies_bfloat16
-from musicvae.model.model_parts import Decoder
 
 DecodingPrecision = Literal["float32", "bfloat16"]
 """`float32`: weights as they are, whatever they are."""
+M = TypeVar("M", bound=nn.Module)
 
 
 def fastest_precision() -> DecodingPrecision:
@@ -23,10 +23,10 @@ def fastest_precision() -> DecodingPrecision:
     return "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"
 
 
-def rounded(decoder: Decoder) -> Decoder:
+def rounded(module: M) -> M:
     """A copy with weights of bfloat16; weights are rounded ahead, so that none is copied in full first."""
-    tensors = {id(tensor): _rounded(tensor) for tensor in (*decoder.parameters(), *decoder.buffers())}
-    return copy.deepcopy(decoder, tensors)
+    tensors = {id(tensor): _rounded(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, tensors)
 
 
 def _rounded(tensor: Tensor) -> Tensor:

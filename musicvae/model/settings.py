@@ -1,10 +1,10 @@
-"""Which network, and how large."""
+"""Settings of the model: which network, how large, and its training objective."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from musicvae.settings import Settings
+from musicvae.settings import Probability, Settings
 
 DropoutShare = Annotated[float, Field(ge=0, lt=1)]
 
@@ -105,3 +105,33 @@ class ModelSettings(Settings):
     @property
     def shares_pairs(self) -> bool:
         return self.token_features == "pairs"
+
+
+class ObjectiveSettings(Settings):
+    """loss = -log p(x | z) + beta * max(KL - free bits, 0), per window."""
+
+    beta: NonNegativeFloat = 0.2
+    """Weight of the KL once its schedule has ended; 1 makes the loss the -ELBO."""
+    beta_schedule: Literal["constant", "linear", "exponential"] = "constant"
+    """`linear`: from 0 over `beta_warmup_steps`; `exponential`: beta * (1 - beta_rate^step), as the paper."""
+    beta_warmup_steps: NonNegativeInt = 1000
+    beta_rate: Probability = 0.99999
+    free_bits: NonNegativeFloat = 48
+    """Bits of KL per window that cost nothing (Kingma et al. 2016), clamped per window, then averaged."""
+    scheduled_sampling: Literal["none", "constant", "inverse_sigmoid"] = "none"
+    """Whether training shows the decoder its own samples; `none` is teacher forcing."""
+    sampling_rate: PositiveFloat = 2000
+    """`inverse_sigmoid`: 1 - k / (k + exp(step / k)) with this k, as the paper; `constant`: the probability."""
+    sampling_passes: Literal["stepwise", "parallel"] = "stepwise"
+    """How those samples are made. `stepwise`: each after those before it, one call of the decoder a step; `parallel`:
+    all after the targets, in one call (Duckworth et al. 2019, arXiv 1906.04331)."""
+    word_dropout: Probability = 0.0
+    """Share of the tokens shown to the decoder that are blanked, so that it leans on z (Bowman et al. 2016)."""
+    window_dropout: Probability = 0.0
+    """Share of the windows of which no token at all is shown, so that z alone can carry a groove."""
+
+    @model_validator(mode="after")
+    def _constant_rate_is_a_probability(self) -> "ObjectiveSettings":
+        if self.scheduled_sampling == "constant" and self.sampling_rate > 1:
+            raise ValueError(f"sampling_rate is the probability of constant sampling, found {self.sampling_rate:g}")
+        return self

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Int16
 
 from musicvae.data.manifest import ShardManifest
-from musicvae.data.shards import WindowBlock, read_shard, read_tokens
+from musicvae.data.shards import read_shard, read_tokens
 from musicvae.data.sources import ShardSource, open_shards
 from musicvae.data.style_feels import StyleFeels, measure_styles
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError
 from musicvae.pretrained.model import TrainedModel
 

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from musicvae.data.loader import DataSettings
-from musicvae.model.objective import ObjectiveSettings
-from musicvae.model.settings import ModelSettings
+from musicvae.data.settings import DataSettings
+from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.settings import Settings
 from musicvae.training.schedule import OptimizerSettings
-from musicvae.training.train_step import Precision
+
+Precision = Literal["float32", "bfloat16", "float64"]
 
 
 class TrainSettings(Settings):

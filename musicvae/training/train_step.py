@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 
 from musicvae.data.batch import Batch
 from musicvae.model.model import MusicVAE
-from musicvae.model.objective import LossTerms, ObjectiveSettings, beta_at, loss_terms, sampling_probability_at
+from musicvae.model.objective import LossTerms, beta_at, loss_terms, sampling_probability_at
+from musicvae.model.settings import ObjectiveSettings
 from musicvae.training.eager_adamw import EagerAdamW
+from musicvae.training.fit_config import Precision
 from musicvae.training.host_copy import HostCopy
 from musicvae.training.schedule import OptimizerSettings
 from musicvae.training.world import World
-
-Precision = Literal["float32", "bfloat16", "float64"]
 
 
 class TrainingObjective(nn.Module):

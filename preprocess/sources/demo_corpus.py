@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import yaml
 
-from musicvae.midi.performance import performance_to_midi
+from musicvae.midi.writer import performance_to_midi
 from musicvae.randomness import Purpose, generator
 from preprocess.sources.demo_drummer import LOUDNESS, Stroke, play
 

@@ -20,7 +20,7 @@ from musicvae.evaluation.elbo import spaced_windows
 from musicvae.evaluation.scores import MatchCounts
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
-from musicvae.midi.performance import write_groove
+from musicvae.midi.writer import write_groove
 from tests.commands import ok, run_job
 
 

@@ -32,7 +32,8 @@ from jobs.sampler.sample_options import SampleOptions
 from jobs.sampler.sample_work import WORK
 from musicvae.generation.generate import BATCH, decode_batch, generate_batch
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.performance import performance_to_midi, read_performance
+from musicvae.midi.performance import read_performance
+from musicvae.midi.writer import performance_to_midi
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.matrix_flops import decoding_flops
 from tests.commands import ok, run_job

@@ -9,8 +9,7 @@ from musicvae.data.loader import in_background
 from musicvae.durable import read_lines
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
-from musicvae.model.objective import ObjectiveSettings
-from musicvae.model.settings import ModelSettings
+from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.schedule import OptimizerSettings
 from musicvae.training.train_step import TrainingObjective, new_optimizer, train_step
 from musicvae.training.world import World

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from jobs.sampler.gallery_pick import read_pick
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.performance import groove_to_midi
+from musicvae.midi.writer import groove_to_midi
 from tests.gallery_fixtures import FEW
 from tests.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
 

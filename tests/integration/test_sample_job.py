@@ -20,7 +20,8 @@ from jobs.sampler.sample_shard import Shard
 from jobs.sampler.sample_work import SampleWork
 from jobs.sampler.size import sizes
 from musicvae.data.manifest import ShardManifest, SplitEntry
-from musicvae.data.shards import WindowBlock, write_shard
+from musicvae.data.shards import write_shard
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError, FolderInUseError
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.training.best_weights import read_best, save_best

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.baselines import (
     Baseline,
     all_baselines,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.data.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from preprocess.convert import DroppedBars, convert
 from preprocess.rejection import Reason, Rejection

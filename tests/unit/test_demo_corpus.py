@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.data.shards import OFFSET_UNITS, WindowBlock
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.window_hashes import window_hashes
 from musicvae.midi.performance import read_performance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from musicvae.data.feel import PLAIN_VELOCITY, GrooveFeel, measure_feel
-from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits
 from preprocess.filters import filter_windows

@@ -61,8 +61,6 @@ EXCEPTIONS = {
     ("musicvae/groove/groove.py", "musicvae.midi"),
     # Until tasks on Ray have one runner.
     ("jobs/sampler/sample_runner.py", "jobs.training"),
-    # Until scales and ticks are in preprocess.pages.
-    ("jobs/sampler/sample_report_page.py", "jobs.run_report"),
 }
 """(file, subpackage that it imports all the same)."""
 ONE_FILE_KNOWS = {

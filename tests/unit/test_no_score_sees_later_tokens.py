@@ -14,7 +14,7 @@ import torch
 from jobs.command.command_line import PRESETS, compose_settings
 from jobs.evaluation.candidates import TRAINED_BASELINES
 from jobs.training.settings import TrainConfig
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.baselines import all_baselines, back_off_contexts
 from musicvae.evaluation.context_model import POSITION, ContextModel
 from musicvae.groove.grid import GridSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicvae.data.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.groove import hits_from_tokens
 from preprocess.convert import FileCounts
 from preprocess.outcome import FileOutcome

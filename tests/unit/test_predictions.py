@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.elbo import EvaluationReport, evaluate_batch
 from musicvae.evaluation.figures import prediction_figures
 from musicvae.evaluation.predictions import EvaluatedWindows, Guesses, Predictions, predict

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.training.worker import Asked, RankJob, check_sees_run
+from jobs.training.messages import Asked, RankJob
+from jobs.training.worker import check_sees_run
 from musicvae.errors import ConfigError
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.stopping import Wish

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from musicvae.data.shards import WindowBlock
 from musicvae.data.statistics import WindowStatistics, count_windows
 from musicvae.data.window_lookup import FoundWindow
+from musicvae.data.windows import WindowBlock
 from musicvae.groove.pitch_names import pitch_name
 from preprocess.pages.page import changed_settings
 from preprocess.rejection import Reason

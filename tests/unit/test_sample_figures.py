@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.data.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.predictions import EvaluatedWindows
 from musicvae.evaluation.sample_figures import NEAR_CELLS, SampleComparison, window_features
 from musicvae.groove.drum_map import DrumMap

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from musicvae.data.manifest import ShardEntry
-from musicvae.data.shards import BLOCK_WINDOWS, WindowBlock, WindowMeta, read_shard, write_shard
+from musicvae.data.shards import BLOCK_WINDOWS, read_shard, write_shard
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from musicvae.data.feel import measure_feel
-from musicvae.data.shards import WindowBlock
 from musicvae.data.style_feels import SHRINKAGE, TEMPO_STEPS, StyleFeels, measure_styles, primary_style
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.run_report.report_charts import Scale
 from jobs.sweeps.best import ranking
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState
@@ -18,6 +17,7 @@ from jobs.sweeps.sweep_standing import outcomes
 from jobs.sweeps.sweep_status import status_text
 from jobs.sweeps.sweep_table import rows, write_tables
 from jobs.sweeps.sweep_winner import write_best
+from preprocess.pages.charts import Scale
 from tests.parsed_page import Page
 from tests.played_sweep import SPACE, played_sweep, with_runs
 from tests.sweep_ledgers import METRIC, begun, state_of, sweep_settings

@@ -15,7 +15,7 @@ from jobs.sweeps.sweep_processes import process_pool
 from jobs.sweeps.sweep_settings import TrialResources
 from jobs.sweeps.sweep_trials import TrialFactory
 from jobs.sweeps.trial import TrialEnd, TrialJob
-from jobs.training.worker import Asked
+from jobs.training.messages import Asked
 from musicvae.data.manifest import ShardManifest
 from musicvae.training.stopping import Wish
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings

@@ -12,8 +12,7 @@ import torch
 from musicvae.data.batch import Batch
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
-from musicvae.model.objective import ObjectiveSettings
-from musicvae.model.settings import ModelSettings
+from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
 from musicvae.training.nonfinite import diverged, nonfinite_record
 from musicvae.training.schedule import OptimizerSettings

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobs.training import wandb_tracker
-from jobs.training.wandb_tracker import TrackingSettings, WandbTracker
+from jobs.training.settings import TrackingSettings
+from jobs.training.wandb_tracker import WandbTracker
 from tests.run_folders import begun_run
 
 

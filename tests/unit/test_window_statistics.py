@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from musicvae.data.shards import OFFSET_UNITS, WindowBlock, WindowMeta
 from musicvae.data.statistics import MOST_HITS, TEMPO_EDGES, WindowStatistics, count_windows
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock, WindowMeta
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits
 from tests.shard_fixtures import GRID, patterned_windows
