@@ -11,7 +11,7 @@ from rich.progress import Progress as ProgressLine
 from rich.table import Table
 
 from jobs.command.command_line import console
-from musicvae.groove.pitch_names import pitch_name
+from musicvae.groove.drum_map import pitch_name
 from preprocess.build import Progress
 from preprocess.report import BuildReport
 

@@ -19,7 +19,7 @@ from jobs.command.output_folder import check_output
 from musicvae.durable import whole_folder, write_whole
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors, fit_attribute_vectors
-from musicvae.groove.attributes import measure_attributes
+from musicvae.groove.features import measure_attributes
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.pretrained.exported import CARD, TRAINING, is_export, load, write_export
 from musicvae.pretrained.measured import read_measured

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt64
 
 from musicvae.data.manifest import SPLITS, Split
-from musicvae.groove.window_hashes import among
+from musicvae.groove.distance import among
 from preprocess.parts import NO_SPLIT, PartSummary
 
 PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train")

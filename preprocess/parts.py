@@ -22,8 +22,8 @@ from jaxtyping import Int8, Int16, Int32, Int64, UInt8, UInt64
 from musicvae.data.manifest import SPLITS
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.durable import aside_of
+from musicvae.groove.distance import window_hashes
 from musicvae.groove.groove import hits_from_tokens
-from musicvae.groove.window_hashes import window_hashes
 from preprocess.outcome import FileOutcome
 
 NO_SPLIT = -1

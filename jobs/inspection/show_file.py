@@ -11,8 +11,7 @@ from typing import Any
 from jobs.inspection.show_window import hit_values, window_text, window_values
 from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
-from musicvae.groove.drum_map import NO_CLASS, DrumMap
-from musicvae.groove.pitch_names import pitch_name
+from musicvae.groove.drum_map import NO_CLASS, DrumMap, pitch_name
 from musicvae.midi.midi_events import MidiError, TooManyHitsError
 from musicvae.midi.performance import Performance, read_performances
 from musicvae.midi.stretches import stretches_of

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from musicvae.data.windows import WindowMeta
-from musicvae.groove.drum_grid import drum_grid
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
+from musicvae.groove.picture import drum_grid
 from preprocess.sources.listing import printable
 
 

@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
 from musicvae.data.windows import OFFSET_UNITS
-from musicvae.groove.drum_kit import voices
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.groove.sound import voices
 
 MOST_SHOWN = 10_000
 """Grooves on a page; more would open slowly and be looked at by nobody."""

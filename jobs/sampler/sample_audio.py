@@ -3,10 +3,9 @@
 import io
 
 from jobs.sampler.sample_options import Audio
-from musicvae.groove.drum_kit import SAMPLE_RATE, wav_bytes
-from musicvae.groove.drum_loop import render_loop
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove
+from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes
 
 
 def sound_suffix(audio: Audio) -> str:

@@ -12,7 +12,7 @@ from jobs.sampler.sample_files import writing_files
 from jobs.sampler.sample_job import SampleJob
 from jobs.sampler.sample_options import Form
 from musicvae.generation.generate import BATCH, Decoded, decode_batch
-from musicvae.groove.nearest_windows import nearest_distances
+from musicvae.groove.distance import nearest_distances
 from musicvae.pretrained.training_windows import training_windows
 
 

@@ -10,7 +10,7 @@ from musicvae.errors import ConfigError
 from musicvae.generation.continuation import first_bars
 from musicvae.generation.given_hits import GivenHits
 from musicvae.generation.whole_groove import Steering, WholeGroove
-from musicvae.groove.drum_set import drum_bits
+from musicvae.groove.drum_map import drum_bits
 from musicvae.groove.groove import DrumGroove
 from musicvae.pretrained.model import TrainedModel
 

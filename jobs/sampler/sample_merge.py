@@ -31,8 +31,8 @@ from jobs.sampler.sample_work import MANIFEST, SETTINGS, SampleWork
 from jobs.sampler.selection import Selected, figure_of, select
 from musicvae.durable import publish_files, write_json
 from musicvae.generation.generate import BATCH
-from musicvae.groove.drum_sheet import drum_sheet
 from musicvae.groove.groove import DrumGroove
+from musicvae.groove.picture import drum_sheet
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
 

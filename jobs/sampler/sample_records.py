@@ -25,10 +25,9 @@ from jobs.sampler.parts import Rows
 from jobs.sampler.sample_job import SampleJob
 from jobs.sampler.sample_options import Form
 from jobs.sampler.selection import NO_ITEM
+from musicvae.groove.distance import nearest_others, window_hashes
+from musicvae.groove.features import hits_per_bar, syncopation
 from musicvae.groove.groove import hits_from_tokens
-from musicvae.groove.groove_features import hits_per_bar, syncopation
-from musicvae.groove.nearest_windows import nearest_others
-from musicvae.groove.window_hashes import window_hashes
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
 

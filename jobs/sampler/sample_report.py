@@ -10,7 +10,7 @@ from jobs.sampler.sample_records import CheckedBlock
 from jobs.sampler.selection import NO_ITEM, Selected
 from musicvae.evaluation.feature_histograms import FeatureHistograms, count_features
 from musicvae.evaluation.sample_figures import NEAR_CELLS
-from musicvae.groove.groove_statistics import GrooveStatistics, count_grooves
+from musicvae.groove.features import GrooveStatistics, count_grooves
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
 

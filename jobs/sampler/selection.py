@@ -12,10 +12,10 @@ from jaxtyping import Float64, Int64
 
 from jobs.sampler.parts import Rows
 from jobs.sampler.sample_options import SampleOptions
+from musicvae.groove.distance import window_hashes
+from musicvae.groove.features import hits_per_bar, syncopation
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
-from musicvae.groove.groove_features import hits_per_bar, syncopation
-from musicvae.groove.window_hashes import window_hashes
 from musicvae.pretrained.training_record import TrainingRecord
 
 DUPLICATE, MEMORISED, NOT_BEST = "duplicate", "memorised", "not among the best"

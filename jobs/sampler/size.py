@@ -11,7 +11,7 @@ from jobs.sampler.gallery_data import MOST_SHOWN
 from jobs.sampler.pack import SAMPLES_PER_TAR
 from jobs.sampler.sample_job import FILES_PER_FOLDER, SampleJob
 from jobs.sampler.sample_options import Audio, Form
-from musicvae.groove.drum_kit import SAMPLE_RATE
+from musicvae.groove.sound import SAMPLE_RATE
 from musicvae.pretrained.model import TrainedModel
 
 MIDI_BYTES, HIT_BYTES = 95, 8

@@ -9,7 +9,7 @@ from jobs.sampler.sample_merge import GALLERY, PAGE, SHEET, Merged
 from jobs.sampler.sample_report import comparison, distributions
 from jobs.sampler.sample_work import MANIFEST
 from jobs.sampler.size import shortage, size_line, size_table, sizes
-from musicvae.groove.drum_grid import drum_grid
+from musicvae.groove.picture import drum_grid
 from musicvae.pretrained.training_record import TrainingRecord
 
 GRIDS_SHOWN = 2

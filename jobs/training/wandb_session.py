@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from musicvae.errors import UserError
-from musicvae.groove.drum_kit import render, write_wav
-from musicvae.groove.drum_sheet import drum_sheet
+from musicvae.groove.picture import drum_sheet
+from musicvae.groove.sound import render, write_wav
 from musicvae.training.example_grooves import ExampleGrooves
 from musicvae.training.examples import example_files
 from musicvae.training.run_folder import RunFolder

@@ -19,9 +19,9 @@ from musicvae.data.feel_sums import FeelSums, sum_feel
 from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
+from musicvae.groove.features import GrooveStatistics, count_grooves
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
-from musicvae.groove.groove_statistics import GrooveStatistics, count_grooves
 
 PLAIN_VELOCITY = 100 / MAX_VELOCITY
 """What most sequencers give a note that nobody played."""

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock
+from musicvae.groove.features import GrooveStatistics
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY
-from musicvae.groove.groove_statistics import GrooveStatistics
 
 MOST_HITS = 64
 """Hits of a bar that are counted apart; fuller bars share this last bin."""

@@ -2,7 +2,7 @@
 
 Conventions:
     A *set* is a number of windows: draws from a prior at temperature 1, or windows of a split. Its features are those
-    of `musicvae.groove.groove_features`, a density for each drum class, and the steps in the bar of all its hits. Each
+    of `musicvae.groove.features`, a density for each drum class, and the steps in the bar of all its hits. Each
     feature's distribution is compared with that of the reference, the windows of a held-out split, by their
     overlapping area (`musicvae.evaluation.overlap`). Two finite sets never overlap in full, so a set is judged beside
     *resamples of train*: as many training windows, drawn without replacement. Differences have an interval over the
@@ -23,10 +23,9 @@ from jaxtyping import Float64, Int16, Int64
 from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.bootstrap import Difference, Resamples
 from musicvae.evaluation.overlap import overlap, resampled_overlap
+from musicvae.groove.distance import nearest_distances
 from musicvae.groove.drum_map import DrumMap
-from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove import hits_from_tokens
-from musicvae.groove.groove_features import (
+from musicvae.groove.features import (
     class_density,
     hits_per_bar,
     onset_position,
@@ -35,7 +34,8 @@ from musicvae.groove.groove_features import (
     self_similarity,
     syncopation,
 )
-from musicvae.groove.nearest_windows import nearest_distances
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import hits_from_tokens
 from musicvae.randomness import Purpose, generator
 
 NEAR_CELLS = 4

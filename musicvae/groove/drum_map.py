@@ -1,6 +1,9 @@
-"""Which drum class each MIDI pitch belongs to, and which pitch a class is written as."""
+"""Drum classes: which class each MIDI pitch belongs to, which pitch a class is written as, and what pitches are called.
 
-from collections.abc import Mapping
+`drum_bits` gives a set of drum classes, by name, as the bits of a token.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +12,24 @@ import numpy as np
 
 from musicvae.errors import ConfigError
 
-SHIPPED_MAPS = Path(__file__).with_name("drum_maps.yaml")
 MAX_DRUMS = 15
 """Tokens are stored as int16, one bit a class."""
 NO_CLASS = -1
 """What `DrumMap.class_of_pitch` holds for a pitch that the map does not know."""
+FIRST_PITCH = 27
+PITCH_NAMES = (
+    *("High Q", "Slap", "Scratch Push", "Scratch Pull", "Sticks", "Square Click", "Metronome Click", "Metronome Bell"),
+    *("Acoustic Bass Drum", "Bass Drum 1", "Side Stick", "Acoustic Snare", "Hand Clap", "Electric Snare"),
+    *("Low Floor Tom", "Closed Hi-Hat", "High Floor Tom", "Pedal Hi-Hat", "Low Tom", "Open Hi-Hat", "Low-Mid Tom"),
+    *("Hi-Mid Tom", "Crash Cymbal 1", "High Tom", "Ride Cymbal 1", "Chinese Cymbal", "Ride Bell", "Tambourine"),
+    *("Splash Cymbal", "Cowbell", "Crash Cymbal 2", "Vibraslap", "Ride Cymbal 2", "Hi Bongo", "Low Bongo"),
+    *("Mute Hi Conga", "Open Hi Conga", "Low Conga", "High Timbale", "Low Timbale", "High Agogo", "Low Agogo"),
+    *("Cabasa", "Maracas", "Short Whistle", "Long Whistle", "Short Guiro", "Long Guiro", "Claves", "Hi Wood Block"),
+    *("Low Wood Block", "Mute Cuica", "Open Cuica", "Mute Triangle", "Open Triangle", "Shaker", "Jingle Bell"),
+    *("Bell Tree", "Castanets", "Mute Surdo", "Open Surdo"),
+)
+"""Of pitches 27 to 87: General MIDI 2, which names 35 to 81 as General MIDI 1 does."""
+SHIPPED_MAPS = Path(__file__).with_name("drum_maps.yaml")
 
 
 @dataclass(frozen=True)
@@ -102,3 +118,27 @@ class DrumMap:
             found=found,
             do=f"name a shipped map, or write a file like {SHIPPED_MAPS.name}'s entries",
         )
+
+
+def drum_bits(names: Iterable[str], drum_map: DrumMap) -> int:
+    """The token that hits these drums and no others.
+
+    Raises:
+        ConfigError: a drum that the map does not have.
+    """
+    bits = 0
+    for name in names:
+        if name not in drum_map.classes:
+            raise ConfigError(
+                f"there is no drum {name!r}",
+                expected=f"some of {', '.join(drum_map.classes)}",
+                found=repr(name),
+                do="name drum classes, with commas between them",
+            )
+        bits |= 1 << drum_map.classes.index(name)
+    return bits
+
+
+def pitch_name(pitch: int) -> str:
+    """The name of a drum pitch, empty where the standard has none."""
+    return PITCH_NAMES[pitch - FIRST_PITCH] if 0 <= pitch - FIRST_PITCH < len(PITCH_NAMES) else ""

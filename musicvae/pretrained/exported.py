@@ -22,8 +22,8 @@ from musicvae.durable import write_json, write_whole
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import GrooveStatistics
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove_statistics import GrooveStatistics
 from musicvae.model.settings import ModelSettings
 from musicvae.pretrained.measured import Measured
 from musicvae.pretrained.model import TrainedModel

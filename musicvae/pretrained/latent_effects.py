@@ -23,7 +23,7 @@ from jaxtyping import Float32, Float64
 from musicvae.generation.generate import decode_codes
 from musicvae.generation.interpolation import even_fractions, expected_changes
 from musicvae.generation.latent import slerp
-from musicvae.groove.attributes import measure_attributes
+from musicvae.groove.features import measure_attributes
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.pretrained.model import TrainedModel
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from musicvae.groove.drum_sheet import DRUM_COLOURS, FAINT_INK, INK, PAPER, ROW_LINE, Colour
+from musicvae.groove.picture import DRUM_COLOURS, FAINT_INK, INK, PAPER, ROW_LINE, Colour
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw

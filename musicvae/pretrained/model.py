@@ -16,8 +16,8 @@ from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.neighbours import Neighbour, nearest_codes
 from musicvae.generation.origins import FromPrior, Interpolation, LikeWindows
 from musicvae.generation.recipe import Recipe
-from musicvae.groove.attributes import attribute_names, measure_attributes
 from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.model.decoding_precision import DecodingPrecision, fastest_precision
@@ -205,7 +205,7 @@ class TrainedModel:
         return attribute_names(self.drum_map.classes)
 
     def measure(self, grooves: Grooves) -> dict[str, Float64[np.ndarray, " groove"]]:
-        """Each attribute of each groove in its own unit (`musicvae.groove.attributes.measure_attributes`).
+        """Each attribute of each groove in its own unit (`musicvae.groove.features.measure_attributes`).
 
         Raises:
             ConfigError: grooves of another grid or number of drums.

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 
 from musicvae.data.style_feels import StyleFeels
 from musicvae.evaluation.feature_histograms import FeatureHistograms, count_features
+from musicvae.groove.distance import among, window_hashes
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.window_hashes import among, window_hashes
 
 BLOCK = 10_000
 """Windows whose features are held at once."""
@@ -24,7 +24,7 @@ class TrainingRecord:
     """Hashes, distributions and styles of the training windows; the windows themselves cannot be had from it.
 
     Attributes:
-        hashes: of the different windows, ascending (`musicvae.groove.window_hashes`).
+        hashes: of the different windows, ascending (`musicvae.groove.distance`).
         histograms: of all windows.
         styles: how each style is played; None in a record of before styles were kept.
     """

@@ -25,7 +25,7 @@ from jobs.command.command_line import console, run_command
 from jobs.sampler.gallery_data import FigureColumn, GalleryGroove
 from jobs.sampler.gallery_page import write_gallery
 from musicvae.errors import ConfigError
-from musicvae.groove.groove_features import hits_per_bar, polyphony, self_similarity, syncopation
+from musicvae.groove.features import hits_per_bar, polyphony, self_similarity, syncopation
 from tests.gallery_browser import GalleryBrowser, gallery_browser, missing_browser
 from tests.gallery_grooves import chance_gallery
 

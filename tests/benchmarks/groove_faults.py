@@ -21,9 +21,9 @@ from musicvae.data.sources import open_shards
 from musicvae.generation.generate import generate
 from musicvae.generation.origins import FromPrior
 from musicvae.generation.recipe import Recipe
+from musicvae.groove.features import fill
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
-from musicvae.groove.groove_features import fill
 
 Hits = Bool[np.ndarray, "window step drum"]
 Values = Float64[np.ndarray, " window"]

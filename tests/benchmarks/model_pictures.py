@@ -22,9 +22,9 @@ from jobs.command.command_line import console, run_command
 from jobs.run_report.report_series import Metrics, read_metrics
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
-from musicvae.groove.drum_kit import render, write_wav
-from musicvae.groove.drum_sheet import drum_sheet
 from musicvae.groove.groove import DrumGroove
+from musicvae.groove.picture import drum_sheet
+from musicvae.groove.sound import render, write_wav
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import model_folder
 from musicvae.pretrained.trained import load_run

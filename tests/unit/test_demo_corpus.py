@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock
+from musicvae.groove.distance import window_hashes
 from musicvae.groove.drum_map import DrumMap
-from musicvae.groove.window_hashes import window_hashes
 from musicvae.midi.performance import read_performance
 from preprocess.convert import convert
 from preprocess.rejection import Reason, Rejection

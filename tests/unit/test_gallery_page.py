@@ -14,9 +14,9 @@ import pytest
 from jobs.sampler import gallery_data
 from jobs.sampler.gallery_data import GalleryGroove, pack
 from jobs.sampler.gallery_page import PARTS, SCRIPTS, write_gallery
-from musicvae.groove.drum_sheet import DRUM_COLOURS
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
+from musicvae.groove.picture import DRUM_COLOURS
 from tests.gallery_grooves import COLUMNS, DRUM_MAP, GRID, chance_gallery, chance_groove, chance_grooves, drum_groove
 
 

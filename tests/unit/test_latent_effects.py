@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from musicvae.generation.attribute_vectors import AttributeVectors
-from musicvae.groove.attributes import attribute_names
+from musicvae.groove.features import attribute_names
 from musicvae.model.model import MusicVAE
 from musicvae.model.prior import StandardPrior
 from musicvae.pretrained.latent_effects import (

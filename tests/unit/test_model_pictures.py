@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from musicvae.errors import ConfigError, DataError
-from musicvae.groove.drum_sheet import DRUM_COLOURS
+from musicvae.groove.picture import DRUM_COLOURS
 from musicvae.training.best_weights import save_best
 from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.chart_picture import HEIGHT, LEFT, MARGIN, TITLE, WIDTH, Axis, Chart, Curve, Level, draw_charts

@@ -7,7 +7,7 @@ import pytest
 from musicvae.data.statistics import WindowStatistics, count_windows
 from musicvae.data.window_lookup import FoundWindow
 from musicvae.data.windows import WindowBlock
-from musicvae.groove.pitch_names import pitch_name
+from musicvae.groove.drum_map import pitch_name
 from preprocess.pages.page import changed_settings
 from preprocess.rejection import Reason
 from preprocess.report_page import HINTS, report_page

@@ -14,8 +14,8 @@ from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
 from musicvae.generation.origins import FromPrior
 from musicvae.generation.recipe import Recipe
-from musicvae.groove.attributes import measure_attributes
 from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.model import TrainedModel

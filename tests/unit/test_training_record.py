@@ -5,9 +5,9 @@ import pytest
 
 from musicvae.evaluation.feature_histograms import count_features
 from musicvae.evaluation.sample_figures import window_features
+from musicvae.groove.distance import window_hashes
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.window_hashes import window_hashes
 from musicvae.pretrained.training_record import TrainingRecord, record_of
 
 GRID, DRUMS = GridSpec(), DrumMap.load("roland")

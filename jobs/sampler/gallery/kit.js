@@ -1,5 +1,5 @@
 "use strict";
-// A small drum kit, synthesised from sines and filtered noise. Its sounds are those of musicvae/groove/drum_kit.py, computed
+// A small drum kit, synthesised from sines and filtered noise. Its sounds are those of musicvae/groove/sound.py, computed
 // anew so that the page holds no recording; a test compares the two.
 
 /** Of a sound at full velocity, so that the usual few at once do not clip. */

@@ -1,7 +1,8 @@
-"""Grooves as a picture: a sheet of drum grids for a README, a report, a quick look at what was made.
+"""A groove to look at: as lines of text, and many grooves as a picture.
 
-Time runs to the right, the first drum (the kick) is at the bottom. The left edge of a mark is the onset: on a beat line
-it is exactly on the beat, left of it early, right of it late. The stronger its colour, the louder the hit.
+In both, time runs to the right and the first drum (the kick) is at the bottom. Text has one row for a drum and one
+character for a step; it does not show timing. In a picture the left edge of a mark is the onset: on a beat line it is
+exactly on the beat, left of it early, right of it late. The stronger its colour, the louder the hit.
 """
 
 import io
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
+LOUDNESS = "░▒▓█"
+"""From the softest quarter of the velocities to the loudest."""
+EMPTY, EMPTY_ON_BEAT = "·", "┊"
+BAR_MARK = "│"
 Colour = tuple[int, int, int]
 Pixels = int | float
 """Of the finished picture."""
-
 PAPER: Colour = (255, 255, 255)
 PANEL: Colour = (249, 249, 247)
 ODD_BEAT: Colour = (240, 240, 237)
@@ -44,7 +48,6 @@ DRUM_COLOURS: tuple[Colour, ...] = (
 """In the order of the shipped drum maps; a map with more classes begins again."""
 SOFTEST = 0.22
 """Opacity of a hit of velocity 0: still to be seen."""
-
 # In `Pixels`.
 STEP_WIDTH, ROW_HEIGHT = 11, 15
 MARK_WIDTH, MARK_HEIGHT, MARK_RADIUS = 8.5, 12, 2
@@ -52,6 +55,32 @@ MARGIN, GUTTER, LINE_GAP, TITLE_HEIGHT = 28, 32, 26, 28
 TITLE_SIZE, LABEL_SIZE = 17, 14
 OVERSAMPLING = 3
 """Drawn this many times larger, then reduced, for smooth edges."""
+
+
+def drum_grid(groove: DrumGroove, drums: tuple[str, ...]) -> str:
+    """The groove as lines of text, the first drum (the kick) at the bottom, bars numbered on top.
+
+    Four bars of sixteenths with the shipped drum classes are 80 columns wide. Timing off the grid is not shown.
+
+    Args:
+        drums: name of each drum class.
+    """
+    label = max(len(drum) for drum in drums)
+    rows = [f"{name:>{label}}{_text_row(groove, drum)}" for drum, name in enumerate(drums)]
+    return "\n".join([" " * label + _bar_numbers(groove), *reversed(rows)])
+
+
+def _bar_numbers(groove: DrumGroove) -> str:
+    return "".join(f"{BAR_MARK}{bar + 1:<{groove.grid.steps_per_bar}}" for bar in range(groove.grid.bars))
+
+
+def _text_row(groove: DrumGroove, drum: int) -> str:
+    grid = groove.grid
+    hits, velocity = groove.hits[:, drum], groove.velocity[:, drum]
+    level = np.minimum((velocity * len(LOUDNESS)).astype(int), len(LOUDNESS) - 1)
+    cells = np.where(np.arange(grid.num_steps) % grid.steps_per_beat == 0, EMPTY_ON_BEAT, EMPTY)
+    cells = np.where(hits, np.array(list(LOUDNESS))[level], cells)
+    return "".join(BAR_MARK + "".join(bar) for bar in cells.reshape(grid.bars, grid.steps_per_bar))
 
 
 def drum_sheet(grooves: Sequence[DrumGroove], drums: Sequence[str], *, columns: int = 2) -> bytes:

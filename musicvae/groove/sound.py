@@ -1,7 +1,8 @@
-"""A small drum kit, synthesised from sines and filtered noise: a groove as sound, with nothing to download.
+"""A groove as sound: played once, or as a loop that repeats without a gap or a click.
 
-Nobody will mistake it for a recording. It is there so that a listener can tell a groove that swings from one that
-stumbles: who hits what, when and how hard. The same groove always gives the same samples.
+The drum kit is synthesised from sines and filtered noise, so nothing is downloaded. Nobody will mistake it for a
+recording: it lets a listener tell a groove that swings from one that stumbles. The same groove always gives the same
+samples.
 """
 
 import io
@@ -32,9 +33,7 @@ MIX = 0.6
 """Of a sound at full velocity, so that the usual few at once stay below the headroom."""
 LOUDNESS_EXPONENT = 1.6
 """Amplitude is velocity to this power: equal steps of velocity sound about equally far apart."""
-
 Voice = Literal["kick", "snare", "closed_hihat", "open_hihat", "low_tom", "mid_tom", "high_tom", "crash", "ride"]
-
 VOICE_OF_PITCH: dict[int, Voice] = {
     **dict.fromkeys((35, 36), "kick"),
     **dict.fromkeys((37, 38, 39, 40), "snare"),
@@ -198,3 +197,17 @@ def _click(voice: Voice, seconds: float) -> Float64[np.ndarray, " sample"]:
     """The beater or stick, in a space of so many seconds."""
     click = _noise(voice, 0.01, low=1500, high=6000, decay=0.002)
     return np.pad(click, (0, len(_times(seconds)) - len(click)))
+
+
+def render_loop(groove: DrumGroove, drum_map: DrumMap) -> Float32[np.ndarray, " sample"]:
+    """The groove as mono sound at `SAMPLE_RATE`, in -1..1, from bar line to bar line.
+
+    What rings on after the last step is heard at the start, as it is when the loop goes round, and so is a hit that
+    comes before the first bar line at the end.
+    """
+    sound = render(groove, drum_map).astype(np.float64)
+    length = round(groove.grid.num_steps * step_seconds(groove) * SAMPLE_RATE)
+    before = round(LEAD_IN_STEPS * step_seconds(groove) * SAMPLE_RATE)
+    loop = np.zeros(length)
+    np.add.at(loop, (np.arange(len(sound)) - before) % length, sound)
+    return (loop * min(1.0, HEADROOM / max(np.abs(loop).max(), 1e-9))).astype(np.float32)

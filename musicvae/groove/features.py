@@ -1,11 +1,10 @@
-"""What a groove is like in numbers that a musician would name: one value a window, for any set of windows.
+"""What a groove is like, in numbers that a musician would name; of single windows, and of whole collections.
 
-Conventions:
+Features:
     Every function takes hits of shape (window, step, drum) and gives float64 of shape (window,), unless it says
     otherwise. A window without the thing that is measured (no hits at all, say) has the value 0, so that every window
     counts in every distribution.
 
-Features:
     `hits_per_bar`: density. Hits of all drums, mean over bars.
     `class_density`: hits of each drum class in a bar, mean over bars; shape (window, drum).
     `syncopation`: how far hits anticipate stronger beats that stay silent (Longuet-Higgins and Lee 1984).
@@ -14,20 +13,28 @@ Features:
     `drum_shares`: share of each drum class among all hits; shape (window, drum).
     `fill`: share of beats that sound like a drum fill: snare or toms run, and nothing keeps the time.
     `onset_position`: mean step in the bar of all hits: 0 is the downbeat, a larger value a bar that leans to its end.
+
+Attributes:
+    The features that a groove can be moved along in latent space, each by a name: density, syncopation, fill, and the
+    share of each drum.
+
+Statistics:
+    Counts of a collection, which can be added up over its parts.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from musicvae.groove.grid import GridSpec
 
-Hits = Bool[np.ndarray, "window step drum"]
-PerWindow = Float64[np.ndarray, " window"]
-
 FILL_HITS = 2
 """Hits in a beat on snare and toms from which on they run: more than a backbeat."""
+OF_THE_WHOLE_KIT = ("density", "syncopation", "fill")
+Hits = Bool[np.ndarray, "window step drum"]
+PerWindow = Float64[np.ndarray, " window"]
 
 
 def hits_per_bar(hits: Hits, grid: GridSpec) -> PerWindow:
@@ -138,3 +145,67 @@ def _prime_factors(number: int) -> list[int]:
             factors.append(divisor)
             number //= divisor
     return factors
+
+
+def attribute_names(drums: Sequence[str]) -> tuple[str, ...]:
+    """The names in order: those of the whole kit, then each drum class, whose attribute is its share of the hits."""
+    return (*OF_THE_WHOLE_KIT, *drums)
+
+
+def measure_attributes(
+    hits: Bool[np.ndarray, "window step drum"], grid: GridSpec, drums: Sequence[str]
+) -> Float64[np.ndarray, "window attribute"]:
+    """The attributes of each window, in the order of `attribute_names`.
+
+    density: hits a bar. syncopation: Longuet-Higgins and Lee 1984, a bar. fill: share of beats. Drums: share of hits.
+    """
+    of_kit = [hits_per_bar(hits, grid), syncopation(hits, grid), fill(hits, grid, drums)]
+    return np.column_stack([*of_kit, drum_shares(hits)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GrooveStatistics:
+    """Counts over windows; every share and mean follows from them.
+
+    Attributes:
+        windows: windows counted.
+        empty: windows without a single hit.
+        bars: bars of all windows, empty ones included.
+        hits: hits of each drum class.
+    """
+
+    windows: int
+    empty: int
+    bars: int
+    hits: Int64[np.ndarray, " drum"]
+
+    def __add__(self, other: "GrooveStatistics") -> "GrooveStatistics":
+        return GrooveStatistics(
+            self.windows + other.windows, self.empty + other.empty, self.bars + other.bars, self.hits + other.hits
+        )
+
+    @property
+    def empty_share(self) -> float:
+        """Share of windows without a hit, in 0..1."""
+        return self.empty / max(1, self.windows)
+
+    @property
+    def hits_per_bar(self) -> float:
+        """Mean number of hits in a bar, over all drum classes."""
+        return int(self.hits.sum()) / max(1, self.bars)
+
+    @property
+    def class_shares(self) -> Float64[np.ndarray, " drum"]:
+        """Share of each drum class among all hits; they sum to 1, or are all 0 without hits."""
+        return self.hits / max(1, int(self.hits.sum()))
+
+
+def count_grooves(hits: Bool[np.ndarray, "window step drum"], grid: GridSpec) -> GrooveStatistics:
+    """The statistics of some windows."""
+    of_drum = hits.sum(axis=1, dtype=np.int64)
+    return GrooveStatistics(
+        windows=len(hits),
+        empty=int((of_drum.sum(axis=1) == 0).sum()),
+        bars=len(hits) * grid.bars,
+        hits=of_drum.sum(axis=0),
+    )
