@@ -10,7 +10,7 @@ import numpy as np
 
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.statistics import WindowStatistics
-from musicvae.data.window_lookup import FoundWindow
+from musicvae.data.store import FoundWindow
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import DrumMap

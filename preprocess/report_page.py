@@ -7,7 +7,7 @@ escapes every value. The same build gives the same page.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from musicvae.data.window_lookup import FoundWindow
+from musicvae.data.store import FoundWindow
 from musicvae.groove.drum_map import pitch_name
 from preprocess.pages.charts import Row, class_shares, histograms, percent, ranking, waterfall
 from preprocess.pages.page import changed_settings, count, page_environment, style

@@ -17,7 +17,7 @@ from musicvae.data.manifest import ShardEntry, ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.sources import FolderShards
 from musicvae.data.statistics import WindowStatistics, count_windows
-from musicvae.data.window_lookup import find_windows
+from musicvae.data.store import find_windows
 from musicvae.errors import DataError
 
 

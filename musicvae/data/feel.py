@@ -1,8 +1,9 @@
-"""The feel of the training data: how hard and how early or late each drum is hit at each place of the bar.
+"""The feel of the training data: how hard, and how early or late, each drum is hit at each place of the bar.
 
-The model writes which drums are hit when. Their loudness and timing are the training data's mean at the same step of
+The model writes which drums are hit when. Their velocity and timing are the training data's mean at the same step of
 the bar and the same drum class: not a performance, but far closer to one than a fixed velocity on the grid (mean
-squared error on GMD's validation windows: velocity .069 instead of .084, offset .037 instead of .044).
+squared error on GMD's validation windows: velocity .069 instead of .084, offset .037 instead of .044). `FeelSums` are
+sums over windows, which parts of a data set can add up.
 """
 
 from collections import Counter
@@ -12,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64, Int64
 from safetensors import SafetensorError
 
-from musicvae.data.feel_sums import FeelSums, sum_feel
-from musicvae.data.windows import WindowBlock
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
 from musicvae.groove.features import GrooveStatistics, count_grooves
@@ -145,3 +145,77 @@ def tempo_quantiles(counts: Counter[float], steps: int) -> list[float]:
     below = np.cumsum([counts[value] for value in values])
     ranks = [max(1, -(-share * int(below[-1]) // steps)) for share in range(steps + 1)]
     return [float(values[place]) for place in np.searchsorted(below, ranks).tolist()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeelSums:
+    """Sums over hits, in the shards' integer units, so that the order of blocks cannot change the result.
+
+    Attributes:
+        hits: how many there are.
+        velocity: of MIDI velocities.
+        offset: of distances from the grid in 1/65536 of a step.
+    """
+
+    hits: Int64[np.ndarray, "bar_step drum"]
+    velocity: Int64[np.ndarray, "bar_step drum"]
+    offset: Int64[np.ndarray, "bar_step drum"]
+
+    def __add__(self, other: "FeelSums") -> "FeelSums":
+        return FeelSums(self.hits + other.hits, self.velocity + other.velocity, self.offset + other.offset)
+
+    def means(
+        self, *, when_silent: float
+    ) -> tuple[Float32[np.ndarray, "bar_step drum"], Float32[np.ndarray, "bar_step drum"]]:
+        """Mean velocity, 0..1, and offset, in steps, of each cell.
+
+        Without hits there it is the mean of its class, then of everything, then a velocity `when_silent` on the grid.
+        """
+        return (
+            _mean(self.velocity, self.hits, when_silent=when_silent * MAX_VELOCITY, unit=MAX_VELOCITY),
+            _mean(self.offset, self.hits, when_silent=0.0, unit=OFFSET_UNITS),
+        )
+
+    def shrunk(
+        self, velocity: Float32[np.ndarray, "bar_step drum"], offset: Float32[np.ndarray, "bar_step drum"], hits: int
+    ) -> tuple[Float32[np.ndarray, "bar_step drum"], Float32[np.ndarray, "bar_step drum"]]:
+        """Mean velocity and offset of each cell, as in `means`, with so many hits of given ones added to it."""
+        return (
+            _shrunk(self.velocity / MAX_VELOCITY, self.hits, velocity, hits),
+            _shrunk(self.offset / OFFSET_UNITS, self.hits, offset, hits),
+        )
+
+
+def sum_feel(block: WindowBlock, grid: GridSpec) -> FeelSums:
+    """The sums over the windows of a block, all bars together."""
+    hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
+
+    def over_bars(values: np.ndarray) -> np.ndarray:
+        bars = values.reshape(-1, grid.steps_per_bar, values.shape[-1])
+        return bars.sum(axis=0, dtype=np.int64)
+
+    return FeelSums(over_bars(hits), over_bars(block.velocity * hits), over_bars(block.offset * hits))
+
+
+def _mean(
+    sums: Int64[np.ndarray, "bar_step drum"],
+    hits: Int64[np.ndarray, "bar_step drum"],
+    *,
+    when_silent: float,
+    unit: int,
+) -> Float32[np.ndarray, "bar_step drum"]:
+    def ratio(total: np.ndarray, count: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
+        return np.where(count > 0, total / np.maximum(count, 1), otherwise)
+
+    overall = ratio(sums.sum(keepdims=True), hits.sum(keepdims=True), when_silent)
+    of_class = ratio(sums.sum(axis=0), hits.sum(axis=0), overall)
+    return (ratio(sums, hits, of_class) / unit).astype(np.float32)
+
+
+def _shrunk(
+    sums: Float64[np.ndarray, "bar_step drum"],
+    hits: Int64[np.ndarray, "bar_step drum"],
+    towards: Float32[np.ndarray, "bar_step drum"],
+    added: int,
+) -> Float32[np.ndarray, "bar_step drum"]:
+    return ((sums + added * towards.astype(np.float64)) / (hits + added)).astype(np.float32)

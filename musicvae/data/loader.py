@@ -2,23 +2,30 @@
 
 The stages form a webdataset pipeline: batch numbers -> windows in our order -> `Batch`. Batch k is a function of
 (manifest, settings, k); there is no state to save, so a resume simply starts at another k.
+
+Training windows can be recombined from two: drums of one with drums of another, or bars of one with bars of another.
+GMD has some 330 performances of four bars or more to learn from. What a hi-hat does and what the bar after does are
+largely free of each other, so mixtures are plausible grooves that nobody played.
 """
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float32, Float64, Int16, Int64
+from torch import Tensor
 from webdataset.pipeline import DataPipeline
 
-from musicvae.data.batch import Batch
 from musicvae.data.order import DataOrder, lanes_of_rank
-from musicvae.data.recombination import draws_per_window, recombine
 from musicvae.data.settings import DataSettings
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
+from musicvae.groove.grid import GridSpec
 from musicvae.randomness import Purpose, normals, uniforms
 
 PREFETCHED_BATCHES = 4
@@ -26,6 +33,86 @@ AHEAD_BATCHES = 128
 """So many batches before a lane comes to a shard, it is fetched and verified."""
 LEAVE_SECONDS = 5.0
 """A thread that waits for the network is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one rank needs for global batch `number`: its windows and its random numbers.
+
+    Attributes:
+        first_place: place of the first window in the global batch.
+        latent_noise: N(0, I) noise of the reparametrisation.
+        coins, choices: uniform numbers of scheduled sampling, None where it is off.
+        blanked: steps whose shown token is blanked by word dropout, None where it is off.
+    """
+
+    number: int
+    first_place: int
+    window_ids: Int64[np.ndarray, " batch"]
+    tokens: Int64[Tensor, "batch step"]
+    latent_noise: Float32[Tensor, "batch latent"]
+    coins: Float32[Tensor, "batch step"] | None = None
+    choices: Float32[Tensor, "batch step"] | None = None
+    blanked: Bool[Tensor, "batch step"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def pinned(self) -> "Batch":
+        """The same batch in memory that a CUDA device can read by itself, so that `to` need not wait."""
+        return self._changed(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; from pinned memory without waiting for it."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pieces(self, count: int) -> list["Batch"]:
+        """The batch cut in at most `count` consecutive, nearly equal, non-empty pieces."""
+        bounds = [len(self) * i // count for i in range(count + 1)]
+        return [self._rows(slice(a, b)) for a, b in pairwise(bounds) if b > a]
+
+    def first(self, count: int) -> "Batch":
+        """Its first windows alone."""
+        return self._rows(slice(0, count))
+
+    def _rows(self, rows: slice) -> "Batch":
+        place = self.first_place + rows.start
+        return self._changed(lambda tensor: tensor[rows], first_place=place, window_ids=self.window_ids[rows])
+
+    def _changed(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Batch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, **others)
+
+
+def draws_per_window(grid: GridSpec, num_drums: int) -> int:
+    """How many uniform numbers `recombine` needs for one window."""
+    return 2 + num_drums + grid.bars
+
+
+def recombine(
+    windows: Int16[np.ndarray, "window step"],
+    partners: Int16[np.ndarray, "window step"],
+    uniforms: Float64[np.ndarray, "window draw"],
+    *,
+    mix_drums: float,
+    mix_bars: float,
+    grid: GridSpec,
+    num_drums: int,
+) -> Int16[np.ndarray, "window step"]:
+    """Each window with, by chance, a random half of its drums and a random half of its bars taken from its partner.
+
+    Args:
+        uniforms: in [0, 1), `draws_per_window` for each window.
+        mix_drums: probability that drums are exchanged.
+        mix_bars: probability that bars are exchanged.
+    """
+    wants_drums, wants_bars = uniforms[:, 0] < mix_drums, uniforms[:, 1] < mix_bars
+    from_partner = (uniforms[:, 2 : 2 + num_drums] < 0.5) & wants_drums[:, None]
+    mask = (from_partner * (1 << np.arange(num_drums))).sum(axis=1).astype(np.int16)[:, None]
+    mixed = (windows & ~mask) | (partners & mask)
+    bars = (uniforms[:, 2 + num_drums :] < 0.5) & wants_bars[:, None]
+    return np.where(np.repeat(bars, grid.steps_per_bar, axis=1), partners, mixed)
 
 
 @dataclass(frozen=True, slots=True)

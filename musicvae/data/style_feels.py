@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from musicvae.data.feel import PLAIN_VELOCITY, GrooveFeel, tempo_quantiles
-from musicvae.data.feel_sums import FeelSums, sum_feel
+from musicvae.data.feel import PLAIN_VELOCITY, FeelSums, GrooveFeel, sum_feel, tempo_quantiles
 from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError
 from musicvae.groove.grid import GridSpec

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int16, Int64
 from torch import Tensor
 
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.evaluation.scores import MatchCounts, active_units
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import NATS_PER_BIT, reconstruction_nats

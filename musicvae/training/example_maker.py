@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Int16, Int64
 
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.evaluation.elbo import EvaluationReport, spaced_windows
 from musicvae.model.model import MusicVAE
 from musicvae.randomness import Purpose, normals, uniforms

@@ -13,14 +13,13 @@ from typing import NoReturn
 
 import numpy as np
 
-from musicvae.data.batch import Batch
 from musicvae.data.feel import measure_feel
-from musicvae.data.loader import RandomDraws, in_background, training_batches
+from musicvae.data.loader import Batch, RandomDraws, in_background, training_batches
 from musicvae.data.manifest import MANIFEST_NAME, ShardManifest
 from musicvae.data.order import DataOrder
 from musicvae.data.shards import read_shard
 from musicvae.data.sources import ShardSource
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.errors import DiskFullError, StoppedError
 from musicvae.evaluation.elbo import EVALUATION_BLOCKS, EvaluationReport
 from musicvae.model.model import MusicVAE

@@ -12,7 +12,7 @@ import torch
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
-from musicvae.data.batch import Batch
+from musicvae.data.loader import Batch
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.order import lanes_of_rank
 from musicvae.durable import write_whole

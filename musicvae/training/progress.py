@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from torch.profiler import record_function
 
-from musicvae.data.batch import Batch
+from musicvae.data.loader import Batch
 from musicvae.data.order import DataOrder
 from musicvae.evaluation.elbo import EvaluationReport
 from musicvae.model.objective import NATS_PER_BIT, beta_at

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from musicvae.data.batch import Batch
+from musicvae.data.loader import Batch
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import LossTerms, beta_at, loss_terms, sampling_probability_at
 from musicvae.model.settings import ObjectiveSettings

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from musicvae.data.batch import Batch
+from musicvae.data.loader import Batch
 from musicvae.data.manifest import ShardManifest
 from musicvae.model.model import MusicVAE
 from musicvae.randomness import Purpose, generator

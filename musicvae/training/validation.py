@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.evaluation.elbo import EvaluationReport, EvaluationSums, evaluate_batch, evaluation_batches
 from musicvae.model.model import MusicVAE
 from musicvae.training.stopping import StopAgreement, Wish

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from musicvae.data.sources import ShardSource
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.durable import read_lines, write_json
 from musicvae.evaluation.elbo import EvaluationReport, EvaluationSums, evaluate_batch, spaced_windows
 from musicvae.model.model import MusicVAE

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.data.batch import Batch
-from musicvae.data.loader import in_background
+from musicvae.data.loader import Batch, in_background
 from musicvae.durable import read_lines
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE

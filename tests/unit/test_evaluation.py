@@ -9,7 +9,7 @@ import torch
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.data.sources import FolderShards
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.evaluation.elbo import (
     EvaluationReport,

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.data.batch import Batch
-from musicvae.data.loader import RandomDraws, in_background, training_batches
+from musicvae.data.loader import Batch, RandomDraws, in_background, training_batches
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.order import DataOrder
 from musicvae.data.settings import DataSettings
 from musicvae.data.shards import write_shard
 from musicvae.data.sources import FolderShards
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import DrumMap

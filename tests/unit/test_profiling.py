@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.profiler import record_function
 
-from musicvae.data.batch import Batch
+from musicvae.data.loader import Batch
 from musicvae.training.profiling import COUNT, FIRST, WAITING_FOR_DATA, ProfiledWork, profiled
 
 SIDE, WAIT = 200, 0.002

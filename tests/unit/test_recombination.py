@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from musicvae.data.recombination import draws_per_window, recombine
+from musicvae.data.loader import draws_per_window, recombine
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 

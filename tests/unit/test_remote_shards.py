@@ -13,7 +13,7 @@ from musicvae.data.cache import ShardCache
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.remote import RemoteShards
 from musicvae.data.sources import FolderShards, open_shards, without_secrets
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.errors import ConfigError, DataError
 from tests.https_server import FolderServer, serving
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from musicvae.data.statistics import WindowStatistics, count_windows
-from musicvae.data.window_lookup import FoundWindow
+from musicvae.data.store import FoundWindow
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import pitch_name
 from preprocess.pages.page import changed_settings

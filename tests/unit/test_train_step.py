@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.data.batch import Batch
+from musicvae.data.loader import Batch
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings, ObjectiveSettings

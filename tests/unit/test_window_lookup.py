@@ -6,7 +6,7 @@ import pytest
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.sources import FolderShards
-from musicvae.data.window_lookup import find_windows
+from musicvae.data.store import find_windows
 from musicvae.errors import ConfigError, DataError
 from tests.shard_fixtures import DRUM_MAP, GRID
 

@@ -12,7 +12,7 @@ from musicvae.data.manifest import ShardEntry, ShardManifest, SplitEntry
 from musicvae.data.order import DataOrder
 from musicvae.data.shards import BLOCK_WINDOWS, write_shard
 from musicvae.data.sources import FolderShards
-from musicvae.data.window_store import WindowStore
+from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import DrumMap
