@@ -9,8 +9,7 @@ import numpy as np
 
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
-from musicvae.midi.midi_events import TooManyHitsError
-from musicvae.midi.midi_tracks import MidiError, SmpteError
+from musicvae.midi.parser import MidiError, SmpteError, TooManyHitsError
 from musicvae.midi.performance import DEFAULT_METRE, Performance, read_performances
 from musicvae.midi.quantize import QuantizedSong, quantize
 from preprocess.filters import filter_windows

@@ -12,9 +12,9 @@ from jobs.inspection.show_window import hit_values, window_text, window_values
 from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import NO_CLASS, DrumMap, pitch_name
-from musicvae.midi.midi_events import MidiError, TooManyHitsError
+from musicvae.midi.parser import MidiError, TooManyHitsError
 from musicvae.midi.performance import Performance, read_performances
-from musicvae.midi.stretches import stretches_of
+from musicvae.midi.quantize import stretches_of
 from preprocess.convert import Conversion, FileCounts, convert
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings

@@ -10,8 +10,7 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.midi_events import TooManyHitsError
-from musicvae.midi.midi_tracks import MidiError
+from musicvae.midi.parser import MidiError, TooManyHitsError
 from musicvae.midi.performance import read_performance
 from musicvae.midi.quantize import QuantizedSong, quantize
 

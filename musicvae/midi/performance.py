@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from musicvae.midi.midi_events import DRUM_CHANNEL, MidiEvents, read_events
-from musicvae.midi.midi_tracks import MidiError
+from musicvae.midi.parser import DRUM_CHANNEL, MidiError, MidiEvents, read_events
 
 DEFAULT_TEMPO = 120.0
 """What the MIDI standard assumes of a file without a tempo."""

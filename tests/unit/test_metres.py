@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.midi.performance import Performance, read_performance
-from musicvae.midi.quantize import QuantizedSong, quantize
-from musicvae.midi.stretches import Stretch, stretches_of
+from musicvae.midi.quantize import QuantizedSong, Stretch, quantize, stretches_of
 from tests.midi_bytes import hit, marker, metre, midi_file, tempo
 
 GENERAL_MIDI = DrumMap.load("general_midi")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.midi.midi_tracks import MidiError
+from musicvae.midi.parser import MidiError
 from musicvae.midi.performance import read_performance
 from tests.midi_bytes import hit, midi_file, riff_file
 
