@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from jobs.command.option_checks import check_options
 from musicvae.errors import ConfigError
-from musicvae.model.decoding_precision import DecodingPrecision
+from musicvae.model.precision import DecodingPrecision
 
 PRECISIONS: tuple[DecodingPrecision, ...] = get_args(DecodingPrecision)
 DEFAULT_BARS = 1

@@ -9,7 +9,7 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.order import DataOrder
 from musicvae.data.sources import ShardSource, open_shards
 from musicvae.errors import ConfigError
-from musicvae.model.fast_bfloat16 import multiplies_bfloat16
+from musicvae.model.precision import multiplies_bfloat16
 from musicvae.pretrained.trained import TrainedModel, load_run
 from musicvae.training.checkpoint import checkpoints
 from musicvae.training.fit import data_order

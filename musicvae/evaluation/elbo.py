@@ -21,9 +21,9 @@ from torch import Tensor
 
 from musicvae.data.store import WindowStore
 from musicvae.evaluation.scores import MatchCounts, active_units
+from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import NATS_PER_BIT, reconstruction_nats
-from musicvae.model.posterior import Posterior
 from musicvae.randomness import Purpose, normals
 
 EVALUATION_BLOCKS = 64

@@ -19,8 +19,8 @@ from musicvae.generation.given_hits import GivenHits
 from musicvae.generation.origins import codes_of
 from musicvae.generation.recipe import Recipe
 from musicvae.generation.whole_groove import Steering
-from musicvae.model.decoding_precision import DecodingPrecision
 from musicvae.model.model import MusicVAE
+from musicvae.model.precision import DecodingPrecision
 from musicvae.randomness import Purpose, uniforms
 
 BATCH = 256

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from musicvae.generation.given_hits import GivenHits
 from musicvae.generation.origins import Origin
 from musicvae.generation.whole_groove import WholeGroove
-from musicvae.model.decoding_precision import DecodingPrecision
+from musicvae.model.precision import DecodingPrecision
 from musicvae.model.token_choice import Temperature, TokenChoice
 
 

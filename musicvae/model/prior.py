@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from musicvae.model.posterior import Posterior
-from musicvae.model.transformer import AttentionCache, TransformerBlock
+from musicvae.model.encoders import Posterior
+from musicvae.model.layers import AttentionCache, TransformerBlock
 
 MIN_SCALE = 1e-3
 """Keeps the log of a scale finite."""

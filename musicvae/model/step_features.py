@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
-from musicvae.model.encoder import feed_forward
-from musicvae.model.placed_attention import PlacedAttention
+from musicvae.model.encoders import feed_forward
+from musicvae.model.layers import PlacedAttention
 
 INIT_STD = 0.1
 

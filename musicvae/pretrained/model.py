@@ -20,8 +20,8 @@ from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
-from musicvae.model.decoding_precision import DecodingPrecision, fastest_precision
 from musicvae.model.model import MusicVAE
+from musicvae.model.precision import DecodingPrecision, fastest_precision
 from musicvae.model.settings import ModelSettings
 from musicvae.pretrained.training_record import TrainingRecord
 
@@ -48,7 +48,7 @@ class TrainedModel:
         weights_hash: sha256 of the weights file, short.
         vectors: directions of attributes in the latent space, where the export measured them.
         training: what is known of the training windows, where the export measured them.
-        precision: in which grooves are decoded (`musicvae.model.decoding_precision`); the fastest on this machine.
+        precision: in which grooves are decoded (`musicvae.model.precision`); the fastest on this machine.
     """
 
     model: MusicVAE

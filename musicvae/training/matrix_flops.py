@@ -6,8 +6,8 @@ import time
 import torch
 
 from musicvae.groove.grid import GridSpec
+from musicvae.model.layers import FEED_FORWARD
 from musicvae.model.settings import ModelSettings
-from musicvae.model.transformer import FEED_FORWARD
 
 BACKWARD = 2
 """Products of the backward pass for each of the forward pass: gradients of the input and of the weights."""

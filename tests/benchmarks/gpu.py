@@ -21,8 +21,8 @@ import torch
 from jobs.command.command_line import compose_settings
 from jobs.command.provenance import provenance
 from jobs.training.settings import TrainConfig
-from musicvae.model.fast_bfloat16 import multiplies_bfloat16
 from musicvae.model.model import MusicVAE
+from musicvae.model.precision import multiplies_bfloat16
 from musicvae.training.matrix_flops import matrix_peak
 from tests.benchmarks.training_runs import train_and_measure, write_synthetic_shards
 from tests.commands import CHECKOUT

@@ -28,8 +28,8 @@ from torch.utils import mkldnn
 
 from jobs.command.command_line import compose_settings
 from jobs.training.settings import TrainConfig
-from musicvae.model.fast_bfloat16 import multiplies_bfloat16
 from musicvae.model.model import MusicVAE
+from musicvae.model.precision import multiplies_bfloat16
 from musicvae.training.checkpoint import TrainingState
 from musicvae.training.checkpoint_writer import CheckpointWriter
 from musicvae.training.matrix_flops import SQUARE, matrix_peak, training_flops

@@ -8,8 +8,8 @@ from musicvae.generation.generate import generate_batch
 from musicvae.generation.origins import FromPrior
 from musicvae.generation.recipe import Recipe
 from musicvae.groove.grid import GridSpec
-from musicvae.model.decoding_precision import fastest_precision, rounded
 from musicvae.model.model import MusicVAE
+from musicvae.model.precision import fastest_precision, rounded
 from musicvae.model.settings import ModelSettings
 from tests.stepwise import logits_shown_the_targets
 

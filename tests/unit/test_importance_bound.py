@@ -7,8 +7,8 @@ import torch
 from musicvae.evaluation.elbo import evaluate_windows
 from musicvae.evaluation.importance_bound import importance_bounds
 from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE
-from musicvae.model.posterior import Posterior
 from musicvae.model.settings import ModelSettings
 
 CPU = torch.device("cpu")

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
+from musicvae.model.layers import TokenEmbedding, TokenScores, token_bits
 from musicvae.model.model import MusicVAE
-from musicvae.model.posterior import Posterior
 from musicvae.model.settings import ModelSettings
 from musicvae.model.token_choice import sample_tokens
-from musicvae.model.token_features import TokenEmbedding, TokenScores, token_bits
 
 GRIDS = {
     "4 bars of 4/4, 9 drums": (GridSpec(), 9),

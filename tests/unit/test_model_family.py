@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from musicvae.groove.grid import GridSpec
-from musicvae.model.encoder import FeedForwardEncoder, TransformerEncoder
-from musicvae.model.feed_forward_decoder import FeedForwardDecoder
-from musicvae.model.history import History
-from musicvae.model.locked_dropout import LockedDropout
+from musicvae.model.decoders import FeedForwardDecoder
+from musicvae.model.encoders import FeedForwardEncoder, TransformerEncoder
+from musicvae.model.history_decoder import History
+from musicvae.model.layers import LockedDropout, TokenScores, token_bits
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from musicvae.model.token_features import TokenScores, token_bits
 from tests.stepwise import logits_shown_the_targets
 
 GRID, DRUMS, BATCH = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=4), 3, 5

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from musicvae.model.encoders import Posterior
 from musicvae.model.objective import NATS_PER_BIT, beta_at, loss_terms, reconstruction_nats, sampling_probability_at
-from musicvae.model.posterior import Posterior
 from musicvae.model.settings import ObjectiveSettings
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import NATS_PER_BIT, loss_terms, reconstruction_nats
-from musicvae.model.posterior import Posterior
 from musicvae.model.settings import ModelSettings
 from musicvae.randomness import Purpose, normals
 

@@ -11,8 +11,8 @@ from musicvae.evaluation.predictions import EvaluatedWindows, Guesses, Predictio
 from musicvae.evaluation.scores import MatchCounts
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE
-from musicvae.model.posterior import Posterior
 from musicvae.model.settings import ModelSettings
 
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ from musicvae.generation.latent import variations
 from musicvae.generation.origins import FromPrior, LikeWindows, codes_of
 from musicvae.generation.recipe import Recipe
 from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE
-from musicvae.model.posterior import Posterior
 from musicvae.model.prior import AutoregressivePrior, StandardPrior
 from musicvae.model.settings import ModelSettings
 from musicvae.randomness import Purpose, normals

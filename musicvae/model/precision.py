@@ -1,8 +1,9 @@
-"""How exactly grooves are decoded: as the weights are, or rounded for speed where the CPU multiplies rounded numbers.
+"""How exactly grooves are decoded: in the weights' own precision, or in bfloat16 on a CPU that multiplies it.
 
 Decoding in bfloat16 takes about six tenths of the time. About one step in a hundred then draws another token, so that a
 groove is as good as the one that float32 gives, but often not the same: the precision is a part of what an item is.
-Other CPUs round sums otherwise; float32 nearly always gives the same tokens all the same, bfloat16 mostly.
+Other CPUs round sums otherwise; float32 nearly always gives the same tokens all the same, bfloat16 mostly. A device
+that does not multiply bfloat16 emulates it, much slower than float32.
 """
 
 import copy
@@ -11,11 +12,9 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from musicvae.model.fast_bfloat16 import multiplies_bfloat16
-
+M = TypeVar("M", bound=nn.Module)
 DecodingPrecision = Literal["float32", "bfloat16"]
 """`float32`: weights as they are, whatever they are."""
-M = TypeVar("M", bound=nn.Module)
 
 
 def fastest_precision() -> DecodingPrecision:
@@ -34,3 +33,14 @@ def _rounded(tensor: Tensor) -> Tensor:
         return tensor
     values = tensor.detach().bfloat16()
     return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are the faster ones on a device.
+
+    A torch that does not tell what its CPU can do counts as one whose CPU cannot.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))

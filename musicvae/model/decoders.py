@@ -1,8 +1,22 @@
-"""p(x | z): a conductor that gives one embedding per bar, and an LSTM that writes each bar from its embedding.
+"""p(x | z): the decoders of the paper, and two whose steps do not depend on each other.
 
-The LSTM is reset at every bar and sees, at every step, the bar's embedding and the token before (Roberts et al. 2018,
-section 3.2). Under teacher forcing the bars are therefore independent given their embeddings and run as one batch. The
-flat decoder is the same LSTM with a single segment, the whole window, whose embedding is z itself.
+Hierarchical and flat:
+    A conductor gives one embedding for each bar, and an LSTM writes each bar from its embedding. The LSTM is reset at
+    every bar and sees, at every step, the bar's embedding and the token before (Roberts et al. 2018, section 3.2).
+    Under teacher forcing the bars are therefore independent given their embeddings and run as one batch. The flat
+    decoder is the same LSTM with a single segment, the whole window, whose embedding is z itself.
+
+Feed-forward:
+    All hits are independent given z: the plainest decoder, and a strong one where z carries much. A product of
+    independent Bernoullis over drums is a softmax over tokens whose score is the sum of the logits of its drums, so
+    this decoder gives logits over tokens like all others.
+
+Independent:
+    All tokens are independent given z, and the drums of a step are decided together. z has to carry all that steps have
+    to do with each other, and a step that was decoded wrong changes no other. Where z has a learnt prior it costs no
+    more than in a decoder that is shown the steps before (Chen et al. 2017, arXiv 1611.02731).
+
+`musicvae.model.history_decoder` has those that are shown more of the past than one token.
 """
 
 from collections.abc import Callable
@@ -12,7 +26,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from musicvae.model.token_features import TokenEmbedding, TokenScores
+from musicvae.model.encoders import feed_forward
+from musicvae.model.layers import TokenEmbedding, TokenScores, token_bits
 
 LSTMState = tuple[Tensor, Tensor]
 NextToken = Callable[[int, Tensor], Tensor]
@@ -116,3 +131,60 @@ class SegmentDecoder(nn.Module):
 def shown_under_teacher_forcing(tokens: Int64[Tensor, "batch step"], start_token: int) -> Int64[Tensor, "batch step"]:
     """Targets moved one step on, behind a start token."""
     return torch.cat([torch.full_like(tokens[:, :1], start_token), tokens[:, :-1]], dim=1)
+
+
+class FeedForwardDecoder(nn.Module):
+    """z -> logits of every step, whatever a step is shown."""
+
+    bits: Tensor
+
+    def __init__(self, num_drums: int, *, num_steps: int, latent: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.num_steps, self.start_token = num_steps, 1 << num_drums
+        self.register_buffer("bits", token_bits(num_drums), persistent=False)
+        self.body = feed_forward(latent, hidden, layers)
+        self.drums = nn.Linear(hidden, num_steps * num_drums)
+
+    def teacher_forced(
+        self, condition: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Logits of every step from z itself; what is shown changes nothing."""
+        drums = self.drums(self.body(condition)).to(self.bits.dtype).view(len(condition), self.num_steps, -1)
+        with torch.autocast(condition.device.type, enabled=False):
+            return drums @ self.bits.T
+
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch latent"], next_token: NextToken) -> None:
+        """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
+        shown = torch.full((len(condition), self.num_steps), self.start_token, device=condition.device)
+        for step, logits in enumerate(self.teacher_forced(condition, shown).unbind(dim=1)):
+            next_token(step, logits)
+
+    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
+        """The targets moved one step on, behind the start token."""
+        return shown_under_teacher_forcing(tokens, self.start_token)
+
+
+class IndependentDecoder(nn.Module):
+    """Features of z for every step -> logits of every step, whatever a step is shown."""
+
+    def __init__(self, num_drums: int, *, num_steps: int, features: int, bits: bool, pairs: bool) -> None:
+        super().__init__()
+        self.num_steps, self.start_token = num_steps, 1 << num_drums
+        self.scores = TokenScores(num_drums, features, bits=bits, pairs=pairs)
+
+    def teacher_forced(
+        self, condition: Float[Tensor, "batch step feature"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Logits of every step from what z tells it; what is shown changes nothing."""
+        return self.scores(condition)
+
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch step feature"], next_token: NextToken) -> None:
+        """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
+        for step, logits in enumerate(self.scores(condition).unbind(dim=1)):
+            next_token(step, logits)
+
+    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
+        """The targets moved one step on, behind the start token."""
+        return shown_under_teacher_forcing(tokens, self.start_token)
