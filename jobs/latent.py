@@ -16,8 +16,7 @@ from musicvae.durable import write_json
 from musicvae.errors import ConfigError
 from musicvae.evaluation.scores import MatchCounts
 from musicvae.generation.generate import generate
-from musicvae.generation.origins import LikeWindows
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import LikeWindows, Recipe
 from musicvae.pretrained.exported import load
 from musicvae.pretrained.latent_effects import (
     POINTS,

@@ -17,8 +17,7 @@ from musicvae.evaluation.figures import Figures, prediction_figures
 from musicvae.evaluation.predictions import EvaluatedWindows, Predictions, predict
 from musicvae.evaluation.sample_figures import SampleComparison, SampleFigures
 from musicvae.generation.generate import generate
-from musicvae.generation.origins import FromPrior
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, Recipe
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.randomness import Purpose, uniforms

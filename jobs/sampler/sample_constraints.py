@@ -7,9 +7,7 @@ import numpy as np
 
 from jobs.sampler.sample_modes import DEFAULT_BARS, Modes, numbers, span
 from musicvae.errors import ConfigError
-from musicvae.generation.continuation import first_bars
-from musicvae.generation.given_hits import GivenHits
-from musicvae.generation.whole_groove import Steering, WholeGroove
+from musicvae.generation.constraints import GivenHits, Steering, WholeGroove, first_bars
 from musicvae.groove.drum_map import drum_bits
 from musicvae.groove.groove import DrumGroove
 from musicvae.pretrained.model import TrainedModel

@@ -16,9 +16,8 @@ from musicvae.data.feel import GrooveFeel
 from musicvae.data.style_feels import StyleFeel
 from musicvae.data.windows import WindowMeta
 from musicvae.errors import ConfigError
-from musicvae.generation.continuation import looped
-from musicvae.generation.origins import FromPrior, Interpolation, LikeWindows, Moved
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.constraints import looped
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Moved, Recipe
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.groove_file import read_groove
 from musicvae.model.token_choice import Temperature

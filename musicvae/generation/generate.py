@@ -15,10 +15,8 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int16
 from torch import Tensor
 
-from musicvae.generation.given_hits import GivenHits
-from musicvae.generation.origins import codes_of
-from musicvae.generation.recipe import Recipe
-from musicvae.generation.whole_groove import Steering
+from musicvae.generation.constraints import GivenHits, Steering
+from musicvae.generation.recipe import Recipe, codes_of
 from musicvae.model.model import MusicVAE
 from musicvae.model.precision import DecodingPrecision
 from musicvae.randomness import Purpose, uniforms

@@ -1,14 +1,16 @@
-"""Ways through the latent space: arcs between two codes, and variations at a distance from one.
+"""Geometry of the latent space: arcs between two codes, variations at a distance from one, and the nearest of many.
 
-In many dimensions nearly all of the mass of N(0, I) lies close to a sphere around the origin, so both ways stay near
-that sphere; a straight line would cut through the middle, where the decoder has hardly ever been. Where the prior is
-learnt, variations are of its noise, in which it is N(0, I), and arcs are between the codes themselves.
+In many dimensions nearly all of the mass of N(0, I) lies close to a sphere around the origin, so arcs and variations
+stay near that sphere; a straight line would cut through the middle, where the decoder has hardly ever been. Where the
+prior is learnt, variations are of its noise, in which it is N(0, I), and arcs are between the codes themselves.
 """
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 STRAIGHT_BELOW = 1e-6
@@ -58,3 +60,25 @@ def _angle(a: Float[Tensor, " latent"], b: Float[Tensor, " latent"]) -> float:
     # Kahan 2006, "How futile are mindless assessments of roundoff in floating-point computation?"
     u, v = a / norm_a, b / norm_b
     return 2 * math.atan2(float((u - v).norm()), float((u + v).norm()))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One of the grooves that were searched.
+
+    Attributes:
+        index: its place among them.
+        distance: of the two codes, Euclidean.
+    """
+
+    index: int
+    distance: float
+
+
+def nearest_codes(
+    code: Float32[np.ndarray, " latent"], among: Float[np.ndarray, "groove latent"], count: int
+) -> list[Neighbour]:
+    """The nearest codes, the nearest first; of equally near ones the first."""
+    distances = np.linalg.norm(among.astype(np.float64) - code, axis=1)
+    nearest = np.argsort(distances, kind="stable")[:count].tolist()
+    return [Neighbour(index, float(distances[index])) for index in nearest]

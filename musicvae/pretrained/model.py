@@ -10,12 +10,11 @@ from jaxtyping import Float, Float32, Float64, Int, Int16
 from musicvae.data.feel import GrooveFeel
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors
-from musicvae.generation.continuation import first_bars, looped
+from musicvae.generation.constraints import first_bars, looped
 from musicvae.generation.generate import decode_codes, encode_windows, generate
 from musicvae.generation.interpolation import even_fractions
-from musicvae.generation.neighbours import Neighbour, nearest_codes
-from musicvae.generation.origins import FromPrior, Interpolation, LikeWindows
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.latent import Neighbour, nearest_codes
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec

@@ -19,8 +19,7 @@ from jobs.evaluation.candidates import candidates
 from musicvae.data.shards import read_tokens
 from musicvae.data.sources import open_shards
 from musicvae.generation.generate import generate
-from musicvae.generation.origins import FromPrior
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, Recipe
 from musicvae.groove.features import fill
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from musicvae.generation.constraints import GivenHits, Steering, WholeGroove
 from musicvae.generation.generate import BATCH, decode_batch, encode_windows, generate, generate_batch
-from musicvae.generation.given_hits import GivenHits
-from musicvae.generation.origins import FromPrior, LikeWindows
-from musicvae.generation.recipe import Recipe
-from musicvae.generation.whole_groove import Steering, WholeGroove
+from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

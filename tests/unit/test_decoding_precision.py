@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from musicvae.generation.generate import generate_batch
-from musicvae.generation.origins import FromPrior
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, Recipe
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.precision import fastest_precision, rounded

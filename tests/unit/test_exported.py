@@ -14,8 +14,7 @@ import musicvae
 from musicvae.errors import ConfigError, DataError
 from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
-from musicvae.generation.origins import FromPrior
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, Recipe
 from musicvae.pretrained.exported import write_export
 from musicvae.pretrained.measured import Measured, read_measured
 from musicvae.pretrained.trained import load_run

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from musicvae.generation.latent import slerp
-from musicvae.generation.origins import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
 from musicvae.model.prior import StandardPrior
 
 LATENT = 6

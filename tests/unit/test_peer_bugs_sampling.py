@@ -7,8 +7,7 @@ import torch
 from musicvae.generation.generate import BATCH, encode_windows, generate_batch
 from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.latent import slerp
-from musicvae.generation.origins import FromPrior, Interpolation, LikeWindows
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

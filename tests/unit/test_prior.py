@@ -9,8 +9,7 @@ from pydantic import ValidationError
 
 from musicvae.generation.generate import decode_codes, encode_windows, generate
 from musicvae.generation.latent import variations
-from musicvae.generation.origins import FromPrior, LikeWindows, codes_of
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe, codes_of
 from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from musicvae.generation.generate import BATCH, encode_windows, generate, generate_batch
-from musicvae.generation.origins import FromPrior, LikeWindows
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

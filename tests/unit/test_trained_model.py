@@ -12,8 +12,7 @@ import musicvae
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
-from musicvae.generation.origins import FromPrior
-from musicvae.generation.recipe import Recipe
+from musicvae.generation.recipe import FromPrior, Recipe
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import measure_attributes
 from musicvae.groove.grid import GridSpec
