@@ -26,7 +26,7 @@ from musicvae.durable import write_json
 from musicvae.errors import ConfigError
 from musicvae.evaluation.baselines import all_baselines
 from musicvae.evaluation.bootstrap import Resamples
-from musicvae.evaluation.sample_figures import SampleFigures
+from musicvae.evaluation.samples import SampleFigures
 from musicvae.kept_memory import keep_freed_memory
 from musicvae.pretrained.shipped import model_folder, shipped_models
 

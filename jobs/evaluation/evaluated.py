@@ -15,7 +15,7 @@ from musicvae.evaluation.baselines import Baseline
 from musicvae.evaluation.bootstrap import Difference, Resamples
 from musicvae.evaluation.figures import Figures, prediction_figures
 from musicvae.evaluation.predictions import EvaluatedWindows, Predictions, predict
-from musicvae.evaluation.sample_figures import SampleComparison, SampleFigures
+from musicvae.evaluation.samples import SampleComparison, SampleFigures
 from musicvae.generation.generate import generate
 from musicvae.generation.recipe import FromPrior, Recipe
 from musicvae.groove.drum_map import DrumMap

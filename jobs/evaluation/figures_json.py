@@ -11,7 +11,7 @@ from typing import Any
 from jobs.evaluation.evaluated import Evaluated
 from jobs.evaluation.tables import verdict
 from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, Resamples
-from musicvae.evaluation.sample_figures import SampleFigures
+from musicvae.evaluation.samples import SampleFigures
 
 Differences = Mapping[str, Mapping[str, Mapping[str, Difference]]]
 """By model, baseline and figure."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from jobs.evaluation.evaluated import Evaluated
 from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, Resamples
 from musicvae.evaluation.figures import bar_names
-from musicvae.evaluation.sample_figures import NEAR_CELLS, SampleFigures
+from musicvae.evaluation.samples import NEAR_CELLS, SampleFigures
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 

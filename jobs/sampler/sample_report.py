@@ -8,8 +8,7 @@ from rich.table import Table
 
 from jobs.sampler.sample_records import CheckedBlock
 from jobs.sampler.selection import NO_ITEM, Selected
-from musicvae.evaluation.feature_histograms import FeatureHistograms, count_features
-from musicvae.evaluation.sample_figures import NEAR_CELLS
+from musicvae.evaluation.samples import NEAR_CELLS, FeatureHistograms, count_features
 from musicvae.groove.features import GrooveStatistics, count_grooves
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord

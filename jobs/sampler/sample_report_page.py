@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from jobs.sampler.sample_job import SampleJob
 from jobs.sampler.sample_report import Tally, headings, sections
 from jobs.sampler.selection import Selected
-from musicvae.evaluation.feature_histograms import BINS, ENDS, FeatureHistograms
+from musicvae.evaluation.samples import BINS, ENDS, FeatureHistograms
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
 from preprocess.pages.charts import Histogram, histogram, number, rule_distance

@@ -1,7 +1,7 @@
 """The figures of a predictor, each a ratio of sums over performances, so that each can have an interval.
 
 Definitions are those of `musicvae.evaluation.scores` (token accuracy, hit F1), `musicvae.evaluation.elbo` (nats),
-`musicvae.evaluation.importance_bound` and `musicvae.evaluation.aggregated_posterior`. Names of figures:
+`musicvae.evaluation.predictions` and `musicvae.evaluation.predictions`. Names of figures:
 
     negative_elbo, reconstruction, kl, importance_bound, mutual_information     nats per window
     teacher_forced.token_accuracy, teacher_forced.hit_f1                        over all steps and drums

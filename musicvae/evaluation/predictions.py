@@ -1,5 +1,22 @@
-"""What a predictor makes of the windows of a split, window by window: what all its figures are computed from."""
+"""What a predictor makes of the windows of a split, window by window: all its figures are computed from this.
 
+The importance-weighted bound (Burda et al. 2016, arXiv 1509.00519, equation 8):
+
+    -log p(x) <= -E log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x),    z_k from q(z | x)
+
+    It tightens with K and is the -ELBO in expectation for K = 1. The noise of draw k is a function of (seed, window id,
+    k): fewer draws are the first ones of more. The encoder runs once a window, the decoder K times.
+
+What z tells about its window (Hoffman and Johnson 2016, "ELBO surgery") splits the KL in two:
+
+    mean over windows of KL(q(z | x_n) || p(z)) = I(n; z) + KL(q(z) || p(z)),    q(z) = 1/N sum_n q(z | x_n)
+
+    The first part is the mutual information of window and code, at most log N; the second is how far the codes of the
+    data, together, are from the prior that samples are drawn from. q(z) is exact over the N windows given, all pairs in
+    float64; z is one draw a window, as in the -ELBO.
+"""
+
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,15 +24,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64, Int16, Int64
+from torch import Tensor
 
 from musicvae.data.windows import SplitTokens
-from musicvae.evaluation.aggregated_posterior import mutual_information_terms
 from musicvae.evaluation.elbo import evaluate_windows, spaced_windows
-from musicvae.evaluation.importance_bound import importance_bounds
 from musicvae.evaluation.scores import active_units
 from musicvae.model.model import MusicVAE
+from musicvae.model.objective import reconstruction_nats
+from musicvae.randomness import Purpose, normals
 
+BLOCK = 1024
+"""Codes whose densities under all posteriors are held at once."""
 PerWindow = Float64[np.ndarray, " window"]
+Codes = Float64[np.ndarray, "window latent"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +54,9 @@ class Likelihoods:
     Attributes:
         reconstruction: -log p(x | z) under one draw of z.
         kl: KL(q(z | x) || p(z)); 0 of a predictor without a latent, whose `reconstruction` is -log p(x) itself.
-        importance_bound: the bound on -log p(x) from many draws (`musicvae.evaluation.importance_bound`).
+        importance_bound: the bound on -log p(x) from many draws (`musicvae.evaluation.predictions`).
         information: log q(z | x) - log q(z), whose mean is the mutual information of window and code
-            (`musicvae.evaluation.aggregated_posterior`).
+            (`musicvae.evaluation.predictions`).
         latent: dimensions of z.
         active_units: dimensions whose mu moves with the window (`musicvae.evaluation.scores`).
     """
@@ -182,3 +203,85 @@ def _in_threads(work: Callable[[int], _OfBatch], arguments: Iterable[int], threa
         yield from pool.map(work, arguments)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def mutual_information_terms(z: Codes, mu: Codes, sigma: Codes) -> Float64[np.ndarray, " window"]:
+    """log q(z_n | x_n) - log q(z_n) of each window; the mean estimates I(n; z) in nats.
+
+    No term is above log N: among N windows a code cannot tell more than which one it was. A model whose codes tell
+    all windows apart has log N whatever its KL.
+    """
+    noise = (z - mu) / sigma
+    own = -0.5 * noise**2 - np.log(sigma) - 0.5 * math.log(2 * math.pi)
+    return own.sum(axis=1) - log_aggregated_posterior(z, mu, sigma)
+
+
+def log_aggregated_posterior(z: Codes, mu: Codes, sigma: Codes) -> Float64[np.ndarray, " window"]:
+    """log q(z) of each code, by log-mean-exp over all posteriors."""
+    precision = sigma**-2
+    # (z - mu)^2 / sigma^2, multiplied out so that all pairs are two matrix products.
+    constant = (mu**2 * precision).sum(axis=1) + 2 * np.log(sigma).sum(axis=1) + z.shape[1] * math.log(2 * math.pi)
+    result = []
+    for first in range(0, len(z), BLOCK):
+        codes = z[first : first + BLOCK]
+        log_density = -0.5 * (codes**2 @ precision.T - 2 * codes @ (mu * precision).T + constant)
+        greatest = log_density.max(axis=1)
+        result.append(greatest + np.log(np.exp(log_density - greatest[:, None]).mean(axis=1)))
+    return np.concatenate(result) if result else np.zeros(0)
+
+
+@torch.no_grad()
+def importance_bounds(
+    model: MusicVAE,
+    tokens: Int16[np.ndarray, "window step"],
+    window_ids: Int64[np.ndarray, " window"],
+    *,
+    draws: int,
+    seed: int,
+    rows: int,
+    device: torch.device,
+) -> Float64[np.ndarray, " window"]:
+    """The bound of each window in nats, from `draws` draws; a model without a latent gives -log p itself.
+
+    Args:
+        model: in evaluation mode.
+        rows: decoder rows at once; a resource, it changes no more than rounding.
+    """
+    draws = draws if model.latent else 1
+    at_once = max(1, rows // draws)
+    bounds = []
+    for first in range(0, len(tokens), at_once):
+        reference = torch.from_numpy(tokens[first : first + at_once]).to(device, torch.int64)
+        ids = window_ids[first : first + at_once]
+        weights = _log_weights(model, reference, ids, draws, seed, rows)
+        bounds.append(-(torch.logsumexp(weights, dim=1) - np.log(draws)).cpu().numpy())
+    return np.concatenate(bounds) if bounds else np.zeros(0)
+
+
+def _log_weights(
+    model: MusicVAE,
+    reference: Int64[Tensor, "window step"],
+    window_ids: Int64[np.ndarray, " window"],
+    draws: int,
+    seed: int,
+    rows: int,
+) -> Float64[Tensor, "window draw"]:
+    """log p(x | z) + log p(z) - log q(z | x) of every draw."""
+    noise = np.stack([normals(seed, Purpose.IMPORTANCE, int(i), 0, draws, model.latent) for i in window_ids])
+    epsilon = torch.from_numpy(noise).to(reference.device)
+    posterior = model.encode(reference)
+    mu, sigma = posterior.mu.double()[:, None], posterior.sigma.double()[:, None]
+    z = mu + sigma * epsilon
+    log_posterior = -(0.5 * (epsilon.square() + math.log(2 * math.pi)) + sigma.log()).sum(dim=2)
+    log_ratio = model.prior.log_density(z.flatten(0, 1)).view_as(log_posterior) - log_posterior
+    codes = z.flatten(0, 1).to(posterior.mu.dtype)
+    shown = reference.repeat_interleave(draws, dim=0)
+    nats = [
+        reconstruction_nats(
+            model.logits(codes[first : first + rows], shown[first : first + rows]), shown[first : first + rows]
+        )
+        .double()
+        .sum(dim=1)
+        for first in range(0, len(codes), rows)
+    ]
+    return log_ratio - torch.cat(nats).view_as(log_ratio)

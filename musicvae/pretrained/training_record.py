@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int16, UInt64
 from safetensors import SafetensorError
 
 from musicvae.data.style_feels import StyleFeels
-from musicvae.evaluation.feature_histograms import FeatureHistograms, count_features
+from musicvae.evaluation.samples import FeatureHistograms, count_features
 from musicvae.groove.distance import among, window_hashes
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

@@ -5,7 +5,9 @@ import pytest
 
 from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.baselines import (
+    POSITION,
     Baseline,
+    ContextModel,
     all_baselines,
     back_off,
     back_off_contexts,
@@ -14,7 +16,6 @@ from musicvae.evaluation.baselines import (
     most_frequent,
     silence,
 )
-from musicvae.evaluation.context_model import POSITION, ContextModel
 from musicvae.evaluation.figures import prediction_figures
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

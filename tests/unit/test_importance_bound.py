@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from musicvae.evaluation.elbo import evaluate_windows
-from musicvae.evaluation.importance_bound import importance_bounds
+from musicvae.evaluation.predictions import importance_bounds
 from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE

@@ -15,8 +15,7 @@ from jobs.command.command_line import PRESETS, compose_settings
 from jobs.evaluation.candidates import TRAINED_BASELINES
 from jobs.training.settings import TrainConfig
 from musicvae.data.windows import SplitTokens
-from musicvae.evaluation.baselines import all_baselines, back_off_contexts
-from musicvae.evaluation.context_model import POSITION, ContextModel
+from musicvae.evaluation.baselines import POSITION, ContextModel, all_baselines, back_off_contexts
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import reconstruction_nats

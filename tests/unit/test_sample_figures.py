@@ -5,7 +5,7 @@ import pytest
 
 from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.predictions import EvaluatedWindows
-from musicvae.evaluation.sample_figures import NEAR_CELLS, SampleComparison, window_features
+from musicvae.evaluation.samples import NEAR_CELLS, SampleComparison, window_features
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 

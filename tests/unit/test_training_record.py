@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.evaluation.feature_histograms import count_features
-from musicvae.evaluation.sample_figures import window_features
+from musicvae.evaluation.samples import count_features, window_features
 from musicvae.groove.distance import window_hashes
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
