@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from musicvae.pretrained.shipped import shipped_models as shipped_models
     from musicvae.pretrained.trained import load_run as load_run
     from musicvae.training.fit import fit as fit
-    from musicvae.training.fit_config import FitConfig as FitConfig
+    from musicvae.training.settings import FitConfig as FitConfig
     from musicvae.training.world import World as World
 
 _HOME = {
@@ -30,7 +30,7 @@ _HOME = {
     "DataError": "errors",
     "DrumGroove": "groove.groove",
     "DrumMap": "groove.drum_map",
-    "FitConfig": "training.fit_config",
+    "FitConfig": "training.settings",
     "GridSpec": "groove.grid",
     "ModelSettings": "model.settings",
     "MusicVAE": "model.model",

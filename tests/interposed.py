@@ -89,8 +89,8 @@ loader.normals = poisoned
 
 MARKED_PHASES = """
 import os, pathlib, time
-import musicvae.training.checkpoint_writer as writer
-import musicvae.training.training as training, musicvae.training.validation as validation
+import musicvae.training.checkpoints as writer
+import musicvae.training.state as training, musicvae.training.fit as validation
 
 def marked(phase, action, seconds):
     def slow(*arguments, **options):
@@ -119,7 +119,7 @@ def harm_at_step(harm: str, *, rank: int, step: int, attempts: int = 1) -> str:
 import ctypes, os, signal, time
 
 if os.environ.get("RANK") == "{rank}" and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) < {attempts}:
-    import musicvae.training.train_step as module
+    import musicvae.training.step as module
 
     real = module.train_step
 

@@ -12,8 +12,8 @@ from musicvae.model.model import MusicVAE
 from musicvae.settings import apply_overrides, parse_settings
 from musicvae.training.best_weights import save_best
 from musicvae.training.examples import Examples
-from musicvae.training.fit_config import FitConfig
 from musicvae.training.run_folder import RunFolder, RunIdentity
+from musicvae.training.settings import FitConfig
 from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 from tests.tiny_run import TINY
 

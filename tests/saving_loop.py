@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from musicvae.training.checkpoint import TrainingState, load_checkpoint, newest_complete
-from musicvae.training.checkpoint_writer import CheckpointWriter
+from musicvae.training.checkpoints import CheckpointWriter, TrainingState, load_checkpoint, newest_complete
 from musicvae.training.run_folder import RunFolder
 
 WEIGHTS = 300_000

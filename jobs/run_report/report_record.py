@@ -11,8 +11,7 @@ from jobs.run_report.report_series import Metrics, read_metrics, records
 from musicvae.data.feel import GrooveFeel
 from musicvae.errors import DataError
 from musicvae.evaluation.scores import ACTIVE_VARIANCE
-from musicvae.training.example_grooves import ExampleGrooves
-from musicvae.training.examples import Examples, example_files
+from musicvae.training.examples import ExampleGrooves, Examples, example_files
 from musicvae.training.rank_records import RankRecords
 from musicvae.training.run_folder import RunFolder
 

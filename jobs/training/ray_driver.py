@@ -13,7 +13,7 @@ from jobs.training.plan import TrainPlan
 from jobs.training.rank_logs import log_of
 from jobs.training.ray_train import Lost, Ranks, Size
 from musicvae.errors import ConfigError, DivergedError, FolderInUseError, StoppedError, UserError
-from musicvae.training.checkpoint import checkpoints, step_of
+from musicvae.training.checkpoints import checkpoints, step_of
 from musicvae.training.rank_records import RankRecords
 from musicvae.training.stopping import Wish
 

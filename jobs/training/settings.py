@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from musicvae.settings import Settings
-from musicvae.training.fit_config import FitConfig
+from musicvae.training.settings import FitConfig
 
 
 def _yaml_off(value: object) -> object:

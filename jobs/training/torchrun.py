@@ -25,7 +25,7 @@ from jobs.training.launch import LAUNCHER_VARIABLE
 from jobs.training.plan import TrainPlan
 from jobs.training.rank_logs import last_words, log_of, logs_of
 from jobs.training.torchrun_agent import LOG_VARIABLE
-from musicvae.training.checkpoint import checkpoints
+from musicvae.training.checkpoints import checkpoints
 from musicvae.training.rank_records import RankError, RankRecord, RankRecords
 from musicvae.training.run_folder import RunFolder
 

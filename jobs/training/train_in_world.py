@@ -12,9 +12,9 @@ from musicvae.model.model import MusicVAE
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.fit import fit
 from musicvae.training.heartbeat import Pulse
+from musicvae.training.progress import Tracker, Trackers
 from musicvae.training.run_folder import RunFolder, State
 from musicvae.training.stopping import Wish
-from musicvae.training.tracker import Tracker, Trackers
 from musicvae.training.warm_start import parts_that_fit, start_from
 from musicvae.training.world import World
 

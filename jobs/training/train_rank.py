@@ -8,7 +8,7 @@ from jobs.training.plan import TrainRequest, prepare
 from jobs.training.same_everywhere import check_same_everywhere
 from jobs.training.train_in_world import train_in_world
 from musicvae.errors import StoppedError
-from musicvae.training.checkpoint import checkpoints
+from musicvae.training.checkpoints import checkpoints
 from musicvae.training.heartbeat import Pulse
 from musicvae.training.run_folder import RunFolder, State
 from musicvae.training.stopping import Wish

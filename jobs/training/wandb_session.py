@@ -18,8 +18,7 @@ from typing import Any
 from musicvae.errors import UserError
 from musicvae.groove.picture import drum_sheet
 from musicvae.groove.sound import render, write_wav
-from musicvae.training.example_grooves import ExampleGrooves
-from musicvae.training.examples import example_files
+from musicvae.training.examples import ExampleGrooves, example_files
 from musicvae.training.run_folder import RunFolder
 
 COMPLETE = ("finished", "interrupted", "diverged")

@@ -19,7 +19,7 @@ from jobs.training.settings import TrainConfig
 from jobs.training.train_in_world import train_in_world
 from musicvae.errors import ConfigError, DivergedError, StoppedError
 from musicvae.settings import parse_settings
-from musicvae.training.checkpoint import checkpoints
+from musicvae.training.checkpoints import checkpoints
 from musicvae.training.heartbeat import Pulse
 from musicvae.training.rank_records import RankRecords
 from musicvae.training.run_folder import RunFolder, State

@@ -1,7 +1,8 @@
-"""`fit`: trains one run to its end, from wherever its folder says that it stands.
+"""`fit`: trains one run to its end, from wherever its folder says that it stopped.
 
 No command line, no environment, no process group is set up here: the caller brings a `World`, and jobs, sweeps and Ray
-call the same function.
+call the same function. In an evaluation inside a run all ranks share a split, and leave together when they are asked to
+stop.
 """
 
 import errno
@@ -21,27 +22,31 @@ from musicvae.data.shards import read_shard
 from musicvae.data.sources import ShardSource
 from musicvae.data.store import WindowStore
 from musicvae.errors import DiskFullError, StoppedError
-from musicvae.evaluation.elbo import EVALUATION_BLOCKS, EvaluationReport
+from musicvae.evaluation.elbo import (
+    EVALUATION_BLOCKS,
+    EvaluationReport,
+    EvaluationSums,
+    evaluate_batch,
+    evaluation_batches,
+)
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import NATS_PER_BIT
-from musicvae.training.checkpoint_writer import CheckpointWriter
-from musicvae.training.example_maker import ExampleMaker
-from musicvae.training.fit_config import FitConfig
-from musicvae.training.nonfinite import diverged, nonfinite_record
+from musicvae.training.checkpoints import CheckpointWriter
 from musicvae.training.profiling import ProfiledWork, profiled
-from musicvae.training.progress import Phase, RunProgress, training_figures, validation_figures
+from musicvae.training.progress import ExampleMaker, Phase, RunProgress, Tracker, training_figures, validation_figures
 from musicvae.training.run_folder import RunFolder
+from musicvae.training.settings import FitConfig
+from musicvae.training.state import Training, diverged, nonfinite_record
+from musicvae.training.step import StepResult, StepUnderWay
 from musicvae.training.stopping import StopAgreement, Wish, until
-from musicvae.training.tracker import Tracker
-from musicvae.training.train_step import StepResult, StepUnderWay
-from musicvae.training.training import Training
-from musicvae.training.validation import validate
 from musicvae.training.world import World
 
 FEEL_SHARDS = 64
 """Shards, evenly spaced, that the training data's velocity and timing are measured on."""
 COLLAPSED_NATS = 1.0
 """A KL below this carries less than a bit and a half per window: the decoder ignores z."""
+EVALUATION_SEED = 0
+"""Of the latent noise: the same for every run and in `jobs.evaluate`, so that their figures compare."""
 
 
 def fit(
@@ -293,3 +298,43 @@ def _describe_data(run: RunFolder, shards: ShardSource, manifest: ShardManifest)
     spaced = [entries[i * len(entries) // count] for i in range(count)]
     blocks = (read_shard(shards.local(e), e, grid=manifest.grid, num_drums=manifest.drum_map.num_drums) for e in spaced)
     measure_feel(blocks, manifest.grid).save(run.feel)
+
+
+def validate(
+    model: MusicVAE,
+    windows: WindowStore,
+    world: World,
+    stopping: StopAgreement,
+    *,
+    batch: int,
+    free_running: bool,
+    beat: Callable[[], None],
+) -> EvaluationReport | Wish:
+    """The report on the validation split, each window counted once whatever the world size; or the wish to stop.
+
+    Every rank makes the same number of rounds, and between two of them all agree on whether to go on.
+
+    Args:
+        windows: of the validation split.
+        batch: windows that a rank evaluates at once; a resource, it changes no figure.
+        free_running: also decode free-running, which takes one decoder call per step.
+        beat: called once a round.
+    """
+    num_drums = windows.num_drums
+    sums = EvaluationSums.empty(model.latent, num_drums)
+    for window_ids, tokens in evaluation_batches(windows, batch=batch, rank=world.rank, world_size=world.size):
+        beat()
+        if stop := stopping.agreed():
+            return stop
+        stopping.ask()
+        sums += evaluate_batch(
+            model,
+            tokens,
+            window_ids,
+            num_drums=num_drums,
+            seed=EVALUATION_SEED,
+            device=world.device,
+            free_running=free_running,
+        )
+    total = world.sum(sums.to_vector())
+    return EvaluationReport.from_sums(EvaluationSums.from_vector(total, latent=model.latent, num_drums=num_drums))

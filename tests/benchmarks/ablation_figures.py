@@ -13,8 +13,8 @@ from musicvae.durable import read_lines, write_json
 from musicvae.evaluation.elbo import EvaluationReport, EvaluationSums, evaluate_batch, spaced_windows
 from musicvae.model.model import MusicVAE
 from musicvae.pretrained.trained import load_run
+from musicvae.training.fit import EVALUATION_SEED
 from musicvae.training.run_folder import RunFolder
-from musicvae.training.validation import EVALUATION_SEED
 
 EVALUATION_BATCH = 256
 

@@ -23,7 +23,7 @@ from jobs.command.provenance import provenance
 from jobs.training.settings import TrainConfig
 from musicvae.model.model import MusicVAE
 from musicvae.model.precision import multiplies_bfloat16
-from musicvae.training.matrix_flops import matrix_peak
+from musicvae.training.profiling import matrix_peak
 from tests.benchmarks.training_runs import train_and_measure, write_synthetic_shards
 from tests.commands import CHECKOUT
 from tests.shard_fixtures import DRUM_MAP, GRID

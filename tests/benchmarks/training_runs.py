@@ -11,7 +11,7 @@ from jobs.training.settings import TrainConfig
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.durable import read_lines
-from musicvae.training.matrix_flops import training_flops
+from musicvae.training.profiling import training_flops
 from tests.commands import ok, run_job
 from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 

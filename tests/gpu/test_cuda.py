@@ -9,8 +9,8 @@ from musicvae.durable import read_lines
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings, ObjectiveSettings
-from musicvae.training.schedule import OptimizerSettings
-from musicvae.training.train_step import TrainingObjective, new_optimizer, train_step
+from musicvae.training.settings import OptimizerSettings
+from musicvae.training.step import TrainingObjective, new_optimizer, train_step
 from musicvae.training.world import World
 from tests.commands import ok, run_job
 

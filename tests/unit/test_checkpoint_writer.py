@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from musicvae.errors import SupersededError
-from musicvae.training import checkpoint_writer
-from musicvae.training.checkpoint import TrainingState, checkpoints, load_checkpoint, newest_complete
-from musicvae.training.checkpoint_writer import CheckpointWriter
+from musicvae.training import checkpoints as checkpoint_writer
+from musicvae.training.checkpoints import CheckpointWriter, TrainingState, checkpoints, load_checkpoint, newest_complete
 from musicvae.training.run_folder import RunFolder
 from tests.trained_layer import trained
 

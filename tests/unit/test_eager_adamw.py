@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from musicvae.training.eager_adamw import EagerAdamW
+from musicvae.training.step import EagerAdamW
 from tests.commands import CHECKOUT
 
 
@@ -36,7 +36,7 @@ def test_neither_training_nor_counting_loads_the_compiler():
     code = """
 import sys
 import torch
-from musicvae.training.eager_adamw import EagerAdamW
+from musicvae.training.step import EagerAdamW
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

@@ -7,8 +7,8 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.settings import apply_overrides, parse_settings
-from musicvae.training.fit_config import FitConfig
 from musicvae.training.run_folder import RunFolder, RunIdentity
+from musicvae.training.settings import FitConfig
 
 
 def settings(*overrides: str) -> FitConfig:

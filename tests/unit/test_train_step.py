@@ -14,9 +14,9 @@ from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
-from musicvae.training.nonfinite import diverged, nonfinite_record
-from musicvae.training.schedule import OptimizerSettings
-from musicvae.training.train_step import TrainingObjective, new_optimizer, train_step
+from musicvae.training.settings import OptimizerSettings
+from musicvae.training.state import diverged, nonfinite_record
+from musicvae.training.step import TrainingObjective, new_optimizer, train_step
 from musicvae.training.world import World
 
 TINY = ModelSettings(

@@ -5,10 +5,10 @@ import torch
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from musicvae.training.checkpoint import TrainingState, copy_to_host, load_checkpoint, write_checkpoint
-from musicvae.training.schedule import OptimizerSettings
-from musicvae.training.train_step import new_optimizer
-from musicvae.training.weight_average import EARLY, WeightAverage
+from musicvae.training.checkpoints import TrainingState, copy_to_host, load_checkpoint, write_checkpoint
+from musicvae.training.settings import OptimizerSettings
+from musicvae.training.state import EARLY, WeightAverage
+from musicvae.training.step import new_optimizer
 
 GRID = GridSpec(bars=1, beats_per_bar=1, steps_per_beat=2)
 SETTINGS = ModelSettings(latent=2, encoder="feed_forward", encoder_hidden=3, decoder="feed_forward", decoder_hidden=3)

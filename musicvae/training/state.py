@@ -1,35 +1,67 @@
-"""A model in training: everything that changes from step to step, how it begins and how it is restored."""
+"""A model in training: everything that changes from step to step, how it begins and how it is restored.
 
+The moving average of the weights is evaluated and kept in place of the weights themselves. The last steps' weights
+wander around a better point between them (Polyak and Juditsky 1992; as an exponential average in Kingma and Ba 2015,
+section 7.2). A step whose gradient was not finite has left everything as it was; it is recorded, and the run may end.
+"""
+
+import copy
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import nn
 
 from musicvae.data.loader import Batch
 from musicvae.data.manifest import ShardManifest
+from musicvae.errors import DivergedError
 from musicvae.model.model import MusicVAE
 from musicvae.randomness import Purpose, generator
-from musicvae.training.checkpoint import TrainingState, load_checkpoint, newest_complete
-from musicvae.training.compiled import compile_parts
-from musicvae.training.fit_config import FitConfig
+from musicvae.training.checkpoints import TrainingState, load_checkpoint, newest_complete
 from musicvae.training.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
 from musicvae.training.run_folder import RunFolder
-from musicvae.training.schedule import learning_rate_at
-from musicvae.training.train_step import (
+from musicvae.training.settings import FitConfig, learning_rate_at
+from musicvae.training.step import (
+    StepResult,
     StepUnderWay,
     TrainingObjective,
     accumulate_gradients,
     new_optimizer,
     train_step,
 )
-from musicvae.training.weight_average import WeightAverage
 from musicvae.training.world import World
 
+EARLY = 10
+"""The average of the first n steps goes back over about n / this many of them, not over its full length."""
 RESERVED_BYTES = 64 * 2**20
 """For all that is no training step: threads, evaluations, logs."""
+NAMED_WEIGHTS = 8
+"""Weight tensors with a gradient that is not finite that a record names; one bad value spreads to most of them."""
+
+
+class WeightAverage:
+    """The average of a model's weights over its steps.
+
+    Attributes:
+        model: holds the average, without gradients.
+    """
+
+    def __init__(self, model: MusicVAE, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module, step: int) -> None:
+        """Moves the average towards the weights after `step` updates."""
+        share = 1 - min(self.decay, (step + 1) / (step + EARLY))
+        for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(weight, share)
 
 
 @dataclass(slots=True, eq=False)
@@ -171,3 +203,50 @@ class Training:
             world=self.world,
         )
         objective.zero_grad(set_to_none=True)
+
+
+def nonfinite_record(
+    step: int, result: StepResult, model: nn.Module, window_ids: Int64[np.ndarray, " window"]
+) -> dict[str, Any]:
+    """A line of nonfinite.jsonl: the step, its windows over all ranks, and where the gradient was not finite."""
+    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    norms = dict(zip(names, result.weight_norms.tolist(), strict=True))
+    return {
+        "step": step,
+        "loss_finite_on_rank_0": math.isfinite(result.loss),
+        "gradient_norm": str(result.gradient_norm),
+        "weights_not_finite": [name for name, norm in norms.items() if not math.isfinite(norm)],
+        "gradient_norms": {name: norm if math.isfinite(norm) else str(norm) for name, norm in norms.items()},
+        "window_ids": window_ids.tolist(),
+    }
+
+
+def diverged(record: dict[str, Any], written_to: object, *, skipped: int | None) -> DivergedError:
+    """The error that ends a run.
+
+    Args:
+        skipped: how many steps were left out before this one, where leaving out was allowed.
+    """
+    where = record["weights_not_finite"]
+    return DivergedError(
+        f"the gradient is not finite at step {record['step']}"
+        + (f", after {skipped} such steps that were left out" if skipped is not None else ""),
+        expected="a finite gradient" if skipped is None else f"at most train.max_skipped={skipped} of them",
+        found=f"norm {record['gradient_norm']}, first in {', '.join(where[:NAMED_WEIGHTS])}"
+        + (f" and {len(where) - NAMED_WEIGHTS} more" if len(where) > NAMED_WEIGHTS else "")
+        + f"; step, window ids and norms are in {written_to}",
+        likely="a learning rate that is too high",
+        do="start a new run with a smaller optimizer.learning_rate or more optimizer.warmup_steps, "
+        "or let the same run leave such steps out with train.on_nonfinite=skip",
+    )
+
+
+def compile_parts(model: MusicVAE) -> None:
+    """Has encoder, conductor and teacher-forced decoder compiled at their first use; weights keep their names.
+
+    Generation step by step stays as it is. LSTMs stay the library's fused kernels: torch.compile breaks its graph at
+    them. Needs a C++ compiler on the CPU.
+    """
+    model.encoder.compile()
+    model.segments.compile()
+    model.decoder.teacher_forced = torch.compile(model.decoder.teacher_forced)

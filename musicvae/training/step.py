@@ -1,8 +1,15 @@
-"""One optimizer step on one global batch; the same update for every world size and every accumulation."""
+"""One optimizer step on one global batch; the same update for every world size and every accumulation.
 
-from collections.abc import Sequence
+Figures are copied to the host without waiting for a device. AdamW is torch's own, without torch's compiler: torch marks
+methods of its optimizers as not to be compiled, and the mark loads `torch._dynamo` when they are first called. That is
+800 modules, which take more than half as long as torch itself. A sweep or a test suite starts hundreds of processes.
+"""
+
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import unwrap
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +20,54 @@ from musicvae.data.loader import Batch
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import LossTerms, beta_at, loss_terms, sampling_probability_at
 from musicvae.model.settings import ObjectiveSettings
-from musicvae.training.eager_adamw import EagerAdamW
-from musicvae.training.fit_config import Precision
-from musicvae.training.host_copy import HostCopy
-from musicvae.training.schedule import OptimizerSettings
+from musicvae.training.settings import OptimizerSettings, Precision
 from musicvae.training.world import World
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostCopy:
+    """A tree of tensors (in dictionaries and lists) as it was at one moment, on its way to the host.
+
+    A device's later work is queued behind the copies, so the originals may change at once.
+    """
+
+    tree: Any
+    copied: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, tree: Any) -> "HostCopy":
+        """Begins to copy."""
+        on_device = []
+
+        def copy(tensor: Tensor) -> Tensor:
+            if tensor.is_cuda:
+                on_device.append(tensor.device)
+            return tensor.detach().to("cpu", non_blocking=True, copy=True)
+
+        copied_tree = _with_tensors(tree, copy)
+        copied = None
+        if on_device:
+            copied = torch.cuda.Event()
+            copied.record(torch.cuda.current_stream(on_device[0]))
+        return cls(copied_tree, copied)
+
+    def arrived(self) -> Any:
+        """The tree, once everything in it has arrived."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.tree
+
+
+def _with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    match tree:
+        case Tensor():
+            return change(tree)
+        case dict():
+            return {key: _with_tensors(item, change) for key, item in tree.items()}
+        case list():
+            return [_with_tensors(item, change) for item in tree]
+        case _:
+            return tree
 
 
 class TrainingObjective(nn.Module):
@@ -168,3 +218,13 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+class EagerAdamW(torch.optim.AdamW):
+    """`torch.optim.AdamW`, to the bit, its methods as they are behind torch's marks."""
+
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
