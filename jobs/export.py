@@ -21,11 +21,9 @@ from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors, fit_attribute_vectors
 from musicvae.groove.features import measure_attributes
 from musicvae.groove.groove import hits_from_tokens
-from musicvae.pretrained.exported import CARD, TRAINING, is_export, load, write_export
-from musicvae.pretrained.measured import read_measured
+from musicvae.pretrained.card import ATTRIBUTIONS, read_measured
+from musicvae.pretrained.load import CARD, TRAINING, is_export, load, load_run, write_export
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.model_card import ATTRIBUTIONS
-from musicvae.pretrained.trained import load_run
 from musicvae.pretrained.training_record import TrainingRecord, record_of
 from musicvae.pretrained.training_windows import training_styles, training_windows
 from musicvae.training.best_weights import in_bfloat16, read_best

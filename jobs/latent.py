@@ -17,7 +17,6 @@ from musicvae.errors import ConfigError
 from musicvae.evaluation.scores import MatchCounts
 from musicvae.generation.generate import generate
 from musicvae.generation.recipe import LikeWindows, Recipe
-from musicvae.pretrained.exported import load
 from musicvae.pretrained.latent_effects import (
     POINTS,
     POSITIONS,
@@ -27,8 +26,8 @@ from musicvae.pretrained.latent_effects import (
     interpolation_effect,
     unevenness,
 )
+from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.trained import load_run
 
 DISTANCES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Of variations (`jobs.sample --like`)."""

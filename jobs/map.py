@@ -11,9 +11,8 @@ from musicvae.data.sources import open_shards
 from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
-from musicvae.pretrained.exported import load
 from musicvae.pretrained.latent_map import draw_map, principal_axes
-from musicvae.pretrained.trained import load_run
+from musicvae.pretrained.load import load, load_run
 
 
 def main(

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from musicvae.midi.writer import write_groove as write_groove
     from musicvae.model.model import MusicVAE as MusicVAE
     from musicvae.model.settings import ModelSettings as ModelSettings
-    from musicvae.pretrained.exported import load as load
+    from musicvae.pretrained.load import load as load
+    from musicvae.pretrained.load import load_run as load_run
     from musicvae.pretrained.model import TrainedModel as TrainedModel
     from musicvae.pretrained.shipped import shipped_models as shipped_models
-    from musicvae.pretrained.trained import load_run as load_run
     from musicvae.training.fit import fit as fit
     from musicvae.training.settings import FitConfig as FitConfig
     from musicvae.training.world import World as World
@@ -38,8 +38,8 @@ _HOME = {
     "TrainedModel": "pretrained.model",
     "World": "training.world",
     "fit": "training.fit",
-    "load": "pretrained.exported",
-    "load_run": "pretrained.trained",
+    "load": "pretrained.load",
+    "load_run": "pretrained.load",
     "read_performance": "midi.performance",
     "shipped_models": "pretrained.shipped",
     "write_groove": "midi.writer",

@@ -7,8 +7,7 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.sources import ShardSource
 from musicvae.errors import ConfigError
 from musicvae.groove.drum_map import DrumMap
-from musicvae.pretrained.exported import is_export
-from musicvae.pretrained.trained import TrainedModel, load_run
+from musicvae.pretrained.load import TrainedModel, is_export, load_run
 
 TRAINED_BASELINES = Path(__file__).parents[1] / "baselines"
 """Exported models that stand in every table, beside the counted baselines."""

@@ -19,9 +19,8 @@ from musicvae.generation.generate import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
-from musicvae.pretrained.exported import load
+from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.trained import load_run
 
 FILES_PER_FOLDER = 1000
 """Most grooves in a folder; file managers and shared file systems suffer from more."""

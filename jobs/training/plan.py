@@ -10,7 +10,7 @@ from musicvae.data.order import DataOrder
 from musicvae.data.sources import ShardSource, open_shards
 from musicvae.errors import ConfigError
 from musicvae.model.precision import multiplies_bfloat16
-from musicvae.pretrained.trained import TrainedModel, load_run
+from musicvae.pretrained.load import TrainedModel, load_run
 from musicvae.training.checkpoints import checkpoints
 from musicvae.training.fit import data_order
 from musicvae.training.run_folder import RunFolder, RunIdentity

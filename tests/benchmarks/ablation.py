@@ -34,7 +34,7 @@ from musicvae.data.sources import ShardSource, open_shards
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError, StoppedError
 from musicvae.model.objective import beta_at
-from musicvae.pretrained.trained import load_run
+from musicvae.pretrained.load import load_run
 from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.ablation_figures import RunFigures, figures_of
 from tests.benchmarks.ablation_file import BASE, AblationFile, read_ablation

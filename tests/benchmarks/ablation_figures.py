@@ -12,7 +12,7 @@ from musicvae.data.store import WindowStore
 from musicvae.durable import read_lines, write_json
 from musicvae.evaluation.elbo import EvaluationReport, EvaluationSums, evaluate_batch, spaced_windows
 from musicvae.model.model import MusicVAE
-from musicvae.pretrained.trained import load_run
+from musicvae.pretrained.load import load_run
 from musicvae.training.fit import EVALUATION_SEED
 from musicvae.training.run_folder import RunFolder
 

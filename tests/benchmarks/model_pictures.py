@@ -25,9 +25,9 @@ from musicvae.errors import ConfigError
 from musicvae.groove.groove import DrumGroove
 from musicvae.groove.picture import drum_sheet
 from musicvae.groove.sound import render, write_wav
+from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import model_folder
-from musicvae.pretrained.trained import load_run
 from tests.benchmarks.chart_picture import Chart, Curve, draw_charts
 from tests.benchmarks.rate_distortion import distortion_charts, read_figures
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musicvae.errors import ConfigError, DataError
-from musicvae.pretrained.exported import WEIGHTS, is_export
+from musicvae.pretrained.load import WEIGHTS, is_export
 from musicvae.training.best_weights import read_best
 from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.chart_picture import Chart, Curve, Level

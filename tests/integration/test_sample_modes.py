@@ -16,7 +16,7 @@ from jobs.sampler.sample_recipe import recipe_of
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.generate import generate_batch
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
-from musicvae.pretrained.trained import load_run
+from musicvae.pretrained.load import load_run
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, metre, midi_file
 from tests.sample_fixtures import DRUMS, GRID, manifest_of, sampled

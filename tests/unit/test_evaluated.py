@@ -17,8 +17,7 @@ from musicvae.errors import ConfigError
 from musicvae.evaluation.baselines import all_baselines
 from musicvae.evaluation.bootstrap import Difference, Interval, Resamples
 from musicvae.groove.drum_map import DrumMap
-from musicvae.pretrained.exported import write_export
-from musicvae.pretrained.trained import load_run
+from musicvae.pretrained.load import load_run, write_export
 from musicvae.training.best_weights import read_best
 from tests.run_folders import run_with_weights
 

@@ -15,9 +15,8 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
 from musicvae.generation.recipe import FromPrior, Recipe
-from musicvae.pretrained.exported import write_export
-from musicvae.pretrained.measured import Measured, read_measured
-from musicvae.pretrained.trained import load_run
+from musicvae.pretrained.card import Measured, read_measured
+from musicvae.pretrained.load import load_run, write_export
 from musicvae.training.best_weights import in_bfloat16, read_best
 from musicvae.training.run_folder import RunFolder
 from tests.commands import CHECKOUT

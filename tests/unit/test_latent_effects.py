@@ -20,8 +20,8 @@ from musicvae.pretrained.latent_effects import (
     unevenness,
 )
 from musicvae.pretrained.latent_map import draw_map, principal_axes
+from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.trained import load_run
 from tests.run_folders import run_with_weights
 
 DRUMS = 9

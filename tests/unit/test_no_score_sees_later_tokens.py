@@ -20,7 +20,7 @@ from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import reconstruction_nats
 from musicvae.model.settings import ModelSettings
-from musicvae.pretrained.exported import load
+from musicvae.pretrained.load import load
 
 GRID = GridSpec()
 DRUMS, VOCAB, STEPS = 9, 512, GRID.num_steps

@@ -17,8 +17,8 @@ from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.trained import load_run
 from tests.run_folders import run_with_weights
 from tests.shard_fixtures import GRID, patterned_windows
 

@@ -1,12 +1,15 @@
-"""A trained model in a few files, to be kept or passed on: weights, all that they need, and a page about them.
+"""A trained model, loaded from its run folder or from an export; and an export, written.
 
-model.safetensors       the run's best weights, byte for byte, or rounded to bfloat16
-attributes.safetensors  directions of attributes in the latent space, where the shards were at hand
-training.safetensors    hashes, distributions and styles of the training windows, where the shards were at hand
-config.json             settings, grid, drum map, velocity and timing of the training data, figures, origin
-README.md               a model card
+An export is a trained model in a few files, to be kept or passed on:
 
-`load` needs torch and safetensors, and nothing of the run.
+    model.safetensors       the run's best weights, byte for byte, or rounded to bfloat16
+    attributes.safetensors  directions of attributes in the latent space, where the shards were at hand
+    training.safetensors    hashes, distributions and styles of the training windows, where the shards were at hand
+    config.json             settings, grid, drum map, velocity and timing of the training data, figures, origin
+    README.md               a model card
+
+`load` needs torch and safetensors, and nothing of the run. Neither a run nor an export needs the shards that the model
+was trained on.
 """
 
 import json
@@ -24,15 +27,14 @@ from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import GrooveStatistics
 from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from musicvae.pretrained.measured import Measured
+from musicvae.pretrained.card import Measured, model_card
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.model_card import model_card
 from musicvae.pretrained.shipped import model_folder
-from musicvae.pretrained.trained import assembled
 from musicvae.pretrained.training_record import TrainingRecord
 from musicvae.settings import parse_settings
-from musicvae.training.best_weights import BestWeights
+from musicvae.training.best_weights import BestWeights, load_best, read_best
 
 FORMAT = "musicvae-grooves export 1"
 CONFIG, WEIGHTS, CARD, VECTORS = "config.json", "model.safetensors", "README.md", "attributes.safetensors"
@@ -176,3 +178,64 @@ def _feel(values: Mapping[str, Any], grid: GridSpec) -> GrooveFeel:
             counts["windows"], counts["empty"], counts["bars"], np.array(counts["hits"], dtype=np.int64)
         ),
     )
+
+
+def assembled(
+    weights: Path,
+    settings: ModelSettings,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    feel: GrooveFeel,
+    fingerprint: str,
+    vectors: AttributeVectors | None = None,
+    training: TrainingRecord | None = None,
+) -> TrainedModel:
+    """A model with the weights of a file, ready to be used.
+
+    Raises:
+        ConfigError: there are no weights.
+        DataError: they are damaged or another model's, or the feel is of another grid.
+    """
+    if feel.grid != grid:
+        raise DataError(
+            f"{weights.parent} does not fit together",
+            expected=f"velocity and timing of {grid}, the model's",
+            found=str(feel.grid),
+            likely="files of two runs in one folder",
+            do="copy the folder again",
+        )
+    model = MusicVAE(settings, grid, drum_map.num_drums)
+    best = load_best(weights, model)
+    return TrainedModel(
+        model=model.eval().requires_grad_(False),
+        settings=settings,
+        grid=grid,
+        drum_map=drum_map,
+        feel=feel,
+        step=best.step,
+        fingerprint=fingerprint,
+        weights_hash=best.weights_hash,
+        vectors=vectors,
+        training=training,
+    )
+
+
+def load_run(run: Path) -> TrainedModel:
+    """Loads the best weights of a run folder, or an export.
+
+    Raises:
+        ConfigError: neither is there, or a run without trained weights yet.
+        DataError: a file of it is damaged.
+    """
+    # An export is loaded without YAML, so only a run folder loads it.
+    from musicvae.training.run_folder import RunFolder
+
+    if is_export(run):
+        return load(run)
+    folder = RunFolder(run)
+    grid, drum_map, fingerprint = folder.shard_format()
+    # The job that made the run adds settings of its own (resources, tracking); the model needs only its own.
+    settings = parse_settings(ModelSettings, folder.read_config()["settings"]["model"])
+    # Whether there are weights at all is asked first: without them nothing else matters.
+    read_best(folder.best)
+    return assembled(folder.best, settings, grid, drum_map, GrooveFeel.load(folder.feel), fingerprint)
