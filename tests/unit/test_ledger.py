@@ -3,8 +3,8 @@
 import numpy as np
 
 from musicvae.data.manifest import SPLITS, Split
-from preprocess.ledger import FIRST, Ledger
 from preprocess.parts import NO_SPLIT, PartSummary
+from preprocess.plan import FIRST, Ledger
 
 ALL: tuple[Split, ...] = SPLITS
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicvae.data.manifest import Split
-from preprocess.ledger import Kept, Ledger
-from preprocess.plan import SplitPlan
+from preprocess.plan import Kept, Ledger, SplitPlan
 from tests.unit.test_ledger import part
 
 FOLDER = Path("out")
