@@ -12,8 +12,7 @@ from musicvae.groove.drum_map import DrumMap
 from preprocess.report import REPORT_NAME, BuildReport
 from preprocess.report_page import PAGE_NAME
 from preprocess.settings import BuildSettings
-from preprocess.sources.content import content_digest, read_source
-from preprocess.sources.listing import Source
+from preprocess.sources.listing import Source, content_digest, read_source
 from preprocess.sources.open import DEMO_FOLDER, open_source
 
 NOT_OURS = "something that jobs.build_shards has not made or not finished"

@@ -10,8 +10,7 @@ from musicvae.groove.drum_map import DrumMap
 from preprocess.convert import Conversion, FileCounts, convert
 from preprocess.rejection import PASSING, Reason, Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources.content import ABSENT, content_digest, read_source, stamp
-from preprocess.sources.listing import SourceFile
+from preprocess.sources.listing import ABSENT, SourceFile, content_digest, read_source, stamp
 from preprocess.sources.splits import split_of
 
 

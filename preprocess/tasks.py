@@ -30,8 +30,7 @@ from preprocess.parts import Chunk, PartSummary, read_summary, read_windows, wri
 from preprocess.rejection import Reason, Rejection
 from preprocess.sandbox import Allowance, Failure, Sandbox
 from preprocess.settings import BuildSettings, LimitSettings
-from preprocess.sources.content import content_digest, read_source, stamp
-from preprocess.sources.listing import SourceFile
+from preprocess.sources.listing import SourceFile, content_digest, read_source, stamp
 
 CHUNK_WINDOWS = 512
 """Windows that gather before they are handed over: about 1 MB, whatever the files are, and little to read for a shard

@@ -18,9 +18,8 @@ from musicvae.midi.quantize import stretches_of
 from preprocess.convert import Conversion, FileCounts, convert
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources.content import read_source
 from preprocess.sources.groove import find_groove, open_groove
-from preprocess.sources.listing import FilePlace, SourceFile, printable
+from preprocess.sources.listing import FilePlace, SourceFile, printable, read_source
 
 HANDFUL = 4
 """Windows that are drawn unless one is asked for."""

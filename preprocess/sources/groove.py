@@ -14,7 +14,7 @@ import pooch
 
 from musicvae.data.manifest import SPLITS, Split
 from musicvae.errors import DataError
-from preprocess.sources.archive_source import zip_place
+from preprocess.sources.archive import zip_place
 from preprocess.sources.listing import MIDI_SUFFIXES, NOWHERE, FilePlace, Place, Source, SourceFile, ZipPlace
 
 GROOVE_URL = "https://storage.googleapis.com/magentadata/datasets/groove/groove-v1.0.0-midionly.zip"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from musicvae.errors import ConfigError
 from preprocess.settings import BuildSettings
-from preprocess.sources.archive_source import TAR_SUFFIXES, ZIP_SUFFIXES, open_archive
-from preprocess.sources.demo_corpus import write_demo_corpus
+from preprocess.sources.archive import TAR_SUFFIXES, ZIP_SUFFIXES, open_archive
+from preprocess.sources.demo import write_demo_corpus
 from preprocess.sources.folder import open_folder
 from preprocess.sources.groove import find_groove, locate_groove, open_groove
 from preprocess.sources.listing import FilePlace, Source, SourceFile

@@ -11,7 +11,7 @@ import yaml
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.windows import WindowBlock
-from preprocess.sources.demo_corpus import write_demo_corpus
+from preprocess.sources.demo import write_demo_corpus
 from tests.build_fixtures import contents, write_mixed_folder
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, midi_file

@@ -20,7 +20,7 @@ import pytest
 
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
-from preprocess.sources.demo_corpus import write_demo_corpus
+from preprocess.sources.demo import write_demo_corpus
 from preprocess.sources.listing import printable
 from tests.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
 from tests.byte_damage import cut, flip_bits, junk_after, lose_a_stretch, overwrite_a_stretch, repeat_a_stretch

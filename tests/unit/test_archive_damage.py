@@ -14,8 +14,8 @@ import pytest
 from musicvae.errors import DataError
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources.archive_source import open_archive
-from preprocess.sources.content import read_source, stamp
+from preprocess.sources.archive import open_archive
+from preprocess.sources.listing import read_source, stamp
 from tests.midi_bytes import hit, midi_file
 
 MEMBERS = {"a.mid": midi_file(hit(0, 36)), f"{'n' * 120}.mid": midi_file(hit(0, 38)) * 50, "song": midi_file()}

@@ -8,8 +8,16 @@ import pytest
 
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings
-from preprocess.sources.content import content_digest, read_source, stamp
-from preprocess.sources.listing import NOWHERE, FilePlace, SourceFile, SpanPlace, ZipPlace
+from preprocess.sources.listing import (
+    NOWHERE,
+    FilePlace,
+    SourceFile,
+    SpanPlace,
+    ZipPlace,
+    content_digest,
+    read_source,
+    stamp,
+)
 
 LIMITS = LimitSettings(max_bytes=100)
 

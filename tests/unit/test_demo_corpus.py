@@ -10,7 +10,7 @@ from musicvae.midi.performance import read_performance
 from preprocess.convert import convert
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources.demo_corpus import Style, compose, read_styles, write_demo_corpus
+from preprocess.sources.demo import Style, compose, read_styles, write_demo_corpus
 
 GENERAL_MIDI = DrumMap.load("general_midi")
 PERFORMANCES = 150

@@ -9,8 +9,8 @@ import pytest
 from musicvae.errors import ConfigError, DataError
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
-from preprocess.sources.content import read_source
 from preprocess.sources.folder import open_folder
+from preprocess.sources.listing import read_source
 from tests.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))

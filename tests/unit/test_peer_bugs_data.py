@@ -18,7 +18,7 @@ from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi
 from preprocess.build import build
 from preprocess.on_ray import task_runner
 from preprocess.settings import BuildSettings
-from preprocess.sources.demo_corpus import compose
+from preprocess.sources.demo import compose
 from tests.midi_bytes import hit, midi_file, tempo
 
 GRID = GridSpec()

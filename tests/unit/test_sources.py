@@ -10,8 +10,7 @@ import pytest
 from musicvae.errors import ConfigError, DataError
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources.content import read_source, stamp
-from preprocess.sources.listing import Source
+from preprocess.sources.listing import Source, read_source, stamp
 from preprocess.sources.open import open_source
 from tests.midi_bytes import hit, midi_file
 

@@ -9,8 +9,7 @@ import pytest
 from musicvae.errors import ConfigError, DataError
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
-from preprocess.sources.content import read_source, stamp
-from preprocess.sources.listing import FilePlace, SourceFile
+from preprocess.sources.listing import FilePlace, SourceFile, read_source, stamp
 from preprocess.sources.table import open_list
 from tests.midi_bytes import hit, midi_file
 
