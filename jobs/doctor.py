@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.site import read_site
 from jobs.command.command_line import console, run_command
 from jobs.inspection.doctor_ray import ray_checks

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.standing import State
 from jobs.command.command_line import console, run_command
 from jobs.submission.choice import chosen

@@ -19,11 +19,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.confidential import check_arguments, check_environment
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.job import Job, Resources, parse_array, parse_minutes
 from cluster.sbatch import render
-from cluster.site import read_site
+from cluster.site import check_arguments, check_environment, read_site
 from cluster.submission import Submission
 from jobs.command.command_line import run_command
 from jobs.submission.choice import SUBMISSIONS

@@ -15,8 +15,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from cluster.errors import TargetError
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode, TargetError
 from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, SupersededError, UserError
 from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
 

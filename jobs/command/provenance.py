@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cluster.snapshot import read_snapshot
+from cluster.submission import read_snapshot
 from musicvae.data.sources import without_secrets
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from cluster.attempts import SIGNALLED
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.standing import Standing
 from cluster.submission import Submission, log_name
 from jobs.submission.run_view import RunView

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.attempts import PLAN
-from cluster.scheduler_state import Told
+from cluster.job import Told
 from cluster.standing import Standing, scheduler_says, standings_told
 from cluster.submission import Submission, read_submission
 from jobs.submission.failures import FailureSummary, failures_of, failures_of_run

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import ray_jobs, slurm
-from cluster.errors import TargetError
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode, TargetError
 from cluster.job import Job
-from cluster.local_jobs import new_launch, run_here
+from cluster.local import new_launch, run_here
 from cluster.sbatch import render
 from cluster.slurm import Call
-from cluster.snapshot import take_snapshot
 from cluster.standing import LIVE, UNFINISHED, State, standings
-from cluster.submission import Submission
+from cluster.submission import Submission, take_snapshot
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from musicvae.errors import (
     ConfigError,
     DataError,

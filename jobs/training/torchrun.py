@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.exit_codes import ExitCode
-from cluster.local import start_guarded
-from cluster.process_tree import signal_tree
+from cluster.errors import ExitCode
+from cluster.local import signal_tree, start_guarded
 from cluster.torchrun import Group, agent_command, agent_environment
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals, told_of_suspension

@@ -1,6 +1,6 @@
 """What one rank of `jobs.train` does, from its settings to its end."""
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals, check_ahead
 from jobs.training.launch import attempt, join_world, launch_id, launched_by_torchrun, launcher, only_main_speaks

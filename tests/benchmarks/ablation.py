@@ -28,7 +28,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from jobs.command.command_line import console, run_command
 from musicvae.data.sources import ShardSource, open_shards
 from musicvae.durable import write_json

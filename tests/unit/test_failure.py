@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from jobs.training.failures import category_of, first_failure, is_secondary
 from musicvae.errors import ConfigError, DataError, DivergedError
 from musicvae.training.rank_records import Category, RankError, RankRecord

@@ -5,9 +5,8 @@ import sys
 import pytest
 
 from cluster.attempts import begin, finish
-from cluster.job import Job
-from cluster.local_jobs import run_here
-from cluster.scheduler_state import SchedulerState
+from cluster.job import Job, SchedulerState
+from cluster.local import run_here
 from cluster.site import Site
 from cluster.standing import standings_told
 from cluster.submission import Submission
