@@ -14,8 +14,7 @@ import numpy as np
 import typer
 from jaxtyping import Int16
 
-from jobs.command.command_line import console, run_command
-from jobs.command.output_folder import check_output
+from jobs.command.command_line import check_output, console, run_command
 from musicvae.durable import whole_folder, write_whole
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors, fit_attribute_vectors

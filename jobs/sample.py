@@ -14,8 +14,7 @@ from pathlib import Path
 
 import typer
 
-from jobs.command.command_line import console, run_command
-from jobs.command.option_checks import check_options
+from jobs.command.command_line import check_options, console, run_command
 from jobs.sampler.gallery_pick import read_pick
 from jobs.sampler.sample_job import SampleJob, job_of, loaded
 from jobs.sampler.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, Modes

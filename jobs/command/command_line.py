@@ -1,4 +1,7 @@
-"""What every command shares: exit codes, error messages, settings from file and command line."""
+"""What every command shares: exit codes, error messages, settings from file and command line, output folders.
+
+A command replaces an output folder only when it is told to, and only a folder that it made itself.
+"""
 
 import functools
 import gc
@@ -9,7 +12,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import typer
 import yaml
@@ -19,10 +22,11 @@ from cluster.errors import ExitCode, TargetError
 from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, SupersededError, UserError
 from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
 
-PRESETS = Path(__file__).parents[1] / "presets"
 S = TypeVar("S", bound=Settings)
-
 console = Console(highlight=False)
+OptionCheck: TypeAlias = tuple[str, object, object, str]
+"""The option, its value, whether it can be used (by its truth), and what can be."""
+PRESETS = Path(__file__).parents[1] / "presets"
 
 
 def run_command(*mains: Callable[..., Any]) -> NoReturn:
@@ -142,3 +146,39 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
             plain = list(value) if isinstance(value, tuple) else value
             lines.append(textwrap.indent(yaml.safe_dump({name: plain}, sort_keys=False).rstrip("\n"), indent))
     return "\n".join(lines) + "\n"
+
+
+def check_options(*checks: OptionCheck) -> None:
+    """Goes through checks in order.
+
+    Raises:
+        ConfigError: an option cannot be used; the first of them.
+    """
+    for option, value, usable, expected in checks:
+        if not usable:
+            raise ConfigError(
+                f"{option} {value} cannot be used", expected=expected, found=f"{value}", do="correct the command line"
+            )
+
+
+def check_output(out: Path, *, option: str, maker: str, ours: str, is_ours: bool, overwrite: bool) -> None:
+    """Refuses to touch what is not to be replaced.
+
+    Args:
+        option: how the command line calls the folder.
+        maker: the command.
+        ours: what it makes, in words.
+        is_ours: whether that is what stands there.
+
+    Raises:
+        ConfigError: `out` holds something, and --overwrite is not given or the command has not made it.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (is_ours and overwrite):
+        raise ConfigError(
+            f"{out} exists",
+            expected="a new path" + (f", or {ours}" if overwrite else ""),
+            found=ours if is_ours else f"something that {maker} has not made",
+            do=f"name another {option}" + (", or replace it with --overwrite" if is_ours else ""),
+        )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from jobs.command.option_checks import check_options
+from jobs.command.command_line import check_options
 from musicvae.errors import ConfigError
 from musicvae.model.precision import DecodingPrecision
 

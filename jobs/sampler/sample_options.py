@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from jobs.command.option_checks import check_options
+from jobs.command.command_line import check_options
 from jobs.sampler.sample_modes import STYLE, Modes
 from musicvae.errors import ConfigError
 from musicvae.midi.writer import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jobs.command.output_folder import check_output
+from jobs.command.command_line import check_output
 from jobs.sampler.parts import Parts, Span
 from jobs.sampler.sample_options import SampleOptions
 from jobs.sampler.sample_shard import Shard
