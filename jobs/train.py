@@ -17,7 +17,7 @@ import typer
 
 from jobs.command.command_line import run_command, settings_text
 from jobs.command.stop_signals import StopSignals, check_ahead, parse_time
-from jobs.training.launch import launched_by_torchrun, launcher
+from jobs.training.environment import launched_by_torchrun, launcher
 from jobs.training.rank_life import rank_life
 from musicvae.errors import ConfigError
 
@@ -54,7 +54,7 @@ def main(
         print(settings_text(request.settings()), end="")
         return
     if ranks is not None and not is_rank:
-        from jobs.training.nodes import group_of
+        from jobs.training.environment import group_of
         from jobs.training.torchrun import launch, open_run
 
         plan = prepare(request)
@@ -81,7 +81,7 @@ def main(
         raise ConfigError("--ranks starts torchrun itself", found="torchrun is running already", do="leave one out")
 
     with rank_life(run) as pulse:
-        from jobs.training.train_rank import train_rank
+        from jobs.training.rank import train_rank
 
         code = train_rank(request, signals, pulse, deadline)
     sys.exit(code)

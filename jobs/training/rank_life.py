@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobs.command.stop_signals import told_of_suspension
+from jobs.training.environment import attempt, launch_id, launcher, own_rank, world_size
 from jobs.training.failures import category_of, is_secondary, message_of
-from jobs.training.launch import attempt, launch_id, launcher, own_rank, world_size
 from jobs.training.rank_logs import log_to_file
 from musicvae.errors import StoppedError
 from musicvae.training.heartbeat import Pulse

@@ -19,8 +19,8 @@ from cluster.local import signal_tree, start_guarded
 from cluster.torchrun import Group, agent_command, agent_environment
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals, told_of_suspension
+from jobs.training.environment import LAUNCHER_VARIABLE
 from jobs.training.failures import FINAL, Failure, first_failure
-from jobs.training.launch import LAUNCHER_VARIABLE
 from jobs.training.plan import TrainPlan
 from jobs.training.rank_logs import last_words, log_of, logs_of
 from jobs.training.torchrun_agent import LOG_VARIABLE

@@ -12,11 +12,11 @@ import torch
 
 from jobs.training.messages import Asked, RankJob, Stopped
 from jobs.training.plan import plan_for
+from jobs.training.rank import train_in_world
 from jobs.training.rank_life import failures_recorded
 from jobs.training.rank_logs import log_of
 from jobs.training.same_everywhere import check_same_everywhere
 from jobs.training.settings import TrainConfig
-from jobs.training.train_in_world import train_in_world
 from musicvae.errors import ConfigError, DivergedError, StoppedError
 from musicvae.settings import parse_settings
 from musicvae.training.checkpoints import checkpoints
