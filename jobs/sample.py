@@ -15,14 +15,12 @@ from pathlib import Path
 import typer
 
 from jobs.command.command_line import check_options, console, run_command
-from jobs.sampler.gallery_pick import read_pick
-from jobs.sampler.sample_job import SampleJob, job_of, loaded
-from jobs.sampler.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, Modes
-from jobs.sampler.sample_options import RANKED, Audio, Form, SampleOptions
-from jobs.sampler.sample_run import Means, finish, make_shard, training_record
-from jobs.sampler.sample_shard import Shard, shard_of
-from jobs.sampler.sample_work import SampleWork
+from jobs.sampler.gallery import read_pick
+from jobs.sampler.job import SampleJob, job_of, loaded
+from jobs.sampler.options import DEFAULT_BARS, DEFAULT_STEPS, RANKED, Audio, Form, Modes, SampleOptions
+from jobs.sampler.run import Means, finish, make_shard, training_record
 from jobs.sampler.terminal import pace, show_output, show_size
+from jobs.sampler.work import SampleWork, Shard, shard_of
 from musicvae.errors import ConfigError, DiskFullError
 from musicvae.generation.generate import BATCH
 from musicvae.midi.writer import TICKS_PER_QUARTER

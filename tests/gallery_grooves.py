@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.sampler.gallery_data import FigureColumn, GalleryGroove
-from jobs.sampler.gallery_page import write_gallery
+from jobs.sampler.gallery import FigureColumn, GalleryGroove, write_gallery
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

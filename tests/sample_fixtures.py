@@ -9,12 +9,10 @@ import pretty_midi
 import pytest
 import torch
 
-from jobs.sampler.sample_job import job_of
-from jobs.sampler.sample_merge import Merged
-from jobs.sampler.sample_options import SampleOptions
-from jobs.sampler.sample_run import Means, finish, make_shard, training_record
-from jobs.sampler.sample_shard import Shard
-from jobs.sampler.sample_work import WORK, SampleWork
+from jobs.sampler.job import job_of
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.run import Means, Merged, finish, make_shard, training_record
+from jobs.sampler.work import WORK, SampleWork, Shard
 from jobs.training.settings import TrainConfig
 from musicvae.data.feel import measure_feel
 from musicvae.data.windows import WindowBlock, WindowMeta

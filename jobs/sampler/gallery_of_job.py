@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.sampler.gallery_data import FigureColumn, GalleryGroove
-from jobs.sampler.gallery_page import write_gallery
-from jobs.sampler.sample_job import SampleJob
+from jobs.sampler.gallery import FigureColumn, GalleryGroove, write_gallery
+from jobs.sampler.job import SampleJob
 from musicvae.pretrained.model import TrainedModel
 
 DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the same hits", kind="flag")

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from jobs.sampler.sample_job import MIDI_SUFFIX
-from jobs.sampler.sample_options import Form
+from jobs.sampler.job import MIDI_SUFFIX
+from jobs.sampler.options import Form
 
 SAMPLES_PER_TAR = 10_000
 ZIP = "grooves.zip"

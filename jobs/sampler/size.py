@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from jobs.sampler.gallery_data import MOST_SHOWN
+from jobs.sampler.gallery import MOST_SHOWN
+from jobs.sampler.job import FILES_PER_FOLDER, SampleJob
+from jobs.sampler.options import Audio, Form
 from jobs.sampler.pack import SAMPLES_PER_TAR
-from jobs.sampler.sample_job import FILES_PER_FOLDER, SampleJob
-from jobs.sampler.sample_options import Audio, Form
 from musicvae.groove.sound import SAMPLE_RATE
 from musicvae.pretrained.model import TrainedModel
 

@@ -4,11 +4,11 @@ import os
 import time
 
 from jobs.command.command_line import console
-from jobs.sampler.sample_job import SampleJob, loaded
-from jobs.sampler.sample_merge import GALLERY, PAGE, SHEET, Merged
-from jobs.sampler.sample_report import comparison, distributions
-from jobs.sampler.sample_work import MANIFEST
+from jobs.sampler.job import SampleJob, loaded
+from jobs.sampler.report import comparison, distributions
+from jobs.sampler.run import GALLERY, PAGE, SHEET, Merged
 from jobs.sampler.size import shortage, size_line, size_table, sizes
+from jobs.sampler.work import MANIFEST
 from musicvae.groove.picture import drum_grid
 from musicvae.pretrained.training_record import TrainingRecord
 

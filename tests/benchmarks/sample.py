@@ -26,10 +26,9 @@ import numpy as np
 import pretty_midi
 import symusic
 
-from jobs.sampler.sample_job import SampleJob, job_of
-from jobs.sampler.sample_modes import PRECISIONS
-from jobs.sampler.sample_options import SampleOptions
-from jobs.sampler.sample_work import WORK
+from jobs.sampler.job import SampleJob, job_of
+from jobs.sampler.options import PRECISIONS, SampleOptions
+from jobs.sampler.work import WORK
 from musicvae.generation.generate import BATCH, decode_batch, generate_batch
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.performance import read_performance

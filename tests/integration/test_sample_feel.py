@@ -8,7 +8,7 @@ import safetensors.numpy
 import symusic
 
 from jobs.export import renew
-from jobs.sampler.sample_modes import Modes
+from jobs.sampler.options import Modes
 from musicvae.data.feel import PLAIN_VELOCITY
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard

@@ -13,12 +13,11 @@ import pytest
 import safetensors.torch
 import symusic
 
-from jobs.sampler.sample_job import job_of, loaded
-from jobs.sampler.sample_options import Form, SampleOptions
-from jobs.sampler.sample_run import Means
-from jobs.sampler.sample_shard import Shard
-from jobs.sampler.sample_work import SampleWork
+from jobs.sampler.job import job_of, loaded
+from jobs.sampler.options import Form, SampleOptions
+from jobs.sampler.run import Means
 from jobs.sampler.size import sizes
+from jobs.sampler.work import SampleWork, Shard
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.data.windows import WindowBlock

@@ -10,9 +10,8 @@ from typer.testing import CliRunner
 
 import musicvae
 from jobs.sample import main
-from jobs.sampler.sample_modes import Modes
-from jobs.sampler.sample_options import SampleOptions
-from jobs.sampler.sample_recipe import recipe_of
+from jobs.sampler.options import Modes, SampleOptions
+from jobs.sampler.recipe import recipe_of
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.generate import generate_batch
 from musicvae.groove.groove import DrumGroove, hits_from_tokens

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sampler.sample_run import Means
+from jobs.sampler.run import Means
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from tests.parsed_page import Page

@@ -11,9 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jobs.sampler import gallery_data
-from jobs.sampler.gallery_data import GalleryGroove, pack
-from jobs.sampler.gallery_page import PARTS, SCRIPTS, write_gallery
+from jobs.sampler import gallery
+from jobs.sampler.gallery import PARTS, SCRIPTS, GalleryGroove, pack, write_gallery
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.groove.picture import DRUM_COLOURS
@@ -61,7 +60,7 @@ def test_a_groove_goes_in_and_out_of_its_stored_units():
 
 
 def test_a_page_takes_so_many_and_one_more_to_know_that_there_are_more(monkeypatch, tmp_path):
-    monkeypatch.setattr(gallery_data, "MOST_SHOWN", 5)
+    monkeypatch.setattr(gallery, "MOST_SHOWN", 5)
     endless = (chance_groove(item) for item in itertools.count())
     data = packed(endless)
     assert (data.count, data.whole) == (5, False)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from jobs.sampler import sample_run as course
-from jobs.sampler.sample_job import job_of
-from jobs.sampler.sample_options import SampleOptions
-from jobs.sampler.sample_shard import Shard
-from jobs.sampler.sample_work import SampleWork
+from jobs.sampler import run as course
+from jobs.sampler.job import job_of
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.work import SampleWork, Shard
 
 
 class Here:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.sampler.sample_options import SampleOptions
+from jobs.sampler.options import SampleOptions
 from jobs.sampler.selection import NO_ITEM, Selected, figure_of, select
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.sampler.options import SampleOptions
 from jobs.sampler.parts import Span
-from jobs.sampler.sample_options import SampleOptions
-from jobs.sampler.sample_shard import Shard
-from jobs.sampler.sample_work import SETTINGS, SampleWork
+from jobs.sampler.work import SETTINGS, SampleWork, Shard
 from musicvae.errors import ConfigError, DataError, FolderInUseError
 from tests.unit.test_sample_part import rows_of
 

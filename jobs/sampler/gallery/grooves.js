@@ -1,5 +1,5 @@
 "use strict";
-// The grooves of the page as jobs/sampler/gallery_data.py packs them: decoded once, then read by number (an *item*).
+// The grooves of the page as jobs/sampler/gallery.py packs them: decoded once, then read by number (an *item*).
 
 /** Offsets are stored in this part of a step, as in the shards. */
 const OFFSET_UNITS = 65536;

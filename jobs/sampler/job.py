@@ -1,6 +1,10 @@
-"""One job of sampling: all that any process needs to make and write any of its grooves."""
+"""One job of sampling: all that any process needs to make and write any of its grooves, as MIDI and as sound.
+
+This is the only file that knows soundfile.
+"""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +15,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int16
 
-from jobs.sampler.sample_audio import sound_bytes, sound_suffix
-from jobs.sampler.sample_options import Audio, Form, SampleOptions
-from jobs.sampler.sample_recipe import SampleRecipe, default_model, recipe_of
+from jobs.sampler.options import Audio, Form, SampleOptions
+from jobs.sampler.recipe import SampleRecipe, default_model, recipe_of
 from musicvae.errors import ConfigError
 from musicvae.generation.generate import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
@@ -200,3 +204,28 @@ def _written_as(name: str | None, own: DrumMap) -> DrumMap:
             do="name roland or general_midi, or a map of your own with these classes",
         )
     return drum_map
+
+
+def sound_suffix(audio: Audio) -> str:
+    """Of a file with a loop; empty where there is to be none."""
+    return "" if audio is Audio.NONE else f".{audio}"
+
+
+def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap) -> bytes:
+    """The file of a loop, mono, 16 bits, exactly as long as its bars.
+
+    Raises:
+        ValueError: no kind of file is asked for.
+    """
+    sound = render_loop(groove, drum_map)
+    match audio:
+        case Audio.WAV:
+            return wav_bytes(sound)
+        case Audio.FLAC:
+            import soundfile  # takes a while to load, so only where it is asked for
+
+            data = io.BytesIO()  # soundfile's own errors would not say that the disk is full
+            soundfile.write(data, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            return data.getvalue()
+        case Audio.NONE:
+            raise ValueError("no sound is asked for")

@@ -1,4 +1,7 @@
-"""From options to what the model is asked for: the one place that knows the modes of jobs.sample."""
+"""From options to what the model is asked for: the one place that knows the modes of `jobs.sample`.
+
+A style of playing is one that the model carries, or one that the shards of its training have.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,11 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.sampler.sample_constraints import constraints
-from jobs.sampler.sample_feel import style_of
-from jobs.sampler.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, STYLE, amounts, numbers, span
-from jobs.sampler.sample_options import SampleOptions
-from jobs.sampler.sample_source import windows_of
+from jobs.sampler.inputs import constraints, windows_of
+from jobs.sampler.options import DEFAULT_BARS, DEFAULT_STEPS, STYLE, SampleOptions, amounts, numbers, span
 from musicvae.data.feel import GrooveFeel
 from musicvae.data.style_feels import StyleFeel
 from musicvae.data.windows import WindowMeta
@@ -22,6 +22,7 @@ from musicvae.groove.groove import DrumGroove
 from musicvae.midi.groove_file import read_groove
 from musicvae.model.token_choice import Temperature
 from musicvae.pretrained.model import DEFAULT_DISTANCE, TrainedModel
+from musicvae.pretrained.training_windows import training_styles
 from musicvae.randomness import Purpose, uniforms
 
 SLOWEST, FASTEST = 4, 1000
@@ -206,3 +207,27 @@ def _tempo(options: SampleOptions) -> tuple[float, float] | None:
 
 def _hash(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:12]
+
+
+def style_of(name: str, trained: TrainedModel, shards: str | None) -> StyleFeel:
+    """A style of the training data.
+
+    Args:
+        shards: folder or URL of the training windows, read where the model carries no styles.
+
+    Raises:
+        ConfigError: no such style, styles of which nothing is known, or other shards.
+        DataError: a shard is damaged.
+    """
+    styles = None if trained.training is None else trained.training.styles
+    if styles is None and shards is not None:
+        styles = training_styles(trained, shards)
+    if styles is None:
+        raise ConfigError(
+            f"--feel {name} cannot be used: nothing is known of the styles that the model was trained on",
+            expected="an export with them, or --shards",
+            found="no --shards, and " + ("no training data" if trained.training is None else "none") + " in the model",
+            likely="a run folder, an export without --shards, or one of an earlier version",
+            do="add --shards, or once: python -m jobs.export renew EXPORT --shards SHARDS",
+        )
+    return styles.of(name)

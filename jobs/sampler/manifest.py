@@ -16,14 +16,18 @@ nearest_groove            hits that differ from the nearest other groove of its 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int64
 
+from jobs.sampler.job import SampleJob
+from jobs.sampler.options import Form
 from jobs.sampler.parts import Rows
-from jobs.sampler.sample_job import SampleJob
-from jobs.sampler.sample_options import Form
 from jobs.sampler.selection import NO_ITEM
 from musicvae.groove.distance import nearest_others, window_hashes
 from musicvae.groove.features import hits_per_bar, syncopation
@@ -35,6 +39,27 @@ BLOCK = 10_000
 """Grooves among which the nearest other one is looked for; and that are in memory at once."""
 DECIMALS = 4
 """Of the figures; the last bits of a sum over steps say nothing."""
+LIKE = pa.struct([("file", pa.string()), ("bar", pa.int32())])
+TYPES = {
+    "id": pa.string(),
+    "file": pa.string(),
+    "index": pa.int64(),
+    "seed": pa.uint64(),
+    "z": pa.int64(),
+    "weights": pa.string(),
+    "settings": pa.string(),
+    "tempo": pa.float64(),
+    "like": LIKE,
+    "empty": pa.bool_(),
+    "hits_per_bar": pa.float64(),
+    "syncopation": pa.float64(),
+    "log_likelihood": pa.float64(),
+    "memorised": pa.bool_(),
+    "nearest_training": pa.int32(),
+    "duplicate_of": pa.string(),
+    "nearest_groove": pa.int32(),
+    "tokens": pa.list_(pa.int16()),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,3 +128,27 @@ def lines(of_block: dict[str, list[Any]]) -> Iterator[str]:
     """A line of JSON for each groove of a block."""
     for values in zip(*of_block.values(), strict=True):
         yield json.dumps(dict(zip(of_block, values, strict=True)), ensure_ascii=False) + "\n"
+
+
+class ParquetManifest:
+    """Takes blocks of columns; each becomes a row group."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "ParquetManifest":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, columns: dict[str, list[Any]]) -> None:
+        """Columns of `jobs.sampler.manifest`, the same ones every time."""
+        schema = pa.schema([(name, TYPES[name]) for name in columns])
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+        self._writer.write_table(pa.table(columns, schema=schema))

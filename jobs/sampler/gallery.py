@@ -1,13 +1,19 @@
-"""What a gallery shows, and the form in which its page carries it: a description, and arrays as base64.
+"""`gallery.html`: grooves to look through, to hear and to choose from, in one page that opens from disk.
 
-Hits are packed without the empty cells between them, so that ten thousand grooves fit a page that opens at once:
+Style and scripts are files of their own in `jobs/sampler/gallery/`; they are put into the page as they are, so that it
+loads nothing from elsewhere and needs no server. Its Content-Security-Policy forbids that as well.
 
-tokens    int16 (groove, step)      bit i is set where drum i is hit
-velocity  uint8 (hit,)              MIDI velocity 1 to 127, by groove, step and drum
-offset    int16 (hit,)              distance from the grid in 1/65536 of a step, in the same order
-figures   float64 (column, groove)  column 0 is the tempo; NaN where a groove has no such figure; a flag is 1 or 0
+The page carries a description, and arrays as base64. Hits are packed without the empty cells between them, so that ten
+thousand grooves fit a page that opens at once:
+
+    tokens    int16 (groove, step)      bit i is set where drum i is hit
+    velocity  uint8 (hit,)              MIDI velocity 1 to 127, by groove, step and drum
+    offset    int16 (hit,)              distance from the grid in 1/65536 of a step, in the same order
+    figures   float64 (column, groove)  column 0 is the tempo; NaN where a groove has no such figure; a flag is 1 or 0
 
 All are little-endian. `jobs/sampler/gallery/grooves.js` reads them.
+
+The list of grooves that a gallery saves, and that `jobs.sample --pick LIST` reads, has one id a line.
 """
 
 import base64
@@ -15,21 +21,56 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
 from musicvae.data.windows import OFFSET_UNITS
+from musicvae.durable import write_whole
+from musicvae.errors import ConfigError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.sound import voices
+from musicvae.midi.writer import TICKS_PER_QUARTER
+from preprocess.pages.page import page_environment, style
 
 MOST_SHOWN = 10_000
 """Grooves on a page; more would open slowly and be looked at by nobody."""
 ID = re.compile(r"\w[\w.-]*", re.ASCII)
 """Ids name files and stand on a line of their own in lists."""
+PARTS = Path(__file__).with_name("gallery")
+TEMPLATE = "gallery.html.jinja"
+STYLE = "gallery.css"
+SCRIPTS = (
+    "grooves.js",
+    "favourites.js",
+    "kit.js",
+    "player.js",
+    "drawing.js",
+    "choice.js",
+    "filters.js",
+    "wall.js",
+    "stage.js",
+    "midi_file.js",
+    "zip_file.js",
+    "saving.js",
+    "keyboard.js",
+    "page.js",
+)
+"""In the order in which they run; `page.js` brings the others together and comes last."""
+HELP = (
+    (("←", "→", "↑", "↓"), "another groove; while one plays, the other is heard"),
+    (("Home", "End", "PgUp", "PgDn"), "first, last, a screen on"),
+    (("space", "Enter"), "play in a loop, stop"),
+    (("f",), "favourite, or not any more"),
+    (("m",), "save the groove as MIDI"),
+    (("/",), "search and filter; Esc goes back to the grooves"),
+    (("?",), "this help"),
+)
+PICKED = re.compile(r"groove-([0-9]{5,15})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,3 +210,82 @@ def _drums(drum_map: DrumMap) -> list[dict[str, Any]]:
     """Name, written pitch and sound of each class, in bit order."""
     described = zip(drum_map.classes, drum_map.written_pitch.tolist(), voices(drum_map), strict=True)
     return [{"label": name.replace("_", " "), "pitch": pitch, "voice": voice} for name, pitch, voice in described]
+
+
+def write_gallery(
+    path: Path,
+    grooves: Iterable[GalleryGroove],
+    *,
+    title: str,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    figures: Sequence[FigureColumn],
+    ticks_per_quarter: int = TICKS_PER_QUARTER,
+) -> None:
+    """Writes the page whole or not at all.
+
+    Grooves are taken one by one and kept packed, so the page itself is the most that is held in memory.
+
+    Args:
+        grooves: at least one; the page holds the first `MOST_SHOWN` and says so if there are more.
+        drum_map: names the drums, and gives the pitch and the sound of each.
+        figures: what the page filters and sorts by, beside the tempo.
+        ticks_per_quarter: division of the MIDI files that the page makes.
+
+    Raises:
+        ValueError: no grooves, an id that occurs twice, or shapes that do not match the grid and the drum map.
+        OSError: the page cannot be written.
+    """
+    data = pack(grooves, grid=grid, drum_map=drum_map, figures=figures, ticks_per_quarter=ticks_per_quarter)
+    page = (
+        page_environment(PARTS)
+        .get_template(TEMPLATE)
+        .render(
+            title=title,
+            about=_about(data, grid, drum_map),
+            css=style(PARTS / STYLE),
+            data=data,
+            help=HELP,
+            scripts=[(PARTS / name).read_text() for name in SCRIPTS],
+        )
+    )
+    # A title may hold what UTF-8 cannot, if it comes from the name of a file.
+    write_whole(path, page.encode(errors="backslashreplace"))
+
+
+def _about(data: GalleryData, grid: GridSpec, drum_map: DrumMap) -> str:
+    grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest has all"
+    bars = f"{grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps"
+    return f"{grooves} · {bars} · drum map {drum_map.name}"
+
+
+def read_pick(path: Path) -> list[int]:
+    """The numbers of the items that a list names, in its order. An id that occurs again counts once.
+
+    Raises:
+        ConfigError: the list cannot be read, names nothing, or has a line that is no id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        found = error.strerror if isinstance(error, OSError) else "a file that is no text"
+        raise _refused(path, f"{found}", "give the list that a gallery saved") from None
+    picked: dict[int, None] = {}
+    for number, line in enumerate(lines, start=1):
+        if not (text := line.strip()):
+            continue
+        if not (match := PICKED.fullmatch(text)):
+            raise _refused(path, f"{_short(text)} in line {number}", "take the line out, or give the list of a gallery")
+        picked[int(match[1])] = None
+    if not picked:
+        raise _refused(path, "no ids", "mark favourites in a gallery and save the list")
+    return list(picked)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _refused(path: Path, found: str, do: str) -> ConfigError:
+    expected = "text with one id a line, as groove-00012"
+    return ConfigError(f"--pick {path} cannot be used", expected=expected, found=found, do=do)
