@@ -17,7 +17,7 @@ from jobs.command.command_line import console, run_command
 from jobs.command.stop_signals import StopSignals
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState, read_ledger
-from jobs.sweeps.sweep_settings import SweepSettings
+from jobs.sweeps.settings import SweepSettings
 from musicvae.errors import ConfigError
 from musicvae.settings import parse_settings
 
@@ -63,14 +63,14 @@ def run(
 
 def status(folder: Folder) -> None:
     """Show what runs, what waits and why, what has ended, the best so far, and when it will be done."""
-    from jobs.sweeps.sweep_status import status_text
+    from jobs.sweeps.status import status_text
 
     console.print(status_text(*_read(folder)), soft_wrap=True)
 
 
 def report(folder: Folder) -> None:
     """Write the page (report.html) and the tables (trials.csv, trials.parquet) of a sweep in any state."""
-    from jobs.sweeps.sweep_results import write_report
+    from jobs.sweeps.results import write_report
 
     for path in write_report(*_read(folder)):
         console.print(f"{path.resolve()}", soft_wrap=True)
@@ -78,7 +78,7 @@ def report(folder: Folder) -> None:
 
 def best(folder: Folder) -> None:
     """Write best.yaml, all settings of the winner, and show the command that trains it again."""
-    from jobs.sweeps.sweep_results import write_winner
+    from jobs.sweeps.results import write_winner
 
     console.print(write_winner(*_read(folder)), soft_wrap=True)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Start, SweepState
-from jobs.sweeps.sweep_settings import SweepSettings
+from jobs.sweeps.settings import SweepSettings
 from tests.run_folders import begun_run, validation_line
 from tests.sweep_ledgers import begun, drawn, end, played, state_of, sweep_settings
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.sweeps.ledger import SweepState, TrialHistory
-from jobs.sweeps.sweep_settings import SweepSettings
+from jobs.sweeps.settings import SweepSettings
 
 
 @dataclass(frozen=True, slots=True)

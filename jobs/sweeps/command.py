@@ -9,9 +9,12 @@ from pathlib import Path
 from jobs.command.command_line import console
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals
+from jobs.sweeps.driver import SweepRun, check_goes_on, failed_trials
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Begun, Ledger, SweepState, read_ledger, records_of
+from jobs.sweeps.pools import TrialPool, process_pool
 from jobs.sweeps.ray_pool import ray_pool
+from jobs.sweeps.results import write_report, write_winner
 from jobs.sweeps.shares import (
     Share,
     gather,
@@ -22,15 +25,9 @@ from jobs.sweeps.shares import (
     share_of_work,
     shares_are_done,
 )
-from jobs.sweeps.sweep_plan import SweepPlan, describe, plan_sweep
-from jobs.sweeps.sweep_pool import TrialPool
-from jobs.sweeps.sweep_processes import process_pool
-from jobs.sweeps.sweep_results import write_report, write_winner
-from jobs.sweeps.sweep_run import SweepRun, check_goes_on, failed_trials
-from jobs.sweeps.sweep_standing import is_done
-from jobs.sweeps.sweep_status import status_text
-from jobs.sweeps.sweep_trials import TrialFactory, read_sweep
+from jobs.sweeps.status import is_done, status_text
 from jobs.sweeps.trial import Trainer, train_trial
+from jobs.sweeps.trials import SweepPlan, TrialFactory, describe, plan_sweep, read_sweep
 from musicvae.data.sources import is_url, open_shards, without_secrets
 from musicvae.errors import ConfigError
 from musicvae.folder_lock import hold_folder

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from jobs.sweeps.sweep_settings import Kept
+from jobs.sweeps.settings import Kept
 from musicvae.durable import append_line, cut_torn_line
 from musicvae.errors import DataError
 from musicvae.training.rank_records import Category

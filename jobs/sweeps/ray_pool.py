@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.command.provenance import our_code
-from jobs.sweeps.sweep_pool import Lost
-from jobs.sweeps.sweep_resources import room_on, too_small
-from jobs.sweeps.sweep_settings import TrialResources
+from jobs.sweeps.pools import Lost, room_on, too_small
+from jobs.sweeps.settings import TrialResources
 from musicvae.errors import ConfigError
 from musicvae.training.stopping import Wish
 from preprocess.on_ray import ray_session

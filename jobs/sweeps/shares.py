@@ -15,12 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobs.sweeps.decisions import Idle, next_step
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SHARES, Begun, SweepState, ledgers_in, lines_of, records_of
-from jobs.sweeps.sweep_next import Idle, next_step
-from jobs.sweeps.sweep_plan import SweepPlan
-from jobs.sweeps.sweep_settings import Repeats, SweepSettings
-from jobs.sweeps.sweep_trials import TrialFactory
+from jobs.sweeps.settings import Repeats, SweepSettings
+from jobs.sweeps.trials import SweepPlan, TrialFactory
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError, FolderInUseError
 from musicvae.folder_lock import hold_folder

@@ -8,8 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from jobs.sweeps.ledger import SweepState
-from jobs.sweeps.sweep_settings import SweepSettings
-from jobs.sweeps.sweep_space import Dimension, Values, in_turn, plain, random_values
+from jobs.sweeps.settings import Dimension, SweepSettings, Values, in_turn, plain, random_values
 
 STARTUP_TRIALS = 10
 """Optuna's own choice: so many trials are random before it learns."""

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from jobs.sweeps.ledger import read_ledger
-from jobs.sweeps.sweep_trials import SHIPPED
+from jobs.sweeps.trials import SHIPPED
 from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import SOAK, ok, run_job
 from tests.requirements import only_in_a_soak

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.sweeps.best import ranking
-from jobs.sweeps.sweep_page import sweep_page
+from jobs.sweeps.page import sweep_page
 from tests.gallery_browser import DESKTOP, PHONE, GalleryBrowser
 from tests.played_sweep import played_sweep, with_runs
 

@@ -40,7 +40,7 @@ from musicvae.training.step import EagerAdamW
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from jobs.sweeps.unfilled import Unfilled
+from jobs.sweeps.trials import Unfilled
 from tests.unit.test_eager_adamw import stepped
 
 stepped(EagerAdamW)

@@ -156,7 +156,7 @@ def test_importing_a_package_loads_nothing_heavy(package):
 
 
 def test_a_sweep_is_read_without_loading_what_trains_it():
-    assert loaded_after("import jobs.sweep, jobs.sweeps.sweep_status") == set()
+    assert loaded_after("import jobs.sweep, jobs.sweeps.status") == set()
 
 
 def test_public_names_load_on_first_use():

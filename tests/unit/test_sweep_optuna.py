@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.sweeps.ledger import Start, SweepState
-from jobs.sweeps.sweep_space import Values, random_values
+from jobs.sweeps.settings import Values, random_values
 from jobs.sweeps.tpe import TpeSearch, importances
 from tests.sweep_ledgers import drawn, end, state_of, sweep_settings
 

@@ -10,13 +10,10 @@ import yaml
 from jobs.sweeps.best import ranking
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState
-from jobs.sweeps.sweep_figures import MOST_LINES, curves, drawn, metric_scale, parallel, slices
-from jobs.sweeps.sweep_page import sweep_page
-from jobs.sweeps.sweep_settings import SweepSettings
-from jobs.sweeps.sweep_standing import outcomes
-from jobs.sweeps.sweep_status import status_text
-from jobs.sweeps.sweep_table import rows, write_tables
-from jobs.sweeps.sweep_winner import write_best
+from jobs.sweeps.page import MOST_LINES, curves, drawn, metric_scale, parallel, slices, sweep_page
+from jobs.sweeps.results import rows, write_best, write_tables
+from jobs.sweeps.settings import SweepSettings
+from jobs.sweeps.status import outcomes, status_text
 from preprocess.pages.charts import Scale
 from tests.parsed_page import Page
 from tests.played_sweep import SPACE, played_sweep, with_runs

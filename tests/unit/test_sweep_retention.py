@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.sweeps.driver import Retention, folder_bytes
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Ledger, Start, read_ledger
-from jobs.sweeps.sweep_retention import Retention, folder_bytes
-from jobs.sweeps.sweep_settings import SweepSettings
+from jobs.sweeps.settings import SweepSettings
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings
 
 BYTES = 1 << 20

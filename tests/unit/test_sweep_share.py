@@ -8,13 +8,11 @@ import pytest
 
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Ledger, Start, SweepState, read_ledger, records_of
+from jobs.sweeps.pools import Lost, process_pool
+from jobs.sweeps.settings import TrialResources
 from jobs.sweeps.shares import Share, gather, gathered, holding_share, share_of_work, shares_are_done
-from jobs.sweeps.sweep_plan import plan_sweep
-from jobs.sweeps.sweep_pool import Lost
-from jobs.sweeps.sweep_processes import process_pool
-from jobs.sweeps.sweep_settings import TrialResources
-from jobs.sweeps.sweep_trials import TrialFactory
 from jobs.sweeps.trial import TrialEnd, TrialJob
+from jobs.sweeps.trials import TrialFactory, plan_sweep
 from jobs.training.messages import Asked
 from musicvae.data.manifest import ShardManifest
 from musicvae.training.stopping import Wish

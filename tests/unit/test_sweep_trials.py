@@ -4,12 +4,11 @@ import pytest
 import yaml
 
 from jobs.sweeps.command import SweepCommand
+from jobs.sweeps.driver import check_goes_on
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Begun
-from jobs.sweeps.sweep_plan import describe, most_bytes, plan_sweep
-from jobs.sweeps.sweep_run import check_goes_on
-from jobs.sweeps.sweep_settings import SweepSettings
-from jobs.sweeps.sweep_trials import SHIPPED, TrialFactory, planned_trials, read_sweep
+from jobs.sweeps.settings import SweepSettings
+from jobs.sweeps.trials import SHIPPED, TrialFactory, describe, most_bytes, plan_sweep, planned_trials, read_sweep
 from musicvae.data.manifest import ShardManifest
 from musicvae.errors import ConfigError
 from tests.sweep_ledgers import begun, drawn, state_of, sweep_settings

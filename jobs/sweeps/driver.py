@@ -1,28 +1,30 @@
-"""The driver of a sweep: starts what is to be done next, and writes down what comes of it."""
+"""The driver of a sweep: starts what is to be done next, records the results, and deletes what need not be kept."""
 
+import os
 import secrets
+import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from jobs.command.stop_signals import StopSignals
+from jobs.sweeps.decisions import Draw, Go, Idle, Repeat, cut_trials, first_steps, is_gone_on_with, next_step, standings
 from jobs.sweeps.folder import SweepFolder
-from jobs.sweeps.ledger import Begun, Drawn, End, Ledger, Start, TrialHistory
-from jobs.sweeps.sweep_next import Draw, Go, Idle, Repeat, first_steps, next_step
-from jobs.sweeps.sweep_plan import SweepPlan
-from jobs.sweeps.sweep_pool import Lost, TrialPool
-from jobs.sweeps.sweep_retention import Retention, folder_bytes
-from jobs.sweeps.sweep_settings import SweepSettings
-from jobs.sweeps.sweep_trials import Trial, TrialFactory
+from jobs.sweeps.ledger import Begun, Drawn, End, Ledger, Start, SweepState, TrialHistory, Trimmed
+from jobs.sweeps.pools import Lost, TrialPool
+from jobs.sweeps.settings import Kept, SweepSettings
 from jobs.sweeps.tpe import TpeSearch
 from jobs.sweeps.trial import TrialEnd, TrialJob, end_of_lost
+from jobs.sweeps.trials import SweepPlan, Trial, TrialFactory
 from musicvae.errors import ConfigError, DiskFullError, StoppedError, UserError
 from musicvae.settings import parse_settings
+from musicvae.training.run_folder import RunFolder
 from musicvae.training.stopping import Wish
 
 LOOK_SECONDS = 0.5
@@ -31,6 +33,7 @@ FIXED = {"preset", "metric", "direction", "asha"}
 """What trials share and are compared by; so do the sweep's `settings`."""
 MOST_REDRAWN = 50
 """Configurations in a row that cannot be trained, before the space is to blame."""
+ORDER: tuple[Kept, ...] = ("all", "weights", "nothing")
 
 
 @dataclass(slots=True)
@@ -272,3 +275,86 @@ def failed_trials(trials: Collection[TrialHistory], sweep: SweepSettings) -> tup
     failed = [trial for trial in trials if trial.state == "failed"]
     again = [trial.id for trial in failed if trial.failures < sweep.attempts]
     return again, len(failed) - len(again)
+
+
+class Retention:
+    """Removes what is not to be kept, and writes into the ledger that it did.
+
+    Args:
+        planned: trials that the search has in all.
+    """
+
+    def __init__(self, sweep: SweepSettings, folder: SweepFolder, ledger: Ledger, *, planned: int) -> None:
+        self.sweep, self.folder, self.ledger, self.planned = sweep, folder, ledger, planned
+
+    def after(self, ended: str) -> None:
+        """After the end of a start: of this trial, and of those that it has beaten for good."""
+        state = self.ledger.state
+        cut = cut_trials(self.sweep, state, planned=self.planned)
+        self._settle([state.trials[ended], *cut], {trial.id for trial in cut})
+        self._make_room()
+
+    def after_all(self) -> None:
+        """When nothing is left to be started: no trial waits for a comparison any more."""
+        trials = self.ledger.state.trials
+        self._settle(trials.values(), trials.keys())
+
+    def over_cap(self) -> bool:
+        """Whether run folders take more than they may, with all removed that could be."""
+        cap = self.sweep.retention.disk_gib
+        return cap is not None and self.ledger.state.bytes > cap * 2**30
+
+    def _settle(self, trials: Iterable[TrialHistory], cut: Collection[str]) -> None:
+        """Trims those of some trials that are over; `cut` names the ones that are not promoted any more."""
+        state = self.ledger.state
+        for trial in trials:
+            match trial.state:
+                case "finished" if trial.reached >= self.sweep.budget.steps:
+                    self._trim(trial, self.sweep.retention.finished)
+                case "finished" if trial.id in cut:
+                    self._trim(trial, self.sweep.retention.stopped)
+                case "diverged":
+                    self._trim(trial, self.sweep.retention.stopped)
+                case "failed" if trial.id not in state.unfinished or not is_gone_on_with(trial, self.sweep):
+                    self._trim(trial, self.sweep.retention.stopped)
+
+    def _make_room(self) -> None:
+        for trial, kept in _sacrifices(self.sweep, self.ledger.state):
+            if not self.over_cap():
+                return
+            self._trim(trial, kept)
+
+    def _trim(self, trial: TrialHistory, kept: Kept) -> None:
+        if ORDER.index(kept) <= ORDER.index(trial.kept):
+            return
+        run = RunFolder(self.folder.run(trial.id))
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        if kept == "nothing":
+            run.best.unlink(missing_ok=True)
+        self.ledger.append(Trimmed(trial.id, kept, folder_bytes(run.path), time.time()))
+
+
+def folder_bytes(path: Path) -> int:
+    """What the files of a folder take on disk."""
+    total = 0
+    for parent, _, files in os.walk(path):
+        for name in files:
+            try:
+                total += (Path(parent) / name).stat().st_blocks * 512
+            except OSError:  # removed in between
+                continue
+    return total
+
+
+def _sacrifices(sweep: SweepSettings, state: SweepState) -> Iterator[tuple[TrialHistory, Kept]]:
+    """What to remove to make room, in order: all of the unsuccessful, then the checkpoints of the finished from the
+    worst on. Of those that may yet be repeated, and of the best, nothing is removed."""
+    at_end = [state.trials[name] for _, name in standings(sweep, state)[sweep.budget.steps]]
+    spared = {trial.id for trial in at_end[: sweep.repeats.of_best or 1]}
+    finished = [trial for trial in reversed(at_end) if trial.id not in spared]
+    for trial in state.trials.values():
+        unsuccessful = trial.state in ("failed", "diverged") or (trial.state == "finished" and trial.kept == "weights")
+        if unsuccessful and trial.id not in spared:
+            yield trial, "nothing"
+    for trial in finished:
+        yield trial, "weights"

@@ -1,24 +1,144 @@
-"""The figures of a sweep's page as plain numbers: places in percent, SVG paths, texts for whoever points at them."""
+"""The page of a sweep: one file that loads nothing from elsewhere.
 
+Its figures are plain numbers: places in percent, SVG paths, and texts for whoever points at them. Each setting of the
+sweep is an axis.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from jobs.run_report.report_series import read_metrics
-from jobs.sweeps.best import Configuration
+from jobs.sweeps.best import Configuration, ranking
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState, TrialHistory
-from jobs.sweeps.sweep_axes import Axis, axes
-from jobs.sweeps.sweep_settings import SweepSettings
-from jobs.sweeps.sweep_standing import Outcome
+from jobs.sweeps.settings import Dimension, SweepSettings, plain
+from jobs.sweeps.status import Outcome, is_done, outcomes
+from jobs.sweeps.tpe import importances
 from musicvae.training.run_folder import RunFolder
 from preprocess.pages.charts import Scale, Tick, number, rule_distance
+from preprocess.pages.page import page_environment, style
 
+TEMPLATE = Path(__file__).with_name("sweep_page.html.jinja")
+STYLES = (Path(__file__).parents[1] / "run_report" / "report_page.css", Path(__file__).with_name("sweep_page.css"))
+BEST_SHOWN, FAILURES_SHOWN = 15, 30
 MOST_LINES, MOST_CURVES = 300, 60
 """Of many trials the best and evenly spaced others are drawn: more would be one blot."""
 BEST_SHARE = 3
 """A third of what is drawn are the best."""
 OUTLIERS = 0.9
 """A chart's height is for this share of the trials, the best ones; worse ones lie on its edge."""
+MOST_TICKS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What all trials of one outcome took."""
+
+    outcome: Outcome
+    trials: int
+    steps: int
+    hours: float
+    mib: float
+
+
+def sweep_page(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> str:
+    """The page as HTML, which can always be encoded as UTF-8; of a sweep in any state."""
+    assert state.begun is not None, "a sweep begins with it"
+    environment = page_environment(TEMPLATE.parent)
+    environment.filters["number"] = number
+    ranked, became = ranking(sweep, state), outcomes(sweep, state)
+    compared, results = comparable(sweep, state)
+    importance = importances(
+        sweep.space, [trial.drawn.values for trial in compared], results, maximize=sweep.direction == "maximize"
+    )
+    seeds, seed_ticks = spreads(sweep, ranked)
+    failed = [trial for trial in state.trials.values() if became[trial.id] in ("failed", "diverged")]
+    page = environment.get_template(TEMPLATE.name).render(
+        css=style(STYLES[0]) + STYLES[1].read_text(),
+        begun=state.begun,
+        sweep=sweep,
+        done=is_done(sweep, state),
+        tiles=_tiles(sweep, state, became),
+        best=[(one, mean_text(one)) for one in ranked[:BEST_SHOWN]],
+        names=list(dict.fromkeys(name for one in ranked[:BEST_SHOWN] for name in one.values)),
+        parallel=parallel(sweep, ranked) if ranked else None,
+        slices=slices(sweep, ranked) if ranked else [],
+        importance=importance,
+        first_steps=sweep.rungs[0],
+        curves=curves(folder, sweep, ranked, became),
+        seeds=seeds,
+        seed_ticks=seed_ticks,
+        costs=_costs(state, became),
+        failed=failed[:FAILURES_SHOWN],
+        failures=len(failed),
+    )
+    return page.encode(errors="backslashreplace").decode()
+
+
+def _tiles(sweep: SweepSettings, state: SweepState, became: dict[str, Outcome]) -> list[tuple[str, str]]:
+    ranked = ranking(sweep, state)
+    tiles = [(f"{len(state.numbers):,} of {state.begun.numbers if state.begun else 0:,}", "trials drawn")]
+    tiles += [(f"{sum(one == kind for one in became.values()):,}", kind) for kind in sorted(set(became.values()))]
+    if ranked:
+        tiles.append((mean_text(ranked[0]), f"best {sweep.metric.removeprefix('validation.')}"))
+    return [*tiles, (f"{state.hours:.2f}", "hours of training"), (f"{state.bytes / 2**30:.2f}", "GiB on disk")]
+
+
+def _costs(state: SweepState, became: dict[str, Outcome]) -> list[Cost]:
+    found = []
+    for outcome in sorted(set(became.values())):
+        trials = [trial for trial in state.trials.values() if became[trial.id] == outcome]
+        hours = sum(trial.seconds for trial in trials) / 3600
+        steps, mib = sum(trial.reached for trial in trials), sum(trial.bytes for trial in trials) / 2**20
+        found.append(Cost(outcome, len(trials), steps, hours, mib))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Attributes:
+    name: of the setting.
+    places: percent along the axis, of each trial that has the setting, by the trial's place among all.
+    ticks: with their values.
+    """
+
+    name: str
+    places: Mapping[int, float]
+    ticks: tuple[Tick, ...]
+
+
+def axes(space: Mapping[str, Dimension], values: Sequence[Mapping[str, Any]]) -> list[Axis]:
+    """An axis for each setting that differs between trials; one that a wider space has left behind is among them."""
+    names = dict.fromkeys([*space, *(name for own in values for name in own)])
+    found = (_axis(name, space.get(name), [own.get(name) for own in values]) for name in names)
+    return [axis for axis in found if len(set(axis.places.values())) > 1]
+
+
+def _axis(name: str, dimension: Dimension | None, values: Sequence[Any]) -> Axis:
+    given = [value for value in values if value is not None]
+    is_range = dimension is not None and (dimension.bounds or dimension.integer)
+    if is_range and dimension and given and all(isinstance(value, int | float) for value in given):
+        scale = Scale(min(given), max(given), logarithmic=dimension.log_uniform is not None and min(given) > 0)
+        places = {place: scale.place(value) for place, value in enumerate(values) if value is not None}
+        return Axis(name, places, _thinned(scale.ticks()))
+    listed = [plain(value) for value in (dimension.values() if dimension else ())]
+    listed += [value for place, value in enumerate(given) if value not in listed and value not in given[:place]]
+    if all(isinstance(value, int | float) for value in listed):
+        listed.sort()
+    step = 100 / max(1, len(listed))
+    places = {place: step * (listed.index(v) + 0.5) for place, v in enumerate(values) if v is not None}
+    return Axis(name, places, tuple(Tick(step * (at + 0.5), _word(value)) for at, value in enumerate(listed)))
+
+
+def _thinned(ticks: tuple[Tick, ...]) -> tuple[Tick, ...]:
+    return ticks[:: max(1, math.ceil(len(ticks) / MOST_TICKS))]
+
+
+def _word(value: Any) -> str:
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,25 @@
-"""The trials of a sweep as configurations of `jobs.train`, each checked before anything is started."""
+"""The trials of a sweep as configurations of `jobs.train`, each checked and counted before anything is started.
 
-from collections.abc import Iterator, Mapping, Sequence
+The memory of a model is counted with weights that are never drawn: it is reserved, and not touched.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from torch.overrides import TorchFunctionMode
+
 from jobs.command.command_line import read_preset
-from jobs.sweeps.sweep_settings import SweepSettings
-from jobs.sweeps.sweep_space import Values, grid_values, random_values
+from jobs.sweeps.decisions import most_steps, seconds_per_step
+from jobs.sweeps.ledger import SweepState
+from jobs.sweeps.settings import SweepSettings, Values, grid_values, random_values
 from jobs.training.settings import TrainConfig
 from musicvae.data.manifest import ShardManifest
 from musicvae.errors import ConfigError
+from musicvae.model.model import MusicVAE
 from musicvae.settings import apply_values, parse_settings, read_yaml, unknown_setting
 from musicvae.training.fit import data_order
 from musicvae.training.run_folder import RunIdentity
@@ -24,6 +33,10 @@ OWN_SETTINGS = {
     "tracking.group": "the name of the sweep file",
 }
 """What a sweep sets by itself, and from what."""
+MEASURED_MODELS = 32
+"""Of many configurations, so many are built (their memory is not touched) to know how large they are."""
+COPIES_OF_CHECKPOINT = 3
+"""Weights, and the two moments of the optimizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +187,112 @@ def _check_names(sweep: SweepSettings) -> None:
             found="; ".join(problems),
             do="correct the names; `python -m jobs.train --print-config` shows them all",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """The search as far as it is known before.
+
+    Attributes:
+        drawn: how many numbers were drawn before.
+        coming: number and values of the trials that are drawn next, in order; of a search that learns, none.
+        numbers: how many the searcher draws in all.
+        trial_bytes: of a whole trial that keeps everything, at most.
+    """
+
+    drawn: int
+    coming: tuple[tuple[int, Values], ...]
+    numbers: int
+    trial_bytes: int
+
+
+def plan_sweep(factory: TrialFactory, state: SweepState) -> SweepPlan:
+    """Builds and checks the configurations of all trials that are still to be drawn.
+
+    Raises:
+        ConfigError: some of them cannot be trained.
+    """
+    sweep = factory.sweep
+    trials = planned_trials(factory)
+    drawn = len(state.numbers)
+    left = max(0, sweep.budget.trials - drawn)
+    # Numbers of shares that have not all ended leave gaps.
+    free = (number for number in count() if number not in state.numbers)
+    match sweep.search:
+        case "grid":  # a wider grid has another order: what was drawn of it is left out, whatever its number was
+            values = [trial.values for trial in trials if trial.id not in state.trials][:left]
+            coming = list(zip(free, values, strict=False))
+            left = len(coming)
+        case "random":
+            coming = [(number, trial.values) for number, trial in enumerate(trials) if number not in state.numbers]
+        case "tpe":
+            coming = []
+    return SweepPlan(drawn, tuple(coming), drawn + left, _trial_bytes(trials, factory.manifest))
+
+
+def describe(name: str, sweep: SweepSettings, plan: SweepPlan, state: SweepState, *, free_bytes: int) -> str:
+    """The plan for people: trials, hours, disk."""
+    starts = [f"{plan.numbers} trials of up to {sweep.budget.steps:,} steps"]
+    if plan.drawn:
+        starts.append(f"{plan.drawn} of them drawn before")
+    if sweep.asha:
+        compared = ", ".join(f"{rung:,}" for rung in sweep.rungs[:-1])
+        starts.append(f"the best 1/{sweep.asha.eta} go on after {compared} steps")
+    lines = [f"sweep {name}: {'; '.join(starts)}"]
+    if sweep.repeats.seeds > 1:
+        of = f"the best {sweep.repeats.of_best}" if sweep.repeats.of_best else "all that come to the end"
+        lines.append(f"repeats: {of} with {sweep.repeats.seeds - 1} more seed(s) each")
+    steps = most_steps(sweep, plan.numbers)
+    rate = seconds_per_step(state)
+    told = f"about {steps * rate / 3600:.1f} of training in all" if rate else "told once the first trials have ended"
+    limit = f", at most {sweep.budget.hours:g}" if sweep.budget.hours else ""
+    lines.append(f"hours: {told}{limit}; {steps:,} optimizer steps")
+    gib = most_bytes(sweep, plan) / 2**30
+    cap = f", at most {sweep.retention.disk_gib:g} GiB (retention.disk_gib)" if sweep.retention.disk_gib else ""
+    lines.append(f"disk: about {gib:.2f} GiB in the end{cap}; {free_bytes / 2**30:.1f} GiB are free")
+    needed = min(gib, sweep.retention.disk_gib or math.inf)
+    if needed * 2**30 > free_bytes:
+        lines.append("warning: that does not fit; free some space, or set retention.disk_gib, .finished or .stopped")
+    return "\n".join(lines)
+
+
+def most_bytes(sweep: SweepSettings, plan: SweepPlan) -> int:
+    """What run folders take in the end, by the largest of the models."""
+    whole = plan.numbers
+    for _ in sweep.rungs[1:]:
+        whole //= sweep.asha.eta if sweep.asha else 1
+    stopped = plan.numbers - whole
+    whole += min(whole, sweep.repeats.of_best or whole) * (sweep.repeats.seeds - 1)
+    shares = {"all": 1.0, "weights": 1 / (1 + 2 * COPIES_OF_CHECKPOINT), "nothing": 0.0}
+    kept = whole * shares[sweep.retention.finished] + stopped * shares[sweep.retention.stopped]
+    return round(kept * plan.trial_bytes)
+
+
+def _trial_bytes(trials: Sequence[Trial], manifest: ShardManifest) -> int:
+    spaced = trials[:: -(-len(trials) // MEASURED_MODELS)] if trials else []
+    return max((_bytes_of(trial, manifest) for trial in spaced), default=0)
+
+
+def _bytes_of(trial: Trial, manifest: ShardManifest) -> int:
+    """Of checkpoints and best weights; the rest of a run folder is small beside them."""
+    with Unfilled():
+        model = MusicVAE(trial.config.model, manifest.grid, manifest.drum_map.num_drums)
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    train = trial.config.train
+    copies = COPIES_OF_CHECKPOINT + (train.average_decay > 0)
+    return weights * (1 + copies * train.keep_checkpoints)
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves out `torch.nn.init` while it is entered.
+
+    On the device `meta` nothing would be drawn either, but torch would load its compiler to find that out.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)

@@ -1,4 +1,7 @@
-"""Processes of one machine that train one trial after another, without Ray: for an element of a SLURM array."""
+"""Where trials are trained: what the driver of a sweep needs of a pool, and processes of one machine.
+
+The processes train one trial after another, without Ray, as for an element of a SLURM array.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,20 +10,86 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jobs.command.orphans import end_with_parent
-from jobs.sweeps.sweep_pool import Lost
-from jobs.sweeps.sweep_resources import room_on, too_small
-from jobs.sweeps.sweep_settings import TrialResources
+from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import Asked
+from musicvae.errors import ConfigError
 from musicvae.training.stopping import Wish
+
+if TYPE_CHECKING:
+    from jobs.sweeps.trial import TrialEnd, TrialJob
 
 if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A process vanished while it trained.
+
+    Attributes:
+        reason: in the words of whoever ran it.
+        out_of_memory: whether it was ended before its node ran out of memory.
+    """
+
+    reason: str
+    out_of_memory: bool
+
+
+class TrialPool(Protocol):
+    """Processes that train one trial after another; one that crashed or used up its memory is replaced."""
+
+    def room(self) -> bool:
+        """Whether a trial can be started at once."""
+        ...
+
+    def start(self, job: "TrialJob") -> None:
+        """Begins to train a trial; there has to be room."""
+        ...
+
+    def ended(self, seconds: float) -> "Sequence[tuple[TrialJob, TrialEnd | Lost]]":
+        """Waits a while; gives what came of trials that ended meanwhile."""
+        ...
+
+    @property
+    def running(self) -> Sequence[str]:
+        """The trials that are being trained."""
+        ...
+
+    def why_waiting(self) -> str:
+        """Why no more trials run than do; empty if nothing waits for room."""
+        ...
+
+    def ask_to_stop(self, wish: Wish) -> None:
+        """Lets running trials save and leave."""
+        ...
+
+
+def room_on(node: Mapping[str, float], resources: TrialResources) -> int:
+    """How many trials a node holds, by its CPU and GPU in all."""
+    room = int(node.get("CPU", 0) // resources.cpus)
+    if not resources.gpus:
+        return room
+    gpus = int(node.get("GPU", 0))
+    # Trials share a GPU, or each has whole ones.
+    return min(room, gpus * int(1 / resources.gpus) if resources.gpus < 1 else int(gpus // resources.gpus))
+
+
+def too_small(resources: TrialResources, nodes: Sequence[Mapping[str, float]]) -> ConfigError:
+    """That none of some nodes holds a trial."""
+    cpus, gpus = (max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU"))
+    return ConfigError(
+        "no node can hold a trial",
+        expected=f"{resources.cpus} CPU and {resources.gpus:g} GPU on one node",
+        found=f"at most {cpus:g} CPU and {gpus:g} GPU",
+        likely="nodes that have not joined yet, or a trial that asks for too much",
+        do="start larger nodes, or lower resources.cpus or resources.gpus of the sweep",
+    )
 
 
 @dataclass(slots=True, eq=False)
