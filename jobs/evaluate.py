@@ -6,8 +6,18 @@ import torch
 import typer
 
 from jobs.command.command_line import console, run_command
-from jobs.evaluation.candidates import candidates, check_same_format, other_shards_note, trained_baselines
-from jobs.evaluation.evaluated import Evaluated, Setting, differences, evaluate_counted, evaluate_trained, setting_for
+from jobs.evaluation.evaluated import (
+    Evaluated,
+    Setting,
+    candidates,
+    check_same_format,
+    differences,
+    evaluate_counted,
+    evaluate_trained,
+    other_shards_note,
+    setting_for,
+    trained_baselines,
+)
 from jobs.evaluation.figures_json import as_json
 from jobs.evaluation.tables import (
     LEGEND,

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from jobs.command.command_line import console, run_command
-from jobs.evaluation.candidates import Candidate, check_same_format
+from jobs.evaluation.evaluated import Candidate, check_same_format
 from musicvae.data.shards import read_tokens
 from musicvae.data.sources import open_shards
 from musicvae.data.windows import SplitTokens

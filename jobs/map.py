@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from jobs.command.command_line import console, run_command
-from jobs.evaluation.candidates import Candidate, check_same_format
+from jobs.evaluation.evaluated import Candidate, check_same_format
 from musicvae.data.shards import read_shard
 from musicvae.data.sources import open_shards
 from musicvae.data.windows import WindowBlock

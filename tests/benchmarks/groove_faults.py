@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64
 from rich.table import Table
 
 from jobs.command.command_line import console, run_command
-from jobs.evaluation.candidates import candidates
+from jobs.evaluation.evaluated import candidates
 from musicvae.data.shards import read_tokens
 from musicvae.data.sources import open_shards
 from musicvae.generation.generate import generate

@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-import jobs.evaluation.candidates
-from jobs.evaluation.candidates import candidates, trained_baselines
-from jobs.evaluation.evaluated import Setting, differences, evaluate_counted, evaluate_trained, setting_for
+import jobs.evaluation.evaluated
+from jobs.evaluation.evaluated import (
+    Setting,
+    candidates,
+    differences,
+    evaluate_counted,
+    evaluate_trained,
+    setting_for,
+    trained_baselines,
+)
 from jobs.evaluation.tables import verdict
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_tokens
@@ -29,7 +36,7 @@ def baselines_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "baselines"
     (folder / "lstm").mkdir(parents=True)
     write_export(folder / "lstm", load_run(run.path), read_best(run.best), {})
-    monkeypatch.setattr(jobs.evaluation.candidates, "TRAINED_BASELINES", folder)
+    monkeypatch.setattr(jobs.evaluation.evaluated, "TRAINED_BASELINES", folder)
     return folder
 
 

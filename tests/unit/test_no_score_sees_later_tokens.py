@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jobs.command.command_line import PRESETS, compose_settings
-from jobs.evaluation.candidates import TRAINED_BASELINES
+from jobs.evaluation.evaluated import TRAINED_BASELINES
 from jobs.training.settings import TrainConfig
 from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.baselines import POSITION, ContextModel, all_baselines, back_off_contexts
