@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.run_report.report_series import read_metrics
+from jobs.run_report.record import read_metrics
 from jobs.sweeps.best import Configuration, ranking
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState, TrialHistory

@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from jobs.command.command_line import console, run_command
-from jobs.run_report.report_series import Metrics, read_metrics
+from jobs.run_report.record import Metrics, read_metrics
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
 from musicvae.groove.groove import DrumGroove

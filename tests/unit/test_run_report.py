@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from jobs.report import names
-from jobs.run_report.report_page import report_page
-from jobs.run_report.report_record import read_run
+from jobs.run_report.page import report_page
+from jobs.run_report.record import read_run
 from musicvae.errors import ConfigError, DataError
 from musicvae.training.examples import example_files
 from musicvae.training.rank_records import RankError, RankRecord, RankRecords
