@@ -15,8 +15,7 @@ import typer
 from cluster.errors import ExitCode
 from cluster.site import read_site
 from jobs.command.command_line import console, run_command
-from jobs.inspection.doctor_ray import ray_checks
-from jobs.inspection.doctor_slurm import slurm_checks
+from jobs.inspection.clusters import ray_checks, slurm_checks
 from jobs.inspection.machine import machine_checks
 from jobs.submission.kinds import RAY_VARIABLE, TARGETS
 from musicvae.errors import ConfigError

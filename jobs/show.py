@@ -5,8 +5,8 @@ from pathlib import Path
 import typer
 
 from jobs.command.command_line import compose_settings, run_command
+from jobs.inspection.midi_file import show_file
 from jobs.inspection.shards import show_shards
-from jobs.inspection.show_file import show_file
 from musicvae.data.manifest import MANIFEST_NAME
 from musicvae.data.sources import is_url, without_secrets
 from musicvae.errors import ConfigError

@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 
 from jobs.command.command_line import console
-from jobs.inspection.show_window import hit_values, window_text, window_values
+from jobs.inspection.midi_file import hit_values, window_text, window_values
 from musicvae.data.manifest import ShardEntry, ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.sources import FolderShards

@@ -1,4 +1,4 @@
-"""One MIDI file, looked at: its maps, its pitches, what was dropped and why, and the drum grid of each window."""
+"""One MIDI file as `jobs.show` shows it: maps, pitches, what was dropped and why, and each window's drum grid."""
 
 import json
 from collections import Counter
@@ -8,10 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jobs.inspection.show_window import hit_values, window_text, window_values
-from musicvae.data.windows import WindowBlock
+import numpy as np
+
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import NO_CLASS, DrumMap, pitch_name
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
+from musicvae.groove.picture import drum_grid
 from musicvae.midi.parser import MidiError, TooManyHitsError
 from musicvae.midi.performance import Performance, read_performances
 from musicvae.midi.quantize import stretches_of
@@ -244,3 +247,34 @@ def _values(
     if window is not None:
         shown[0]["hits"] = hit_values(grooves[0][1], drum_map.classes)
     return {**values, "outcome": "accepted", "num_windows": len(windows), "windows": shown}
+
+
+def window_text(title: str, meta: WindowMeta, groove: DrumGroove, drums: tuple[str, ...]) -> str:
+    """A line about the window, and the grid as text."""
+    style = f", {printable(meta.style)}" if meta.style else ""
+    about = f"{title}: {printable(meta.source)}, bar {meta.bar + 1}, {meta.tempo:.4g} bpm{style}"
+    return f"{about}\n{drum_grid(groove, drums)}"
+
+
+def window_values(meta: WindowMeta, groove: DrumGroove) -> dict[str, Any]:
+    """What is known of a window as a whole; bars are counted from 0 here, as in the shards."""
+    return {
+        "source": meta.source,
+        "bar": meta.bar,
+        "tempo": meta.tempo,
+        "style": meta.style,
+        "tokens": groove.tokens.tolist(),
+    }
+
+
+def hit_values(groove: DrumGroove, drums: Sequence[str]) -> list[dict[str, Any]]:
+    """Each hit with its step, MIDI velocity, and offset in steps."""
+    return [
+        {
+            "step": step,
+            "drum": drums[drum],
+            "velocity": round(float(groove.velocity[step, drum]) * MAX_VELOCITY),
+            "offset": round(float(groove.offset[step, drum]), 6),
+        }
+        for step, drum in np.argwhere(groove.hits).tolist()
+    ]

@@ -1,12 +1,16 @@
-"""What `jobs.doctor --on slurm` looks at: the controller, the site's file, and two nodes."""
+"""What `jobs.doctor` checks of a cluster: with `--on slurm` the controller, the site's file and two nodes.
 
+With `--on ray` it checks the cluster that jobs would be submitted to.
+"""
+
+import importlib.metadata
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from cluster import slurm
+from cluster import ray_jobs, slurm
 from cluster.errors import TargetError
 from cluster.site import Site
 from jobs.inspection.machine import CLOCK_SECONDS, Check
@@ -18,6 +22,28 @@ LOOK = (
     'seen=$(test -e "$1" && echo yes); usable=$("$2" -c "import sys; print(sys.version_info >= (3, 11))" 2>/dev/null);'
     'echo "${SLURMD_NODENAME:-$(hostname)}|$seen|$usable|$(date +%s)"'
 )
+
+
+def ray_checks(url: str) -> Iterator[Check]:
+    """Whether the cluster answers, lets us in, and runs the Ray that is installed here.
+
+    Args:
+        url: of its dashboard.
+    """
+    try:
+        version = ray_jobs.version(url)
+        jobs = ray_jobs.list_jobs(url)
+    except TargetError as error:
+        yield Check("Ray", "error", error.problem, error.details["do"])
+        return
+    yield Check("Ray", "ok", f"{version} at {url}, {len(jobs)} job(s)")
+    try:
+        own = importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        return  # `ray` has said so
+    if own != version:
+        cure = f"the same on both: pip install 'ray[default,train]=={version}'"
+        yield Check("Ray version", "warning", f"{own} here, {version} there", cure)
 
 
 def slurm_checks(site: Site, python: str, shared: Path) -> Iterator[Check]:
