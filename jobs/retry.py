@@ -14,7 +14,7 @@ from cluster.errors import ExitCode
 from cluster.standing import State
 from jobs.command.command_line import console, run_command
 from jobs.submission.choice import chosen
-from jobs.submission.submitting import hand_over, outstanding
+from jobs.submission.hand_over import hand_over, outstanding
 from musicvae.errors import ConfigError
 
 FAILED: tuple[State, ...] = ("failed", "lost", "not submitted")

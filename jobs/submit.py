@@ -26,9 +26,8 @@ from cluster.site import check_arguments, check_environment, read_site
 from cluster.submission import Submission
 from jobs.command.command_line import run_command
 from jobs.submission.choice import SUBMISSIONS
+from jobs.submission.hand_over import Outstanding, confirm, hand_over, keep_code, outstanding, plan_table, slurm_calls
 from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, Wishes, jobs_of
-from jobs.submission.submission_plan import confirm, plan_table
-from jobs.submission.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
 from musicvae.errors import ConfigError
 
 
