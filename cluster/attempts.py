@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.job import Job, job_from_json
 
 Opening = Literal["go", "done", "gave up", "cancelled"]

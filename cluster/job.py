@@ -1,4 +1,4 @@
-"""A job: a command line, what it needs, and what comes before it. The same for every target."""
+"""A job: a command line, what it needs, what comes before it; and how a scheduler describes it, on every target."""
 
 import math
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ class Job:
     Attributes:
         name: unique in its submission.
         command: argv.
-        environment: variables for it; secrets are refused by `cluster.confidential`.
+        environment: variables for it; secrets are refused by `cluster.site`.
         after: names of jobs that have to succeed before.
         stop_signal: at which the command saves and ends with 75.
         on_every_node: whether each node runs the command, not the first alone.
@@ -167,3 +167,15 @@ def parse_array(text: str) -> Array:
             expected="ELEMENTS or ELEMENTS%AT_ONCE, both 1 or more",
             do="--array 100%10",
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerState:
+    """What it says of one element, in its own words: its state, and why it waits or ended."""
+
+    state: str
+    reason: str
+
+
+Told: TypeAlias = Mapping[tuple[str, int], SchedulerState] | None
+"""By the scheduler's number of a job and of an element (0 without an array); None where no scheduler answers."""

@@ -6,7 +6,7 @@ python -m cluster.ray_entry SUBMISSION NUMBER
 import sys
 from pathlib import Path
 
-from cluster.local_jobs import run_here
+from cluster.local import run_here
 from cluster.submission import read_submission
 
 

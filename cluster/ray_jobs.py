@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import TargetError
-from cluster.scheduler_state import SchedulerState, Told
+from cluster.job import SchedulerState, Told
 
 ANSWER_SECONDS = 30.0
 AGENT_SECONDS, AGENT_PAUSE = 60.0, 1.0

@@ -23,9 +23,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cluster.exit_codes import ExitCode
-from cluster.local import start_guarded
-from cluster.process_tree import descendants, is_alive
+from cluster.errors import ExitCode
+from cluster.local import descendants, is_alive, start_guarded
 
 WAIT_SECONDS = 180.0
 """For all nodes; a slow shared file system is read by all of them at once."""

@@ -1,5 +1,10 @@
-"""From a job to the sbatch script that runs it: pure text, to be read, kept, and run by hand."""
+"""From a job to the sbatch script that runs it: pure text, to be read, kept, and run by hand.
 
+Each word of a command stays exactly one argument of the script's command, whatever it contains.
+"""
+
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +12,6 @@ from pathlib import PurePath
 from typing import assert_never
 
 from cluster.job import Job, Word
-from cluster.quoting import quoted, sbatch_value
 from cluster.site import Site
 
 FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
@@ -15,6 +19,7 @@ FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
 of which it takes the next one when it comes again."""
 REQUEUE_SECONDS = 60
 """SLURM ends a script that it has requeued; one that ended before would count as done."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +228,38 @@ def _ending(job: Job) -> Iterator[str]:
     yield "fi"
     yield 'exit "$code"'
     yield ""
+
+
+def quoted(text: str) -> str:
+    """One word of bash, on one line.
+
+    Control characters are written as escapes: sbatch refuses scripts with carriage returns, and a line break would end
+    a comment or an option. Everything else stands as it is, so that a person can read it.
+
+    Raises:
+        ValueError: a NUL, which no argument can hold.
+    """
+    if "\0" in text:
+        raise ValueError(f"an argument cannot hold NUL, found {text!r}")
+    if not _CONTROL.search(text):
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _CONTROL.sub(_escape, escaped) + "'"
+
+
+def _escape(match: re.Match[str]) -> str:
+    # Bytes in octal: bash reads at most three digits, while \x would go on into a digit that follows.
+    return "".join(f"\\{byte:03o}" for byte in match[0].encode(errors="surrogateescape"))
+
+
+def sbatch_value(text: str) -> str:
+    """The value of an option in a line #SBATCH, whose quotes and backslashes sbatch reads by itself.
+
+    Raises:
+        ValueError: a control character: such a line cannot be continued.
+    """
+    if _CONTROL.search(text):
+        raise ValueError(f"an option of sbatch cannot hold control characters, found {text!r}")
+    if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

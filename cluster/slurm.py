@@ -10,8 +10,7 @@ from itertools import groupby
 from pathlib import PurePath
 
 from cluster.errors import TargetError
-from cluster.job import Array, Job
-from cluster.scheduler_state import SchedulerState, Told
+from cluster.job import Array, Job, SchedulerState, Told
 from cluster.site import Site
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")

@@ -7,10 +7,8 @@ from typing import Literal, assert_never
 
 from cluster import ray_jobs, slurm
 from cluster.attempts import Attempt
-from cluster.job import Job
-from cluster.local_jobs import runner_of
-from cluster.process_tree import is_alive
-from cluster.scheduler_state import SchedulerState, Told
+from cluster.job import Job, SchedulerState, Told
+from cluster.local import is_alive, runner_of
 from cluster.submission import Receipt, Submission
 
 State = Literal["not submitted", "waiting", "running", "saved", "done", "failed", "cancelled", "lost"]

@@ -3,10 +3,10 @@
 import ast
 from pathlib import Path
 
-from jobs.command_line import console
+from jobs.command.command_line import console
 
 HERE = Path(__file__).parent
-NOT_FOR_PEOPLE = ("__main__", "torchrun_agent")
+NOT_FOR_PEOPLE = ("__main__",)
 
 
 def commands() -> dict[str, str]:

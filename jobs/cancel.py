@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from cluster import ray_jobs, slurm
-from cluster.local_jobs import runner_of
+from cluster.local import runner_of
 from cluster.standing import LIVE, Standing, standings
 from cluster.submission import Submission
-from jobs.command_line import console, run_command
-from jobs.submission_choice import chosen
+from jobs.command.command_line import console, run_command
+from jobs.submission.choice import chosen
 from musicvae.errors import ConfigError
 
 

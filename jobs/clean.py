@@ -12,8 +12,8 @@ import typer
 
 from cluster.standing import standings
 from cluster.submission import Submission
-from jobs.command_line import console, run_command
-from jobs.submission_choice import chosen
+from jobs.command.command_line import console, run_command
+from jobs.submission.choice import chosen
 
 
 def main(

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from cluster.local import python_module, run
-from jobs.command_line import console, run_command
+from jobs.command.command_line import console, run_command
 from musicvae.errors import ConfigError
 
 GROOVES = 64

@@ -12,13 +12,12 @@ from typing import Annotated
 
 import typer
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.site import read_site
-from jobs.command_line import console, run_command
-from jobs.doctor_machine import machine_checks
-from jobs.doctor_ray import ray_checks
-from jobs.doctor_slurm import slurm_checks
-from jobs.submit import RAY_VARIABLE, TARGETS
+from jobs.command.command_line import console, run_command
+from jobs.inspection.clusters import ray_checks, slurm_checks
+from jobs.inspection.machine import machine_checks
+from jobs.submission.kinds import RAY_VARIABLE, TARGETS
 from musicvae.errors import ConfigError
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}

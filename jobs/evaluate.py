@@ -5,11 +5,21 @@ from pathlib import Path
 import torch
 import typer
 
-from jobs.candidates import candidates, check_same_format, other_shards_note, trained_baselines
-from jobs.command_line import console, run_command
-from jobs.evaluated import Evaluated, Setting, differences, evaluate_counted, evaluate_trained, setting_for
-from jobs.evaluation_json import as_json
-from jobs.evaluation_output import (
+from jobs.command.command_line import console, run_command
+from jobs.evaluation.evaluated import (
+    Evaluated,
+    Setting,
+    candidates,
+    check_same_format,
+    differences,
+    evaluate_counted,
+    evaluate_trained,
+    other_shards_note,
+    setting_for,
+    trained_baselines,
+)
+from jobs.evaluation.figures_json import as_json
+from jobs.evaluation.tables import (
     LEGEND,
     bar_table,
     difference_table,
@@ -20,15 +30,15 @@ from jobs.evaluation_output import (
     score_table,
     verdict_lines,
 )
-from musicvae.baselines import all_baselines
-from musicvae.bootstrap import Resamples
+from musicvae.data.shards import read_tokens
+from musicvae.data.sources import open_shards
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
+from musicvae.evaluation.baselines import all_baselines
+from musicvae.evaluation.bootstrap import Resamples
+from musicvae.evaluation.samples import SampleFigures
 from musicvae.kept_memory import keep_freed_memory
-from musicvae.sample_figures import SampleFigures
-from musicvae.shard_source import open_shards
-from musicvae.shards import read_tokens
-from musicvae.shipped import model_folder, shipped_models
+from musicvae.pretrained.shipped import model_folder, shipped_models
 
 
 def main(

@@ -14,22 +14,19 @@ import numpy as np
 import typer
 from jaxtyping import Int16
 
-from jobs.command_line import console, run_command
-from jobs.output_folder import check_output
-from jobs.training_windows import training_styles, training_windows
-from musicvae.attribute_vectors import AttributeVectors, fit_attribute_vectors
-from musicvae.attributes import measure_attributes
-from musicvae.best_weights import in_bfloat16, read_best
+from jobs.command.command_line import check_output, console, run_command
 from musicvae.durable import whole_folder, write_whole
 from musicvae.errors import ConfigError
-from musicvae.exported import CARD, TRAINING, is_export, load, write_export
-from musicvae.groove import hits_from_tokens
-from musicvae.measured import read_measured
-from musicvae.model_card import ATTRIBUTIONS
-from musicvae.run_folder import RunFolder
-from musicvae.trained import load_run
-from musicvae.trained_model import TrainedModel
-from musicvae.training_record import TrainingRecord, record_of
+from musicvae.generation.attribute_vectors import AttributeVectors, fit_attribute_vectors
+from musicvae.groove.features import measure_attributes
+from musicvae.groove.groove import hits_from_tokens
+from musicvae.pretrained.card import ATTRIBUTIONS, read_measured
+from musicvae.pretrained.load import CARD, TRAINING, is_export, load, load_run, write_export
+from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.training_record import TrainingRecord, record_of
+from musicvae.pretrained.training_windows import training_styles, training_windows
+from musicvae.training.best_weights import in_bfloat16, read_best
+from musicvae.training.run_folder import RunFolder
 
 
 class Dtype(StrEnum):

@@ -7,12 +7,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from jobs.candidates import Candidate, check_same_format
-from jobs.command_line import console, run_command
+from jobs.command.command_line import console, run_command
+from jobs.evaluation.evaluated import Candidate, check_same_format
+from musicvae.data.shards import read_tokens
+from musicvae.data.sources import open_shards
+from musicvae.data.windows import SplitTokens
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
-from musicvae.exported import load
-from musicvae.latent_effects import (
+from musicvae.evaluation.scores import MatchCounts
+from musicvae.generation.generate import generate
+from musicvae.generation.recipe import LikeWindows, Recipe
+from musicvae.pretrained.latent_effects import (
     POINTS,
     POSITIONS,
     AttributeEffect,
@@ -21,14 +26,8 @@ from musicvae.latent_effects import (
     interpolation_effect,
     unevenness,
 )
-from musicvae.origins import LikeWindows
-from musicvae.recipe import Recipe
-from musicvae.sampling import generate
-from musicvae.scores import MatchCounts
-from musicvae.shard_source import open_shards
-from musicvae.shards import SplitTokens, read_tokens
-from musicvae.trained import load_run
-from musicvae.trained_model import TrainedModel
+from musicvae.pretrained.load import load, load_run
+from musicvae.pretrained.model import TrainedModel
 
 DISTANCES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Of variations (`jobs.sample --like`)."""

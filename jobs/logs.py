@@ -11,10 +11,10 @@ import typer
 
 from cluster.standing import LIVE, standings
 from cluster.submission import Submission
-from jobs.command_line import run_command
-from jobs.rank_logs import log_of, logs_of
-from jobs.run_view import is_run, read_run_view
-from jobs.submission_choice import chosen
+from jobs.command.command_line import run_command
+from jobs.submission.choice import chosen
+from jobs.submission.run_view import is_run, read_run_view
+from jobs.training.rank_logs import log_of, logs_of
 from musicvae.errors import ConfigError
 
 LOOK_SECONDS = 0.5

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import typer
 
-from jobs.candidates import Candidate, check_same_format
-from jobs.command_line import console, run_command
+from jobs.command.command_line import console, run_command
+from jobs.evaluation.evaluated import Candidate, check_same_format
+from musicvae.data.shards import read_shard
+from musicvae.data.sources import open_shards
+from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
-from musicvae.exported import load
-from musicvae.latent_map import draw_map, principal_axes
-from musicvae.shard_source import open_shards
-from musicvae.shards import WindowBlock, read_shard
-from musicvae.trained import load_run
+from musicvae.pretrained.latent_map import draw_map, principal_axes
+from musicvae.pretrained.load import load, load_run
 
 
 def main(

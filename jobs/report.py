@@ -4,9 +4,9 @@ from pathlib import Path
 
 import typer
 
-from jobs.command_line import console, run_command
-from jobs.report_page import report_page
-from jobs.report_record import RunRecord, read_run
+from jobs.command.command_line import console, run_command
+from jobs.run_report.page import report_page
+from jobs.run_report.record import RunRecord, read_run
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
 

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.standing import State
-from jobs.command_line import console, run_command
-from jobs.submission_choice import chosen
-from jobs.submitting import hand_over, outstanding
+from jobs.command.command_line import console, run_command
+from jobs.submission.choice import chosen
+from jobs.submission.hand_over import hand_over, outstanding
 from musicvae.errors import ConfigError
 
 FAILED: tuple[State, ...] = ("failed", "lost", "not submitted")

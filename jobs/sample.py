@@ -14,21 +14,18 @@ from pathlib import Path
 
 import typer
 
-from jobs.command_line import console, run_command
-from jobs.gallery_pick import read_pick
-from jobs.option_checks import check_options
-from jobs.sample_job import SampleJob, job_of, loaded
-from jobs.sample_modes import DEFAULT_BARS, DEFAULT_STEPS, Modes
-from jobs.sample_options import RANKED, Audio, Form, SampleOptions
-from jobs.sample_run import Means, finish, make_shard, training_record
-from jobs.sample_shard import Shard, shard_of
-from jobs.sample_terminal import pace, show_output, show_size
-from jobs.sample_work import SampleWork
+from jobs.command.command_line import check_options, console, run_command
+from jobs.sampler.gallery import read_pick
+from jobs.sampler.job import SampleJob, job_of, loaded
+from jobs.sampler.options import DEFAULT_BARS, DEFAULT_STEPS, RANKED, Audio, Form, Modes, SampleOptions
+from jobs.sampler.run import Means, finish, make_shard, training_record
+from jobs.sampler.terminal import pace, show_output, show_size
+from jobs.sampler.work import SampleWork, Shard, shard_of
 from musicvae.errors import ConfigError, DiskFullError
-from musicvae.midi_writer import TICKS_PER_QUARTER
-from musicvae.sampling import BATCH
-from musicvae.trained_model import DEFAULT_DISTANCE
-from musicvae.training_record import TrainingRecord
+from musicvae.generation.generate import BATCH
+from musicvae.midi.writer import TICKS_PER_QUARTER
+from musicvae.pretrained.model import DEFAULT_DISTANCE
+from musicvae.pretrained.training_record import TrainingRecord
 
 CHUNK = 4 * BATCH
 OUT = typer.Option(..., help="The folder to make, or to go on with.")

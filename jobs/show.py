@@ -4,12 +4,12 @@ from pathlib import Path
 
 import typer
 
-from jobs.command_line import compose_settings, run_command
-from jobs.show_file import show_file
-from jobs.show_shards import show_shards
+from jobs.command.command_line import compose_settings, run_command
+from jobs.inspection.midi_file import show_file
+from jobs.inspection.shards import show_shards
+from musicvae.data.manifest import MANIFEST_NAME
+from musicvae.data.sources import is_url, without_secrets
 from musicvae.errors import ConfigError
-from musicvae.manifest import MANIFEST_NAME
-from musicvae.shard_source import is_url, without_secrets
 from preprocess.settings import BuildSettings
 
 

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.command_line import console, run_command
-from jobs.status_rows import Row, rows_of
+from jobs.command.command_line import console, run_command
+from jobs.submission.rows import Row, rows_of
 from musicvae.errors import ConfigError
 
 DEFAULT = (Path("runs"), Path("submissions"))

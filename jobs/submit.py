@@ -19,22 +19,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.confidential import check_arguments, check_environment
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.job import Job, Resources, parse_array, parse_minutes
 from cluster.sbatch import render
-from cluster.site import read_site
+from cluster.site import check_arguments, check_environment, read_site
 from cluster.submission import Submission
-from jobs.command_line import run_command
-from jobs.job_kinds import KINDS, Wishes, jobs_of
-from jobs.submission_choice import SUBMISSIONS
-from jobs.submission_plan import confirm, plan_table
-from jobs.submitting import Outstanding, hand_over, keep_code, outstanding, slurm_calls
+from jobs.command.command_line import run_command
+from jobs.submission.choice import SUBMISSIONS
+from jobs.submission.hand_over import Outstanding, confirm, hand_over, keep_code, outstanding, plan_table, slurm_calls
+from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, Wishes, jobs_of
 from musicvae.errors import ConfigError
-
-TARGETS = ("local", "slurm", "ray")
-RAY_VARIABLE = "RAY_API_SERVER_ADDRESS"
-"""Where Ray's own command line finds the cluster, too."""
 
 
 def main(

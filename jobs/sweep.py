@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.command_line import console, run_command
-from jobs.stop_signals import StopSignals
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import SweepState, read_ledger
-from jobs.sweep_settings import SweepSettings
+from jobs.command.command_line import console, run_command
+from jobs.command.stop_signals import StopSignals
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import SweepState, read_ledger
+from jobs.sweeps.settings import SweepSettings
 from musicvae.errors import ConfigError
 from musicvae.settings import parse_settings
 
@@ -47,8 +47,8 @@ def run(
         raise ConfigError("--share and --ray-address exclude each other", do="give one of them")
 
     # They load torch, which takes seconds: signals are heard by now.
-    from jobs.sweep_command import SweepCommand
-    from jobs.sweep_share import share_of
+    from jobs.sweeps.command import SweepCommand
+    from jobs.sweeps.shares import share_of
 
     own = share_of(share) if share else None
     command = SweepCommand.prepare(sweep, shards, SweepFolder(out.absolute(), own and own.name))
@@ -63,14 +63,14 @@ def run(
 
 def status(folder: Folder) -> None:
     """Show what runs, what waits and why, what has ended, the best so far, and when it will be done."""
-    from jobs.sweep_status import status_text
+    from jobs.sweeps.status import status_text
 
     console.print(status_text(*_read(folder)), soft_wrap=True)
 
 
 def report(folder: Folder) -> None:
     """Write the page (report.html) and the tables (trials.csv, trials.parquet) of a sweep in any state."""
-    from jobs.sweep_results import write_report
+    from jobs.sweeps.results import write_report
 
     for path in write_report(*_read(folder)):
         console.print(f"{path.resolve()}", soft_wrap=True)
@@ -78,7 +78,7 @@ def report(folder: Folder) -> None:
 
 def best(folder: Folder) -> None:
     """Write best.yaml, all settings of the winner, and show the command that trains it again."""
-    from jobs.sweep_results import write_winner
+    from jobs.sweeps.results import write_winner
 
     console.print(write_winner(*_read(folder)), soft_wrap=True)
 

@@ -15,10 +15,10 @@ from typing import Annotated
 
 import typer
 
-from jobs.command_line import run_command, settings_text
-from jobs.launch import launched_by_torchrun, launcher
-from jobs.rank_life import rank_life
-from jobs.stop_signals import StopSignals, check_ahead, parse_time
+from jobs.command.command_line import run_command, settings_text
+from jobs.command.stop_signals import StopSignals, check_ahead, parse_time
+from jobs.training.environment import launched_by_torchrun, launcher
+from jobs.training.rank_life import rank_life
 from musicvae.errors import ConfigError
 
 
@@ -47,15 +47,15 @@ def main(
     deadline = parse_time(stop_before) if stop_before else None
 
     # Loads torch, which takes seconds: signals are heard by now.
-    from jobs.train_plan import TrainRequest, prepare
+    from jobs.training.plan import TrainRequest, prepare
 
     request = TrainRequest(shards, run, preset, config, init_from, tuple(overrides or ()))
     if print_config:
         print(settings_text(request.settings()), end="")
         return
     if ranks is not None and not is_rank:
-        from jobs.launcher import launch, open_run
-        from jobs.nodes import group_of
+        from jobs.training.environment import group_of
+        from jobs.training.torchrun import launch, open_run
 
         plan = prepare(request)
         resources = plan.settings.resources
@@ -81,7 +81,7 @@ def main(
         raise ConfigError("--ranks starts torchrun itself", found="torchrun is running already", do="leave one out")
 
     with rank_life(run) as pulse:
-        from jobs.train_rank import train_rank
+        from jobs.training.rank import train_rank
 
         code = train_rank(request, signals, pulse, deadline)
     sys.exit(code)

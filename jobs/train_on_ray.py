@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.command_line import run_command, settings_text
-from jobs.stop_signals import StopSignals, check_ahead, parse_time
+from jobs.command.command_line import run_command, settings_text
+from jobs.command.stop_signals import StopSignals, check_ahead, parse_time
 
 
 def main(
@@ -39,8 +39,8 @@ def main(
     deadline = parse_time(stop_before) if stop_before else None
 
     # Loads torch, which takes seconds: signals are heard by now.
-    from jobs.train_plan import TrainRequest, prepare
-    from musicvae.shard_source import is_url
+    from jobs.training.plan import TrainRequest, prepare
+    from musicvae.data.sources import is_url
 
     # Ranks run in folders of Ray's own.
     if shards and not is_url(shards):
@@ -52,8 +52,8 @@ def main(
         return
     plan = prepare(request)
 
-    from jobs.on_ray import ranks_on_ray
-    from jobs.ray_launch import RayLaunch, size_of
+    from jobs.training.ray_driver import RayLaunch, size_of
+    from jobs.training.ray_train import ranks_on_ray
 
     resources, minutes = plan.settings.resources, plan.settings.train.max_minutes
     size = size_of(workers, cpus=cpus_per_worker, device=resources.device, lanes=plan.order.lanes)

@@ -7,42 +7,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from musicvae.drum_map import DrumMap as DrumMap
+    from musicvae.data.manifest import ShardManifest as ShardManifest
     from musicvae.errors import ConfigError as ConfigError
     from musicvae.errors import DataError as DataError
-    from musicvae.exported import load as load
-    from musicvae.fit import fit as fit
-    from musicvae.fit_config import FitConfig as FitConfig
-    from musicvae.grid import GridSpec as GridSpec
-    from musicvae.groove import DrumGroove as DrumGroove
-    from musicvae.manifest import ShardManifest as ShardManifest
-    from musicvae.midi import read_performance as read_performance
-    from musicvae.midi import write_groove as write_groove
-    from musicvae.model import MusicVAE as MusicVAE
-    from musicvae.model_settings import ModelSettings as ModelSettings
-    from musicvae.shipped import shipped_models as shipped_models
-    from musicvae.trained import load_run as load_run
-    from musicvae.trained_model import TrainedModel as TrainedModel
-    from musicvae.world import World as World
+    from musicvae.groove.drum_map import DrumMap as DrumMap
+    from musicvae.groove.grid import GridSpec as GridSpec
+    from musicvae.groove.groove import DrumGroove as DrumGroove
+    from musicvae.midi.performance import read_performance as read_performance
+    from musicvae.midi.writer import write_groove as write_groove
+    from musicvae.model.model import MusicVAE as MusicVAE
+    from musicvae.model.settings import ModelSettings as ModelSettings
+    from musicvae.pretrained.load import load as load
+    from musicvae.pretrained.load import load_run as load_run
+    from musicvae.pretrained.model import TrainedModel as TrainedModel
+    from musicvae.pretrained.shipped import shipped_models as shipped_models
+    from musicvae.training.fit import fit as fit
+    from musicvae.training.settings import FitConfig as FitConfig
+    from musicvae.training.world import World as World
 
 _HOME = {
     "ConfigError": "errors",
     "DataError": "errors",
-    "DrumGroove": "groove",
-    "DrumMap": "drum_map",
-    "FitConfig": "fit_config",
-    "GridSpec": "grid",
-    "ModelSettings": "model_settings",
-    "MusicVAE": "model",
-    "ShardManifest": "manifest",
-    "TrainedModel": "trained_model",
-    "World": "world",
-    "fit": "fit",
-    "load": "exported",
-    "load_run": "trained",
-    "read_performance": "midi",
-    "shipped_models": "shipped",
-    "write_groove": "midi",
+    "DrumGroove": "groove.groove",
+    "DrumMap": "groove.drum_map",
+    "FitConfig": "training.settings",
+    "GridSpec": "groove.grid",
+    "ModelSettings": "model.settings",
+    "MusicVAE": "model.model",
+    "ShardManifest": "data.manifest",
+    "TrainedModel": "pretrained.model",
+    "World": "training.world",
+    "fit": "training.fit",
+    "load": "pretrained.load",
+    "load_run": "pretrained.load",
+    "read_performance": "midi.performance",
+    "shipped_models": "pretrained.shipped",
+    "write_groove": "midi.writer",
 }
 
 __all__ = [

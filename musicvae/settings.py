@@ -4,11 +4,13 @@ import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from musicvae.errors import ConfigError
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):

@@ -8,26 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from musicvae.drum_map import DrumMap
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.statistics import WindowStatistics
+from musicvae.data.store import FoundWindow
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.window_lookup import FoundWindow
-from musicvae.window_statistics import WindowStatistics
-from preprocess.batch_task import Batch, convert_batch
+from musicvae.groove.drum_map import DrumMap
 from preprocess.existing import build_identity, drum_map_of, output_folder
-from preprocess.ledger import Ledger
-from preprocess.listing import Source, SourceFile, ZipPlace
 from preprocess.on_ray import TaskRunner
 from preprocess.parts import NO_SPLIT, PartSummary, read_windows
-from preprocess.plan import SplitPlan
-from preprocess.records import RecordSums, equal_files, gather_records, record_lines
+from preprocess.plan import Ledger, SplitPlan
 from preprocess.rejection import Reason
-from preprocess.report import REPORT_NAME, BuildReport
+from preprocess.report import REPORT_NAME, BuildReport, RecordSums, equal_files, gather_records, record_lines
 from preprocess.report_page import PAGE_NAME, report_page
 from preprocess.settings import BuildSettings
-from preprocess.shard_task import ShardPlan, WrittenShard, write_planned_shard
-from preprocess.sources import open_source
+from preprocess.sources.listing import Source, SourceFile, ZipPlace
+from preprocess.sources.open import open_source
+from preprocess.tasks import Batch, ShardPlan, WrittenShard, convert_batch, write_planned_shard
 from preprocess.work_folder import check_shared, open_work_folder
 
 BATCH_FILES = 64

@@ -1,21 +1,24 @@
-"""One MIDI file -> its windows, or the reason why it gives none. Pure: bytes in, values out."""
+"""One MIDI file -> its windows, or the reason why it gives none. Pure: bytes in, values out.
+
+Filters leave out windows that are not wanted, and count them by the filter that did it.
+"""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
+from jaxtyping import Bool
 
-from musicvae.drum_map import DrumMap
-from musicvae.midi import DEFAULT_METRE, Performance, read_performances
-from musicvae.midi_events import TooManyHitsError
-from musicvae.midi_tracks import MidiError, SmpteError
-from musicvae.quantize import QuantizedSong, quantize
-from musicvae.shards import WindowBlock
-from preprocess.filters import filter_windows
+from musicvae.data.windows import WindowBlock
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.midi.parser import MidiError, SmpteError, TooManyHitsError
+from musicvae.midi.performance import DEFAULT_METRE, Performance, read_performances
+from musicvae.midi.quantize import QuantizedSong, quantize
 from preprocess.rejection import Reason, Rejection
-from preprocess.settings import BuildSettings, ReadingSettings, WindowSettings
+from preprocess.settings import BuildSettings, FilterSettings, ReadingSettings, WindowSettings
 
 METRES_NAMED = 5
 """How many of a file's metres a detail names."""
@@ -181,3 +184,44 @@ def _other_metres(performances: Sequence[Performance]) -> str:
     metres = {tuple(metre) for performance in performances for _, *metre in performance.metres} - {DEFAULT_METRE}
     named = [f"{numerator}/{denominator}" for numerator, denominator in sorted(metres)]
     return ", ".join(named[:METRES_NAMED]) + ", ..." * (len(named) > METRES_NAMED)
+
+
+def filter_windows(
+    windows: WindowBlock, filters: FilterSettings, grid: GridSpec
+) -> tuple[Bool[np.ndarray, " window"], dict[str, int]]:
+    """Which windows are kept, and how many each filter that is on leaves out.
+
+    A window that several filters would leave out counts under the first of them. Repeated windows are no matter of one
+    file and not looked at here.
+    """
+    kept = np.ones(len(windows), dtype=bool)
+    counts: dict[str, int] = {}
+    for name, wanted in _verdicts(windows, filters, grid):
+        counts[name] = int((kept & ~wanted).sum())
+        kept &= wanted
+    return kept, counts
+
+
+def _verdicts(
+    windows: WindowBlock, filters: FilterSettings, grid: GridSpec
+) -> Iterator[tuple[str, Bool[np.ndarray, " window"]]]:
+    """The name of each filter that is on, and which windows pass it."""
+    if filters.min_hits > 0:
+        yield "min_hits", np.count_nonzero(windows.velocity, axis=(1, 2)) >= filters.min_hits
+    if filters.max_empty_bars is not None:
+        bars = windows.tokens.reshape(len(windows), grid.bars, grid.steps_per_bar).any(axis=2)
+        yield "max_empty_bars", (~bars).sum(axis=1) <= filters.max_empty_bars
+    if filters.min_drums > 0:
+        yield "min_drums", windows.velocity.any(axis=1).sum(axis=1) >= filters.min_drums
+    if filters.min_tempo is not None or filters.max_tempo is not None:
+        tempo = np.array([meta.tempo for meta in windows.meta])
+        slowest = -np.inf if filters.min_tempo is None else filters.min_tempo
+        fastest = np.inf if filters.max_tempo is None else filters.max_tempo
+        yield "tempo", (slowest <= tempo) & (tempo <= fastest)
+    if filters.styles:
+        yield "style", np.array([_has_style(meta.style, filters.styles) for meta in windows.meta], dtype=bool)
+
+
+def _has_style(style: str, wanted: tuple[str, ...]) -> bool:
+    """Whether a style is a wanted one or a sub-style of it, as rock/indie of rock."""
+    return any(style == name or style.startswith(f"{name}/") for name in wanted)

@@ -6,15 +6,14 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from musicvae.drum_map import DrumMap
+from musicvae.data.manifest import MANIFEST_NAME, SCHEMA, ShardManifest
 from musicvae.errors import ConfigError, UserError
-from musicvae.manifest import MANIFEST_NAME, SCHEMA, ShardManifest
-from preprocess.content import content_digest, read_source
-from preprocess.listing import Source
+from musicvae.groove.drum_map import DrumMap
 from preprocess.report import REPORT_NAME, BuildReport
 from preprocess.report_page import PAGE_NAME
 from preprocess.settings import BuildSettings
-from preprocess.sources import DEMO_FOLDER, open_source
+from preprocess.sources.listing import Source, content_digest, read_source
+from preprocess.sources.open import DEMO_FOLDER, open_source
 
 NOT_OURS = "something that jobs.build_shards has not made or not finished"
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int8, Int16, Int32, Int64, UInt8, UInt64
 
+from musicvae.data.manifest import SPLITS
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.durable import aside_of
-from musicvae.groove import hits_from_tokens
-from musicvae.manifest import SPLITS
-from musicvae.shards import WindowBlock, WindowMeta
-from musicvae.window_hashes import window_hashes
-from preprocess.file_outcome import FileOutcome
+from musicvae.groove.distance import window_hashes
+from musicvae.groove.groove import hits_from_tokens
+from preprocess.outcome import FileOutcome
 
 NO_SPLIT = -1
 """In `PartSummary.split`: the file is rejected."""

@@ -1,14 +1,138 @@
-"""Decides, from counts and hashes alone, which shard each kept window goes to."""
+"""What the driver knows of every file, and which shard each kept window goes to.
 
-from collections.abc import Sequence
+A file takes a few bytes of memory and a window 8, however large the collection is. The shards are planned from counts
+and hashes alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int32, Int64, UInt64
 
-from musicvae.manifest import SPLITS, Split
-from preprocess.ledger import Kept, Ledger
-from preprocess.shard_task import Piece, ShardPlan
+from musicvae.data.manifest import SPLITS, Split
+from musicvae.groove.distance import among
+from preprocess.parts import NO_SPLIT, PartSummary
+from preprocess.tasks import Piece, ShardPlan
+
+PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train")
+"""A window that stands in two splits stays in the first of these: what is measured is never thinned for training."""
+FIRST = -1
+"""In `duplicate_of`: no file before this one has its content."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """Which windows go into the shards.
+
+    Attributes:
+        windows: for each part, which of its windows are kept.
+        left_out: windows of a split that stand in another split.
+        repeated: windows left out because an earlier one of the same split has their tokens.
+    """
+
+    windows: Sequence[Bool[np.ndarray, " window"]]
+    left_out: dict[Split, int]
+    repeated: dict[Split, int]
+
+
+class Ledger:
+    """The summaries of all parts in order, with whole files struck out where an earlier one has their content."""
+
+    def __init__(self, summaries: Sequence[PartSummary]) -> None:
+        self.summaries = summaries
+        self.windows = np.concatenate([summary.windows for summary in summaries])
+        self.split = np.concatenate([summary.split for summary in summaries])
+        self.digest = np.concatenate([summary.digest for summary in summaries])
+        starts = np.cumsum([0, *(len(summary.windows) for summary in summaries)])
+        self.files_of_part = [slice(*bounds) for bounds in pairwise(starts.tolist())]
+        self.duplicate_of = _duplicates(self.digest, self.split != NO_SPLIT)
+
+    def drop_duplicates(self) -> None:
+        """Rejects every file whose content an earlier accepted one has."""
+        self.split[self.duplicate_of != FIRST] = NO_SPLIT
+
+    def is_dropped(self, file: int) -> bool:
+        """Whether a file is rejected because an earlier one has its content."""
+        return bool(self.duplicate_of[file] != FIRST and self.split[file] == NO_SPLIT)
+
+    @property
+    def seen(self) -> int:
+        return len(self.split)
+
+    @property
+    def accepted(self) -> int:
+        return int((self.split != NO_SPLIT).sum())
+
+    @property
+    def accepted_windows(self) -> int:
+        """Windows of accepted files, before any is left out."""
+        return int(self.windows[self.split != NO_SPLIT].sum())
+
+    def split_of_windows(self, part: int) -> np.ndarray:
+        """int8: for each window of a part a place in `SPLITS`, or `NO_SPLIT`."""
+        files = self.files_of_part[part]
+        return np.repeat(self.split[files], self.windows[files])
+
+    def keep(self, splits: Sequence[Split], *, drop_repeated: bool) -> Kept:
+        """Leaves out the windows that stand in two splits, and repeated ones if asked to.
+
+        Train, the largest split, is gone through part by part, so that memory does not grow by a copy of all hashes.
+        """
+        kept = [self.split_of_windows(part) != NO_SPLIT for part in range(len(self.summaries))]
+        left_out: dict[Split, int] = dict.fromkeys(splits, 0)
+        repeated: dict[Split, int] = dict.fromkeys(splits, 0)
+        taken = np.zeros(0, dtype=np.uint64)
+        for split in sorted(splits, key=PRECEDENCE.index):
+            for part, rows in self._rows(split):
+                crossing = among(self.summaries[part].hashes[rows], taken)
+                kept[part][rows[crossing]] = False
+                left_out[split] += int(crossing.sum())
+            if drop_repeated:
+                repeated[split] = self._drop_repeated(split, kept)
+            if split != PRECEDENCE[-1]:
+                taken = self._with_hashes(taken, split)
+        return Kept(kept, left_out, repeated)
+
+    def _rows(self, split: Split) -> Iterator[tuple[int, Int64[np.ndarray, " row"]]]:
+        """(part, places of the split's windows in it) for every part."""
+        code = SPLITS.index(split)
+        return ((part, np.flatnonzero(self.split_of_windows(part) == code)) for part in range(len(self.summaries)))
+
+    def _with_hashes(self, taken: np.ndarray, split: Split) -> UInt64[np.ndarray, " window"]:
+        """`taken` and the hashes of a split in ascending order, gathered in place: this is the driver's peak."""
+        own = int(self.windows[self.split == SPLITS.index(split)].sum())
+        gathered = np.empty(len(taken) + own, dtype=np.uint64)
+        end = 0
+        for part, rows in self._rows(split):
+            gathered[end : end + len(rows)] = self.summaries[part].hashes[rows]
+            end += len(rows)
+        gathered[end:] = taken
+        gathered.sort()
+        return gathered
+
+    def _drop_repeated(self, split: Split, kept: Sequence[np.ndarray]) -> int:
+        standing = [(part, own[kept[part][own]]) for part, own in self._rows(split)]
+        hashes = np.concatenate([self.summaries[part].hashes[own] for part, own in standing])
+        again = np.ones(len(hashes), dtype=bool)
+        again[np.unique(hashes, return_index=True)[1]] = False
+        ends = np.cumsum([len(own) for _, own in standing])
+        for (part, own), marks in zip(standing, np.split(again, ends[:-1]), strict=True):
+            kept[part][own[marks]] = False
+        return int(again.sum())
+
+
+def _duplicates(digest: UInt64[np.ndarray, " file"], accepted: Bool[np.ndarray, " file"]) -> Int32[np.ndarray, " file"]:
+    """For each file the number of the first accepted one with its content; `FIRST` for that one and the rejected."""
+    duplicate_of = np.full(len(digest), FIRST, dtype=np.int32)
+    files = np.flatnonzero(accepted)
+    _, first, group = np.unique(digest[files], return_index=True, return_inverse=True)
+    of = files[first[group]]
+    again = of != files
+    duplicate_of[files[again]] = of[again]
+    return duplicate_of
 
 
 class SplitPlan(Sequence[ShardPlan]):

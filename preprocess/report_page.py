@@ -7,12 +7,12 @@ escapes every value. The same build gives the same page.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from musicvae.window_lookup import FoundWindow
-from preprocess.html_page import changed_settings, count, page_environment, style
-from preprocess.pitch_names import pitch_name
+from musicvae.data.store import FoundWindow
+from musicvae.groove.drum_map import pitch_name
+from preprocess.pages.charts import Row, class_shares, histograms, percent, ranking, waterfall
+from preprocess.pages.page import changed_settings, count, page_environment, style
 from preprocess.rejection import Reason
 from preprocess.report import BuildReport
-from preprocess.report_figures import Row, class_shares, histograms, percent, ranking, waterfall
 from preprocess.settings import BuildSettings
 
 PAGE_NAME = "report.html"

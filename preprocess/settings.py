@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from musicvae.grid import GridSpec
+from musicvae.groove.grid import GridSpec
 from musicvae.settings import Settings
 
 Channel = Annotated[int, Field(ge=1, le=16)]

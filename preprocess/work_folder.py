@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from musicvae.data.manifest import MANIFEST_NAME
 from musicvae.durable import publish_folder
 from musicvae.errors import ConfigError, UserError
 from musicvae.folder_lock import hold_folder
-from musicvae.manifest import MANIFEST_NAME
 from preprocess.on_ray import TaskRunner
 from preprocess.report import REPORT_NAME
 from preprocess.report_page import PAGE_NAME
-from preprocess.sources import DEMO_FOLDER
+from preprocess.sources.open import DEMO_FOLDER
 
 SUFFIX = ".building"
 

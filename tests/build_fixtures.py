@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.demo_corpus import write_demo_corpus
+from preprocess.sources.demo import write_demo_corpus
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, metre, midi_file
 

@@ -1,9 +1,9 @@
 """A torchrun agent that forks its ranks instead of starting an interpreter for each: four CPU seconds less a launch.
 
-Imported by the `sitecustomize` of a test's command, it acts in a process that runs `jobs.torchrun_agent`. A rank is the
-agent's child as ever, with a session, signals, open files, modules of ours, `sitecustomize` and command line as a new
-interpreter has them; only the libraries are there already. `test_train_kills`, `test_train`, the clusters' tests and
-those of docs start their ranks without it, and in a soak all do.
+Imported by the `sitecustomize` of a test's command, it acts in a process that runs our agent. A rank is the agent's
+child as ever, with a session, signals, open files, modules of ours, `sitecustomize` and command line as in a new
+interpreter; only the libraries are there already. `test_train_kills`, `test_train` and the tests of clusters and docs
+start their ranks without it, and in a soak all do.
 """
 
 import atexit
@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-AGENT, RANK = "jobs.torchrun_agent", "jobs.train"
+AGENT, RANK = "jobs.training.torchrun_agent", "jobs.train"
 OURS = ("jobs", "musicvae", "preprocess", "cluster", "sitecustomize")
 LIBRARIES = (
     *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "safetensors.torch"),

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.gallery_data import FigureColumn, GalleryGroove
-from jobs.gallery_page import write_gallery
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, tokens_from_hits
-from musicvae.shards import WindowBlock, WindowMeta
+from jobs.sampler.gallery import FigureColumn, GalleryGroove, write_gallery
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, tokens_from_hits
 
 GRID, DRUM_MAP = GridSpec(), DrumMap.load("roland")
 DENSITY = 0.13

@@ -72,7 +72,7 @@ os.listdir = lambda path=".": [entry.name for entry in Shuffled(path)]
 
 POISONED_STEP = 5
 POISONED_NOISE = f"""
-import musicvae.loader as loader
+import musicvae.data.loader as loader
 
 normals = loader.normals
 
@@ -89,7 +89,8 @@ loader.normals = poisoned
 
 MARKED_PHASES = """
 import os, pathlib, time
-import musicvae.checkpoint_writer as writer, musicvae.training as training, musicvae.validation as validation
+import musicvae.training.checkpoints as writer
+import musicvae.training.state as training, musicvae.training.fit as validation
 
 def marked(phase, action, seconds):
     def slow(*arguments, **options):
@@ -119,7 +120,7 @@ def harm_at_step(harm: str, *, rank: int, step: int, attempts: int = 1) -> str:
 import ctypes, os, signal, time
 
 if os.environ.get("RANK") == "{rank}" and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) < {attempts}:
-    import musicvae.train_step as module
+    import musicvae.training.step as module
 
     real = module.train_step
 
@@ -138,7 +139,7 @@ def pause_in_phase(phase: str, marker: Path, *, seconds: float = 2.0) -> str:
 import os, pathlib, time
 
 if os.environ.get("RANK", "0") == "0":
-    from musicvae.pulse import Pulse
+    from musicvae.training.heartbeat import Pulse
 
     real, marker = Pulse.beat, pathlib.Path({str(marker)!r})
 

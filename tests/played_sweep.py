@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Start, SweepState
-from jobs.sweep_settings import SweepSettings
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import Start, SweepState
+from jobs.sweeps.settings import SweepSettings
 from tests.run_folders import begun_run, validation_line
 from tests.sweep_ledgers import begun, drawn, end, played, state_of, sweep_settings
 

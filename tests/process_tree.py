@@ -5,8 +5,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from cluster.process_tree import descendants as descendants
-from cluster.process_tree import signal_tree
+from cluster.local import descendants as descendants
+from cluster.local import signal_tree
 
 
 def command_of(pid: int) -> str:

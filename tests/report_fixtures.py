@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from musicvae.drum_map import DrumMap
-from musicvae.window_statistics import count_windows
+from musicvae.data.statistics import count_windows
+from musicvae.groove.drum_map import DrumMap
 from preprocess.report import BuildReport
 from preprocess.settings import BuildSettings
 from tests.shard_fixtures import GRID, patterned_windows

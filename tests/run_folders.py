@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from musicvae.best_weights import save_best
-from musicvae.examples import Examples
-from musicvae.feel import measure_feel
-from musicvae.fit_config import FitConfig
-from musicvae.model import MusicVAE
-from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.data.feel import measure_feel
+from musicvae.model.model import MusicVAE
 from musicvae.settings import apply_overrides, parse_settings
+from musicvae.training.best_weights import save_best
+from musicvae.training.examples import Examples
+from musicvae.training.run_folder import RunFolder, RunIdentity
+from musicvae.training.settings import FitConfig
 from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 from tests.tiny_run import TINY
 

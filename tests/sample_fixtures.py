@@ -9,22 +9,20 @@ import pretty_midi
 import pytest
 import torch
 
-from jobs.sample_job import job_of
-from jobs.sample_merge import Merged
-from jobs.sample_options import SampleOptions
-from jobs.sample_run import Means, finish, make_shard, training_record
-from jobs.sample_shard import Shard
-from jobs.sample_work import WORK, SampleWork
-from jobs.train_config import TrainConfig
-from musicvae.best_weights import save_best
-from musicvae.drum_map import DrumMap
-from musicvae.feel import measure_feel
-from musicvae.grid import GridSpec
-from musicvae.groove import tokens_from_hits
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.run_folder import RunFolder, RunIdentity
-from musicvae.shards import WindowBlock, WindowMeta
+from jobs.sampler.job import job_of
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.run import Means, Merged, finish, make_shard, training_record
+from jobs.sampler.work import WORK, SampleWork, Shard
+from jobs.training.settings import TrainConfig
+from musicvae.data.feel import measure_feel
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import tokens_from_hits
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.training.best_weights import save_best
+from musicvae.training.run_folder import RunFolder, RunIdentity
 
 GRID = GridSpec()
 DRUMS = DrumMap.load("roland")

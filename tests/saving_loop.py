@@ -4,9 +4,8 @@ from pathlib import Path
 
 import torch
 
-from musicvae.checkpoint import TrainingState, load_checkpoint, newest_complete
-from musicvae.checkpoint_writer import CheckpointWriter
-from musicvae.run_folder import RunFolder
+from musicvae.training.checkpoints import CheckpointWriter, TrainingState, load_checkpoint, newest_complete
+from musicvae.training.run_folder import RunFolder
 
 WEIGHTS = 300_000
 """1.2 MB of weights and as much of moments: a save takes long enough to be hit."""

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.shards import WindowBlock, WindowMeta, write_shard
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.shards import write_shard
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 from tests.commands import ok, run_job
 
 GRID = GridSpec()

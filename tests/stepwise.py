@@ -2,7 +2,7 @@
 
 import torch
 
-from musicvae.model_parts import Decoder
+from musicvae.model.model import Decoder
 
 
 def logits_shown_the_targets(decoder: Decoder, condition: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

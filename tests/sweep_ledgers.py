@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from jobs.sweep_ledger import Begun, Drawn, End, Record, Start, SweepState
-from jobs.sweep_next import Draw, Go, Idle, Repeat, first_steps, next_step
-from jobs.sweep_settings import SweepSettings
-from jobs.sweep_space import random_values
+from jobs.sweeps.decisions import Draw, Go, Idle, Repeat, first_steps, next_step
+from jobs.sweeps.ledger import Begun, Drawn, End, Record, Start, SweepState
+from jobs.sweeps.settings import SweepSettings, random_values
 from musicvae.settings import parse_settings
 
 METRIC = "validation.negative_elbo"

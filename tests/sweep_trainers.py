@@ -8,12 +8,12 @@ from pathlib import Path
 
 import typer
 
-from jobs.command_line import run_command
-from jobs.ray_rank import Asked
-from jobs.stop_signals import StopSignals
-from jobs.sweep_command import SweepCommand
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_trial import TrialEnd, TrialJob, open_trial, train_trial
+from jobs.command.command_line import run_command
+from jobs.command.stop_signals import StopSignals
+from jobs.sweeps.command import SweepCommand
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.trial import TrialEnd, TrialJob, open_trial, train_trial
+from jobs.training.messages import Asked
 
 HARMLESS_CALLS = 5
 """Looks at what is asked, one a step, before harm is done."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from jobs.sweep_ledger import SweepState, read_ledger
+from jobs.sweeps.ledger import SweepState, read_ledger
 from tests.commands import CHECKOUT, QUIET
 from tests.tiny_run import TINY
 

@@ -28,14 +28,14 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from cluster.exit_codes import ExitCode
-from jobs.command_line import console, run_command
+from cluster.errors import ExitCode
+from jobs.command.command_line import console, run_command
+from musicvae.data.sources import ShardSource, open_shards
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError, StoppedError
-from musicvae.objective import beta_at
-from musicvae.run_folder import RunFolder
-from musicvae.shard_source import ShardSource, open_shards
-from musicvae.trained import load_run
+from musicvae.model.objective import beta_at
+from musicvae.pretrained.load import load_run
+from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.ablation_figures import RunFigures, figures_of
 from tests.benchmarks.ablation_file import BASE, AblationFile, read_ablation
 from tests.benchmarks.ablation_table import rows, table

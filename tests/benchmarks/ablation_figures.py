@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
+from musicvae.data.sources import ShardSource
+from musicvae.data.store import WindowStore
 from musicvae.durable import read_lines, write_json
-from musicvae.evaluation import EvaluationReport, EvaluationSums, evaluate_batch, spaced_windows
-from musicvae.model import MusicVAE
-from musicvae.run_folder import RunFolder
-from musicvae.shard_source import ShardSource
-from musicvae.trained import load_run
-from musicvae.validation import EVALUATION_SEED
-from musicvae.window_store import WindowStore
+from musicvae.evaluation.elbo import EvaluationReport, EvaluationSums, evaluate_batch, spaced_windows
+from musicvae.model.model import MusicVAE
+from musicvae.pretrained.load import load_run
+from musicvae.training.fit import EVALUATION_SEED
+from musicvae.training.run_folder import RunFolder
 
 EVALUATION_BATCH = 256
 

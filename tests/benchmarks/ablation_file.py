@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jobs.command_line import compose_settings
-from jobs.train_config import TrainConfig
+from jobs.command.command_line import compose_settings
+from jobs.training.settings import TrainConfig
 from musicvae.errors import ConfigError
 from musicvae.settings import Settings, parse_settings, read_yaml
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from musicvae.drum_sheet import BEAT_LINE, DRUM_COLOURS, FAINT_INK, INK, PAPER, ROW_LINE, Colour
-from preprocess.report_figures import rule_distance
+from musicvae.groove.picture import BEAT_LINE, DRUM_COLOURS, FAINT_INK, INK, PAPER, ROW_LINE, Colour
+from preprocess.pages.charts import rule_distance
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw

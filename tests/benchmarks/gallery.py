@@ -21,11 +21,10 @@ from PIL import Image
 from rich.table import Table
 
 import musicvae
-from jobs.command_line import console, run_command
-from jobs.gallery_data import FigureColumn, GalleryGroove
-from jobs.gallery_page import write_gallery
+from jobs.command.command_line import console, run_command
+from jobs.sampler.gallery import FigureColumn, GalleryGroove, write_gallery
 from musicvae.errors import ConfigError
-from musicvae.groove_features import hits_per_bar, polyphony, self_similarity, syncopation
+from musicvae.groove.features import hits_per_bar, polyphony, self_similarity, syncopation
 from tests.gallery_browser import GalleryBrowser, gallery_browser, missing_browser
 from tests.gallery_grooves import chance_gallery
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from jobs.command_line import compose_settings
-from jobs.provenance import provenance
-from jobs.train_config import TrainConfig
-from musicvae.fast_bfloat16 import multiplies_bfloat16
-from musicvae.matrix_flops import matrix_peak
-from musicvae.model import MusicVAE
+from jobs.command.command_line import compose_settings
+from jobs.command.provenance import provenance
+from jobs.training.settings import TrainConfig
+from musicvae.model.model import MusicVAE
+from musicvae.model.precision import multiplies_bfloat16
+from musicvae.training.profiling import matrix_peak
 from tests.benchmarks.training_runs import train_and_measure, write_synthetic_shards
 from tests.commands import CHECKOUT
 from tests.shard_fixtures import DRUM_MAP, GRID

@@ -14,16 +14,15 @@ import typer
 from jaxtyping import Bool, Float64
 from rich.table import Table
 
-from jobs.candidates import candidates
-from jobs.command_line import console, run_command
-from musicvae.grid import GridSpec
-from musicvae.groove import hits_from_tokens
-from musicvae.groove_features import fill
-from musicvae.origins import FromPrior
-from musicvae.recipe import Recipe
-from musicvae.sampling import generate
-from musicvae.shard_source import open_shards
-from musicvae.shards import read_tokens
+from jobs.command.command_line import console, run_command
+from jobs.evaluation.evaluated import candidates
+from musicvae.data.shards import read_tokens
+from musicvae.data.sources import open_shards
+from musicvae.generation.generate import generate
+from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.groove.features import fill
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import hits_from_tokens
 
 Hits = Bool[np.ndarray, "window step drum"]
 Values = Float64[np.ndarray, " window"]

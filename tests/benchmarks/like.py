@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_tokens
+from musicvae.data.sources import FolderShards
 from musicvae.durable import read_lines
-from musicvae.evaluation import spaced_windows
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.manifest import ShardManifest
-from musicvae.midi import write_groove
-from musicvae.scores import MatchCounts
-from musicvae.shard_source import FolderShards
-from musicvae.shards import read_tokens
+from musicvae.evaluation.elbo import spaced_windows
+from musicvae.evaluation.scores import MatchCounts
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.midi.writer import write_groove
 from tests.commands import ok, run_job
 
 

@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from jobs.command_line import console, run_command
-from jobs.report_series import Metrics, read_metrics
-from musicvae.drum_kit import render, write_wav
-from musicvae.drum_sheet import drum_sheet
+from jobs.command.command_line import console, run_command
+from jobs.run_report.record import Metrics, read_metrics
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
-from musicvae.groove import DrumGroove
-from musicvae.shipped import model_folder
-from musicvae.trained import load_run
-from musicvae.trained_model import TrainedModel
+from musicvae.groove.groove import DrumGroove
+from musicvae.groove.picture import drum_sheet
+from musicvae.groove.sound import render, write_wav
+from musicvae.pretrained.load import load_run
+from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.shipped import model_folder
 from tests.benchmarks.chart_picture import Chart, Curve, draw_charts
 from tests.benchmarks.rate_distortion import distortion_charts, read_figures
 

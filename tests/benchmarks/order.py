@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.loader import DataSettings, RandomDraws, training_batches
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.order import DataOrder
+from musicvae.data.loader import RandomDraws, draws_per_window, recombine, training_batches
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.order import DataOrder
+from musicvae.data.settings import DataSettings
+from musicvae.data.shards import write_shard
+from musicvae.data.sources import FolderShards
+from musicvae.data.store import WindowStore
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 from musicvae.randomness import Purpose, normals, uniforms
-from musicvae.recombination import draws_per_window, recombine
-from musicvae.shard_source import FolderShards
-from musicvae.shards import WindowBlock, WindowMeta, write_shard
-from musicvae.window_store import WindowStore
 
 SHARDS, SHARD_WINDOWS, LANES, LATENT = 10_000, 10_000, 64, 256
 GRID = GridSpec()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musicvae.best_weights import read_best
 from musicvae.errors import ConfigError, DataError
-from musicvae.exported import WEIGHTS, is_export
-from musicvae.run_folder import RunFolder
+from musicvae.pretrained.load import WEIGHTS, is_export
+from musicvae.training.best_weights import read_best
+from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.chart_picture import Chart, Curve, Level
 
 FREE = "free_running.token_accuracy"

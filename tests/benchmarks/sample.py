@@ -26,15 +26,15 @@ import numpy as np
 import pretty_midi
 import symusic
 
-from jobs.sample_job import SampleJob, job_of
-from jobs.sample_modes import PRECISIONS
-from jobs.sample_options import SampleOptions
-from jobs.sample_work import WORK
-from musicvae.groove import DrumGroove
-from musicvae.matrix_flops import decoding_flops
-from musicvae.midi import performance_to_midi, read_performance
-from musicvae.sampling import BATCH, decode_batch, generate_batch
-from musicvae.trained_model import TrainedModel
+from jobs.sampler.job import SampleJob, job_of
+from jobs.sampler.options import PRECISIONS, SampleOptions
+from jobs.sampler.work import WORK
+from musicvae.generation.generate import BATCH, decode_batch, generate_batch
+from musicvae.groove.groove import DrumGroove
+from musicvae.midi.performance import read_performance
+from musicvae.midi.writer import performance_to_midi
+from musicvae.pretrained.model import TrainedModel
+from musicvae.training.profiling import decoding_flops
 from tests.commands import ok, run_job
 
 WRITTEN = 256

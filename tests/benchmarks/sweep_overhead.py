@@ -17,9 +17,9 @@ from pathlib import Path
 
 import typer
 
-from jobs.command_line import console, run_command
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import End, Record, Start, TrialHistory, fields_of, read_ledger
+from jobs.command.command_line import console, run_command
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import End, Record, Start, TrialHistory, fields_of, read_ledger
 from musicvae.errors import ConfigError
 from tests.commands import CHECKOUT, ok, run_job
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings

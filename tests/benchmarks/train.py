@@ -26,15 +26,14 @@ import torch
 from torch import nn
 from torch.utils import mkldnn
 
-from jobs.command_line import compose_settings
-from jobs.train_config import TrainConfig
-from musicvae.checkpoint import TrainingState
-from musicvae.checkpoint_writer import CheckpointWriter
-from musicvae.fast_bfloat16 import multiplies_bfloat16
-from musicvae.matrix_flops import SQUARE, matrix_peak, training_flops
-from musicvae.model import MusicVAE
-from musicvae.run_folder import RunFolder
-from musicvae.train_step import new_optimizer
+from jobs.command.command_line import compose_settings
+from jobs.training.settings import TrainConfig
+from musicvae.model.model import MusicVAE
+from musicvae.model.precision import multiplies_bfloat16
+from musicvae.training.checkpoints import CheckpointWriter, TrainingState
+from musicvae.training.profiling import SQUARE, matrix_peak, training_flops
+from musicvae.training.run_folder import RunFolder
+from musicvae.training.step import new_optimizer
 from tests.benchmarks.training_runs import RunFigures, train_and_measure, write_synthetic_shards
 from tests.shard_fixtures import DRUM_MAP, GRID
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.command_line import compose_settings
-from jobs.train_config import TrainConfig
+from jobs.command.command_line import compose_settings
+from jobs.training.settings import TrainConfig
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.shards import write_shard
 from musicvae.durable import read_lines
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.matrix_flops import training_flops
-from musicvae.shards import write_shard
+from musicvae.training.profiling import training_flops
 from tests.commands import ok, run_job
 from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 

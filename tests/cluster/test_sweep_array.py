@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobs.sweep_ledger import read_ledger
+from jobs.sweeps.ledger import read_ledger
 from tests.commands import ok, run_job
 from tests.process_tree import kill_tree
 from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.sweep_ledger import read_ledger
-from jobs.sweep_trials import SHIPPED
+from jobs.sweeps.ledger import read_ledger
+from jobs.sweeps.trials import SHIPPED
 from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import SOAK, ok, run_job
 from tests.requirements import only_in_a_soak

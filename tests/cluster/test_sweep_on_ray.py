@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sweep_ledger import read_ledger
+from jobs.sweeps.ledger import read_ledger
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.commands import ok, run_job
 from tests.process_tree import kill_tree

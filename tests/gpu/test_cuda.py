@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.batch import Batch
+from musicvae.data.loader import Batch, in_background
 from musicvae.durable import read_lines
-from musicvae.grid import GridSpec
-from musicvae.loader import in_background
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.objective import ObjectiveSettings
-from musicvae.schedule import OptimizerSettings
-from musicvae.train_step import TrainingObjective, new_optimizer, train_step
-from musicvae.world import World
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings, ObjectiveSettings
+from musicvae.training.settings import OptimizerSettings
+from musicvae.training.step import TrainingObjective, new_optimizer, train_step
+from musicvae.training.world import World
 from tests.commands import ok, run_job
 
 pytestmark = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jobs.sample_modes import PRECISIONS
+from jobs.sampler.options import PRECISIONS
 from tests.benchmarks.train import PRECISIONS as MULTIPLIED
 from tests.commands import CHECKOUT, ok, run_job
 from tests.gallery_browser import missing_browser

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from musicvae.manifest import ShardManifest
-from musicvae.shards import WindowBlock, read_shard
-from preprocess.demo_corpus import write_demo_corpus
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
+from musicvae.data.windows import WindowBlock
+from preprocess.sources.demo import write_demo_corpus
 from tests.build_fixtures import contents, write_mixed_folder
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, midi_file

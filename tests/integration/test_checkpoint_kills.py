@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from musicvae.checkpoint import checkpoints, load_checkpoint, newest_complete, step_of
+from musicvae.training.checkpoints import checkpoints, load_checkpoint, newest_complete, step_of
 from tests.commands import SOAK
 from tests.damage import damage_file
 from tests.saving_loop import marked, save_all_the_time

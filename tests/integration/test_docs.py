@@ -2,7 +2,7 @@
 
 import pytest
 
-from musicvae.manifest import ShardManifest
+from musicvae.data.manifest import ShardManifest
 from tests.commands import CHECKOUT
 from tests.fenced_code import run_shell_blocks
 from tests.sample_fixtures import manifest_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.sweep_ledger import read_ledger
+from jobs.sweeps.ledger import read_ledger
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
 from tests.commands import CHECKOUT

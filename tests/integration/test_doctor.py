@@ -4,14 +4,13 @@ import json
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs import doctor_machine
+from jobs.inspection import machine as doctor_machine
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.commands import job_command, ok
+from tests.commands import CHECKOUT, job_command, ok
 from tests.small_disk import small_disk
 from tests.submitted import run_in
 
@@ -93,7 +92,7 @@ def test_a_virtual_slurm_and_a_site_that_does_not_fit(slurm: SlurmCluster, tmp_p
 
 def test_where_there_is_no_slurm(tmp_path):
     command = [sys.executable, "-m", "jobs.doctor", "--on", "slurm", "--json"]
-    environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(Path(doctor_machine.__file__).parents[1])}
+    environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
     broken = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert broken.returncode == 2
     assert lines(broken)["SLURM"]["do"] == "log in to the cluster's login node"

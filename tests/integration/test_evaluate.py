@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.manifest import ShardManifest, SplitEntry
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 from tests.commands import ok, run_job
 
 TINY = [

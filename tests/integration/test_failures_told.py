@@ -2,7 +2,7 @@
 
 import pytest
 
-from musicvae.pulse import PULSE_SECONDS
+from musicvae.training.heartbeat import PULSE_SECONDS
 from tests.commands import ok
 from tests.interposed import harm_at_step, interposed
 from tests.requirements import only_in_a_soak

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from musicvae.manifest import ShardManifest
-from musicvae.shards import read_shard
-from preprocess.demo_corpus import write_demo_corpus
-from preprocess.listing import printable
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
+from preprocess.sources.demo import write_demo_corpus
+from preprocess.sources.listing import printable
 from tests.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
 from tests.byte_damage import cut, flip_bits, junk_after, lose_a_stretch, overwrite_a_stretch, repeat_a_stretch
 from tests.commands import ok, run_job

@@ -8,10 +8,10 @@ import pytest
 import symusic
 from selenium.webdriver.common.keys import Keys
 
-from jobs.gallery_pick import read_pick
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove
-from musicvae.midi import groove_to_midi
+from jobs.sampler.gallery import read_pick
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove
+from musicvae.midi.writer import groove_to_midi
 from tests.gallery_fixtures import FEW
 from tests.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from musicvae.drum_kit import LEAD_IN_STEPS, LOUDNESS_EXPONENT, MIX, SAMPLE_RATE, Voice, render, step_seconds
-from musicvae.groove import DrumGroove
+from musicvae.groove.groove import DrumGroove
+from musicvae.groove.sound import LEAD_IN_STEPS, LOUDNESS_EXPONENT, MIX, SAMPLE_RATE, Voice, render, step_seconds
 from tests.gallery_grooves import DRUM_MAP, GRID, chance_groove, drum_groove
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from musicvae.manifest import ShardManifest
-from musicvae.shards import WindowMeta, read_shard
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
+from musicvae.data.windows import WindowMeta
 from tests.commands import ok, run_job
 from tests.oracle_midi import four_bar_windows, onsets_by_mido, onsets_by_pretty_midi
 

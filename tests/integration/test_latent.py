@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import musicvae
-from musicvae.manifest import ShardManifest
+from musicvae.data.manifest import ShardManifest
 from tests.commands import ok, run_job
 from tests.tiny_run import TINY
 

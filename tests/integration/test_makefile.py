@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.command_line import read_preset
-from preprocess.groove_source import GROOVE_SHA256, GROOVE_URL
+from jobs.command.command_line import read_preset
+from preprocess.sources.groove import GROOVE_SHA256, GROOVE_URL
 from tests.commands import CHECKOUT
 
 

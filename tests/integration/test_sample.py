@@ -7,9 +7,10 @@ import numpy as np
 import pretty_midi
 import pytest
 
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.midi import Performance, performance_to_midi, write_groove
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.midi.performance import Performance
+from musicvae.midi.writer import performance_to_midi, write_groove
 from tests.commands import ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, TEMPO, hits_in, manifest_of, output_of
 

@@ -11,11 +11,11 @@ import pytest
 import soundfile
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from jobs.sample_job import job_of
-from jobs.sample_options import Audio, Form, SampleOptions
-from jobs.sample_run import Means
-from jobs.sample_shard import Shard
-from jobs.sample_size import sizes
+from jobs.sampler.job import job_of
+from jobs.sampler.options import Audio, Form, SampleOptions
+from jobs.sampler.run import Means
+from jobs.sampler.size import sizes
+from jobs.sampler.work import Shard
 from musicvae.errors import ConfigError
 from tests.commands import ok, run_job
 from tests.sample_fixtures import manifest_of, output_of, sampled

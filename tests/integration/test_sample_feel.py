@@ -8,13 +8,13 @@ import safetensors.numpy
 import symusic
 
 from jobs.export import renew
-from jobs.sample_modes import Modes
+from jobs.sampler.options import Modes
+from musicvae.data.feel import PLAIN_VELOCITY
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.shards import write_shard
+from musicvae.data.style_feels import StyleFeel, measure_styles
 from musicvae.errors import ConfigError
-from musicvae.exported import load
-from musicvae.feel import PLAIN_VELOCITY
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.shards import write_shard
-from musicvae.style_feels import StyleFeel, measure_styles
+from musicvae.pretrained.load import load
 from tests.commands import ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
 from tests.shard_fixtures import styled_windows

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import symusic
 
-from jobs import gallery_data
-from jobs.sample_run import Means
-from jobs.sample_shard import Shard
-from musicvae.groove import hits_from_tokens
+from jobs.sampler import gallery
+from jobs.sampler.run import Means
+from jobs.sampler.work import Shard
+from musicvae.groove.groove import hits_from_tokens
 from tests.commands import ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 
@@ -103,7 +103,7 @@ def test_it_can_be_left_out_and_comes_with_packs_too(sample_run, tmp_path, whole
 
 
 def test_of_a_large_job_it_shows_the_first(sample_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery_data, "MOST_SHOWN", 30)
+    monkeypatch.setattr(gallery, "MOST_SHOWN", 30)
     sampled(sample_run, tmp_path, count=50)
     page = tmp_path / "gallery.html"
     assert Page(page).about["ids"] == [record["id"] for record in manifest_of(tmp_path)][:30]

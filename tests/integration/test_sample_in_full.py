@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import symusic
 
-from musicvae.groove import hits_from_tokens
+from musicvae.groove.groove import hits_from_tokens
 from tests.commands import SOAK, ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
 from tests.shipped import need_shipped_models

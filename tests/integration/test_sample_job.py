@@ -13,18 +13,18 @@ import pytest
 import safetensors.torch
 import symusic
 
-from jobs.sample_job import job_of, loaded
-from jobs.sample_options import Form, SampleOptions
-from jobs.sample_run import Means
-from jobs.sample_shard import Shard
-from jobs.sample_size import sizes
-from jobs.sample_work import SampleWork
-from musicvae.best_weights import read_best, save_best
+from jobs.sampler.job import job_of, loaded
+from jobs.sampler.options import Form, SampleOptions
+from jobs.sampler.run import Means
+from jobs.sampler.size import sizes
+from jobs.sampler.work import SampleWork, Shard
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.shards import write_shard
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError, FolderInUseError
-from musicvae.groove import hits_from_tokens
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.run_folder import RunFolder
-from musicvae.shards import WindowBlock, write_shard
+from musicvae.groove.groove import hits_from_tokens
+from musicvae.training.best_weights import read_best, save_best
+from musicvae.training.run_folder import RunFolder
 from tests.commands import ok, run_job
 from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
 from tests.shard_fixtures import patterned_windows

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from musicvae.midi import read_performance
+from musicvae.midi.performance import read_performance
 from tests.commands import SOAK, ok, run_job
 from tests.process_tree import command_of, descendants
 from tests.requirements import only_in_a_soak

@@ -10,13 +10,12 @@ from typer.testing import CliRunner
 
 import musicvae
 from jobs.sample import main
-from jobs.sample_modes import Modes
-from jobs.sample_options import SampleOptions
-from jobs.sample_recipe import recipe_of
+from jobs.sampler.options import Modes, SampleOptions
+from jobs.sampler.recipe import recipe_of
 from musicvae.errors import ConfigError, DataError, UserError
-from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.sampling import generate_batch
-from musicvae.trained import load_run
+from musicvae.generation.generate import generate_batch
+from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.pretrained.load import load_run
 from tests.commands import ok, run_job
 from tests.midi_bytes import hit, metre, midi_file
 from tests.sample_fixtures import DRUMS, GRID, manifest_of, sampled

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sample_run import Means
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.shards import write_shard
+from jobs.sampler.run import Means
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.shards import write_shard
 from tests.parsed_page import Page
 from tests.sample_fixtures import DRUMS, GRID, sampled, write_sample_run
 from tests.shard_fixtures import patterned_windows

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicvae.manifest import ShardManifest
-from musicvae.shards import read_shard
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
 from tests.commands import CHECKOUT
 from tests.fenced_code import fenced
 from tests.shard_fixtures import DRUM_MAP, GRID

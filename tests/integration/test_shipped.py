@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import musicvae
-from musicvae.latent_effects import attribute_effects, interpolation_effect, unevenness
-from musicvae.shipped import WEIGHTS
-from musicvae.trained_model import TrainedModel
+from musicvae.pretrained.latent_effects import attribute_effects, interpolation_effect, unevenness
+from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.shipped import WEIGHTS
 from tests.commands import CHECKOUT
 from tests.fenced_code import fenced, run_shell_blocks
 from tests.shipped import SHIPPED, need_shipped_models

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musicvae.drum_grid import drum_grid
-from musicvae.manifest import ShardManifest
-from musicvae.shards import read_shard
-from musicvae.window_statistics import WindowStatistics, count_windows
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
+from musicvae.data.statistics import WindowStatistics, count_windows
+from musicvae.groove.picture import drum_grid
 from tests.commands import ok, run_job
 from tests.damage import damage_file, each_damage
 from tests.midi_bytes import Event, hit, metre, midi_file, tempo

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.process_tree import descendants
+from cluster.local import descendants
 from tests.commands import CHECKOUT, QUIET, job_command, ok
 from tests.process_tree import command_of
 from tests.running_job import running_job

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import read_ledger
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import read_ledger
 from tests.commands import ok, run_job
 from tests.tiny_run import status
 from tests.tiny_sweep import STEPS, results, run_with_trainer, sweep_file, table

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.sweep_ledger import read_ledger
+from jobs.sweeps.ledger import read_ledger
 from tests.commands import SOAK, ok, run_job
 from tests.running_job import running_job, wait_for
 from tests.sweep_trainers import LATENT

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sweep_best import ranking
-from jobs.sweep_page import sweep_page
+from jobs.sweeps.best import ranking
+from jobs.sweeps.page import sweep_page
 from tests.gallery_browser import DESKTOP, PHONE, GalleryBrowser
 from tests.played_sweep import played_sweep, with_runs
 

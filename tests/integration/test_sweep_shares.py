@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.sweep_ledger import read_ledger
+from jobs.sweeps.ledger import read_ledger
 from tests.commands import ok, run_job
 from tests.process_tree import command_of, descendants
 from tests.requirements import only_in_a_soak

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from musicvae.checkpoint import checkpoints
 from musicvae.durable import read_lines
+from musicvae.training.checkpoints import checkpoints
 from tests.commands import CHECKOUT, job_command, ok, run_job
 from tests.interposed import POISONED_NOISE, POISONED_STEP, interposed
 from tests.small_disk import enlarge, small_disk
@@ -87,7 +87,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_whole_checkpoint(small_shards, tm
 LIMITED = """
 import resource, sys
 import runpy, torch
-import jobs.train, musicvae.fit, musicvae.kept_memory  # everything is loaded before the limit is set
+import jobs.train, musicvae.training.fit, musicvae.kept_memory  # everything is loaded before the limit is set
 # The limit is on addresses, and a heap keeps those of the holes between its blocks: each block is mapped by itself.
 musicvae.kept_memory.LARGEST_KEPT = 1 << 17
 with open("/proc/self/statm") as statm:

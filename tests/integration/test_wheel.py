@@ -30,7 +30,7 @@ def test_it_holds_musicvae_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"musicvae"}
-    assert "musicvae/drum_maps.yaml" in names
+    assert "musicvae/groove/drum_maps.yaml" in names
     assert "musicvae/py.typed" in names
 
 

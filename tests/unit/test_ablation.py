@@ -7,8 +7,8 @@ import torch
 
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError
-from musicvae.model import MusicVAE
-from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.model.model import MusicVAE
+from musicvae.training.run_folder import RunFolder, RunIdentity
 from tests.benchmarks.ablation import Ablation, weights_hash
 from tests.benchmarks.ablation_figures import RunFigures
 from tests.benchmarks.ablation_file import BASE, AblationFile, Variant, read_ablation

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.aggregated_posterior import log_aggregated_posterior, mutual_information_terms
+from musicvae.evaluation.predictions import log_aggregated_posterior, mutual_information_terms
 
 RNG = np.random.default_rng(0)
 

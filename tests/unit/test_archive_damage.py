@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from musicvae.errors import DataError
-from preprocess.archive_source import open_archive
-from preprocess.content import read_source, stamp
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
+from preprocess.sources.archive import open_archive
+from preprocess.sources.listing import read_source, stamp
 from tests.midi_bytes import hit, midi_file
 
 MEMBERS = {"a.mid": midi_file(hit(0, 36)), f"{'n' * 120}.mid": midi_file(hit(0, 38)) * 50, "song": midi_file()}

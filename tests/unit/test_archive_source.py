@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from musicvae.errors import DataError
-from preprocess.archive_source import open_archive
-from preprocess.content import read_source, stamp
-from preprocess.folder_source import open_folder
-from preprocess.listing import Source
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, LimitSettings
+from preprocess.sources.archive import open_archive
+from preprocess.sources.folder import open_folder
+from preprocess.sources.listing import Source, read_source, stamp
 from tests.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.attempts import CANCELLED, Record, begin, finish, verdict, without_progress
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from cluster.job import Job
 
 

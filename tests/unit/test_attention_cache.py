@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from musicvae.attention_cache import FIRST_PLACES, AttentionCache
+from musicvae.model.layers import FIRST_PLACES, AttentionCache
 
 BATCH, HEADS, SIZE = 3, 2, 5
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from musicvae.baselines import (
+from musicvae.data.windows import SplitTokens
+from musicvae.evaluation.baselines import (
+    POSITION,
     Baseline,
+    ContextModel,
     all_baselines,
     back_off,
     back_off_contexts,
@@ -13,11 +16,9 @@ from musicvae.baselines import (
     most_frequent,
     silence,
 )
-from musicvae.context_model import POSITION, ContextModel
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.prediction_figures import prediction_figures
-from musicvae.shards import SplitTokens
+from musicvae.evaluation.figures import prediction_figures
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=1)
 DRUMS, VOCAB = 2, 4

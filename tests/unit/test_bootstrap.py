@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.bootstrap import Interval, RatioOfSums, Resamples
+from musicvae.evaluation.bootstrap import Interval, RatioOfSums, Resamples
 
 CLUSTERS, WINDOWS = 40, 25
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from jobs.build_output import Pace, table_of
+from jobs.build_shards import Pace, table_of
 from preprocess.build import Progress
 from preprocess.report import BuildReport
 from preprocess.settings import BuildSettings, ReadingSettings

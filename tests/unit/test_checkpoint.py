@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicvae.checkpoint import (
+from musicvae.training.checkpoints import (
     TrainingState,
     checkpoints,
     copy_to_host,

@@ -6,11 +6,10 @@ import threading
 import pytest
 import torch
 
-from musicvae import checkpoint_writer
-from musicvae.checkpoint import TrainingState, checkpoints, load_checkpoint, newest_complete
-from musicvae.checkpoint_writer import CheckpointWriter
 from musicvae.errors import SupersededError
-from musicvae.run_folder import RunFolder
+from musicvae.training import checkpoints as checkpoint_writer
+from musicvae.training.checkpoints import CheckpointWriter, TrainingState, checkpoints, load_checkpoint, newest_complete
+from musicvae.training.run_folder import RunFolder
 from tests.trained_layer import trained
 
 

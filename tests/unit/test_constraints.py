@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.given_hits import GivenHits
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior, LikeWindows
-from musicvae.recipe import Recipe
-from musicvae.sampling import BATCH, decode_batch, encode_windows, generate, generate_batch
-from musicvae.whole_groove import Steering, WholeGroove
+from musicvae.generation.constraints import GivenHits, Steering, WholeGroove
+from musicvae.generation.generate import BATCH, decode_batch, encode_windows, generate, generate_batch
+from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 GRID, DRUMS = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2), 3
 KICK, SNARE, HAT = 1, 2, 4

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.content import content_digest, read_source, stamp
-from preprocess.listing import NOWHERE, FilePlace, SourceFile, SpanPlace, ZipPlace
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings
+from preprocess.sources.listing import (
+    NOWHERE,
+    FilePlace,
+    SourceFile,
+    SpanPlace,
+    ZipPlace,
+    content_digest,
+    read_source,
+    stamp,
+)
 
 LIMITS = LimitSettings(max_bytes=100)
 

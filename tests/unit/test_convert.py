@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.drum_map import DrumMap
-from musicvae.shards import WindowBlock
+from musicvae.data.windows import WindowBlock
+from musicvae.groove.drum_map import DrumMap
 from preprocess.convert import DroppedBars, convert
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, FilterSettings, LimitSettings, ReadingSettings, WindowSettings

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from musicvae.decoder import Conductor, SegmentDecoder, WholeWindow
+from musicvae.model.decoders import Conductor, SegmentDecoder, WholeWindow
 from tests.stepwise import logits_shown_the_targets
 
 DRUMS, STEPS, BATCH, CONDITION = 3, 12, 2, 5

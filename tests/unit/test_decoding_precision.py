@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.decoding_precision import fastest_precision, rounded
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior
-from musicvae.recipe import Recipe
-from musicvae.sampling import generate_batch
+from musicvae.generation.generate import generate_batch
+from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.precision import fastest_precision, rounded
+from musicvae.model.settings import ModelSettings
 from tests.stepwise import logits_shown_the_targets
 
 GRID, DRUMS = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2), 3

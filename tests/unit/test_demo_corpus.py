@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from musicvae.drum_map import DrumMap
-from musicvae.midi import read_performance
-from musicvae.shards import OFFSET_UNITS, WindowBlock
-from musicvae.window_hashes import window_hashes
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
+from musicvae.groove.distance import window_hashes
+from musicvae.groove.drum_map import DrumMap
+from musicvae.midi.performance import read_performance
 from preprocess.convert import convert
-from preprocess.demo_corpus import Style, compose, read_styles, write_demo_corpus
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings
+from preprocess.sources.demo import Style, compose, read_styles, write_demo_corpus
 
 GENERAL_MIDI = DrumMap.load("general_midi")
 PERFORMANCES = 150

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from musicvae.drum_grid import LOUDNESS, drum_grid
-from musicvae.drum_map import DrumMap
-from musicvae.drum_sheet import drum_sheet
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove
+from musicvae.groove.picture import LOUDNESS, drum_grid, drum_sheet
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "drum_grid.txt"
 DRUMS = DrumMap.load("roland").classes

@@ -5,7 +5,10 @@ import wave
 import numpy as np
 import pytest
 
-from musicvae.drum_kit import (
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove
+from musicvae.groove.sound import (
     HEADROOM,
     LEAD_IN_STEPS,
     SAMPLE_RATE,
@@ -16,9 +19,6 @@ from musicvae.drum_kit import (
     voices,
     write_wav,
 )
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove
 
 DRUM_MAP = DrumMap.load("general_midi")
 GRID = GridSpec(bars=1)

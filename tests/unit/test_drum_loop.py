@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.drum_kit import SAMPLE_RATE
-from musicvae.drum_loop import render_loop
+from musicvae.groove.sound import SAMPLE_RATE, render_loop
 from tests.unit.test_drum_kit import DRUM_MAP, GRID, groove
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from musicvae.drum_map import NO_CLASS, DrumMap
 from musicvae.errors import ConfigError
+from musicvae.groove.drum_map import NO_CLASS, DrumMap
 
 SHIPPED = ("general_midi", "roland")
 

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from musicvae.eager_adamw import EagerAdamW
+from musicvae.training.step import EagerAdamW
 from tests.commands import CHECKOUT
 
 
@@ -37,12 +37,12 @@ def test_neither_training_nor_counting_loads_the_compiler():
 import sys
 import torch
 import torch.distributed as dist
-from musicvae.eager_adamw import EagerAdamW
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.unfilled import Unfilled
-from musicvae.world import World
+from musicvae.training.step import EagerAdamW
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from jobs.sweeps.trials import Unfilled
+from musicvae.training.world import World
 from tests.unit.test_eager_adamw import stepped
 
 stepped(EagerAdamW)

@@ -6,20 +6,26 @@ from pathlib import Path
 import pytest
 import torch
 
-import jobs.candidates
-from jobs.candidates import candidates, trained_baselines
-from jobs.evaluated import Setting, differences, evaluate_counted, evaluate_trained, setting_for
-from jobs.evaluation_output import verdict
-from musicvae.baselines import all_baselines
-from musicvae.best_weights import read_best
-from musicvae.bootstrap import Difference, Interval, Resamples
-from musicvae.drum_map import DrumMap
+import jobs.evaluation.evaluated
+from jobs.evaluation.evaluated import (
+    Setting,
+    candidates,
+    differences,
+    evaluate_counted,
+    evaluate_trained,
+    setting_for,
+    trained_baselines,
+)
+from jobs.evaluation.tables import verdict
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_tokens
+from musicvae.data.sources import FolderShards
 from musicvae.errors import ConfigError
-from musicvae.exported import write_export
-from musicvae.manifest import ShardManifest
-from musicvae.shard_source import FolderShards
-from musicvae.shards import read_tokens
-from musicvae.trained import load_run
+from musicvae.evaluation.baselines import all_baselines
+from musicvae.evaluation.bootstrap import Difference, Interval, Resamples
+from musicvae.groove.drum_map import DrumMap
+from musicvae.pretrained.load import load_run, write_export
+from musicvae.training.best_weights import read_best
 from tests.run_folders import run_with_weights
 
 
@@ -30,7 +36,7 @@ def baselines_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "baselines"
     (folder / "lstm").mkdir(parents=True)
     write_export(folder / "lstm", load_run(run.path), read_best(run.best), {})
-    monkeypatch.setattr(jobs.candidates, "TRAINED_BASELINES", folder)
+    monkeypatch.setattr(jobs.evaluation.evaluated, "TRAINED_BASELINES", folder)
     return folder
 
 

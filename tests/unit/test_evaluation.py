@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.drum_map import DrumMap
-from musicvae.evaluation import (
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.shards import write_shard
+from musicvae.data.sources import FolderShards
+from musicvae.data.store import WindowStore
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.evaluation.elbo import (
     EvaluationReport,
     EvaluationSums,
     evaluate_batch,
@@ -15,13 +19,10 @@ from musicvae.evaluation import (
     latent_noise,
     spaced_windows,
 )
-from musicvae.grid import GridSpec
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.shard_source import FolderShards
-from musicvae.shards import WindowBlock, WindowMeta, write_shard
-from musicvae.window_store import WindowStore
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 CPU = torch.device("cpu")
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)

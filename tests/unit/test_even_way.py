@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.even_way import FINENESS, even_fractions, expected_changes, hit_probabilities
-from musicvae.grid import GridSpec
-from musicvae.latent import slerp
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
+from musicvae.generation.interpolation import FINENESS, even_fractions, expected_changes, hit_probabilities
+from musicvae.generation.latent import slerp
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 GRID, DRUMS = GridSpec(bars=2), 4
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from musicvae.errors import DataError
-from musicvae.evaluation import EvaluationReport, evaluate_batch
-from musicvae.example_maker import SAMPLES, WINDOWS, example_ids, make_examples
-from musicvae.examples import Examples, cut_examples, example_files
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
+from musicvae.evaluation.elbo import EvaluationReport, evaluate_batch
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.training.examples import Examples, cut_examples, example_files
+from musicvae.training.progress import EXAMPLE_SAMPLES, EXAMPLE_WINDOWS, example_ids, make_examples
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3
@@ -26,11 +26,11 @@ SETTINGS = ModelSettings(
 
 
 def windows() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 1 << DRUMS, (WINDOWS, GRID.num_steps)).astype(np.int16)
+    return np.random.default_rng(0).integers(0, 1 << DRUMS, (EXAMPLE_WINDOWS, GRID.num_steps)).astype(np.int16)
 
 
 def made(model: MusicVAE) -> Examples:
-    tokens, ids = windows(), np.arange(WINDOWS)
+    tokens, ids = windows(), np.arange(EXAMPLE_WINDOWS)
     sums = evaluate_batch(model, tokens, ids, num_drums=DRUMS, seed=0, device=torch.device("cpu"))
     return make_examples(model, ids, tokens, EvaluationReport.from_sums(sums))
 
@@ -46,8 +46,8 @@ def test_reconstructions_are_decoded_from_mu_and_samples_from_noise(model):
     reference = torch.from_numpy(windows()).long()
     np.testing.assert_array_equal(examples.windows, windows())
     np.testing.assert_array_equal(examples.reconstructions, model.eval().generate(model.encode(reference).mu).numpy())
-    assert examples.samples.shape == (SAMPLES, GRID.num_steps)
-    assert len(np.unique(examples.samples, axis=0)) == SAMPLES
+    assert examples.samples.shape == (EXAMPLE_SAMPLES, GRID.num_steps)
+    assert len(np.unique(examples.samples, axis=0)) == EXAMPLE_SAMPLES
     assert examples.kl.shape == examples.mu_variance.shape == (SETTINGS.latent,)
     assert (examples.kl > 0).all()
 

@@ -11,16 +11,14 @@ import pytest
 import torch
 
 import musicvae
-from musicvae.attribute_vectors import fit_attribute_vectors
-from musicvae.best_weights import in_bfloat16, read_best
 from musicvae.errors import ConfigError, DataError
-from musicvae.exported import write_export
-from musicvae.measured import Measured, read_measured
-from musicvae.origins import FromPrior
-from musicvae.recipe import Recipe
-from musicvae.run_folder import RunFolder
-from musicvae.sampling import generate_batch
-from musicvae.trained import load_run
+from musicvae.generation.attribute_vectors import fit_attribute_vectors
+from musicvae.generation.generate import generate_batch
+from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.pretrained.card import Measured, read_measured
+from musicvae.pretrained.load import load_run, write_export
+from musicvae.training.best_weights import in_bfloat16, read_best
+from musicvae.training.run_folder import RunFolder
 from tests.commands import CHECKOUT
 from tests.fenced_code import fenced
 from tests.run_folders import run_with_weights
@@ -190,7 +188,7 @@ def test_no_export_at_all_is_a_wrong_path(tmp_path):
 
 
 def test_shipped_models_go_by_their_names(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("musicvae.shipped.WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr("musicvae.pretrained.shipped.WEIGHTS", tmp_path / "weights")
     with pytest.raises(ConfigError, match="there is no model 'generation'"):
         musicvae.load("generation")
     shipped = tmp_path / "weights" / "generation"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cluster.exit_codes import ExitCode
-from jobs.failure import category_of, first_failure, is_secondary
+from cluster.errors import ExitCode
+from jobs.training.failures import category_of, first_failure, is_secondary
 from musicvae.errors import ConfigError, DataError, DivergedError
-from musicvae.rank_records import Category, RankError, RankRecord
+from musicvae.training.rank_records import Category, RankError, RankRecord
 
 
 def record(rank: int, *, when: float = 100.0, ended: bool = False, size: int = 2) -> RankRecord:

@@ -5,13 +5,12 @@ import sys
 import pytest
 
 from cluster.attempts import begin, finish
-from cluster.job import Job
-from cluster.local_jobs import run_here
-from cluster.scheduler_state import SchedulerState
+from cluster.job import Job, SchedulerState
+from cluster.local import run_here
 from cluster.site import Site
 from cluster.standing import standings_told
 from cluster.submission import Submission
-from jobs.failure_summary import CURES, failures_of
+from jobs.submission.failures import CURES, failures_of
 
 TRACEBACK = "Traceback (most recent call last):\n  File 'a.py', line 3, in f\n    g()\nKeyError: 'no such drum'\n"
 REFUSAL = "loading\nerror: unknown setting train.step (did you mean train.steps?)\n  do        correct it\n"

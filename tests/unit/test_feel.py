@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from musicvae.data.feel import PLAIN_VELOCITY, GrooveFeel, measure_feel
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
-from musicvae.feel import PLAIN_VELOCITY, GrooveFeel, measure_feel
-from musicvae.grid import GridSpec
-from musicvae.groove import tokens_from_hits
-from musicvae.shards import WindowBlock, WindowMeta
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import tokens_from_hits
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.grid import GridSpec
-from musicvae.groove import tokens_from_hits
-from musicvae.shards import WindowBlock, WindowMeta
-from preprocess.filters import filter_windows
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import tokens_from_hits
+from preprocess.convert import filter_windows
 from preprocess.settings import FilterSettings
 
 GRID = GridSpec(bars=2, steps_per_beat=1)  # 8 steps a window

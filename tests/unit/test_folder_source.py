@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from musicvae.errors import ConfigError, DataError
-from preprocess.content import read_source
-from preprocess.folder_source import open_folder
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
+from preprocess.sources.folder import open_folder
+from preprocess.sources.listing import read_source
 from tests.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))

@@ -11,12 +11,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jobs import gallery_data
-from jobs.gallery_data import GalleryGroove, pack
-from jobs.gallery_page import PARTS, SCRIPTS, write_gallery
-from musicvae.drum_sheet import DRUM_COLOURS
-from musicvae.grid import GridSpec
-from musicvae.groove import hits_from_tokens
+from jobs.sampler import gallery
+from jobs.sampler.gallery import PARTS, SCRIPTS, GalleryGroove, pack, write_gallery
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import hits_from_tokens
+from musicvae.groove.picture import DRUM_COLOURS
 from tests.gallery_grooves import COLUMNS, DRUM_MAP, GRID, chance_gallery, chance_groove, chance_grooves, drum_groove
 
 
@@ -61,7 +60,7 @@ def test_a_groove_goes_in_and_out_of_its_stored_units():
 
 
 def test_a_page_takes_so_many_and_one_more_to_know_that_there_are_more(monkeypatch, tmp_path):
-    monkeypatch.setattr(gallery_data, "MOST_SHOWN", 5)
+    monkeypatch.setattr(gallery, "MOST_SHOWN", 5)
     endless = (chance_groove(item) for item in itertools.count())
     data = packed(endless)
     assert (data.count, data.whole) == (5, False)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens, tokens_from_hits
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, hits_from_tokens, tokens_from_hits
 
 GRID = GridSpec()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.grid import GridSpec
+from musicvae.groove.grid import GridSpec
 from tests.benchmarks.groove_faults import Faults
 
 DRUMS = ("kick", "snare", "closed_hihat", "open_hihat", "low_tom", "mid_tom", "high_tom", "crash", "ride")

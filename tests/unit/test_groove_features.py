@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.grid import GridSpec
-from musicvae.groove_features import (
+from musicvae.groove.features import (
     class_density,
     drum_shares,
     fill,
@@ -16,6 +15,7 @@ from musicvae.groove_features import (
     self_similarity,
     syncopation,
 )
+from musicvae.groove.grid import GridSpec
 
 GRID = GridSpec(bars=2)
 KICK, SNARE, HAT = range(3)

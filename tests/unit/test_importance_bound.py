@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.evaluation import evaluate_windows
-from musicvae.grid import GridSpec
-from musicvae.importance_bound import importance_bounds
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.posterior import Posterior
+from musicvae.evaluation.elbo import evaluate_windows
+from musicvae.evaluation.predictions import importance_bounds
+from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 CPU = torch.device("cpu")
 GRID = GridSpec(bars=1, beats_per_bar=1, steps_per_beat=2)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.latent import slerp, variations
+from musicvae.generation.latent import slerp, variations
 
 
 def codes(count: int, latent: int = 32) -> torch.Tensor:

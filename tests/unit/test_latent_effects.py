@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.attribute_vectors import AttributeVectors
-from musicvae.attributes import attribute_names
-from musicvae.latent_effects import (
+from musicvae.generation.attribute_vectors import AttributeVectors
+from musicvae.groove.features import attribute_names
+from musicvae.model.model import MusicVAE
+from musicvae.model.prior import StandardPrior
+from musicvae.pretrained.latent_effects import (
     POINTS,
     POSITIONS,
     attribute_effects,
@@ -17,11 +19,9 @@ from musicvae.latent_effects import (
     spearman,
     unevenness,
 )
-from musicvae.latent_map import draw_map, principal_axes
-from musicvae.model import MusicVAE
-from musicvae.prior import StandardPrior
-from musicvae.trained import load_run
-from musicvae.trained_model import TrainedModel
+from musicvae.pretrained.latent_map import draw_map, principal_axes
+from musicvae.pretrained.load import load_run
+from musicvae.pretrained.model import TrainedModel
 from tests.run_folders import run_with_weights
 
 DRUMS = 9

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from musicvae.manifest import SPLITS, Split
-from preprocess.ledger import FIRST, Ledger
+from musicvae.data.manifest import SPLITS, Split
 from preprocess.parts import NO_SPLIT, PartSummary
+from preprocess.plan import FIRST, Ledger
 
 ALL: tuple[Split, ...] = SPLITS
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.listing import FilePlace, Listing, SourceFile, is_candidate, printable
+from preprocess.sources.listing import FilePlace, Listing, SourceFile, is_candidate, printable
 
 
 def listing(size: int) -> Listing:

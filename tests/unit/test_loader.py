@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.batch import Batch
-from musicvae.drum_map import DrumMap
+from musicvae.data.loader import Batch, RandomDraws, in_background, training_batches
+from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.order import DataOrder
+from musicvae.data.settings import DataSettings
+from musicvae.data.shards import write_shard
+from musicvae.data.sources import FolderShards
+from musicvae.data.store import WindowStore
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
-from musicvae.grid import GridSpec
-from musicvae.loader import DataSettings, RandomDraws, in_background, training_batches
-from musicvae.manifest import ShardManifest, SplitEntry
-from musicvae.order import DataOrder
-from musicvae.shard_source import FolderShards
-from musicvae.shards import WindowBlock, WindowMeta, write_shard
-from musicvae.window_store import WindowStore
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 
 GRID = GridSpec()
 DRUM_MAP = DrumMap.load("general_midi")

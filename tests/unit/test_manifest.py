@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from musicvae.drum_map import DrumMap
+from musicvae.data.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, SplitEntry
 from musicvae.errors import ConfigError, DataError
-from musicvae.grid import GridSpec
-from musicvae.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, SplitEntry
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 
 SHARD = ShardEntry("train-000000.tar", 5, 100, "ab" * 32)
 MANIFEST = ShardManifest(

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from musicvae.grid import GridSpec
-from musicvae.matrix_flops import forward_flops, matrix_peak, training_flops
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.training.profiling import forward_flops, matrix_peak, training_flops
 
 WINDOWS, DRUMS = 3, 4
 GRID = GridSpec(bars=3, beats_per_bar=4, steps_per_beat=4)

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.midi import Performance, read_performance
-from musicvae.quantize import QuantizedSong, quantize
-from musicvae.stretches import Stretch, stretches_of
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.midi.performance import Performance, read_performance
+from musicvae.midi.quantize import QuantizedSong, Stretch, quantize, stretches_of
 from tests.midi_bytes import hit, marker, metre, midi_file, tempo
 
 GENERAL_MIDI = DrumMap.load("general_midi")

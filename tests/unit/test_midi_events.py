@@ -5,9 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.midi import Performance, read_performance, read_performances
-from musicvae.midi_events import MAX_TICKS, MidiEvents, TooManyHitsError, read_events
-from musicvae.midi_tracks import MAX_CHANGES, MidiError, SmpteError
+from musicvae.midi.parser import (
+    MAX_CHANGES,
+    MAX_TICKS,
+    MidiError,
+    MidiEvents,
+    SmpteError,
+    TooManyHitsError,
+    read_events,
+)
+from musicvae.midi.performance import Performance, read_performance, read_performances
 from tests.midi_bytes import Event, hit, marker, metre, midi_file, raw_file, tempo, track_name
 
 ON, OFF = 0x99, 0x89

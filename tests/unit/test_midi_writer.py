@@ -9,11 +9,11 @@ import symusic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.midi import read_performance
-from musicvae.midi_writer import MAX_TICKS, MIN_TICKS, MidiLayout, grooves_to_midi
-from musicvae.quantize import quantize
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.midi.performance import read_performance
+from musicvae.midi.quantize import quantize
+from musicvae.midi.writer import MAX_TICKS, MIN_TICKS, MidiLayout, grooves_to_midi
 
 GRID = GridSpec()
 ROLAND, GENERAL_MIDI = DrumMap.load("roland"), DrumMap.load("general_midi")

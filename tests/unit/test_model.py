@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.posterior import Posterior
-from musicvae.token_choice import sample_tokens
-from musicvae.token_features import TokenEmbedding, TokenScores, token_bits
+from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
+from musicvae.model.layers import TokenEmbedding, TokenScores, token_bits
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.model.token_choice import sample_tokens
 
 GRIDS = {
     "4 bars of 4/4, 9 drums": (GridSpec(), 9),

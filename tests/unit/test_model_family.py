@@ -3,14 +3,13 @@
 import pytest
 import torch
 
-from musicvae.encoder import FeedForwardEncoder, TransformerEncoder
-from musicvae.feed_forward_decoder import FeedForwardDecoder
-from musicvae.grid import GridSpec
-from musicvae.history import History
-from musicvae.locked_dropout import LockedDropout
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.token_features import TokenScores, token_bits
+from musicvae.groove.grid import GridSpec
+from musicvae.model.decoders import FeedForwardDecoder
+from musicvae.model.encoders import FeedForwardEncoder, TransformerEncoder
+from musicvae.model.history_decoder import History
+from musicvae.model.layers import LockedDropout, TokenScores, token_bits
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 from tests.stepwise import logits_shown_the_targets
 
 GRID, DRUMS, BATCH = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=4), 3, 5

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from musicvae.best_weights import save_best
-from musicvae.drum_sheet import DRUM_COLOURS
 from musicvae.errors import ConfigError, DataError
-from musicvae.run_folder import RunFolder
+from musicvae.groove.picture import DRUM_COLOURS
+from musicvae.training.best_weights import save_best
+from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.chart_picture import HEIGHT, LEFT, MARGIN, TITLE, WIDTH, Axis, Chart, Curve, Level, draw_charts
 from tests.benchmarks.model_pictures import MOST_POINTS, labelled, learning_curves
 from tests.benchmarks.rate_distortion import ModelPoint, distortion_charts, read_figures

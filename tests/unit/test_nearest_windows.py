@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.nearest_windows import BLOCK, nearest_distances, nearest_others
+from musicvae.groove.distance import BLOCK, nearest_distances, nearest_others
 
 DRUMS, STEPS = 9, 64
 RNG = np.random.default_rng(0)

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.candidates import TRAINED_BASELINES
-from jobs.command_line import PRESETS, compose_settings
-from jobs.train_config import TrainConfig
-from musicvae.baselines import all_baselines, back_off_contexts
-from musicvae.context_model import POSITION, ContextModel
-from musicvae.exported import load
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.objective import reconstruction_nats
-from musicvae.shards import SplitTokens
+from jobs.command.command_line import PRESETS, compose_settings
+from jobs.evaluation.evaluated import TRAINED_BASELINES
+from jobs.training.settings import TrainConfig
+from musicvae.data.windows import SplitTokens
+from musicvae.evaluation.baselines import POSITION, ContextModel, all_baselines, back_off_contexts
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.objective import reconstruction_nats
+from musicvae.model.settings import ModelSettings
+from musicvae.pretrained.load import load
 
 GRID = GridSpec()
 DRUMS, VOCAB, STEPS = 9, 512, GRID.num_steps

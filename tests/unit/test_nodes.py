@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.torchrun import agent_command, agent_environment
-from jobs.nodes import group_of
+from jobs.training.environment import group_of
 from musicvae.errors import ConfigError
 
 OPTIONS = {"lanes": 8, "shutdown_seconds": 100}

@@ -5,15 +5,9 @@ import math
 import pytest
 import torch
 
-from musicvae.objective import (
-    NATS_PER_BIT,
-    ObjectiveSettings,
-    beta_at,
-    loss_terms,
-    reconstruction_nats,
-    sampling_probability_at,
-)
-from musicvae.posterior import Posterior
+from musicvae.model.encoders import Posterior
+from musicvae.model.objective import NATS_PER_BIT, beta_at, loss_terms, reconstruction_nats, sampling_probability_at
+from musicvae.model.settings import ObjectiveSettings
 
 
 def posterior(seed: int = 0) -> Posterior:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicvae.data.order import DataOrder, lanes_of_rank
 from musicvae.errors import ConfigError
-from musicvae.order import DataOrder, lanes_of_rank
 from musicvae.randomness import Purpose, generator
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.latent import slerp
-from musicvae.origins import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
-from musicvae.prior import StandardPrior
+from musicvae.generation.latent import slerp
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
+from musicvae.model.prior import StandardPrior
 
 LATENT = 6
 CODES = np.random.default_rng(0).standard_normal((3, LATENT)).astype(np.float32)

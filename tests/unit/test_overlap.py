@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.overlap import BINS, overlap, resampled_overlap
+from musicvae.evaluation.samples import BINS, overlap, resampled_overlap
 
 RNG = np.random.default_rng(0)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicvae.groove import hits_from_tokens
-from musicvae.shards import WindowBlock, WindowMeta
+from musicvae.data.windows import WindowBlock, WindowMeta
+from musicvae.groove.groove import hits_from_tokens
 from preprocess.convert import FileCounts
-from preprocess.file_outcome import FileOutcome
+from preprocess.outcome import FileOutcome
 from preprocess.parts import Chunk, PartSummary, read_records, read_summary, read_windows, writing_part
 from preprocess.rejection import Reason, Rejection
 from tests.damage import damage_file, each_damage

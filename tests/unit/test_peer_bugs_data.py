@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens, tokens_from_hits
-from musicvae.manifest import ShardManifest
-from musicvae.midi import groove_to_midi, read_performance
-from musicvae.midi_writer import TICKS_PER_QUARTER
-from musicvae.quantize import QuantizedSong, quantize
-from musicvae.shards import read_shard
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, hits_from_tokens, tokens_from_hits
+from musicvae.midi.performance import read_performance
+from musicvae.midi.quantize import QuantizedSong, quantize
+from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi
 from preprocess.build import build
-from preprocess.demo_corpus import compose
 from preprocess.on_ray import task_runner
 from preprocess.settings import BuildSettings
+from preprocess.sources.demo import compose
 from tests.midi_bytes import hit, midi_file, tempo
 
 GRID = GridSpec()

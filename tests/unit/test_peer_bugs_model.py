@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.objective import NATS_PER_BIT, loss_terms, reconstruction_nats
-from musicvae.posterior import Posterior
+from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
+from musicvae.model.model import MusicVAE
+from musicvae.model.objective import NATS_PER_BIT, loss_terms, reconstruction_nats
+from musicvae.model.settings import ModelSettings
 from musicvae.randomness import Purpose, normals
 
 SIZES = {"latent": 16, "encoder_embedding": 16, "encoder_hidden": 32, "conductor_hidden": 32}

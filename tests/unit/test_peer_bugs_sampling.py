@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.even_way import even_fractions
-from musicvae.grid import GridSpec
-from musicvae.latent import slerp
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior, Interpolation, LikeWindows
-from musicvae.recipe import Recipe
-from musicvae.sampling import BATCH, encode_windows, generate_batch
+from musicvae.generation.generate import BATCH, encode_windows, generate_batch
+from musicvae.generation.interpolation import even_fractions
+from musicvae.generation.latent import slerp
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 GRID = GridSpec(bars=2)
 DRUMS = 4

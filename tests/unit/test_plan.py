@@ -6,9 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.manifest import Split
-from preprocess.ledger import Kept, Ledger
-from preprocess.plan import SplitPlan
+from musicvae.data.manifest import Split
+from preprocess.plan import Kept, Ledger, SplitPlan
 from tests.unit.test_ledger import part
 
 FOLDER = Path("out")

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.drum_map import DrumMap
-from musicvae.evaluation import EvaluationReport, evaluate_batch
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.posterior import Posterior
-from musicvae.prediction_figures import prediction_figures
-from musicvae.predictions import EvaluatedWindows, Guesses, Predictions, predict
-from musicvae.scores import MatchCounts
-from musicvae.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
+from musicvae.evaluation.elbo import EvaluationReport, evaluate_batch
+from musicvae.evaluation.figures import prediction_figures
+from musicvae.evaluation.predictions import EvaluatedWindows, Guesses, Predictions, predict
+from musicvae.evaluation.scores import MatchCounts
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 CPU = torch.device("cpu")
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)

@@ -7,16 +7,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from musicvae.grid import GridSpec
-from musicvae.latent import variations
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior, LikeWindows, codes_of
-from musicvae.posterior import Posterior
-from musicvae.prior import AutoregressivePrior, StandardPrior
+from musicvae.generation.generate import decode_codes, encode_windows, generate
+from musicvae.generation.latent import variations
+from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe, codes_of
+from musicvae.groove.grid import GridSpec
+from musicvae.model.encoders import Posterior
+from musicvae.model.model import MusicVAE
+from musicvae.model.prior import AutoregressivePrior, StandardPrior
+from musicvae.model.settings import ModelSettings
 from musicvae.randomness import Purpose, normals
-from musicvae.recipe import Recipe
-from musicvae.sampling import decode_codes, encode_windows, generate
 
 LATENT, SEGMENTS = 6, 3
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.profiler import record_function
 
-from musicvae.batch import Batch
-from musicvae.profiling import COUNT, FIRST, WAITING_FOR_DATA, ProfiledWork, profiled
+from musicvae.data.loader import Batch
+from musicvae.training.profiling import COUNT, FIRST, WAITING_FOR_DATA, ProfiledWork, profiled
 
 SIDE, WAIT = 200, 0.002
 WORK = ProfiledWork("four words of description", flops=2 * SIDE**3, peak=1e9)

@@ -3,8 +3,8 @@
 import time
 from dataclasses import replace
 
-from musicvae.pulse import Pulse, find_culprit
-from musicvae.rank_records import RankRecord, RankRecords
+from musicvae.training.heartbeat import Pulse, find_culprit
+from musicvae.training.rank_records import RankRecord, RankRecords
 
 
 def record(rank: int, *, step: int = 7, waiting: bool = True, when: float = 100.0, ended: bool = False) -> RankRecord:

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.midi import Performance, groove_to_midi, performance_to_midi, read_performance
-from musicvae.midi_writer import TICKS_PER_QUARTER
-from musicvae.quantize import quantize
-from musicvae.shards import MAX_VELOCITY, OFFSET_UNITS
+from musicvae.data.windows import OFFSET_UNITS
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.midi.performance import Performance, read_performance
+from musicvae.midi.quantize import quantize
+from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi, performance_to_midi
 
 GRID = GridSpec()
 GENERAL_MIDI = DrumMap.load("general_midi")

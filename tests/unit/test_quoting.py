@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.job import Job, Word
-from cluster.quoting import quoted, sbatch_value
-from cluster.sbatch import Place, render
+from cluster.sbatch import Place, quoted, render, sbatch_value
 from cluster.site import Site
 from tests.odd_words import ODD_WORDS, odd_words
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from cluster import ray_node
-from cluster.exit_codes import ExitCode
+from cluster.errors import ExitCode
 from tests.commands import CHECKOUT
 
 

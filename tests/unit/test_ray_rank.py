@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.ray_rank import Asked, RankJob, check_sees_run
+from jobs.training.messages import Asked, RankJob
+from jobs.training.worker import check_sees_run
 from musicvae.errors import ConfigError
-from musicvae.run_folder import RunFolder
-from musicvae.stopping import Wish
+from musicvae.training.run_folder import RunFolder
+from musicvae.training.stopping import Wish
 
 PROVENANCE = {"tracking_id": "abc"}
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from musicvae.grid import GridSpec
-from musicvae.groove import hits_from_tokens
-from musicvae.recombination import draws_per_window, recombine
+from musicvae.data.loader import draws_per_window, recombine
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import hits_from_tokens
 
 GRID = GridSpec(bars=2)
 NUM_DRUMS = 9

@@ -9,12 +9,12 @@ import fsspec
 import numpy as np
 import pytest
 
+from musicvae.data.cache import ShardCache
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.remote import RemoteShards
+from musicvae.data.sources import FolderShards, open_shards, without_secrets
+from musicvae.data.store import WindowStore
 from musicvae.errors import ConfigError, DataError
-from musicvae.manifest import ShardManifest
-from musicvae.remote_shards import RemoteShards
-from musicvae.shard_cache import ShardCache
-from musicvae.shard_source import FolderShards, open_shards, without_secrets
-from musicvae.window_store import WindowStore
 from tests.https_server import FolderServer, serving
 
 

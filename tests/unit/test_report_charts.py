@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from jobs.report_charts import Chart, charts, number, rules
-from jobs.report_record import read_run
+from jobs.run_report.page import Chart, charts
+from jobs.run_report.record import read_run
+from preprocess.pages.charts import number, rules
 from tests.run_folders import begun_run, trained_run
 
 

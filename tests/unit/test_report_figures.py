@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.window_statistics import WindowStatistics, count_windows
-from preprocess.report_figures import class_shares, histograms, percent, ranking, waterfall
+from musicvae.data.statistics import WindowStatistics, count_windows
+from preprocess.pages.charts import class_shares, histograms, percent, ranking, waterfall
 from tests.report_fixtures import DRUMS
 from tests.shard_fixtures import GRID, patterned_windows
 

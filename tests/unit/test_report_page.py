@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from musicvae.shards import WindowBlock
-from musicvae.window_lookup import FoundWindow
-from musicvae.window_statistics import WindowStatistics, count_windows
-from preprocess.html_page import changed_settings
-from preprocess.pitch_names import pitch_name
+from musicvae.data.statistics import WindowStatistics, count_windows
+from musicvae.data.store import FoundWindow
+from musicvae.data.windows import WindowBlock
+from musicvae.groove.drum_map import pitch_name
+from preprocess.pages.page import changed_settings
 from preprocess.rejection import Reason
 from preprocess.report_page import HINTS, report_page
 from preprocess.settings import BuildSettings, FilterSettings, ReadingSettings

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from jobs.report_series import MOST_POINTS, Series, read_metrics
+from jobs.run_report.record import MOST_POINTS, Series, read_metrics
 from tests.run_folders import training_line
 
 

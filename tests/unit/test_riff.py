@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.midi import read_performance
-from musicvae.midi_tracks import MidiError
+from musicvae.midi.parser import MidiError
+from musicvae.midi.performance import read_performance
 from tests.midi_bytes import hit, midi_file, riff_file
 
 MIDI = midi_file(hit(0, 36), hit(7, 38))

@@ -4,13 +4,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
-from musicvae.midi import Performance, groove_to_midi, performance_to_midi, read_performance
-from musicvae.midi_writer import TICKS_PER_QUARTER
-from musicvae.quantize import QuantizedSong, quantize
-from musicvae.shards import OFFSET_UNITS, WindowBlock
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.midi.performance import Performance, read_performance
+from musicvae.midi.quantize import QuantizedSong, quantize
+from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi, performance_to_midi
 from tests.midi_bytes import Event, hit, metre, midi_file, tempo
 
 GRID = GridSpec()

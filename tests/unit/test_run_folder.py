@@ -2,13 +2,13 @@
 
 import pytest
 
-from musicvae.drum_map import DrumMap
 from musicvae.durable import read_lines
 from musicvae.errors import ConfigError, DataError
-from musicvae.fit_config import FitConfig
-from musicvae.grid import GridSpec
-from musicvae.run_folder import RunFolder, RunIdentity
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 from musicvae.settings import apply_overrides, parse_settings
+from musicvae.training.run_folder import RunFolder, RunIdentity
+from musicvae.training.settings import FitConfig
 
 
 def settings(*overrides: str) -> FitConfig:

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from jobs.report import names
-from jobs.report_page import report_page
-from jobs.report_record import read_run
+from jobs.run_report.page import report_page
+from jobs.run_report.record import read_run
 from musicvae.errors import ConfigError, DataError
-from musicvae.examples import example_files
-from musicvae.rank_records import RankError, RankRecord, RankRecords
+from musicvae.training.examples import example_files
+from musicvae.training.rank_records import RankError, RankRecord, RankRecords
 from tests.parsed_page import Page
 from tests.run_folders import LATENT, begun_run, some_examples, trained_run
 

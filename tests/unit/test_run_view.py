@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from jobs.run_view import read_run_view
-from jobs.status_rows import rows_of
-from musicvae.run_folder import RunFolder
+from jobs.submission.rows import rows_of
+from jobs.submission.run_view import read_run_view
+from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.status import write_runs
 from tests.run_folders import run_with_weights, validation_line
 

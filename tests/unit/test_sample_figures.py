@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.predictions import EvaluatedWindows
-from musicvae.sample_figures import NEAR_CELLS, SampleComparison, window_features
-from musicvae.shards import SplitTokens
+from musicvae.data.windows import SplitTokens
+from musicvae.evaluation.predictions import EvaluatedWindows
+from musicvae.evaluation.samples import NEAR_CELLS, SampleComparison, window_features
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 
 GRID = GridSpec(bars=2)
 DRUMS = DrumMap("three", {"kick": (36,), "snare": (38,), "hat": (42,)})

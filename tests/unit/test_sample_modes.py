@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from jobs.sample_modes import DEFAULT_STEPS, Modes, amounts, numbers, span
-from jobs.sample_options import SampleOptions
+from jobs.sampler.options import DEFAULT_STEPS, Modes, SampleOptions, amounts, numbers, span
 from musicvae.errors import ConfigError
 
 

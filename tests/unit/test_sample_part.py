@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.sample_part import Parts, Rows, Span
+from jobs.sampler.parts import Parts, Rows, Span
 from musicvae.errors import DataError
 
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from jobs import sample_run as course
-from jobs.sample_job import job_of
-from jobs.sample_options import SampleOptions
-from jobs.sample_shard import Shard
-from jobs.sample_work import SampleWork
+from jobs.sampler import run as course
+from jobs.sampler.job import job_of
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.work import SampleWork, Shard
 
 
 class Here:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from jobs.sample_options import SampleOptions
-from jobs.sample_selection import NO_ITEM, Selected, figure_of, select
-from musicvae.drum_map import DrumMap
-from musicvae.grid import GridSpec
-from musicvae.training_record import record_of
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.selection import NO_ITEM, Selected, figure_of, select
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.pretrained.training_record import record_of
 from tests.unit.test_sample_part import rows_of
 
 GRID, DRUMS = GridSpec(), DrumMap.load("roland")

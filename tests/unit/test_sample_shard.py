@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.sample_options import SampleOptions
-from jobs.sample_shard import ARRAY_TASK, Shard, shard_of
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.work import ARRAY_TASK, Shard, shard_of
 from musicvae.errors import ConfigError
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sample_options import SampleOptions
-from jobs.sample_part import Span
-from jobs.sample_shard import Shard
-from jobs.sample_work import SETTINGS, SampleWork
+from jobs.sampler.options import SampleOptions
+from jobs.sampler.parts import Span
+from jobs.sampler.work import SETTINGS, SampleWork, Shard
 from musicvae.errors import ConfigError, DataError, FolderInUseError
 from tests.unit.test_sample_part import rows_of
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.origins import FromPrior, LikeWindows
-from musicvae.recipe import Recipe
-from musicvae.sampling import BATCH, encode_windows, generate, generate_batch
+from musicvae.generation.generate import BATCH, encode_windows, generate, generate_batch
+from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3

@@ -11,7 +11,7 @@ from cluster.job import Array, Job, Resources
 from cluster.sbatch import Place, render
 from cluster.site import SITES, Site, read_site
 from cluster.slurm import calls, ranges
-from jobs.job_kinds import Wishes, jobs_of
+from jobs.submission.kinds import Wishes, jobs_of
 from tests.commands import CHECKOUT
 from tests.requirements import skip_or_fail
 

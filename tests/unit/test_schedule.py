@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from musicvae.schedule import OptimizerSettings, learning_rate_at
+from musicvae.training.settings import OptimizerSettings, learning_rate_at
 
 
 @pytest.mark.parametrize(("restart_steps", "restart_factor"), [(1000, 2), (7, 1), (5, 3)])

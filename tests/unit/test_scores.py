@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicvae.scores import MatchCounts, active_units, f1, precision, recall, token_accuracy
+from musicvae.evaluation.scores import MatchCounts, active_units, f1, precision, recall, token_accuracy
 
 KICK, SNARE, HAT = 1, 2, 4
 

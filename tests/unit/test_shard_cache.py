@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from musicvae.data.cache import ABANDONED_SECONDS, IN_USE_SECONDS, ShardCache
+from musicvae.data.manifest import ShardEntry
 from musicvae.errors import ConfigError
-from musicvae.manifest import ShardEntry
-from musicvae.shard_cache import ABANDONED_SECONDS, IN_USE_SECONDS, ShardCache
 
 
 def shard(number: int, size: int = 100) -> ShardEntry:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musicvae.data.manifest import ShardEntry
+from musicvae.data.shards import BLOCK_WINDOWS, read_shard, write_shard
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
-from musicvae.grid import GridSpec
-from musicvae.manifest import ShardEntry
-from musicvae.shards import BLOCK_WINDOWS, WindowBlock, WindowMeta, read_shard, write_shard
+from musicvae.groove.grid import GridSpec
 
 GRID = GridSpec()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import TargetError
-from cluster.snapshot import read_snapshot, take_snapshot
+from cluster.submission import read_snapshot, take_snapshot
 
 
 @pytest.fixture

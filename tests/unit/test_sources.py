@@ -8,11 +8,10 @@ import pooch
 import pytest
 
 from musicvae.errors import ConfigError, DataError
-from preprocess.content import read_source, stamp
-from preprocess.listing import Source
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources import open_source
+from preprocess.sources.listing import Source, read_source, stamp
+from preprocess.sources.open import open_source
 from tests.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))

@@ -4,10 +4,9 @@ from collections import Counter
 
 import pytest
 
-from preprocess.content import content_digest
-from preprocess.listing import FilePlace, SourceFile
 from preprocess.settings import SplitSettings
-from preprocess.splits import possible_splits, split_of
+from preprocess.sources.listing import FilePlace, SourceFile, content_digest
+from preprocess.sources.splits import possible_splits, split_of
 
 FILES = 20_000
 

@@ -3,8 +3,7 @@
 import pytest
 
 from cluster.attempts import begin, finish
-from cluster.job import Array, Job
-from cluster.scheduler_state import SchedulerState
+from cluster.job import Array, Job, SchedulerState
 from cluster.site import Site
 from cluster.standing import standings_told
 from cluster.submission import Submission, read_submission

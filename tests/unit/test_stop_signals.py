@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.stop_signals import HANDLED, StopSignals, check_ahead, parse_time
+from jobs.command.stop_signals import HANDLED, StopSignals, check_ahead, parse_time
 from musicvae.errors import ConfigError
 
 

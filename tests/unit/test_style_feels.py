@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from musicvae.drum_map import DrumMap
+from musicvae.data.feel import measure_feel
+from musicvae.data.style_feels import SHRINKAGE, TEMPO_STEPS, StyleFeels, measure_styles, primary_style
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError
-from musicvae.feel import measure_feel
-from musicvae.grid import GridSpec
-from musicvae.shards import WindowBlock
-from musicvae.style_feels import SHRINKAGE, TEMPO_STEPS, StyleFeels, measure_styles, primary_style
-from musicvae.training_record import TrainingRecord, record_of
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.pretrained.training_record import TrainingRecord, record_of
 from tests.shard_fixtures import STYLES, styled_windows
 
 GRID, DRUMS = GridSpec(), DrumMap.load("roland")

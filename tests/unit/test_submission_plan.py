@@ -7,7 +7,7 @@ import pytest
 from cluster.job import Array, Job, Resources
 from cluster.site import Site
 from cluster.submission import Submission, Target
-from jobs.submission_plan import confirm, gpu_hours
+from jobs.submission.hand_over import confirm, gpu_hours
 from musicvae.errors import ConfigError
 
 

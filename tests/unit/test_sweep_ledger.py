@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import LEDGER_NAME, Ledger, Start, Trimmed, read_ledger
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import LEDGER_NAME, Ledger, Start, Trimmed, read_ledger
 from musicvae.errors import DataError
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings
 

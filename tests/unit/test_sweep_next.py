@@ -2,10 +2,10 @@
 
 import pytest
 
-from jobs.sweep_best import best_of, ranking
-from jobs.sweep_ledger import Ledger, Start, read_ledger
-from jobs.sweep_next import Draw, Go, Idle, cut_trials, next_step, standings
-from jobs.sweep_standing import is_done, outcomes
+from jobs.sweeps.best import best_of, ranking
+from jobs.sweeps.decisions import Draw, Go, Idle, cut_trials, next_step, standings
+from jobs.sweeps.ledger import Ledger, Start, read_ledger
+from jobs.sweeps.status import is_done, outcomes
 from tests.sweep_ledgers import begun, drawn, end, played, state_of, sweep_settings
 
 ASHA = sweep_settings(asha={"first_steps": 10, "eta": 3}, budget={"trials": 12, "steps": 90})

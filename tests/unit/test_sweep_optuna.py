@@ -2,9 +2,9 @@
 
 import pytest
 
-from jobs.sweep_ledger import Start, SweepState
-from jobs.sweep_optuna import TpeSearch, importances
-from jobs.sweep_space import Values, random_values
+from jobs.sweeps.ledger import Start, SweepState
+from jobs.sweeps.settings import Values, random_values
+from jobs.sweeps.tpe import TpeSearch, importances
 from tests.sweep_ledgers import drawn, end, state_of, sweep_settings
 
 SPACE = {

@@ -7,17 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.report_charts import Scale
-from jobs.sweep_best import ranking
-from jobs.sweep_figures import MOST_LINES, curves, drawn, metric_scale, parallel, slices
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import SweepState
-from jobs.sweep_page import sweep_page
-from jobs.sweep_settings import SweepSettings
-from jobs.sweep_standing import outcomes
-from jobs.sweep_status import status_text
-from jobs.sweep_table import rows, write_tables
-from jobs.sweep_winner import write_best
+from jobs.sweeps.best import ranking
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import SweepState
+from jobs.sweeps.page import MOST_LINES, curves, drawn, metric_scale, parallel, slices, sweep_page
+from jobs.sweeps.results import rows, write_best, write_tables
+from jobs.sweeps.settings import SweepSettings
+from jobs.sweeps.status import outcomes, status_text
+from preprocess.pages.charts import Scale
 from tests.parsed_page import Page
 from tests.played_sweep import SPACE, played_sweep, with_runs
 from tests.sweep_ledgers import METRIC, begun, state_of, sweep_settings

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Ledger, Start, read_ledger
-from jobs.sweep_retention import Retention, folder_bytes
-from jobs.sweep_settings import SweepSettings
+from jobs.sweeps.driver import Retention, folder_bytes
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import Ledger, Start, read_ledger
+from jobs.sweeps.settings import SweepSettings
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings
 
 BYTES = 1 << 20

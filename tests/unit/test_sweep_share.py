@@ -6,18 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.ray_rank import Asked
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Ledger, Start, SweepState, read_ledger, records_of
-from jobs.sweep_plan import plan_sweep
-from jobs.sweep_pool import Lost
-from jobs.sweep_processes import process_pool
-from jobs.sweep_settings import TrialResources
-from jobs.sweep_share import Share, gather, gathered, holding_share, share_of_work, shares_are_done
-from jobs.sweep_trial import TrialEnd, TrialJob
-from jobs.sweep_trials import TrialFactory
-from musicvae.manifest import ShardManifest
-from musicvae.stopping import Wish
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import Ledger, Start, SweepState, read_ledger, records_of
+from jobs.sweeps.pools import Lost, process_pool
+from jobs.sweeps.settings import TrialResources
+from jobs.sweeps.shares import Share, gather, gathered, holding_share, share_of_work, shares_are_done
+from jobs.sweeps.trial import TrialEnd, TrialJob
+from jobs.sweeps.trials import TrialFactory, plan_sweep
+from jobs.training.messages import Asked
+from musicvae.data.manifest import ShardManifest
+from musicvae.training.stopping import Wish
 from tests.sweep_ledgers import begun, drawn, end, sweep_settings
 
 

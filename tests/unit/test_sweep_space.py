@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.sweep_resources import room_on
-from jobs.sweep_settings import SweepSettings, TrialResources
-from jobs.sweep_space import Dimension, grid_values, random_values
+from jobs.sweeps.pools import room_on
+from jobs.sweeps.settings import Dimension, SweepSettings, TrialResources, grid_values, random_values
 from musicvae.errors import ConfigError
 from musicvae.settings import parse_settings
 

@@ -3,15 +3,14 @@
 import pytest
 import yaml
 
-from jobs.sweep_command import SweepCommand
-from jobs.sweep_folder import SweepFolder
-from jobs.sweep_ledger import Begun
-from jobs.sweep_plan import describe, most_bytes, plan_sweep
-from jobs.sweep_run import check_goes_on
-from jobs.sweep_settings import SweepSettings
-from jobs.sweep_trials import SHIPPED, TrialFactory, planned_trials, read_sweep
+from jobs.sweeps.command import SweepCommand
+from jobs.sweeps.driver import check_goes_on
+from jobs.sweeps.folder import SweepFolder
+from jobs.sweeps.ledger import Begun
+from jobs.sweeps.settings import SweepSettings
+from jobs.sweeps.trials import SHIPPED, TrialFactory, describe, most_bytes, plan_sweep, planned_trials, read_sweep
+from musicvae.data.manifest import ShardManifest
 from musicvae.errors import ConfigError
-from musicvae.manifest import ShardManifest
 from tests.sweep_ledgers import begun, drawn, state_of, sweep_settings
 from tests.tiny_sweep import sweep_file
 

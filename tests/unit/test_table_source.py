@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from musicvae.errors import ConfigError, DataError
-from preprocess.content import read_source, stamp
-from preprocess.listing import FilePlace, SourceFile
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
-from preprocess.table_source import open_list
+from preprocess.sources.listing import FilePlace, SourceFile, read_source, stamp
+from preprocess.sources.table import open_list
 from tests.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from musicvae.token_choice import TokenChoice, nucleus
+from musicvae.model.token_choice import TokenChoice, nucleus
 
 LOGITS = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
 DRAWS = 10_000

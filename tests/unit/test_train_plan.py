@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from jobs.train_plan import TrainRequest, describe, prepare
-from musicvae.world import World
+from jobs.training.plan import TrainRequest, describe, prepare
+from musicvae.training.world import World
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.batch import Batch
-from musicvae.grid import GridSpec
-from musicvae.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.nonfinite import diverged, nonfinite_record
-from musicvae.objective import ObjectiveSettings
-from musicvae.schedule import OptimizerSettings
-from musicvae.train_step import TrainingObjective, new_optimizer, train_step
-from musicvae.world import World
+from musicvae.data.loader import Batch
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings, ObjectiveSettings
+from musicvae.training.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
+from musicvae.training.settings import OptimizerSettings
+from musicvae.training.state import diverged, nonfinite_record
+from musicvae.training.step import TrainingObjective, new_optimizer, train_step
+from musicvae.training.world import World
 
 TINY = ModelSettings(
     latent=4,

@@ -9,17 +9,16 @@ import pytest
 import torch
 
 import musicvae
-from musicvae.attribute_vectors import fit_attribute_vectors
-from musicvae.attributes import measure_attributes
-from musicvae.drum_map import DrumMap
 from musicvae.errors import ConfigError
-from musicvae.grid import GridSpec
-from musicvae.groove import DrumGroove, hits_from_tokens
-from musicvae.origins import FromPrior
-from musicvae.recipe import Recipe
-from musicvae.sampling import generate_batch
-from musicvae.trained import load_run
-from musicvae.trained_model import TrainedModel
+from musicvae.generation.attribute_vectors import fit_attribute_vectors
+from musicvae.generation.generate import generate_batch
+from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import measure_attributes
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.pretrained.load import load_run
+from musicvae.pretrained.model import TrainedModel
 from tests.run_folders import run_with_weights
 from tests.shard_fixtures import GRID, patterned_windows
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from musicvae.drum_map import DrumMap
-from musicvae.feature_histograms import count_features
-from musicvae.grid import GridSpec
-from musicvae.sample_figures import window_features
-from musicvae.training_record import TrainingRecord, record_of
-from musicvae.window_hashes import window_hashes
+from musicvae.evaluation.samples import count_features, window_features
+from musicvae.groove.distance import window_hashes
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.pretrained.training_record import TrainingRecord, record_of
 
 GRID, DRUMS = GridSpec(), DrumMap.load("roland")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import wandb_tracker
-from jobs.wandb_tracker import TrackingSettings, WandbTracker
+from jobs.training import tracking
+from jobs.training.settings import TrackingSettings
+from jobs.training.tracking import WandbTracker
 from tests.run_folders import begun_run
 
 
@@ -26,7 +27,7 @@ def tracker_with(
 
 
 def test_a_library_that_hangs_costs_messages_and_one_word_but_no_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb_tracker, "QUEUED", 50)
+    monkeypatch.setattr(tracking, "QUEUED", 50)
     tracker, said = tracker_with("import time\ntime.sleep(1000)\n", tmp_path, monkeypatch, finish_timeout=1.0)
     values = {f"figure-{number}": float(number) for number in range(50)}
     for step in range(500):

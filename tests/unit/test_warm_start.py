@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.warm_start import parts_that_fit, start_from
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.training.warm_start import parts_that_fit, start_from
 
 GRID, DRUMS = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=4), 3
 SETTINGS = {

@@ -2,13 +2,13 @@
 
 import torch
 
-from musicvae.checkpoint import TrainingState, copy_to_host, load_checkpoint, write_checkpoint
-from musicvae.grid import GridSpec
-from musicvae.model import MusicVAE
-from musicvae.model_settings import ModelSettings
-from musicvae.schedule import OptimizerSettings
-from musicvae.train_step import new_optimizer
-from musicvae.weight_average import EARLY, WeightAverage
+from musicvae.groove.grid import GridSpec
+from musicvae.model.model import MusicVAE
+from musicvae.model.settings import ModelSettings
+from musicvae.training.checkpoints import TrainingState, copy_to_host, load_checkpoint, write_checkpoint
+from musicvae.training.settings import OptimizerSettings
+from musicvae.training.state import EARLY, WeightAverage
+from musicvae.training.step import new_optimizer
 
 GRID = GridSpec(bars=1, beats_per_bar=1, steps_per_beat=2)
 SETTINGS = ModelSettings(latent=2, encoder="feed_forward", encoder_hidden=3, decoder="feed_forward", decoder_hidden=3)

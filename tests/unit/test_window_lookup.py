@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.shards import read_shard
+from musicvae.data.sources import FolderShards
+from musicvae.data.store import find_windows
 from musicvae.errors import ConfigError, DataError
-from musicvae.manifest import ShardManifest
-from musicvae.shard_source import FolderShards
-from musicvae.shards import read_shard
-from musicvae.window_lookup import find_windows
 from tests.shard_fixtures import DRUM_MAP, GRID
 
 

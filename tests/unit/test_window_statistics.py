@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from musicvae.grid import GridSpec
-from musicvae.groove import tokens_from_hits
-from musicvae.shards import OFFSET_UNITS, WindowBlock, WindowMeta
-from musicvae.window_statistics import MOST_HITS, TEMPO_EDGES, WindowStatistics, count_windows
+from musicvae.data.statistics import MOST_HITS, TEMPO_EDGES, WindowStatistics, count_windows
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock, WindowMeta
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import tokens_from_hits
 from tests.shard_fixtures import GRID, patterned_windows
 
 Hit = tuple[int, int, int, int]

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicvae.drum_map import DrumMap
+from musicvae.data.manifest import ShardEntry, ShardManifest, SplitEntry
+from musicvae.data.order import DataOrder
+from musicvae.data.shards import BLOCK_WINDOWS, write_shard
+from musicvae.data.sources import FolderShards
+from musicvae.data.store import WindowStore
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
-from musicvae.grid import GridSpec
-from musicvae.manifest import ShardEntry, ShardManifest, SplitEntry
-from musicvae.order import DataOrder
-from musicvae.shard_source import FolderShards
-from musicvae.shards import BLOCK_WINDOWS, WindowBlock, WindowMeta, write_shard
-from musicvae.window_store import WindowStore
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
 from tests.damage import damage_file, each_damage
 
 GRID = GridSpec()

@@ -1,0 +1,1 @@
+"""What do all commands share? Error messages, exit codes, settings, provenance, signals."""

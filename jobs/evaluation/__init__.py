@@ -1,0 +1,1 @@
+"""Behind `jobs.evaluate`: what is evaluated, and its tables."""

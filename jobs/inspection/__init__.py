@@ -1,0 +1,1 @@
+"""Behind `jobs.show` and `jobs.doctor`: MIDI files, shards, machines, clusters."""

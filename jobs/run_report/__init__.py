@@ -1,0 +1,1 @@
+"""Behind `jobs.report`: a page about one training run or several."""

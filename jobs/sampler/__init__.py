@@ -1,0 +1,1 @@
+"""Behind `jobs.sample`: from its options to a folder of grooves."""

@@ -1,0 +1,156 @@
+"""One chunk of a sampling: decoded, scored, written; the same bytes whoever does it, and how often.
+
+Each file of a groove is complete under its name, or absent.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int16, Int64
+
+from jobs.sampler.job import FILES_PER_FOLDER, SampleJob
+from jobs.sampler.options import Form
+from jobs.sampler.parts import Parts, Rows, Span
+from musicvae.durable import aside_of
+from musicvae.generation.generate import BATCH, Decoded, decode_batch
+from musicvae.groove.distance import nearest_distances
+from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.training_windows import training_windows
+
+OURS = re.compile(r"groove-(\d+)\.(mid|wav|flac)")
+CHUNK = "chunk"
+
+
+class ChunkMaker:
+    """Makes chunks of a job; crosses to other processes, where it loads the model itself.
+
+    Args:
+        scratch: a folder of the writer's own, on the file system of the output.
+    """
+
+    def __init__(self, job: SampleJob, parts: Path, scratch: Path) -> None:
+        self.job, self.parts, self.scratch = job, parts, scratch
+        self._last: tuple[int, Decoded] | None = None
+        self._training: np.ndarray | None = None
+
+    def __call__(self, chunk: Span) -> int:
+        """Makes all files of a chunk, then its part; gives the number of its items.
+
+        Raises:
+            OSError: something cannot be written; nothing of it has a final name then.
+            ConfigError: the model's weights are not the job's any more.
+        """
+        trained = self.job.trained()
+        as_files = self.job.form is Form.FILES
+        pieces = []
+        # Files are written while the next batch is decoded: torch and the disk leave Python alone most of the time.
+        with (
+            writing_files(self.job, trained, self.scratch) if as_files else nullcontext() as files,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            waiting = []
+            for rows in self._batches(chunk):
+                pieces.append(rows)
+                if files is not None:
+                    waiting.append(thread.submit(files.write, rows.items.tolist(), rows.tokens))
+            for written in waiting:
+                written.result()
+            if files is not None:
+                files.publish()
+        Parts(self.parts).write(Rows.joined(pieces), self.scratch)
+        return chunk.last - chunk.first
+
+    def _batches(self, chunk: Span) -> Iterator[Rows]:
+        """The chunk's rows of each inner batch that it has a share in."""
+        for number in range(chunk.first // BATCH, -(-chunk.last // BATCH)):
+            batch, start = self._batch(number), number * BATCH
+            own = slice(max(chunk.first - start, 0), min(chunk.last - start, BATCH))
+            tokens = batch.tokens[own]
+            items = np.arange(start + own.start, start + own.stop)
+            yield Rows(items, tokens, batch.codes[own], batch.log_likelihood[own], self._nearest(tokens))
+
+    def _batch(self, number: int) -> Decoded:
+        """A whole inner batch; chunks that share one mostly follow each other, so the last is kept."""
+        if self._last is None or self._last[0] != number:
+            self._last = number, decode_batch(self.job.trained().model, self.job.made.recipe, number)
+        return self._last[1]
+
+    def _nearest(self, tokens: np.ndarray) -> np.ndarray:
+        if self.job.shards is None:
+            return np.zeros(0, dtype=np.int64)
+        trained = self.job.trained()
+        if self._training is None:
+            self._training = training_windows(trained, self.job.shards)
+        return nearest_distances(tokens, self._training, trained.drum_map.num_drums)
+
+
+class FileWriter:
+    """Writes the files of a chunk aside; see `writing_files`."""
+
+    def __init__(self, job: SampleJob, trained: TrainedModel, aside: Path) -> None:
+        self._job, self._trained, self._aside = job, trained, aside
+        self._written: list[tuple[Path, Path]] = []
+
+    def write(self, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> None:
+        """The files of some items.
+
+        Raises:
+            OSError: one cannot be written.
+        """
+        for item, contents in zip(items, self._job.contents(self._trained, items, tokens), strict=True):
+            for suffix, data in contents.items():
+                self._path(item, suffix).write_bytes(data)
+
+    def publish(self) -> None:
+        """Gives all of them their names."""
+        for folder in {path.parent for _, path in self._written}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for aside, path in self._written:
+            aside.replace(path)
+
+    def _path(self, item: int, suffix: str) -> Path:
+        path = self._job.out / self._job.file(item, suffix)
+        self._written.append((self._aside / path.name, path))
+        return self._aside / path.name
+
+
+@contextmanager
+def writing_files(job: SampleJob, trained: TrainedModel, scratch: Path) -> Iterator[FileWriter]:
+    """Files that get their names when `publish` is called, on the same file system as `scratch`; else they vanish."""
+    aside = aside_of(scratch / CHUNK)
+    aside.mkdir(parents=True)
+    try:
+        yield FileWriter(job, trained, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def lost_files(job: SampleJob, items: Int64[np.ndarray, " item"]) -> Int64[np.ndarray, " lost"]:
+    """Those of some items, ascending, that lack a file: a power cut took it, or another selection left it out.
+
+    Files of items in no selection are removed.
+    """
+    lost = []
+    for number in sorted({*_folders(job), *(items // FILES_PER_FOLDER).tolist()}):
+        folder = job.out / f"{number:03d}"
+        own = items[items // FILES_PER_FOLDER == number]
+        wanted = {Path(job.file(item, suffix)).name: item for item in own.tolist() for suffix in job.suffixes}
+        present = set()
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in wanted and OURS.fullmatch(path.name):
+                path.unlink()
+            elif path.stat().st_size:
+                present.add(path.name)
+        lost += sorted({item for name, item in wanted.items() if name not in present})
+        if not len(own) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return np.array(lost, dtype=np.int64)
+
+
+def _folders(job: SampleJob) -> list[int]:
+    return [int(folder.name) for folder in job.out.iterdir() if folder.name.isdecimal() and folder.is_dir()]

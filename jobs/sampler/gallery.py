@@ -1,0 +1,291 @@
+"""`gallery.html`: grooves to look through, to hear and to choose from, in one page that opens from disk.
+
+Style and scripts are files of their own in `jobs/sampler/gallery/`; they are put into the page as they are, so that it
+loads nothing from elsewhere and needs no server. Its Content-Security-Policy forbids that as well.
+
+The page carries a description, and arrays as base64. Hits are packed without the empty cells between them, so that ten
+thousand grooves fit a page that opens at once:
+
+    tokens    int16 (groove, step)      bit i is set where drum i is hit
+    velocity  uint8 (hit,)              MIDI velocity 1 to 127, by groove, step and drum
+    offset    int16 (hit,)              distance from the grid in 1/65536 of a step, in the same order
+    figures   float64 (column, groove)  column 0 is the tempo; NaN where a groove has no such figure; a flag is 1 or 0
+
+All are little-endian. `jobs/sampler/gallery/grooves.js` reads them.
+
+The list of grooves that a gallery saves, and that `jobs.sample --pick LIST` reads, has one id a line.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int16, UInt8
+
+from musicvae.data.windows import OFFSET_UNITS
+from musicvae.durable import write_whole
+from musicvae.errors import ConfigError
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.groove.sound import voices
+from musicvae.midi.writer import TICKS_PER_QUARTER
+from preprocess.pages.page import page_environment, style
+
+MOST_SHOWN = 10_000
+"""Grooves on a page; more would open slowly and be looked at by nobody."""
+ID = re.compile(r"\w[\w.-]*", re.ASCII)
+"""Ids name files and stand on a line of their own in lists."""
+PARTS = Path(__file__).with_name("gallery")
+TEMPLATE = "gallery.html.jinja"
+STYLE = "gallery.css"
+SCRIPTS = (
+    "grooves.js",
+    "favourites.js",
+    "kit.js",
+    "player.js",
+    "drawing.js",
+    "choice.js",
+    "filters.js",
+    "wall.js",
+    "stage.js",
+    "midi_file.js",
+    "zip_file.js",
+    "saving.js",
+    "keyboard.js",
+    "page.js",
+)
+"""In the order in which they run; `page.js` brings the others together and comes last."""
+HELP = (
+    (("←", "→", "↑", "↓"), "another groove; while one plays, the other is heard"),
+    (("Home", "End", "PgUp", "PgDn"), "first, last, a screen on"),
+    (("space", "Enter"), "play in a loop, stop"),
+    (("f",), "favourite, or not any more"),
+    (("m",), "save the groove as MIDI"),
+    (("/",), "search and filter; Esc goes back to the grooves"),
+    (("?",), "this help"),
+)
+PICKED = re.compile(r"groove-([0-9]{5,15})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GalleryGroove:
+    """A groove as a gallery takes it.
+
+    Attributes:
+        id: what the manifest calls it.
+        tokens: bit i is set where drum i is hit.
+        velocity: MIDI velocity 1 to 127, 0 where there is no hit.
+        offset: distance from the grid in 1/65536 of a step, early is negative, 0 where there is no hit.
+        tempo: quarter notes per minute.
+        figures: numbers and flags by the name of their column; one may be missing or None.
+
+    Raises:
+        ValueError: an id that cannot name a file, shapes that do not match, velocity or offset without a hit, hits
+            without a velocity, a tempo that is not positive.
+    """
+
+    id: str
+    tokens: Int16[np.ndarray, " step"]
+    velocity: UInt8[np.ndarray, "step drum"]
+    offset: Int16[np.ndarray, "step drum"]
+    tempo: float
+    figures: Mapping[str, float | bool | None]
+
+    def __post_init__(self) -> None:
+        if not ID.fullmatch(self.id):
+            raise ValueError(f"an id must be of letters, digits, '.', '-' and '_', found {self.id!r}")
+        if self.velocity.shape != self.offset.shape or len(self.velocity) != len(self.tokens):
+            shapes = f"tokens {self.tokens.shape}, velocity {self.velocity.shape}, offset {self.offset.shape}"
+            raise ValueError(f"{self.id}: shapes that do not match: {shapes}")
+        if ((self.velocity > 0) != self.hits).any() or self.velocity.max(initial=0) > MAX_VELOCITY:
+            raise ValueError(f"{self.id}: velocity must be 1 to {MAX_VELOCITY} where the tokens have a hit, else 0")
+        if self.offset[~self.hits].any():
+            raise ValueError(f"{self.id}: offset must be 0 where there is no hit")
+        if not self.tempo > 0:
+            raise ValueError(f"{self.id}: tempo must be positive, found {self.tempo}")
+
+    @property
+    def hits(self) -> Bool[np.ndarray, "step drum"]:
+        return hits_from_tokens(self.tokens, self.velocity.shape[1])
+
+    @classmethod
+    def of(cls, name: str, groove: DrumGroove, figures: Mapping[str, float | bool | None]) -> "GalleryGroove":
+        """A groove under an id, its velocity and offset to the nearest unit."""
+        velocity = np.rint(groove.velocity * MAX_VELOCITY).clip(1, MAX_VELOCITY) * groove.hits
+        offset = np.rint(groove.offset * OFFSET_UNITS).clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1)
+        return cls(name, groove.tokens, velocity.astype(np.uint8), offset.astype(np.int16), groove.tempo, figures)
+
+
+@dataclass(frozen=True, slots=True)
+class FigureColumn:
+    """A figure that grooves are filtered and sorted by.
+
+    Attributes:
+        name: its key in `GalleryGroove.figures`.
+        label: what the page calls it.
+        about: what it means and in which unit, in a few words.
+        kind: a number, or a flag that a groove carries or not.
+        decimals: digits behind the point of a number.
+    """
+
+    name: str
+    label: str
+    about: str = ""
+    kind: Literal["number", "flag"] = "number"
+    decimals: int = 2
+
+
+TEMPO = FigureColumn("tempo", "tempo", "quarter notes per minute", decimals=0)
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryData:
+    """What the page carries.
+
+    Attributes:
+        about: all but the arrays, ready for JSON.
+        arrays: name -> base64.
+        count: grooves in it.
+        whole: whether it holds all that were given.
+    """
+
+    about: Mapping[str, Any]
+    arrays: Mapping[str, str]
+    count: int
+    whole: bool
+
+
+def pack(
+    grooves: Iterable[GalleryGroove],
+    *,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    figures: Sequence[FigureColumn],
+    ticks_per_quarter: int,
+) -> GalleryData:
+    """The first `MOST_SHOWN` grooves; no more than one further groove is taken from the iterable.
+
+    Raises:
+        ValueError: no grooves, one whose shape does not match the grid and the drum map, or an id that occurs twice.
+    """
+    columns = [TEMPO, *figures]
+    ids: dict[str, None] = {}
+    arrays = {name: bytearray() for name in ("tokens", "velocity", "offset")}
+    rows: list[np.ndarray] = []
+    coming = iter(grooves)
+    for groove in islice(coming, MOST_SHOWN):
+        if groove.velocity.shape != (grid.num_steps, drum_map.num_drums):
+            expected = (grid.num_steps, drum_map.num_drums)
+            raise ValueError(f"{groove.id}: velocity must have shape {expected}, found {groove.velocity.shape}")
+        if groove.id in ids:
+            raise ValueError(f"two grooves have the id {groove.id!r}")
+        ids[groove.id] = None
+        hits = groove.hits
+        arrays["tokens"] += groove.tokens.astype("<i2").tobytes()
+        arrays["velocity"] += groove.velocity[hits].tobytes()
+        arrays["offset"] += groove.offset[hits].astype("<i2").tobytes()
+        values = [groove.tempo, *(groove.figures.get(column.name) for column in figures)]
+        rows.append(np.array(values, dtype="<f8"))  # None becomes NaN
+    if not ids:
+        raise ValueError("a gallery needs at least one groove")
+    packed = {**arrays, "figures": np.stack(rows, axis=1).tobytes()}
+    about = {
+        "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
+        "drums": _drums(drum_map),
+        "ticksPerQuarter": ticks_per_quarter,
+        "columns": [asdict(column) for column in columns],
+        "ids": list(ids),
+    }
+    encoded = {name: base64.b64encode(data).decode() for name, data in packed.items()}
+    return GalleryData(about, encoded, len(ids), whole=next(coming, None) is None)
+
+
+def _drums(drum_map: DrumMap) -> list[dict[str, Any]]:
+    """Name, written pitch and sound of each class, in bit order."""
+    described = zip(drum_map.classes, drum_map.written_pitch.tolist(), voices(drum_map), strict=True)
+    return [{"label": name.replace("_", " "), "pitch": pitch, "voice": voice} for name, pitch, voice in described]
+
+
+def write_gallery(
+    path: Path,
+    grooves: Iterable[GalleryGroove],
+    *,
+    title: str,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    figures: Sequence[FigureColumn],
+    ticks_per_quarter: int = TICKS_PER_QUARTER,
+) -> None:
+    """Writes the page whole or not at all.
+
+    Grooves are taken one by one and kept packed, so the page itself is the most that is held in memory.
+
+    Args:
+        grooves: at least one; the page holds the first `MOST_SHOWN` and says so if there are more.
+        drum_map: names the drums, and gives the pitch and the sound of each.
+        figures: what the page filters and sorts by, beside the tempo.
+        ticks_per_quarter: division of the MIDI files that the page makes.
+
+    Raises:
+        ValueError: no grooves, an id that occurs twice, or shapes that do not match the grid and the drum map.
+        OSError: the page cannot be written.
+    """
+    data = pack(grooves, grid=grid, drum_map=drum_map, figures=figures, ticks_per_quarter=ticks_per_quarter)
+    page = (
+        page_environment(PARTS)
+        .get_template(TEMPLATE)
+        .render(
+            title=title,
+            about=_about(data, grid, drum_map),
+            css=style(PARTS / STYLE),
+            data=data,
+            help=HELP,
+            scripts=[(PARTS / name).read_text() for name in SCRIPTS],
+        )
+    )
+    # A title may hold what UTF-8 cannot, if it comes from the name of a file.
+    write_whole(path, page.encode(errors="backslashreplace"))
+
+
+def _about(data: GalleryData, grid: GridSpec, drum_map: DrumMap) -> str:
+    grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest has all"
+    bars = f"{grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps"
+    return f"{grooves} · {bars} · drum map {drum_map.name}"
+
+
+def read_pick(path: Path) -> list[int]:
+    """The numbers of the items that a list names, in its order. An id that occurs again counts once.
+
+    Raises:
+        ConfigError: the list cannot be read, names nothing, or has a line that is no id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        found = error.strerror if isinstance(error, OSError) else "a file that is no text"
+        raise _refused(path, f"{found}", "give the list that a gallery saved") from None
+    picked: dict[int, None] = {}
+    for number, line in enumerate(lines, start=1):
+        if not (text := line.strip()):
+            continue
+        if not (match := PICKED.fullmatch(text)):
+            raise _refused(path, f"{_short(text)} in line {number}", "take the line out, or give the list of a gallery")
+        picked[int(match[1])] = None
+    if not picked:
+        raise _refused(path, "no ids", "mark favourites in a gallery and save the list")
+    return list(picked)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _refused(path: Path, found: str, do: str) -> ConfigError:
+    expected = "text with one id a line, as groove-00012"
+    return ConfigError(f"--pick {path} cannot be used", expected=expected, found=found, do=do)

@@ -1,0 +1,236 @@
+"""Figures of what a sampling made, beside those of the training data, and the page that shows them.
+
+The page is `report.html`; it loads nothing from elsewhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from rich.table import Table
+
+from jobs.sampler.job import SampleJob
+from jobs.sampler.manifest import CheckedBlock
+from jobs.sampler.selection import NO_ITEM, Selected
+from musicvae.evaluation.samples import BINS, ENDS, NEAR_CELLS, FeatureHistograms, count_features
+from musicvae.groove.features import GrooveStatistics, count_grooves
+from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.training_record import TrainingRecord
+from preprocess.pages.charts import Histogram, histogram, number, rule_distance
+from preprocess.pages.page import page_environment, style
+
+BARS = " ▁▂▃▄▅▆▇█"
+UNKNOWN = "unknown"
+TEMPLATE = Path(__file__).with_name("sample_report_page.html.jinja")
+STYLE = Path(__file__).with_name("sample_report_page.css")
+MADE, TRAINING = "made", "training"
+"""Series of the histograms; the style has a colour for each."""
+ABOUT = {
+    "hits per bar": "of all drums",
+    "syncopation": "after Longuet-Higgins and Lee, per bar",
+    "polyphony": "hits of a step that has any",
+    "self-similarity": "of bars to each other",
+    "mean onset": "step of the bar, mean over a groove's hits",
+    "onset step": "step of the bar, all hits",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """Sums over grooves; see `jobs.sampler.manifest`. None where something is unknown."""
+
+    grooves: GrooveStatistics
+    features: FeatureHistograms
+    log_likelihood: float
+    duplicates: int
+    memorised: int | None
+    near_training: int | None
+    near_each_other: int
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.grooves + other.grooves,
+            self.features + other.features,
+            self.log_likelihood + other.log_likelihood,
+            self.duplicates + other.duplicates,
+            _sum(self.memorised, other.memorised),
+            _sum(self.near_training, other.near_training),
+            self.near_each_other + other.near_each_other,
+        )
+
+
+def tally(block: CheckedBlock, trained: TrainedModel) -> Tally:
+    """The sums over a block."""
+    near = block.rows.nearest_training
+    return Tally(
+        grooves=count_grooves(block.hits, trained.grid),
+        features=count_features(block.rows.tokens, trained.grid, trained.drum_map),
+        log_likelihood=float(block.rows.log_likelihood.sum()),
+        duplicates=int((block.duplicate_of != NO_ITEM).sum()),
+        memorised=None if block.memorised is None else int(block.memorised.sum()),
+        near_training=int((near <= NEAR_CELLS).sum()) if len(near) else None,
+        near_each_other=0 if block.nearest_groove is None else int((block.nearest_groove <= NEAR_CELLS).sum()),
+    )
+
+
+def report(found: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None) -> dict[str, Any]:
+    """Everything in plain values, as report.json keeps it."""
+    made, data, overlaps = found.features, training and training.histograms, None
+    if data is not None:
+        overlaps = made.overlaps(data).round(4).tolist()
+    return {
+        "grooves": found.grooves.windows,
+        "looked_at": selected.looked_at,
+        "dropped": selected.dropped,
+        "lacking": selected.lacking,
+        "empty": found.grooves.empty,
+        "duplicates": found.duplicates,
+        "memorised": found.memorised,
+        "near_training": found.near_training,
+        "near_each_other": found.near_each_other,
+        "near_cells": NEAR_CELLS,
+        "log_likelihood": round(found.log_likelihood / max(1, found.grooves.windows), 4),
+        "hits": dict(zip(trained.drum_map.classes, found.grooves.hits.tolist(), strict=True)),
+        "features": {
+            name: {
+                "mean": round(float(made.means[row]), 4),
+                "counts": made.counts[row].tolist(),
+                "training_mean": None if data is None else round(float(data.means[row]), 4),
+                "training_counts": None if data is None else data.counts[row].tolist(),
+                "overlap": None if overlaps is None else overlaps[row],
+            }
+            for row, name in enumerate(made.names)
+        },
+    }
+
+
+def comparison(found: Tally, trained: TrainedModel) -> Table:
+    """The grooves made beside the windows trained on."""
+    table = Table(title="what was made, beside what was learnt from", title_justify="left")
+    table.add_column()
+    for heading in headings(found, trained):
+        table.add_column(heading, justify="right")
+    for section in sections(found, trained):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def headings(found: Tally, trained: TrainedModel) -> tuple[str, str]:
+    """What is made and what it is compared with."""
+    return f"{found.grooves.windows:,} grooves", f"{trained.feel.statistics.windows:,} training windows"
+
+
+def sections(found: Tally, trained: TrainedModel) -> list[list[tuple[str, str, str]]]:
+    """Lines of the comparison that belong together: a figure, its value of what was made, and of the training data."""
+    made, data, count = found.grooves, trained.feel.statistics, max(1, found.grooves.windows)
+    return [
+        [
+            ("empty", f"{made.empty_share:.1%}", f"{data.empty_share:.1%}"),
+            ("hits per bar", f"{made.hits_per_bar:.2f}", f"{data.hits_per_bar:.2f}"),
+            ("log p(x | z), nats", f"{found.log_likelihood / count:.1f}", ""),
+        ],
+        [
+            (words, UNKNOWN if number is None else f"{number / count:.1%}", "")
+            for words, number in (
+                ("stand in the training windows", found.memorised),
+                (f"differ from one in {NEAR_CELLS} hits at most", found.near_training),
+                ("equal an earlier groove", found.duplicates),
+                (f"differ from another in {NEAR_CELLS} hits at most", found.near_each_other),
+            )
+        ],
+        [
+            (f"{drum.replace('_', ' ')}, share of hits", f"{mine:.1%}", f"{theirs:.1%}")
+            for drum, mine, theirs in zip(trained.drum_map.classes, made.class_shares, data.class_shares, strict=True)
+        ],
+    ]
+
+
+def distributions(found: Tally, training: TrainingRecord) -> Table:
+    """How features are distributed, beside the training data."""
+    made, data = found.features, training.histograms
+    table = Table(title="distributions of features, and how much they overlap", title_justify="left")
+    for name in ("", "made, mean", "", "trained on, mean", ""):
+        table.add_column(name, justify="right" if "mean" in name else "left")
+    table.add_column("overlap", justify="right")
+    overlaps = made.overlaps(data)
+    for row, name in enumerate(made.names):
+        pictures = [_picture(of.counts[row]) for of in (made, data)]
+        means = [f"{of.means[row]:.2f}" for of in (made, data)]
+        table.add_row(name, means[0], pictures[0], means[1], pictures[1], f"{overlaps[row]:.3f}")
+    return table
+
+
+def _picture(counts: np.ndarray) -> str:
+    """A histogram in half as many characters as it has bins."""
+    pairs = counts.reshape(-1, 2).sum(axis=1)
+    heights = np.ceil(pairs / max(1, pairs.max()) * (len(BARS) - 1)).astype(int)
+    return "".join(BARS[height] for height in heights)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
+def sample_report_page(
+    job: SampleJob, found: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None
+) -> str:
+    """The page as HTML.
+
+    Args:
+        training: what the distributions are drawn beside, where it is known.
+    """
+    return (
+        page_environment(TEMPLATE.parent)
+        .get_template(TEMPLATE.name)
+        .render(
+            title=f"{found.grooves.windows:,} grooves of seed {job.made.recipe.seed}",
+            css=style(STYLE),
+            job=job,
+            looked_at=selected.looked_at,
+            lost=", ".join(f"{count:,} {reason}" for reason, count in selected.dropped.items()),
+            headings=headings(found, trained),
+            sections=sections(found, trained),
+            training=training is not None,
+            histograms=list(_histograms(found.features, training and training.histograms, trained)),
+        )
+    )
+
+
+def _histograms(made: FeatureHistograms, data: FeatureHistograms | None, trained: TrainedModel) -> Iterator[Histogram]:
+    """One for each feature; the training data's is the area behind, where it is known."""
+    overlaps = None if data is None else made.overlaps(data)
+    for row, name in enumerate(made.names):
+        end = ENDS.get(name, float(trained.grid.steps_per_bar))
+        series = {MADE: made} if data is None else {TRAINING: data, MADE: made}
+        means = ", ".join(f"{which} {number(round(float(of.means[row]), 2))}" for which, of in series.items())
+        about = [ABOUT.get(name, "hits per bar"), f"mean: {means}"]
+        if overlaps is not None:
+            about.append(f"overlap {overlaps[row]:.3f}")
+        by_step = name == "onset step" and trained.grid.steps_per_bar <= BINS
+        bins = trained.grid.steps_per_bar if by_step else BINS // 2
+        rule = rule_distance(end)
+        yield histogram(
+            name.replace("_", " "),
+            "; ".join(about),
+            {which: _shown(of.counts[row], bins, by_step=by_step) for which, of in series.items()},
+            [f"step {place}" if by_step else _words(place, bins, end) for place in range(bins)],
+            [(place * rule / end * bins + by_step / 2, number(place * rule)) for place in range(round(end / rule) + 1)],
+            trim=True,
+        )
+
+
+def _shown(counts: Int64[np.ndarray, " bin"], bins: int, *, by_step: bool) -> Int64[np.ndarray, " shown"]:
+    """The same counts in fewer bins: a pair in each, or those that whole steps fall into, as all between are empty."""
+    if by_step:
+        return counts[(np.arange(bins) / bins * BINS).astype(np.int64)]
+    return counts.reshape(bins, -1).sum(axis=1)
+
+
+def _words(place: int, bins: int, end: float) -> str:
+    low, high = (number(round(edge / bins * end, 3)) for edge in (place, place + 1))
+    return f"{low} or more" if place == bins - 1 else f"{low} to {high}"

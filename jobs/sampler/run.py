@@ -1,0 +1,283 @@
+"""The course of a sampling: what is missing is made, and once nothing is missing, all parts become the output.
+
+manifest.jsonl, manifest.parquet   one record a groove, see `jobs.sampler.manifest`
+z.npy                              float32 (groove, latent): what each was decoded from
+grooves.png                        the first grooves as drum grids
+gallery.html                       up to 10,000 of them to look through, to hear and to choose from
+report.json, report.html           figures of all of them, beside the training data's
+settings.json                      weights and settings that made them; written last: where it is, all is complete
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from rich.progress import track
+
+from jobs.command.command_line import console
+from jobs.sampler.chunk import ChunkMaker, lost_files, writing_files
+from jobs.sampler.gallery_of_job import write_sample_gallery
+from jobs.sampler.job import SampleJob
+from jobs.sampler.manifest import BLOCK, CheckedBlock, ParquetManifest, checked, columns, lines
+from jobs.sampler.options import REFILL_LIMIT, Form, SampleOptions
+from jobs.sampler.pack import packing
+from jobs.sampler.parts import Rows, Span
+from jobs.sampler.report import Tally, report, sample_report_page, tally
+from jobs.sampler.sample_runner import sample_runner
+from jobs.sampler.selection import Selected, figure_of, select
+from jobs.sampler.work import MANIFEST, SETTINGS, SampleWork, Shard
+from musicvae.durable import publish_files, write_json
+from musicvae.errors import ConfigError, DataError, FolderInUseError
+from musicvae.generation.generate import BATCH
+from musicvae.groove.groove import DrumGroove
+from musicvae.groove.picture import drum_sheet
+from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.training_record import TrainingRecord, record_of
+from musicvae.pretrained.training_windows import training_windows
+from preprocess.on_ray import TaskRunner
+from preprocess.work_folder import check_shared
+
+TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
+GALLERY, PAGE = "gallery.html", "report.html"
+GROOVES_ON_SHEET = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """An output that is whole: its figures, and its first grooves."""
+
+    found: Tally
+    selected: Selected
+    first: list[DrumGroove]
+
+
+def selection(
+    work: SampleWork, options: SampleOptions, trained: TrainedModel, training: TrainingRecord | None, made: int
+) -> Selected:
+    """What to keep of items 0 to `made` - 1, or of those that are picked.
+
+    Raises:
+        DataError: a part is damaged.
+    """
+    by = options.by and figure_of(options.by.removeprefix("-"), trained.drum_map.num_drums, trained.grid)
+    if options.pick is None:
+        rows = work.parts.read(Span(0, made))
+    else:
+        rows = work.parts.read_chosen(np.array(options.pick, dtype=np.int64), BLOCK)
+    return select(rows, options, training, by or None)
+
+
+def merge(
+    job: SampleJob,
+    work: SampleWork,
+    options: SampleOptions,
+    training: TrainingRecord | None,
+    selected: Selected,
+    scratch: Path,
+) -> Merged:
+    """Puts the output together, in memory that does not grow with it but for the selection.
+
+    Args:
+        scratch: an empty folder that `SampleWork.merging` gave; all parts are there.
+
+    Raises:
+        DataError: a part is damaged.
+        OSError: something cannot be written.
+    """
+    trained = job.trained()
+    if job.form is Form.FILES:
+        _mend_files(job, trained, work, selected, scratch)
+    found, first = None, []
+    with ExitStack() as stack:
+        manifest = stack.enter_context((scratch / MANIFEST).open("w"))
+        table = stack.enter_context(ParquetManifest(scratch / TABLE))
+        codes = stack.enter_context((scratch / CODES).open("wb"))
+        pack = stack.enter_context(packing(job.form, scratch))
+        _write_header(codes, len(selected.items), trained.latent)
+        for row, block in _blocks(work, trained, training, selected):
+            of_block = columns(job, trained, block, row)
+            written = list(lines(of_block))
+            manifest.writelines(written)
+            table.write(of_block)
+            codes.write(block.rows.codes.tobytes())
+            if job.form in (Form.TAR, Form.ZIP):
+                contents = _contents(job, trained, block.rows)
+                for file, of_file, line in zip(of_block["file"], contents, written, strict=True):
+                    pack.add(file, of_file, line)
+            found = tally(block, trained) if found is None else found + tally(block, trained)
+            wanted = GROOVES_ON_SHEET - len(first)
+            items = zip(block.rows.items.tolist(), block.rows.tokens, strict=True)
+            first += [job.groove(trained, item, tokens) for item, tokens in islice(items, wanted)]
+    assert found is not None, "what keeps nothing is refused before"
+    if job.gallery:
+        write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained)
+    (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
+    write_json(scratch / REPORT, report(found, selected, trained, training))
+    (scratch / PAGE).write_text(sample_report_page(job, found, selected, trained, training))
+    _remove_packs(job.out)
+    publish_files(scratch, job.out)
+    # Last, and written in the scratch folder too, so that a kill leaves nothing beside the grooves.
+    write_json(scratch / SETTINGS, {**job.settings, "count": options.count})
+    publish_files(scratch, job.out)
+    return Merged(found, selected, first)
+
+
+def _blocks(
+    work: SampleWork, trained: TrainedModel, training: TrainingRecord | None, selected: Selected
+) -> Iterator[tuple[int, CheckedBlock]]:
+    """(row of its first groove, block) of what is kept."""
+    row = 0
+    for rows in work.parts.read_chosen(selected.items, BLOCK):
+        yield row, checked(rows, selected.duplicate_of[row : row + len(rows)], trained, training)
+        row += len(rows)
+
+
+def _mend_files(job: SampleJob, trained: TrainedModel, work: SampleWork, selected: Selected, scratch: Path) -> None:
+    """Removes the files of what is not kept, and makes anew what is missing of the others."""
+    for rows in work.parts.read_chosen(lost_files(job, selected.items), BATCH):
+        with writing_files(job, trained, scratch) as files:
+            files.write(rows.items.tolist(), rows.tokens)
+            files.publish()
+
+
+def _contents(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[dict[str, bytes]]:
+    """What is packed of a block, not all of it at once: events take far more memory than their tokens."""
+    for first in range(0, len(rows), BATCH):
+        some = rows.take(slice(first, first + BATCH))
+        yield from job.contents(trained, some.items.tolist(), some.tokens)
+
+
+def _write_header(file: IO[bytes], count: int, latent: int) -> None:
+    description = {"descr": "<f4", "fortran_order": False, "shape": (count, latent)}
+    np.lib.format.write_array_header_1_0(file, description)
+
+
+def _remove_packs(out: Path) -> None:
+    """Packs of a smaller count or another selection."""
+    for path in [*out.glob("grooves-*.tar"), *out.glob("grooves.zip")]:
+        path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a sampling is made with; nothing of it changes the output.
+
+    Attributes:
+        chunk: items of a task, and of a part.
+        workers: processes, or tasks at a time on Ray; None is one process, or what the cluster has.
+    """
+
+    chunk: int
+    workers: int | None = None
+    ray_address: str | None = None
+
+
+def make_shard(job: SampleJob, work: SampleWork, options: SampleOptions, shard: Shard, means: Means) -> None:
+    """Makes what is missing of a shard.
+
+    Raises:
+        ConfigError: somebody else makes it, a worker was killed, or no cluster answers.
+        OSError: something cannot be written.
+    """
+    with work.writer(shard) as scratch:
+        work.grow(options)
+        chunks = work.chunks(shard.stretches(options), means.chunk)
+        _make(ChunkMaker(job, work.parts.folder, scratch), chunks, means)
+
+
+def finish(
+    job: SampleJob, work: SampleWork, options: SampleOptions, training: TrainingRecord | None, means: Means
+) -> Merged | None:
+    """Puts the output together if nothing is missing; None if something is, or somebody else is at it.
+
+    Raises:
+        ConfigError: a worker was killed.
+        DataError: nothing is kept, --refill finds too little, or a part is damaged.
+        OSError: something cannot be written.
+    """
+    if work.parts.missing(Shard().stretches(options)):
+        return None
+    try:
+        with work.merging() as scratch:
+            selected = _selected(job, work, options, training, means)
+            return merge(job, work, options, training, selected, scratch)
+    except FolderInUseError:
+        return None
+
+
+def training_record(job: SampleJob, options: SampleOptions, trained: TrainedModel) -> TrainingRecord | None:
+    """What is known of the training windows: from the shards, or carried by the model.
+
+    Raises:
+        ConfigError: other shards, or nothing is known where the options need it.
+    """
+    if job.shards is not None:
+        return record_of(training_windows(trained, job.shards), trained.grid, trained.drum_map)
+    by_distance = (options.by or "").endswith("nearest_training")
+    if by_distance or (options.drop_memorised and trained.training is None):
+        raise ConfigError(
+            "--by nearest_training needs the training windows" if by_distance else "what is memorised is not known",
+            expected="--shards, the shards that the model was trained on",
+            found="no --shards" + ("" if by_distance else ", and a model without hashes of its training windows"),
+            likely="" if by_distance else "a run folder, or an export without --shards",
+            do="add --shards" + ("" if by_distance else ", or sample what python -m jobs.export --shards wrote"),
+        )
+    return trained.training
+
+
+def _selected(
+    job: SampleJob, work: SampleWork, options: SampleOptions, training: TrainingRecord | None, means: Means
+) -> Selected:
+    """What to keep; with --refill more is made until there is enough."""
+    trained, made = job.trained(), options.count
+    while (found := selection(work, options, trained, training, made)).lacking:
+        if made >= REFILL_LIMIT * options.count:
+            raise DataError(
+                f"--refill finds no {options.count} grooves",
+                expected=f"{options.count} that are kept",
+                found=f"{options.count - found.lacking} of {made}",
+                likely="a model, or a temperature, that makes the same few grooves again and again",
+                do="raise --temperature, or leave --refill out",
+            )
+        # As many as would do at the share kept so far, in whole inner batches.
+        kept = max(1, options.count - found.lacking)
+        more = -(-found.lacking * made // (kept * BATCH)) * BATCH
+        until = min(made + more, REFILL_LIMIT * options.count)
+        with work.writer(Shard()) as scratch:
+            chunks = work.chunks([Span(made, until)], means.chunk)
+            _make(ChunkMaker(job, work.parts.folder, scratch), chunks, means)
+        made = until
+    if not len(found.items):
+        raise DataError(
+            "no groove is kept",
+            expected="at least one",
+            found=", ".join(f"{reason}: {count}" for reason, count in found.dropped.items()),
+            do="leave --drop-memorised out to see what the model makes",
+        )
+    return found
+
+
+def _make(maker: ChunkMaker, chunks: list[Span], means: Means) -> None:
+    if not chunks:
+        return
+    with sample_runner(means.workers, means.ray_address) as run:
+        sources = [path for path in (maker.job.model.run, maker.job.shards) if path is not None]
+        check_shared(run, maker.scratch, sources)
+        for _ in _with_progress(partial(_sizes, run, maker, chunks)(), sum(c.last - c.first for c in chunks)):
+            pass
+
+
+def _sizes(run: TaskRunner, maker: ChunkMaker, chunks: list[Span]) -> Iterator[int]:
+    for _, made in run(maker, chunks):
+        yield from range(made)
+
+
+def _with_progress(made: Iterator[int], total: int) -> Iterator[int]:
+    """A moving line on a terminal, nothing elsewhere."""
+    quiet = not console.is_terminal
+    yield from track(made, "decoding", total=total, console=console, transient=True, disable=quiet)

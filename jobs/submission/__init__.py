@@ -1,0 +1,1 @@
+"""Behind `jobs.submit` and what follows it: status, logs, retry, cancel, clean."""

@@ -1,0 +1,203 @@
+"""Why a job failed, on one screen: from what its ranks wrote down, what SLURM says, its exit status, and its log."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from cluster.attempts import SIGNALLED
+from cluster.errors import ExitCode
+from cluster.standing import Standing
+from cluster.submission import Submission, log_name
+from jobs.submission.run_view import RunView
+from jobs.training.failures import Failure, first_failure
+from jobs.training.rank_logs import log_of
+from musicvae.training.rank_records import Category as RankCategory
+from musicvae.training.rank_records import RankRecords
+
+Category: TypeAlias = Literal[
+    "out of memory", "preempted", "time limit", "data", "configuration", "code", "node", "diverged", "disk", "hang",
+    "interrupted",
+]  # fmt: skip
+CURES: dict[Category, str] = {
+    "out of memory": "more with --mem, or train.accumulation, which changes no result, or fewer ranks on a node",
+    "preempted": "submit it again, or with more --retries: it was stopped so often that it could not get further",
+    "time limit": "a longer --time, or a longer notice_seconds of the site so that saving fits into it",
+    "data": "mend or build the shards again: python -m jobs.build_shards ...; python -m jobs.show SHARDS checks them",
+    "configuration": "correct the arguments and submit again",
+    "code": "the traceback says where; submit again with the mended code",
+    "node": "python -m jobs.retry --failed SUBMISSION; if it happens again, ask the site about the node",
+    "diverged": "a smaller optimizer.learning_rate, or train.on_nonfinite=skip",
+    "disk": "make room, or ask for a larger quota; the last whole checkpoint stands",
+    "hang": "the stacks of the stuck rank are in RUN/ranks; resources.hang_seconds is how long to wait",
+    "interrupted": "submit it again: it goes on where it was stopped",
+}
+OF_RANK: dict[RankCategory, Category] = {
+    "config": "configuration",
+    "data": "data",
+    "diverged": "diverged",
+    "memory": "out of memory",
+    "disk": "disk",
+    "hang": "hang",
+    "killed": "node",
+    "code": "code",
+    "superseded": "configuration",
+    "preempted": "preempted",
+    "interrupted": "interrupted",
+}
+OF_SLURM: dict[str, Category] = {
+    "out of memory": "out of memory",
+    "timeout": "time limit",
+    "deadline": "time limit",
+    "node fail": "node",
+    "boot fail": "node",
+    "preempted": "preempted",
+}
+OF_LOG: tuple[tuple[str, Category], ...] = (
+    (r"oom[-_ ]kill|OOM killer has killed|MemoryError|out of memory|Cannot allocate memory", "out of memory"),
+    (r"No space left on device|Disk quota exceeded", "disk"),
+    (r"DUE TO TIME LIMIT", "time limit"),
+    (r"DUE TO NODE FAILURE|Node failure on", "node"),
+    (r"DUE TO PREEMPTION", "preempted"),
+    (r"^Traceback \(most recent call last\)", "code"),
+)
+LOG_BYTES = 100_000
+SHOWN_LINES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSummary:
+    """What a user needs to know of one that failed.
+
+    Attributes:
+        name: of the job or run.
+        where: rank, host, step and phase, as far as known.
+        cause: in one or a few lines.
+        lines: of the traceback, or the last that it said.
+    """
+
+    name: str
+    category: Category
+    where: str
+    cause: str
+    lines: tuple[str, ...]
+    log: Path | None
+    do: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "log": self.log and str(self.log)}
+
+    def __str__(self) -> str:
+        first, *rest = self.cause.splitlines() or [""]
+        rows = [f"{self.name} failed: {self.category}: {first}", *(f"  {line.strip()}" for line in rest)]
+        rows += [f"  where     {self.where}"] if self.where else []
+        rows += [f"  | {line}" for line in self.lines]
+        rows += [f"  log       {self.log}"] if self.log else []
+        return "\n".join([*rows, f"  do        {self.do}"])
+
+
+def failures_of_run(run: RunView) -> Iterator[FailureSummary]:
+    """The failure of a run that was trained without a submission, if it failed."""
+    if run.state in ("failed", "diverged") and (failure := _rank_failure(run)):
+        yield _of_rank(str(run.path), run.path, failure)
+
+
+def failures_of(
+    submission: Submission, standings: tuple[Standing, ...], run: RunView | None
+) -> Iterator[FailureSummary]:
+    """The failures of one job of a submission, one for each element that failed.
+
+    Args:
+        run: what the job trains, if anything.
+    """
+    for standing in standings:
+        if standing.state in ("failed", "lost"):
+            summary = _of_standing(submission, standing, run)
+            yield replace(summary, do=summary.do.replace("SUBMISSION", str(submission.folder)))
+
+
+def _of_standing(submission: Submission, standing: Standing, run: RunView | None) -> FailureSummary:
+    job = standing.job
+    name = f"{job.name} of {submission.name}" + (f", element {standing.element}" if job.array else "")
+    receipt = standing.receipt
+    log = submission.logs / log_name(job, receipt.number, standing.element - receipt.first) if receipt else None
+    text = _tail(log) if log else ""
+    last = standing.attempts[-1] if standing.attempts else None
+    if (told := OF_SLURM.get(standing.why)) is None and run and (failure := _rank_failure(run)):
+        summary = _of_rank(name, run.path, failure)
+        memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
+        return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary
+    category = told or _category(last.code if last else None, standing, text)
+    cause, lines = _told_by_log(text)
+    where = f"{last.host}, exit status {last.code}" if last and last.code is not None else last.host if last else ""
+    return FailureSummary(name, category, where, cause or standing.why, lines, log, CURES[category])
+
+
+def _category(code: int | None, standing: Standing, text: str) -> Category:
+    match code:
+        case ExitCode.USAGE:
+            return "configuration"
+        case ExitCode.DATA:
+            return "data"
+        case ExitCode.DIVERGED:
+            return "diverged"
+        case ExitCode.PREEMPTED:
+            return "preempted"
+        case ExitCode.INTERRUPTED:
+            return "interrupted"
+    if told := _category_of_log(text):
+        return told
+    if code == 128 + 9:  # nothing but the kernel's OOM killer kills without a word and leaves the script alive
+        return "out of memory"
+    return "node" if standing.state == "lost" or code is None or code in SIGNALLED else "code"
+
+
+def _category_of_log(text: str) -> Category | None:
+    return next((category for pattern, category in OF_LOG if re.search(pattern, text, re.MULTILINE)), None)
+
+
+def _told_by_log(text: str) -> tuple[str, tuple[str, ...]]:
+    """The cause in the words of the command: its `error:` block, or the end of its traceback; and lines to look at."""
+    lines = text.splitlines()
+    for number in reversed(range(len(lines))):
+        if lines[number].startswith("error: "):
+            block = [lines[number].removeprefix("error: ")]
+            for line in lines[number + 1 :]:
+                if not line.startswith("  "):
+                    break
+                block.append(line)
+            return "\n".join(block), ()
+        if lines[number].startswith("Traceback (most recent call last)"):
+            end = next((n for n in range(number + 1, len(lines)) if lines[n][:1] not in (" ", "")), len(lines) - 1)
+            return lines[end], tuple(lines[number:end][-SHOWN_LINES:])
+    return "", tuple(lines[-SHOWN_LINES // 2 :])
+
+
+def _of_rank(name: str, run: Path, failure: Failure) -> FailureSummary:
+    category = OF_RANK[failure.category]
+    where = f"rank {failure.rank} of {failure.world_size} on {failure.host}, step {failure.step}, phase {failure.phase}"
+    lines = tuple(failure.traceback.splitlines()[-SHOWN_LINES:])
+    return FailureSummary(name, category, where, failure.message, lines, log_of(run, failure.rank), CURES[category])
+
+
+def _rank_failure(run: RunView) -> Failure | None:
+    """What its launcher found; without one, what the ranks of the last launch say, if any of them failed."""
+    if run.failure is not None:
+        with suppress(TypeError):  # another version of its fields
+            return Failure(**run.failure)
+    if run.launch is None:
+        return None
+    records = RankRecords(run.path / "ranks")
+    return first_failure(records.of(run.launch), records.errors_of(run.launch))
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,126 @@
+"""The files of a sweep.
+
+ledger.jsonl      what was drawn, started and ended: the truth
+runs/ID           an ordinary run folder for each trial
+progress.json     grows whenever a trial has got further, for the scheduler: whether to start the job again
+live.json         what the driver is doing, for `jobs.sweep status`; nothing depends on it
+best.yaml         all settings of the winner, for `jobs.train --config`
+trials.csv        a row for each trial; trials.parquet holds the same
+report.html       the page
+lock              held by the driver
+shares/K-of-M/    ledger, live.json and lock of each driver, where several divide the sweep among them
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.job import PROGRESS_NAME
+from jobs.sweeps.ledger import LEDGER_NAME, SHARES, ledgers_in
+from musicvae.durable import write_whole
+from musicvae.errors import ConfigError
+from musicvae.folder_lock import LOCK_NAME
+
+DEAD_SECONDS = 30.0
+"""A driver that has not been heard of for so long is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFolder:
+    """Paths of one sweep, for its driver or for one of those who divide it.
+
+    Attributes:
+        share: K-of-M, of a driver that trains a share.
+    """
+
+    path: Path
+    share: str | None = None
+
+    @property
+    def own(self) -> Path:
+        """What this driver holds and writes to."""
+        return self.path / SHARES / self.share if self.share else self.path
+
+    @property
+    def ledger(self) -> Path:
+        """That this driver appends to."""
+        return self.own / LEDGER_NAME
+
+    @property
+    def ledger_of_all(self) -> Path:
+        """That of the sweep as a whole."""
+        return self.path / LEDGER_NAME
+
+    def shares(self) -> list[Path]:
+        """The folders of shares that are not gathered yet."""
+        return sorted(path for path in (self.path / SHARES).glob("*-of-*") if path.is_dir())
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def run(self, trial: str) -> Path:
+        """The run folder of a trial."""
+        return self.path / "runs" / trial
+
+    def table(self, kind: str) -> Path:
+        """The table of trials; `kind` is csv or parquet."""
+        return self.path / f"trials.{kind}"
+
+    def write_live(self, values: Mapping[str, Any]) -> None:
+        """Replaces live.json."""
+        write_whole(self.own / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
+
+    def note_progress(self) -> None:
+        """A trial has got further. Drivers of shares write the same file, so that it holds the time, which grows."""
+        write_whole(self.path / PROGRESS_NAME, json.dumps({"step": int(time.time())}) + "\n", sync=False)
+
+    def forget_live(self) -> None:
+        """The driver leaves."""
+        (self.own / "live.json").unlink(missing_ok=True)
+
+    def read_live(self) -> dict[str, Any] | None:
+        """What the drivers said last, taken together; None where none is at work."""
+        said = [live for own in (self.path, *self.shares()) if (live := _read_live(own / "live.json"))]
+        if not said:
+            return None
+        return {
+            "running": [trial for live in said for trial in live["running"]],
+            "waiting": "; ".join(filter(None, (live["waiting"] for live in said))),
+        }
+
+    def holds_something_else(self) -> bool:
+        """Whether there are entries that a sweep which was killed at its very start does not leave."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        own = (LOCK_NAME, LEDGER_NAME, SHARES)
+        return any(entry.name not in own and not entry.name.startswith(".") for entry in self.path.iterdir())
+
+    def check(self) -> None:
+        """Makes sure that there is a sweep.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not any(ledger.exists() for ledger in ledgers_in(self.path)):
+            raise ConfigError(
+                f"no sweep in {self.path}",
+                expected="a folder that jobs.sweep run made",
+                found="no such folder" if not self.path.exists() else f"no {LEDGER_NAME} in it",
+                do="check the path, or run one: python -m jobs.sweep run demo --shards SHARDS --out SWEEP",
+            )
+
+
+def _read_live(path: Path) -> dict[str, Any] | None:
+    try:
+        live = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return live if time.time() - live["when"] < DEAD_SECONDS else None

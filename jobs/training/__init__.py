@@ -1,0 +1,1 @@
+"""Behind `jobs.train` and `jobs.train_on_ray`: one rank, its launcher, and what they tell each other."""

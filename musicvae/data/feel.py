@@ -1,0 +1,221 @@
+"""The feel of the training data: how hard, and how early or late, each drum is hit at each place of the bar.
+
+The model writes which drums are hit when. Their velocity and timing are the training data's mean at the same step of
+the bar and the same drum class: not a performance, but far closer to one than a fixed velocity on the grid (mean
+squared error on GMD's validation windows: velocity .069 instead of .084, offset .037 instead of .044). `FeelSums` are
+sums over windows, which parts of a data set can add up.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Bool, Float32, Float64, Int64
+from safetensors import SafetensorError
+
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
+from musicvae.durable import write_whole
+from musicvae.errors import DataError
+from musicvae.groove.features import GrooveStatistics, count_grooves
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+
+PLAIN_VELOCITY = 100 / MAX_VELOCITY
+"""What most sequencers give a note that nobody played."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GrooveFeel:
+    """Mean velocity and offset per step of the bar and drum class, and what else is known of the training data.
+
+    Attributes:
+        velocity: in 0..1, as in `DrumGroove`.
+        offset: in steps, early is negative, as in `DrumGroove`.
+        tempo: median tempo of the windows, quarter notes per minute.
+        statistics: counts over the windows that it was measured on.
+
+    Raises:
+        ValueError: shapes that do not match the grid, or values out of range.
+    """
+
+    grid: GridSpec
+    velocity: Float32[np.ndarray, "bar_step drum"]
+    offset: Float32[np.ndarray, "bar_step drum"]
+    tempo: float
+    statistics: GrooveStatistics
+
+    def __post_init__(self) -> None:
+        expected = (self.grid.steps_per_bar, len(self.statistics.hits))
+        if not self.velocity.shape == self.offset.shape == expected:
+            raise ValueError(f"velocity and offset must have shape {expected}, found {self.velocity.shape}")
+        if not (np.all(self.velocity > 0) and np.all(self.velocity <= 1)):
+            raise ValueError("velocity must lie in (0, 1]")
+        if not (np.all(self.offset >= -0.5) and np.all(self.offset < 0.5)):
+            raise ValueError("offset must lie in [-0.5, 0.5) of a step")
+        if not self.tempo > 0:
+            raise ValueError(f"tempo must be positive, found {self.tempo}")
+
+    def plain(self) -> "GrooveFeel":
+        """The same with one velocity for every hit and every hit on the grid."""
+        return replace(self, velocity=np.full_like(self.velocity, PLAIN_VELOCITY), offset=np.zeros_like(self.offset))
+
+    def groove(
+        self, hits: Bool[np.ndarray, "step drum"], *, tempo: float | None = None, source: str = ""
+    ) -> DrumGroove:
+        """Hits as a groove with this feel, at the median tempo unless told otherwise."""
+        bars = (self.grid.bars, 1)
+        return DrumGroove(
+            grid=self.grid,
+            hits=hits,
+            velocity=np.where(hits, np.tile(self.velocity, bars), np.float32(0)),
+            offset=np.where(hits, np.tile(self.offset, bars), np.float32(0)),
+            tempo=self.tempo if tempo is None else tempo,
+            source=source,
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes a safetensors file. Everything is a tensor: metadata would be written in no fixed order."""
+        counts = self.statistics
+        tensors = {
+            "grid": np.array(astuple(self.grid), dtype=np.int64),
+            "velocity": self.velocity,
+            "offset": self.offset,
+            "tempo": np.array([self.tempo], dtype=np.float64),
+            "counts": np.array([counts.windows, counts.empty, counts.bars], dtype=np.int64),
+            "hits": counts.hits,
+        }
+        write_whole(path, safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
+
+    @classmethod
+    def load(cls, path: Path) -> "GrooveFeel":
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: no such file, or it is not one of ours.
+        """
+        try:
+            tensors = safetensors.numpy.load(path.read_bytes())
+            windows, empty, bars = tensors["counts"].tolist()
+            return cls(
+                grid=GridSpec(*tensors["grid"].tolist()),
+                velocity=tensors["velocity"],
+                offset=tensors["offset"],
+                tempo=tensors["tempo"].item(),
+                statistics=GrooveStatistics(windows, empty, bars, tensors["hits"]),
+            )
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{path} cannot be used",
+                expected="velocity, timing and tempo of the training data, as a training run writes them",
+                found=f"{type(error).__name__}: {error}",
+                likely="a run that never started, or a copy that broke off",
+                do="copy the run folder again; `python -m jobs.train` on the same run writes the file anew",
+            ) from None
+
+
+def measure_feel(blocks: Iterable[WindowBlock], grid: GridSpec) -> GrooveFeel:
+    """Measures windows as they stream by; memory does not grow with their number.
+
+    Raises:
+        ValueError: there are no windows.
+    """
+    sums: FeelSums | None = None
+    statistics: GrooveStatistics | None = None
+    tempos: Counter[float] = Counter()
+    for block in blocks:
+        hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
+        of_block, counted = sum_feel(block, grid), count_grooves(hits, grid)
+        sums = of_block if sums is None else sums + of_block
+        statistics = counted if statistics is None else statistics + counted
+        tempos.update(meta.tempo for meta in block.meta)
+    if sums is None or statistics is None or not statistics.windows:
+        raise ValueError("no windows to measure a feel on")
+    velocity, offset = sums.means(when_silent=PLAIN_VELOCITY)
+    return GrooveFeel(
+        grid=grid, velocity=velocity, offset=offset, tempo=tempo_quantiles(tempos, 2)[1], statistics=statistics
+    )
+
+
+def tempo_quantiles(counts: Counter[float], steps: int) -> list[float]:
+    """The least counted values that 0, 1, ... `steps` of `steps` equal shares do not exceed; there is at least one."""
+    values = sorted(counts)
+    below = np.cumsum([counts[value] for value in values])
+    ranks = [max(1, -(-share * int(below[-1]) // steps)) for share in range(steps + 1)]
+    return [float(values[place]) for place in np.searchsorted(below, ranks).tolist()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeelSums:
+    """Sums over hits, in the shards' integer units, so that the order of blocks cannot change the result.
+
+    Attributes:
+        hits: how many there are.
+        velocity: of MIDI velocities.
+        offset: of distances from the grid in 1/65536 of a step.
+    """
+
+    hits: Int64[np.ndarray, "bar_step drum"]
+    velocity: Int64[np.ndarray, "bar_step drum"]
+    offset: Int64[np.ndarray, "bar_step drum"]
+
+    def __add__(self, other: "FeelSums") -> "FeelSums":
+        return FeelSums(self.hits + other.hits, self.velocity + other.velocity, self.offset + other.offset)
+
+    def means(
+        self, *, when_silent: float
+    ) -> tuple[Float32[np.ndarray, "bar_step drum"], Float32[np.ndarray, "bar_step drum"]]:
+        """Mean velocity, 0..1, and offset, in steps, of each cell.
+
+        Without hits there it is the mean of its class, then of everything, then a velocity `when_silent` on the grid.
+        """
+        return (
+            _mean(self.velocity, self.hits, when_silent=when_silent * MAX_VELOCITY, unit=MAX_VELOCITY),
+            _mean(self.offset, self.hits, when_silent=0.0, unit=OFFSET_UNITS),
+        )
+
+    def shrunk(
+        self, velocity: Float32[np.ndarray, "bar_step drum"], offset: Float32[np.ndarray, "bar_step drum"], hits: int
+    ) -> tuple[Float32[np.ndarray, "bar_step drum"], Float32[np.ndarray, "bar_step drum"]]:
+        """Mean velocity and offset of each cell, as in `means`, with so many hits of given ones added to it."""
+        return (
+            _shrunk(self.velocity / MAX_VELOCITY, self.hits, velocity, hits),
+            _shrunk(self.offset / OFFSET_UNITS, self.hits, offset, hits),
+        )
+
+
+def sum_feel(block: WindowBlock, grid: GridSpec) -> FeelSums:
+    """The sums over the windows of a block, all bars together."""
+    hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
+
+    def over_bars(values: np.ndarray) -> np.ndarray:
+        bars = values.reshape(-1, grid.steps_per_bar, values.shape[-1])
+        return bars.sum(axis=0, dtype=np.int64)
+
+    return FeelSums(over_bars(hits), over_bars(block.velocity * hits), over_bars(block.offset * hits))
+
+
+def _mean(
+    sums: Int64[np.ndarray, "bar_step drum"],
+    hits: Int64[np.ndarray, "bar_step drum"],
+    *,
+    when_silent: float,
+    unit: int,
+) -> Float32[np.ndarray, "bar_step drum"]:
+    def ratio(total: np.ndarray, count: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
+        return np.where(count > 0, total / np.maximum(count, 1), otherwise)
+
+    overall = ratio(sums.sum(keepdims=True), hits.sum(keepdims=True), when_silent)
+    of_class = ratio(sums.sum(axis=0), hits.sum(axis=0), overall)
+    return (ratio(sums, hits, of_class) / unit).astype(np.float32)
+
+
+def _shrunk(
+    sums: Float64[np.ndarray, "bar_step drum"],
+    hits: Int64[np.ndarray, "bar_step drum"],
+    towards: Float32[np.ndarray, "bar_step drum"],
+    added: int,
+) -> Float32[np.ndarray, "bar_step drum"]:
+    return ((sums + added * towards.astype(np.float64)) / (hits + added)).astype(np.float32)

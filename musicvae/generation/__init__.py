@@ -1,0 +1,1 @@
+"""How does a latent code become a groove?"""

@@ -1,0 +1,189 @@
+"""Constraints on generated grooves: given hits, aims for the whole groove, and given first bars.
+
+Given hits:
+    Hits and silences that are decided before a groove is made. A step's token is a set of drums, so a decision about
+    some drums is a mask over tokens: it keeps those that have all the drums to be hit and none of those to be silent.
+    Applied to the logits, the decision is kept exactly.
+
+The whole groove:
+    Drums that have to occur, and a range of hits. A mask at one step cannot know what later steps will bring. So
+    grooves are first drawn freely and drawn again where they miss, which gives the model's own distribution among
+    grooves that meet the aim. What still misses after some draws is *steered*: at each step no token is allowed after
+    which the aim is out of reach. Such a groove meets the aim too, though perhaps with a forced hit near its end.
+
+Continuation:
+    The first bars are given to the decoder token by token, so they stay as they are and the rest follows them. z says
+    what else the rest is to be like: that of the bars repeated to the window's length, or a variation of it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int16, Int64
+from torch import Tensor
+
+from musicvae.groove.grid import GridSpec
+
+EVERY_DRUM = np.int16(-1)
+"""All bits."""
+Tokens = Int16[np.ndarray, "window step"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenHits:
+    """What is decided at each step of given grooves, which take turns among items; bit i is drum i.
+
+    Attributes:
+        decided: drums about which the step's token is told.
+        hits: those of them that are hit; the others are silent.
+
+    Raises:
+        ValueError: no grooves, shapes that differ, or a hit that is not decided.
+    """
+
+    decided: Int16[np.ndarray, "groove step"]
+    hits: Int16[np.ndarray, "groove step"]
+
+    def __post_init__(self) -> None:
+        if self.decided.shape != self.hits.shape or not len(self.hits):
+            raise ValueError(f"decisions of shape {self.decided.shape} for hits of shape {self.hits.shape}")
+        if (self.hits & ~self.decided).any():
+            raise ValueError("a hit that is not decided")
+
+    @classmethod
+    def nothing(cls, num_steps: int) -> "GivenHits":
+        """All is left open."""
+        return cls(*np.zeros((2, 1, num_steps), dtype=np.int16))
+
+    @classmethod
+    def kept(
+        cls, tokens: Int16[np.ndarray, "groove step"], drums: int, steps: Bool[np.ndarray, " step"]
+    ) -> "GivenHits":
+        """What given grooves have of some drums, and all that they have at some steps.
+
+        Args:
+            drums: bits of the drums that are kept at every step.
+            steps: where all drums are kept.
+        """
+        decided = np.broadcast_to(np.where(steps, EVERY_DRUM, np.int16(drums)), tokens.shape)
+        return cls(decided, tokens & decided)
+
+    def without(self, drums: int) -> "GivenHits":
+        """The same, and these drums are never hit.
+
+        Raises:
+            ValueError: one of them is hit in what is given.
+        """
+        if (self.hits & drums).any():
+            raise ValueError("a drum is both given and forbidden")
+        return GivenHits(self.decided | np.int16(drums), self.hits)
+
+    def groove_of(self, items: range) -> list[int]:
+        """The groove that each item has its decisions from: they take turns."""
+        return [item % len(self.hits) for item in items]
+
+    def allowed(self, step: int, vocab: int) -> Bool[Tensor, "groove vocab"] | None:
+        """The tokens that each groove leaves at a step; None where all leave all."""
+        decided, hits = self.decided[:, step], self.hits[:, step]
+        if not decided.any():
+            return None
+        return torch.from_numpy((np.arange(vocab) & decided[:, None]) == hits[:, None])
+
+
+def first_bars(tokens: Tokens, bars: int, grid: GridSpec) -> GivenHits:
+    """All that windows have in their first bars is given.
+
+    Raises:
+        ValueError: no bars, or no fewer than all.
+    """
+    if not 0 < bars < grid.bars:
+        raise ValueError(f"1 to {grid.bars - 1} bars can be continued, found {bars}")
+    return GivenHits.kept(tokens, 0, np.arange(grid.num_steps) < bars * grid.steps_per_bar)
+
+
+def looped(tokens: Tokens, bars: int, grid: GridSpec) -> Tokens:
+    """The first bars of windows, repeated to their end."""
+    return tokens[:, np.arange(grid.num_steps) % (bars * grid.steps_per_bar)]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeGroove:
+    """An aim for a groove as a whole.
+
+    Attributes:
+        must_have: bits of drums that are hit at least once.
+        fewest, most: hits of all drums, both included.
+
+    Raises:
+        ValueError: a range that holds nothing.
+    """
+
+    must_have: int = 0
+    fewest: int = 0
+    most: int = np.iinfo(np.int16).max
+
+    def __post_init__(self) -> None:
+        if self.must_have < 0 or not 0 <= self.fewest <= self.most:
+            raise ValueError(f"no groove has {self.fewest} to {self.most} hits of drums {self.must_have:b}")
+
+    def reached(self, tokens: Int16[np.ndarray, "item step"]) -> Bool[np.ndarray, " item"]:
+        """Whether each groove has it all."""
+        hits = np.bitwise_count(tokens).sum(axis=1, dtype=np.int64)
+        has = np.bitwise_or.reduce(tokens, axis=1) & self.must_have == self.must_have
+        return has & (self.fewest <= hits) & (hits <= self.most)
+
+
+class Steering:
+    """Follows grooves step by step and tells the tokens after which their aim stays in reach.
+
+    Args:
+        items: the numbers of the grooves, which decide what is given to each.
+
+    Raises:
+        ValueError: what is given leaves no groove that reaches the aim.
+    """
+
+    def __init__(self, aim: WholeGroove, given: GivenHits, items: range, num_drums: int) -> None:
+        self.aim, self.tokens = aim, torch.arange(1 << num_drums)
+        every = (1 << num_drums) - 1
+        rows = given.groove_of(items)
+        certain = given.hits.astype(np.int64)[rows] & every
+        possible = (~given.decided.astype(np.int64)[rows] & every) | certain
+        self.certain, self.possible = (_still_to_come(bits, np.bitwise_or) for bits in (certain, possible))
+        self.least, self.greatest = (_still_to_come(_count(bits), np.add) for bits in (certain, possible))
+        self.seen = self.hits = torch.zeros(len(items), dtype=torch.int64)
+        if not self._in_reach(self.seen[:, None], self.hits[:, None], step=0).all():
+            raise ValueError("what is given and what the whole groove has to have exclude each other")
+
+    def allowed(self, step: int) -> Bool[Tensor, "item vocab"]:
+        """The tokens of a step after which the aim is in reach; what is given at the step itself is not looked at."""
+        seen, hits = self.seen[:, None] | self.tokens, self.hits[:, None] + _bits_set(self.tokens)
+        return self._in_reach(seen, hits, step=step + 1)
+
+    def add(self, token: Int64[Tensor, " item"]) -> None:
+        """What each groove has at the next step."""
+        self.seen, self.hits = self.seen | token, self.hits + _bits_set(token)
+
+    def _in_reach(self, seen: Tensor, hits: Tensor, *, step: int) -> Bool[Tensor, "item case"]:
+        """Whether the steps from `step` on can bring what is missing."""
+        certain, possible, least, greatest = (
+            later[:, step, None] for later in (self.certain, self.possible, self.least, self.greatest)
+        )
+        missing = self.aim.must_have & ~(seen | certain)
+        within = (hits + least + _bits_set(missing) <= self.aim.most) & (hits + greatest >= self.aim.fewest)
+        return within & ((missing & ~possible) == 0)
+
+
+def _count(bits: np.ndarray) -> np.ndarray:
+    return np.bitwise_count(bits).astype(np.int64)
+
+
+def _bits_set(values: Tensor) -> Tensor:
+    return torch.from_numpy(_count(values.numpy()))
+
+
+def _still_to_come(values: np.ndarray, joined: np.ufunc) -> Int64[Tensor, "item step_or_end"]:
+    """Of each step, the values of it and all later ones taken together; nothing at the end."""
+    from_here_on = joined.accumulate(values[:, ::-1], axis=1)[:, ::-1]
+    return torch.from_numpy(np.pad(from_here_on, ((0, 0), (0, 1))))

@@ -1,0 +1,162 @@
+"""All that decides what item i is, besides the weights and i itself; and where its code comes from.
+
+A code is z itself. It comes from the prior, from a given window, or from the interpolation of two codes, and each of
+them can be moved. What is random goes through the prior's noise, in which z is N(0, I) (`musicvae.model.prior`).
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from musicvae.generation.constraints import GivenHits, WholeGroove
+from musicvae.generation.latent import slerp, variations
+from musicvae.model.precision import DecodingPrecision
+from musicvae.model.prior import Prior
+from musicvae.model.token_choice import Temperature, TokenChoice
+from musicvae.randomness import Purpose, normals
+
+
+@dataclass(frozen=True, slots=True)
+class FromPrior:
+    """New grooves: the code of item i is a draw from the prior."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LikeWindows:
+    """Variations of given windows, which take turns.
+
+    Attributes:
+        mu: code of each window, see `musicvae.generation.generate.encode_windows`.
+        distance: 0 is the window's reconstruction, 1 a groove that knows nothing of it
+            (`musicvae.generation.latent.variations`).
+
+    Raises:
+        ValueError: no windows, or a distance outside 0..1.
+    """
+
+    mu: Float32[np.ndarray, "window latent"]
+    distance: float
+
+    def __post_init__(self) -> None:
+        if not len(self.mu):
+            raise ValueError("no windows to vary")
+        if not 0 <= self.distance <= 1:
+            raise ValueError(f"a distance lies in 0..1, found {self.distance}")
+
+    def window_of(self, item: int) -> int:
+        """The window that an item is a variation of: they take turns."""
+        return item % len(self.mu)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interpolation:
+    """Points of the arc between two codes, both included, which take turns.
+
+    Attributes:
+        fractions: where on the arc each point is, the first 0 and the last 1
+            (`musicvae.generation.interpolation.even_fractions`).
+
+    Raises:
+        ValueError: fewer than two points, or other ends.
+    """
+
+    start: Float32[np.ndarray, " latent"]
+    end: Float32[np.ndarray, " latent"]
+    fractions: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.fractions) < 2 or (self.fractions[0], self.fractions[-1]) != (0, 1):
+            raise ValueError(f"an interpolation needs its two ends, found {self.fractions}")
+
+    @property
+    def points(self) -> int:
+        return len(self.fractions)
+
+    def share_of(self, item: int) -> float:
+        """How far on its way an item is, by the number of its point: 0 at the start, 1 at the end."""
+        return item % self.points / (self.points - 1)
+
+    def codes(self) -> Float32[Tensor, "point latent"]:
+        """The code of each point."""
+        fractions = torch.tensor(self.fractions, dtype=torch.float64)
+        return slerp(torch.from_numpy(self.start), torch.from_numpy(self.end), fractions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """Another origin's codes with something added to each, such as `AttributeVectors.shift`."""
+
+    origin: FromPrior | LikeWindows | Interpolation
+    shift: Float32[np.ndarray, " latent"]
+
+
+Origin: TypeAlias = FromPrior | LikeWindows | Interpolation | Moved
+
+
+def codes_of(
+    origin: Origin, prior: Prior, latent: int, *, seed: int, first: int, count: int, draw: int = 0
+) -> Float32[Tensor, "item latent"]:
+    """Codes of the items from `first` on, each a function of the origin, the seed, the draw and its own number.
+
+    Args:
+        draw: which of several independent codes of each item.
+    """
+    items = range(first, first + count)
+
+    def noise(purpose: Purpose) -> Tensor:
+        return torch.from_numpy(normals(seed, purpose, draw, first, count, latent)).float()
+
+    match origin:
+        case FromPrior():
+            return prior.z_of(noise(Purpose.PRIOR))
+        case LikeWindows(mu=mu, distance=distance) as like:
+            rows = torch.from_numpy(mu[[like.window_of(item) for item in items]])
+            if distance == 0:  # there and back again would cost the last bits
+                return rows
+            return prior.z_of(variations(prior.noise_of(rows), noise(Purpose.VARIATION), distance))
+        case Interpolation() as way:
+            return way.codes()[[item % way.points for item in items]]
+        case Moved(origin=before, shift=shift):
+            codes = codes_of(before, prior, latent, seed=seed, first=first, count=count, draw=draw)
+            return codes + torch.from_numpy(shift)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How grooves are made.
+
+    Attributes:
+        origin: where codes come from.
+        seed: key of all noise.
+        temperature: divides the logits before a token is drawn, one for all or one for each bar; None takes the
+            likeliest token at every step, so that a groove is a function of its code alone.
+        top_p: see `TokenChoice`.
+        given: hits and silences that are decided beforehand.
+        whole: what each groove has to have as a whole.
+        precision: of decoding.
+
+    Raises:
+        ValueError: a negative seed, a temperature that is not positive, or a top_p outside (0, 1].
+    """
+
+    origin: Origin
+    seed: int
+    temperature: Temperature = 1.0
+    top_p: float = 1.0
+    given: GivenHits | None = None
+    whole: WholeGroove | None = None
+    precision: DecodingPrecision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"a seed cannot be negative, found {self.seed}")
+        TokenChoice(self.temperature, self.top_p)
+
+    @property
+    def choice(self) -> TokenChoice:
+        """How a token is chosen from its logits."""
+        return TokenChoice(self.temperature, self.top_p)

@@ -1,0 +1,125 @@
+"""A drum groove on a grid, and its exact translation to tokens and back.
+
+Conventions:
+    A *step* is one cell of the time grid, a *drum* one drum class in the bit order of the drum map. A *hit* is an
+    onset, never a sustained note. A *token* is the set of drums hit at one step: bit i is set when drum i is hit.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int16
+
+from musicvae.errors import ConfigError
+from musicvae.groove.grid import GridSpec
+
+if TYPE_CHECKING:
+    from musicvae.midi.groove_file import Short
+
+MAX_VELOCITY = 127
+"""The loudest MIDI velocity; 0 means no hit."""
+DEFAULT_DRUM_MAP = "roland"
+"""The map of the shipped models, whose training data was played on a Roland kit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrumGroove:
+    """One window of drums: which drums are hit when, how hard and how far off the grid.
+
+    Attributes:
+        hits: whether the drum is hit at the step.
+        velocity: loudness in 0..1 (MIDI velocity / 127), zero where there is no hit.
+        offset: distance from the grid in steps, in [-0.5, 0.5), early is negative; zero where there is no hit.
+        tempo: quarter notes per minute.
+        source: where the groove came from.
+
+    Raises:
+        ValueError: shapes that do not match the grid, values out of range, velocity or offset without a hit.
+    """
+
+    grid: GridSpec
+    hits: Bool[np.ndarray, "step drum"]
+    velocity: Float32[np.ndarray, "step drum"]
+    offset: Float32[np.ndarray, "step drum"]
+    tempo: float = 120.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("hits", "velocity", "offset"):
+            shape = getattr(self, name).shape
+            if shape != self.hits.shape or shape[0] != self.grid.num_steps:
+                raise ValueError(f"{name} must have shape ({self.grid.num_steps}, drums), found {shape}")
+        if self.velocity.min(initial=0) < 0 or self.velocity.max(initial=0) > 1:
+            raise ValueError("velocity must lie in 0..1")
+        if self.offset.min(initial=0) < -0.5 or self.offset.max(initial=0) >= 0.5:
+            raise ValueError("offset must lie in [-0.5, 0.5) of a step")
+        if self.velocity[~self.hits].any() or self.offset[~self.hits].any():
+            raise ValueError("velocity and offset must be zero where there is no hit")
+        if not self.tempo > 0:
+            raise ValueError(f"tempo must be positive, found {self.tempo}")
+
+    @property
+    def tokens(self) -> Int16[np.ndarray, " step"]:
+        return tokens_from_hits(self.hits)
+
+    @classmethod
+    def from_midi(
+        cls,
+        path: Path | str,
+        *,
+        bar: int = 0,
+        short: "Short" = "refuse",
+        drum_map: str = DEFAULT_DRUM_MAP,
+        grid: GridSpec | None = None,
+    ) -> "DrumGroove":
+        """A window of a MIDI file: the drums on channel 10, each hit on its nearest step.
+
+        Args:
+            bar: where the window begins, counted from 0.
+            short: what to do where the file's last hit is in an earlier bar than the window's last: refuse it, let
+                silence follow, or repeat what is there, as a loop of one or two bars wants it.
+            drum_map: a shipped map by name, or the YAML file of one.
+            grid: four bars of 4/4 in sixteenths unless told otherwise.
+
+        Raises:
+            ConfigError: the file cannot be read, or there is no such drum map.
+            DataError: it is no MIDI file, or has no drums or too few bars in the grid's metre from that bar on.
+        """
+        from musicvae.groove.drum_map import DrumMap
+        from musicvae.midi.groove_file import read_groove
+
+        return read_groove(Path(path), DrumMap.load(drum_map), grid or GridSpec(), bar, short)
+
+    def to_midi(self, path: Path | str, *, drum_map: str = DEFAULT_DRUM_MAP) -> None:
+        """Writes a MIDI file with one drum track; `from_midi` with short="silence" reads the same hits.
+
+        Args:
+            drum_map: gives each class the pitch that it is written as.
+
+        Raises:
+            ConfigError: there is no such drum map, or it has another number of classes.
+        """
+        from musicvae.groove.drum_map import DrumMap
+        from musicvae.midi.writer import write_groove
+
+        pitches = DrumMap.load(drum_map)
+        if pitches.num_drums != self.hits.shape[1]:
+            raise ConfigError(
+                f"drum map {drum_map!r} cannot write this groove",
+                expected=f"{self.hits.shape[1]} classes, as the groove has",
+                found=f"{pitches.num_drums} classes",
+                do="name the map that the groove was made with",
+            )
+        write_groove(self, Path(path), pitches)
+
+
+def tokens_from_hits(hits: Bool[np.ndarray, "*batch drum"]) -> Int16[np.ndarray, "*batch"]:
+    """The token of each step: bit i is drum i. Exact inverse of `hits_from_tokens`."""
+    return hits @ (1 << np.arange(hits.shape[-1], dtype=np.int16))
+
+
+def hits_from_tokens(tokens: Int16[np.ndarray, "*batch"], num_drums: int) -> Bool[np.ndarray, "*batch drum"]:
+    """The drums that each token stands for. Exact inverse of `tokens_from_hits`."""
+    return (tokens[..., None] >> np.arange(num_drums, dtype=np.int16)) & 1 != 0

@@ -1,0 +1,1 @@
+"""How does a MIDI file become a groove, and a groove a MIDI file?"""

@@ -1,0 +1,190 @@
+"""p(x | z): the decoders of the paper, and two whose steps do not depend on each other.
+
+Hierarchical and flat:
+    A conductor gives one embedding for each bar, and an LSTM writes each bar from its embedding. The LSTM is reset at
+    every bar and sees, at every step, the bar's embedding and the token before (Roberts et al. 2018, section 3.2).
+    Under teacher forcing the bars are therefore independent given their embeddings and run as one batch. The flat
+    decoder is the same LSTM with a single segment, the whole window, whose embedding is z itself.
+
+Feed-forward:
+    All hits are independent given z: the plainest decoder, and a strong one where z carries much. A product of
+    independent Bernoullis over drums is a softmax over tokens whose score is the sum of the logits of its drums, so
+    this decoder gives logits over tokens like all others.
+
+Independent:
+    All tokens are independent given z, and the drums of a step are decided together. z has to carry all that steps have
+    to do with each other, and a step that was decoded wrong changes no other. Where z has a learnt prior it costs no
+    more than in a decoder that is shown the steps before (Chen et al. 2017, arXiv 1611.02731).
+
+`musicvae.model.history_decoder` has those that are shown more of the past than one token.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from musicvae.model.encoders import feed_forward
+from musicvae.model.layers import TokenEmbedding, TokenScores, token_bits
+
+LSTMState = tuple[Tensor, Tensor]
+NextToken = Callable[[int, Tensor], Tensor]
+"""(step, logits (batch, vocab)) -> the token (batch,) that the next step is shown."""
+
+
+class InitialState(nn.Module):
+    """A vector -> the first state of an LSTM, through a linear layer and tanh."""
+
+    def __init__(self, inputs: int, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.layers, self.hidden = lstm.num_layers, lstm.hidden_size
+        self.linear = nn.Linear(inputs, 2 * self.layers * self.hidden)
+
+    def forward(self, vector: Float[Tensor, "batch inputs"]) -> LSTMState:
+        states = self.linear(vector).tanh().view(-1, 2, self.layers, self.hidden)
+        hidden, cell = states.permute(1, 2, 0, 3).contiguous()
+        return hidden, cell
+
+
+class Conductor(nn.Module):
+    """z -> one embedding per bar, by an LSTM that takes one step a bar and no input."""
+
+    def __init__(self, *, latent: int, hidden: int, layers: int, embedding: int, bars: int) -> None:
+        super().__init__()
+        self.bars = bars
+        # The LSTM has nothing to read; one constant zero is the smallest input that it accepts.
+        self.lstm = nn.LSTM(1, hidden, layers, batch_first=True)
+        self.initial_state = InitialState(latent, self.lstm)
+        self.embedding = nn.Linear(hidden, embedding)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch bar embedding"]:
+        no_input = z.new_zeros(len(z), self.bars, 1)
+        outputs, _ = self.lstm(no_input, self.initial_state(z))
+        return self.embedding(outputs)
+
+
+class WholeWindow(nn.Module):
+    """The flat decoder's place holder for a conductor: one segment, whose embedding is z."""
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1 latent"]:
+        return z[:, None, :]
+
+
+class SegmentDecoder(nn.Module):
+    """Embeddings of equal segments -> logits of every step, the state reset at each segment's start."""
+
+    def __init__(
+        self,
+        num_drums: int,
+        *,
+        num_steps: int,
+        condition: int,
+        embedding: int,
+        hidden: int,
+        layers: int,
+        bits: bool,
+        pairs: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+        self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
+        self.start_token = self.embed.start_token
+        self.lstm = nn.LSTM(condition + embedding, hidden, layers)
+        self.initial_state = InitialState(condition, self.lstm)
+        self.scores = TokenScores(num_drums, hidden, bits=bits, pairs=pairs)
+
+    def teacher_forced(
+        self, condition: Float[Tensor, "batch segment size"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Logits of every step; `shown[:, t]` is the token that step t is shown, the target of step t - 1."""
+        batch, count, _ = condition.shape
+        length = self.num_steps // count
+        segments = condition.reshape(batch * count, -1)
+        # Time first within a segment, which is the LSTM kernels' own order.
+        embedded = self.embed(shown.reshape(batch * count, length).T)
+        inputs = torch.cat([segments.expand(length, -1, -1), embedded], dim=-1)
+        outputs, _ = self.lstm(inputs, self.initial_state(segments))
+        return self.scores(outputs.transpose(0, 1)).reshape(batch, self.num_steps, -1)
+
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch segment size"], next_token: NextToken) -> None:
+        """Goes through the steps, each of which is shown what `next_token` made of the logits before it."""
+        batch, count, _ = condition.shape
+        length = self.num_steps // count
+        table, (weight, bias) = self.embed.table(), self.scores.weight_and_bias()
+        token = torch.full((batch,), self.start_token, device=condition.device)
+        for segment in range(count):
+            of_segment = condition[:, segment]
+            state = self.initial_state(of_segment)
+            for step in range(segment * length, (segment + 1) * length):
+                inputs = torch.cat([of_segment, F.embedding(token, table)], dim=-1)
+                outputs, state = self.lstm(inputs[None], state)
+                token = next_token(step, F.linear(outputs[0], weight, bias))
+
+    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
+        """The targets moved one step on, behind the start token."""
+        return shown_under_teacher_forcing(tokens, self.start_token)
+
+
+def shown_under_teacher_forcing(tokens: Int64[Tensor, "batch step"], start_token: int) -> Int64[Tensor, "batch step"]:
+    """Targets moved one step on, behind a start token."""
+    return torch.cat([torch.full_like(tokens[:, :1], start_token), tokens[:, :-1]], dim=1)
+
+
+class FeedForwardDecoder(nn.Module):
+    """z -> logits of every step, whatever a step is shown."""
+
+    bits: Tensor
+
+    def __init__(self, num_drums: int, *, num_steps: int, latent: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.num_steps, self.start_token = num_steps, 1 << num_drums
+        self.register_buffer("bits", token_bits(num_drums), persistent=False)
+        self.body = feed_forward(latent, hidden, layers)
+        self.drums = nn.Linear(hidden, num_steps * num_drums)
+
+    def teacher_forced(
+        self, condition: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Logits of every step from z itself; what is shown changes nothing."""
+        drums = self.drums(self.body(condition)).to(self.bits.dtype).view(len(condition), self.num_steps, -1)
+        with torch.autocast(condition.device.type, enabled=False):
+            return drums @ self.bits.T
+
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch latent"], next_token: NextToken) -> None:
+        """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
+        shown = torch.full((len(condition), self.num_steps), self.start_token, device=condition.device)
+        for step, logits in enumerate(self.teacher_forced(condition, shown).unbind(dim=1)):
+            next_token(step, logits)
+
+    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
+        """The targets moved one step on, behind the start token."""
+        return shown_under_teacher_forcing(tokens, self.start_token)
+
+
+class IndependentDecoder(nn.Module):
+    """Features of z for every step -> logits of every step, whatever a step is shown."""
+
+    def __init__(self, num_drums: int, *, num_steps: int, features: int, bits: bool, pairs: bool) -> None:
+        super().__init__()
+        self.num_steps, self.start_token = num_steps, 1 << num_drums
+        self.scores = TokenScores(num_drums, features, bits=bits, pairs=pairs)
+
+    def teacher_forced(
+        self, condition: Float[Tensor, "batch step feature"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Logits of every step from what z tells it; what is shown changes nothing."""
+        return self.scores(condition)
+
+    @torch.no_grad()
+    def stepwise(self, condition: Float[Tensor, "batch step feature"], next_token: NextToken) -> None:
+        """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
+        for step, logits in enumerate(self.scores(condition).unbind(dim=1)):
+            next_token(step, logits)
+
+    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
+        """The targets moved one step on, behind the start token."""
+        return shown_under_teacher_forcing(tokens, self.start_token)

@@ -1,0 +1,326 @@
+"""The MusicVAE: encoder, latent space, decoder; and the `match` that builds each part from the settings."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from musicvae.groove.grid import GridSpec
+from musicvae.model.decoders import (
+    Conductor,
+    FeedForwardDecoder,
+    IndependentDecoder,
+    NextToken,
+    SegmentDecoder,
+    WholeWindow,
+)
+from musicvae.model.encoders import (
+    FeedForwardEncoder,
+    LSTMEncoder,
+    NoEncoder,
+    Posterior,
+    SegmentEncoder,
+    TransformerEncoder,
+)
+from musicvae.model.history_decoder import History, HistoryDecoder, RecurrentBody, TransformerBody
+from musicvae.model.precision import DecodingPrecision, rounded
+from musicvae.model.prior import AutoregressivePrior, Prior, StandardPrior
+from musicvae.model.settings import ModelSettings
+from musicvae.model.step_features import AttendedFeatures, NoFeatures, SegmentFeatures, WholeFeatures
+from musicvae.model.token_choice import sample_tokens
+
+Encoder = LSTMEncoder | FeedForwardEncoder | TransformerEncoder | SegmentEncoder | NoEncoder
+Decoder = SegmentDecoder | FeedForwardDecoder | IndependentDecoder | HistoryDecoder
+
+
+class MusicVAE(nn.Module):
+    """Roberts et al. 2018, arXiv 1803.05428: windows of tokens <-> points of a latent space with a prior."""
+
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
+        super().__init__()
+        self.latent = settings.latent
+        self.num_steps, self.num_drums = grid.num_steps, num_drums
+        self.encoder = new_encoder(settings, grid, num_drums)
+        self.prior = new_prior(settings)
+        self.segments, self.decoder = new_decoder(settings, grid, num_drums)
+
+    def encode(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
+        """q(z | x). For a single code take `mu`: it is the same at every call."""
+        return self.encoder(tokens)
+
+    def logits(
+        self, z: Float[Tensor, "batch latent"], tokens: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """log p(x_t | x_<t, z) up to a constant, teacher-forced: step t is shown the targets before it."""
+        return self.logits_when_shown(z, self.decoder.shown_under_teacher_forcing(tokens))
+
+    def logits_when_shown(
+        self, z: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch step vocab"]:
+        """As `logits`, with the token that each step is shown given outright (word dropout changes some)."""
+        return self.decoder.teacher_forced(self.segments(z), shown)
+
+    def scheduled_logits(
+        self,
+        z: Float[Tensor, "batch latent"],
+        tokens: Int64[Tensor, "batch step"],
+        *,
+        sampling_probability: float,
+        coins: Float[Tensor, "batch step"],
+        uniforms: Float[Tensor, "batch step"],
+    ) -> Float[Tensor, "batch step vocab"]:
+        """Scheduled sampling (Bengio et al. 2015): each step is shown the model's own sample with a probability.
+
+        Args:
+            coins: in [0, 1), decide between target and sample.
+            uniforms: in [0, 1), choose the sample by the inverse CDF.
+        """
+
+        chosen = []
+
+        def next_token(step: int, step_logits: Tensor) -> Tensor:
+            own = sample_tokens(step_logits, uniforms[:, step])
+            chosen.append(torch.where(coins[:, step] < sampling_probability, own, tokens[:, step]))
+            return chosen[-1]
+
+        # Gradients do not go through the choice of tokens: once these are known, all steps are one pass.
+        with torch.no_grad():
+            self.decoder.stepwise(self.segments(z), next_token)
+        return self.logits(z, torch.stack(chosen, dim=1))
+
+    @torch.no_grad()
+    def shown_with_samples(
+        self,
+        z: Float[Tensor, "batch latent"],
+        tokens: Int64[Tensor, "batch step"],
+        *,
+        sampling_probability: float,
+        coins: Float[Tensor, "batch step"],
+        uniforms: Float[Tensor, "batch step"],
+    ) -> Int64[Tensor, "batch step"]:
+        """What each step is shown where some targets are the model's samples, each drawn after the targets before it.
+
+        One pass over all steps in place of `scheduled_logits`' one for each (Duckworth et al. 2019, arXiv 1906.04331);
+        arguments as there.
+        """
+        own = sample_tokens(self.logits(z, tokens).flatten(0, 1), uniforms.flatten()).view_as(tokens)
+        return self.decoder.shown_under_teacher_forcing(torch.where(coins < sampling_probability, own, tokens))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        z: Float[Tensor, "batch latent"],
+        uniforms: Float[Tensor, "batch step"] | None = None,
+        *,
+        temperature: float = 1.0,
+        precision: DecodingPrecision = "float32",
+    ) -> Int64[Tensor, "batch step"]:
+        """Decodes free-running: each step is shown what was chosen at the step before.
+
+        Args:
+            uniforms: in [0, 1), one a step, choose by the inverse CDF; None takes the likeliest token.
+            temperature: divides the logits; below 1 makes likely tokens likelier.
+        """
+
+        def next_token(step: int, step_logits: Tensor) -> Tensor:
+            if uniforms is None:
+                return step_logits.argmax(dim=-1)
+            return sample_tokens(step_logits / temperature, uniforms[:, step])
+
+        return self.decode(z, next_token, precision=precision)
+
+    @torch.no_grad()
+    def decode(
+        self, z: Float[Tensor, "batch latent"], next_token: NextToken, *, precision: DecodingPrecision = "float32"
+    ) -> Int64[Tensor, "batch step"]:
+        """Decodes free-running with tokens that `next_token` chooses; see `NextToken`."""
+        chosen = []
+
+        def choose(step: int, step_logits: Tensor) -> Tensor:
+            chosen.append(next_token(step, step_logits))
+            return chosen[-1]
+
+        condition = self.segments(z)
+        if precision == "float32":
+            self.decoder.stepwise(condition, choose)
+        else:
+            rounded(self.decoder).stepwise(condition.bfloat16(), choose)
+        return torch.stack(chosen, dim=1)
+
+
+def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Encoder:
+    """Tokens -> `Posterior`."""
+    match settings.encoder:
+        case "lstm":
+            return LSTMEncoder(
+                num_drums,
+                embedding=settings.encoder_embedding,
+                hidden=settings.encoder_hidden,
+                layers=settings.encoder_layers,
+                latent=settings.latent,
+                bits=settings.shares_bits,
+            )
+        case "feed_forward":
+            return FeedForwardEncoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                stretches=grid.bars if settings.encoder_shares_bars else 1,
+                hidden=settings.encoder_hidden,
+                layers=settings.encoder_layers,
+                latent=settings.latent,
+                dropout=settings.encoder_dropout,
+            )
+        case "transformer":
+            return TransformerEncoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                hidden=settings.encoder_hidden,
+                layers=settings.encoder_layers,
+                heads=settings.encoder_heads,
+                segments=settings.latent_segments,
+                latent=settings.latent,
+                dropout=settings.encoder_dropout,
+                bits=settings.shares_bits,
+            )
+        case "segments":
+            return SegmentEncoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                embedding=settings.encoder_embedding,
+                hidden=settings.encoder_hidden,
+                layers=settings.encoder_layers,
+                heads=settings.encoder_heads,
+                segments=settings.latent_segments,
+                latent=settings.latent,
+                dropout=settings.encoder_dropout,
+                bits=settings.shares_bits,
+            )
+        case "none":
+            return NoEncoder()
+
+
+def new_prior(settings: ModelSettings) -> Prior:
+    """p(z)."""
+    match settings.prior:
+        case "standard":
+            return StandardPrior()
+        case "autoregressive":
+            return AutoregressivePrior(
+                latent=settings.latent,
+                segments=settings.latent_segments,
+                hidden=settings.prior_hidden,
+                layers=settings.prior_layers,
+                heads=settings.prior_heads,
+                dropout=settings.prior_dropout,
+            )
+
+
+def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tuple[nn.Module, Decoder]:
+    """What makes the decoder's conditions from z, and the decoder."""
+    match settings.decoder:
+        case "hierarchical":
+            conductor = Conductor(
+                latent=settings.latent,
+                hidden=settings.conductor_hidden,
+                layers=settings.conductor_layers,
+                embedding=settings.conductor_embedding,
+                bars=grid.bars,
+            )
+            return conductor, _segment_decoder(settings, grid, num_drums, settings.conductor_embedding)
+        case "flat":
+            return WholeWindow(), _segment_decoder(settings, grid, num_drums, settings.latent)
+        case "feed_forward":
+            return nn.Identity(), FeedForwardDecoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                latent=settings.latent,
+                hidden=settings.decoder_hidden,
+                layers=settings.decoder_layers,
+            )
+        case "independent":
+            return _step_features(settings, grid), IndependentDecoder(
+                num_drums,
+                num_steps=grid.num_steps,
+                features=settings.step_features,
+                bits=settings.shares_bits,
+                pairs=settings.shares_pairs,
+            )
+        case "recurrent" | "transformer":
+            return _step_features(settings, grid), _history_decoder(settings, grid, num_drums)
+
+
+def _segment_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int, condition: int) -> SegmentDecoder:
+    return SegmentDecoder(
+        num_drums,
+        num_steps=grid.num_steps,
+        condition=condition,
+        embedding=settings.decoder_embedding,
+        hidden=settings.decoder_hidden,
+        layers=settings.decoder_layers,
+        bits=settings.shares_bits,
+        pairs=settings.shares_pairs,
+    )
+
+
+def _step_features(settings: ModelSettings, grid: GridSpec) -> nn.Module:
+    if settings.latent == 0:
+        return NoFeatures(grid.num_steps)
+    if settings.latent_segments == 1:
+        return WholeFeatures(
+            latent=settings.latent,
+            hidden=settings.step_features_hidden,
+            features=settings.step_features,
+            grid=grid,
+            dropout=settings.decoder_dropout,
+        )
+    if settings.step_features_layers:
+        return AttendedFeatures(
+            latent=settings.latent,
+            segments=settings.latent_segments,
+            hidden=settings.step_features_hidden,
+            layers=settings.step_features_layers,
+            heads=settings.step_features_heads,
+            features=settings.step_features,
+            num_steps=grid.num_steps,
+            dropout=settings.decoder_dropout,
+        )
+    return SegmentFeatures(
+        latent=settings.latent,
+        segments=settings.latent_segments,
+        hidden=settings.step_features_hidden,
+        features=settings.step_features,
+        grid=grid,
+        dropout=settings.decoder_dropout,
+    )
+
+
+def _history_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> HistoryDecoder:
+    features = settings.step_features if settings.latent else 0
+    history = History(
+        num_drums,
+        settings.decoder_embedding,
+        lags=settings.history_lags,
+        grid=grid,
+        dropout=settings.history_dropout,
+    )
+    inputs = settings.decoder_embedding + features
+    if settings.decoder == "transformer":
+        body = TransformerBody(
+            inputs,
+            settings.decoder_hidden,
+            settings.decoder_layers,
+            heads=settings.decoder_heads,
+            num_steps=grid.num_steps,
+            dropout=settings.decoder_dropout,
+        )
+    else:
+        body = RecurrentBody(inputs, settings.decoder_hidden, settings.decoder_layers, dropout=settings.decoder_dropout)
+    return HistoryDecoder(
+        num_drums,
+        num_steps=grid.num_steps,
+        features=features,
+        history=history,
+        body=body,
+        bits=settings.shares_bits,
+        pairs=settings.shares_pairs,
+        dropout=settings.decoder_dropout,
+    )

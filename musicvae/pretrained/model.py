@@ -1,0 +1,297 @@
+"""A trained model: what a musician or a job does with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Int16
+
+from musicvae.data.feel import GrooveFeel
+from musicvae.errors import ConfigError
+from musicvae.generation.attribute_vectors import AttributeVectors
+from musicvae.generation.constraints import first_bars, looped
+from musicvae.generation.generate import decode_codes, encode_windows, generate
+from musicvae.generation.interpolation import even_fractions
+from musicvae.generation.latent import Neighbour, nearest_codes
+from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import attribute_names, measure_attributes
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.model.model import MusicVAE
+from musicvae.model.precision import DecodingPrecision, fastest_precision
+from musicvae.model.settings import ModelSettings
+from musicvae.pretrained.training_record import TrainingRecord
+
+Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]
+"""One groove, several, or the tokens of several."""
+Place: TypeAlias = DrumGroove | Float[np.ndarray, " latent"]
+"""Where to start in the latent space: a groove, which stands for its code, or a code."""
+DEFAULT_DISTANCE = 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedModel:
+    """A model with trained weights, and all that generating and evaluating need beside it.
+
+    Codes are posterior means: float32 of shape (latent,), or (groove, latent) for several. Everything that decodes a
+    code plays the likeliest token at every step, so that a groove is a function of its code; `sample` draws. Velocity
+    and timing are the training data's mean for the drum and the place in the bar: codes do not hold them.
+
+    Attributes:
+        model: with its best weights, in evaluation mode, on the CPU, without gradients.
+        feel: mean velocity and timing of the training data.
+        step: the step that the weights are from.
+        fingerprint: of the shards that it was trained on.
+        weights_hash: sha256 of the weights file, short.
+        vectors: directions of attributes in the latent space, where the export measured them.
+        training: what is known of the training windows, where the export measured them.
+        precision: in which grooves are decoded (`musicvae.model.precision`); the fastest on this machine.
+    """
+
+    model: MusicVAE
+    settings: ModelSettings
+    grid: GridSpec
+    drum_map: DrumMap
+    feel: GrooveFeel
+    step: int
+    fingerprint: str
+    weights_hash: str
+    vectors: AttributeVectors | None = None
+    training: TrainingRecord | None = None
+    precision: DecodingPrecision = field(default_factory=fastest_precision)
+
+    @property
+    def latent(self) -> int:
+        """Dimensions of a code; 0 for a model without a latent space."""
+        return self.model.latent
+
+    def sample(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0, tempo: float | None = None
+    ) -> list[DrumGroove]:
+        """New grooves, drawn from the prior; groove i of a seed is the same for every count.
+
+        Args:
+            temperature: below 1 likelier grooves, above 1 wilder ones.
+            tempo: quarter notes per minute; the training data's median unless given.
+
+        Raises:
+            ValueError: a negative count or seed, or a temperature that is not positive.
+        """
+        return self._made(Recipe(FromPrior(), seed, temperature), count, tempo=tempo, source="sample")
+
+    def encode(self, grooves: Grooves) -> Float32[np.ndarray, "groove latent"]:
+        """The codes of grooves, the same at every call and beside whatever other grooves.
+
+        Args:
+            grooves: on this model's grid and drum classes, or their tokens, integers of shape (groove, step).
+
+        Raises:
+            ConfigError: a model without a latent space, or grooves of another grid or number of drums.
+        """
+        self._check_latent()
+        return encode_windows(self.model, self._tokens(grooves))
+
+    def decode(self, codes: Float[np.ndarray, "*groove latent"], *, tempo: float | None = None) -> list[DrumGroove]:
+        """The grooves of codes of shape (latent,) or (groove, latent).
+
+        Raises:
+            ConfigError: a model without a latent space, or codes of another one.
+        """
+        self._check_latent()
+        codes = np.atleast_2d(codes)
+        self._check_codes(codes)
+        return self._grooves(
+            decode_codes(self.model, codes.astype(np.float32), self.precision), tempo=tempo, source="decoded"
+        )
+
+    def interpolate(self, start: Place, end: Place, points: int = 9) -> list[DrumGroove]:
+        """Grooves on the arc between two codes (slerp), both ends included, with equal changes from each to the next.
+
+        The first and the last are exactly `decode(encode(start))` and `decode(encode(end))`. The tempo goes along.
+
+        Raises:
+            ConfigError: as in `encode` and `decode`.
+            ValueError: fewer than two points.
+        """
+        way = self.decode(self.way(self._code(start), self._code(end), points).codes().numpy())
+        tempos = np.linspace(self._tempo(start), self._tempo(end), points).tolist()
+        return [self.feel.groove(groove.hits, tempo=t, source="way") for groove, t in zip(way, tempos, strict=True)]
+
+    def way(
+        self, start: Float32[np.ndarray, " latent"], end: Float32[np.ndarray, " latent"], points: int
+    ) -> Interpolation:
+        """Where the points of an interpolation are (`musicvae.generation.interpolation`).
+
+        Raises:
+            ValueError: fewer than two points.
+        """
+        return Interpolation(start, end, even_fractions(self.model, start, end, points))
+
+    def vary(
+        self, start: Place, distance: float = DEFAULT_DISTANCE, count: int = 8, *, seed: int = 0
+    ) -> list[DrumGroove]:
+        """Variations of a groove; variation i of a seed is the same for every count.
+
+        Args:
+            distance: 0 is its reconstruction, 1 a draw from the prior that knows nothing of it.
+
+        Raises:
+            ConfigError: as in `encode` and `decode`.
+            ValueError: a distance outside 0..1, a negative count or seed.
+        """
+        recipe = Recipe(LikeWindows(self._code(start)[None], distance), seed, temperature=None)
+        return self._made(recipe, count, tempo=self._tempo(start), source="variation")
+
+    def continued(
+        self,
+        start: DrumGroove,
+        bars: int = 1,
+        count: int = 8,
+        *,
+        seed: int = 0,
+        distance: float = DEFAULT_DISTANCE,
+        temperature: float = 1.0,
+    ) -> list[DrumGroove]:
+        """Grooves that begin with the hits of some bars of another one; the rest is drawn.
+
+        Args:
+            bars: of the start that are kept; z is that of these bars, repeated to the window's length.
+            distance: of z from there, as in `vary`.
+
+        Raises:
+            ConfigError: as in `encode` and `decode`.
+            ValueError: no bars or no fewer than all, a distance outside 0..1, a negative count or seed.
+        """
+        tokens = self._tokens(start)
+        given = first_bars(tokens, bars, self.grid)
+        origin = LikeWindows(self.encode(looped(tokens, bars, self.grid)), distance)
+        recipe = Recipe(origin, seed, temperature, given=given)
+        return self._made(recipe, count, tempo=start.tempo, source="continuation")
+
+    def move(self, start: Place, **amounts: float) -> DrumGroove:
+        """A groove with more or less of some attributes: `move(groove, density=1.5, snare=-1)`.
+
+        The code is moved along the direction of each attribute, in standard deviations of the attribute over the
+        training windows. `attributes` lists them; how far the decoded groove follows is measured by `jobs.latent`.
+
+        Raises:
+            ConfigError: as in `encode` and `decode`, no such attribute, or a model that was exported without them.
+        """
+        moved = self._code(start) + self.attribute_vectors().shift(amounts)
+        return self.decode(moved, tempo=self._tempo(start))[0]
+
+    def attribute_vectors(self) -> AttributeVectors:
+        """The directions of attributes.
+
+        Raises:
+            ConfigError: a model that was exported without them.
+        """
+        if self.vectors is None:
+            raise ConfigError(
+                "this model cannot be moved along attributes",
+                expected="an export with attribute vectors",
+                found="none in it",
+                likely="a run folder, or an export without --shards",
+                do="write it anew with python -m jobs.export RUN OUT --shards SHARDS",
+            )
+        return self.vectors
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of what `move` takes and `measure` gives."""
+        return attribute_names(self.drum_map.classes)
+
+    def measure(self, grooves: Grooves) -> dict[str, Float64[np.ndarray, " groove"]]:
+        """Each attribute of each groove in its own unit (`musicvae.groove.features.measure_attributes`).
+
+        Raises:
+            ConfigError: grooves of another grid or number of drums.
+        """
+        hits = hits_from_tokens(self._tokens(grooves), self.drum_map.num_drums)
+        values = measure_attributes(hits, self.grid, self.drum_map.classes)
+        return dict(zip(self.attributes, values.T, strict=True))
+
+    def neighbours(
+        self, start: Place, among: Grooves | Float[np.ndarray, "groove latent"], count: int = 5
+    ) -> list[Neighbour]:
+        """The nearest of some grooves by the distance of codes, the nearest first.
+
+        The training data does not come with a model, so what is searched is given: grooves, tokens, or codes that were
+        computed once with `encode` (for a whole collection that saves nearly all of the time).
+
+        Raises:
+            ConfigError: as in `encode` and `decode`.
+        """
+        code = self._code(start)
+        if isinstance(among, np.ndarray) and np.issubdtype(among.dtype, np.floating):
+            codes = among
+            self._check_codes(codes)
+        else:
+            codes = self.encode(among)
+        return nearest_codes(code, codes, count)
+
+    def _code(self, place: Place) -> Float32[np.ndarray, " latent"]:
+        if isinstance(place, DrumGroove):
+            return self.encode(place)[0]
+        self._check_latent()
+        self._check_codes(place[None])
+        return place.astype(np.float32)
+
+    def _tempo(self, place: Place) -> float:
+        return place.tempo if isinstance(place, DrumGroove) else self.feel.tempo
+
+    def _made(self, recipe: Recipe, count: int, *, tempo: float | None, source: str) -> list[DrumGroove]:
+        if count < 0:
+            raise ValueError(f"a count cannot be negative, found {count}")
+        batches = generate(self.model, replace(recipe, precision=self.precision), count)
+        tokens = np.concatenate([np.zeros((0, self.grid.num_steps), dtype=np.int16), *batches])
+        return self._grooves(tokens, tempo=tempo, source=source)
+
+    def _grooves(
+        self, tokens: Int16[np.ndarray, "groove step"], *, tempo: float | None, source: str
+    ) -> list[DrumGroove]:
+        hits = hits_from_tokens(tokens, self.drum_map.num_drums)
+        return [self.feel.groove(one, tempo=tempo, source=f"{source} {i}") for i, one in enumerate(hits)]
+
+    def _tokens(self, grooves: Grooves) -> Int16[np.ndarray, "groove step"]:
+        if isinstance(grooves, np.ndarray):
+            in_vocabulary = ((grooves >= 0) & (grooves < self.drum_map.vocab)).all()
+            if grooves.ndim != 2 or grooves.shape[1] != self.grid.num_steps or not in_vocabulary:
+                raise ConfigError(
+                    "these are no tokens of this model",
+                    expected=f"{self.grid.num_steps} a window, each 0 to {self.drum_map.vocab - 1}",
+                    found=f"shape {grooves.shape}, {grooves.min(initial=0)} to {grooves.max(initial=0)}",
+                    do="build the shards with the model's grid and drum map",
+                )
+            return grooves.astype(np.int16)
+        several = [grooves] if isinstance(grooves, DrumGroove) else list(grooves)
+        for groove in several:
+            if groove.grid != self.grid or groove.hits.shape[1] != self.drum_map.num_drums:
+                raise ConfigError(
+                    f"groove {groove.source!r} does not fit this model",
+                    expected=f"{self.grid} and {self.drum_map.num_drums} drums",
+                    found=f"{groove.grid} and {groove.hits.shape[1]} drums",
+                    do="read it with the model's grid and drum map",
+                )
+        empty = np.zeros((0, self.grid.num_steps), dtype=np.int16)
+        return np.concatenate([empty, *(groove.tokens[None] for groove in several)])
+
+    def _check_latent(self) -> None:
+        if not self.latent:
+            raise ConfigError(
+                "this model has no latent space",
+                expected="a model with one, such as the shipped `reconstruction`",
+                found="latent 0: it predicts each step from those before it",
+                do="use sample, or load another model",
+            )
+
+    def _check_codes(self, codes: Float[np.ndarray, "groove latent"]) -> None:
+        if codes.ndim != 2 or codes.shape[1] != self.latent or not np.isfinite(codes).all():
+            raise ConfigError(
+                "these are no codes of this model",
+                expected=f"finite numbers of shape (groove, {self.latent})",
+                found=f"shape {codes.shape}" + ("" if np.isfinite(codes).all() else ", not all finite"),
+                do="take codes from the encode of this very model",
+            )

@@ -1,0 +1,39 @@
+"""The trained models that come with the package, by name.
+
+Each is a folder below `musicvae/weights` as `python -m jobs.export` writes it, and part of the wheel.
+"""
+
+from pathlib import Path
+
+from musicvae.errors import ConfigError
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that are there, in alphabetical order."""
+    return tuple(sorted(folder.parent.name for folder in WEIGHTS.glob("*/config.json")))
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder that a name or a path stands for.
+
+    A `str` that names a shipped model is that model, whatever lies in the current folder; `./generation` or a `Path`
+    is always a folder.
+
+    Raises:
+        ConfigError: a plain name that is neither a shipped model nor a folder.
+    """
+    if isinstance(name, str) and name in shipped_models():
+        return WEIGHTS / name
+    folder = Path(name)
+    if isinstance(name, str) and len(folder.parts) == 1 and not folder.exists():
+        known = shipped_models()
+        raise ConfigError(
+            f"there is no model {name!r}",
+            expected=f"{', '.join(known)}, or a folder that jobs.export wrote" if known else "an exported folder",
+            found=f"neither a shipped model nor a folder of that name in {Path.cwd()}",
+            likely="a misspelt name" if known else "a checkout or package without weights",
+            do="name one of them, or the path of a folder" if known else "name the path of a folder",
+        )
+    return folder

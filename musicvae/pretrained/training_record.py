@@ -1,0 +1,77 @@
+"""What a model carries of the windows that it was trained on: enough to see whether a groove is one of them, and to
+play grooves in their styles.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Bool, Int16, UInt64
+from safetensors import SafetensorError
+
+from musicvae.data.style_feels import StyleFeels
+from musicvae.evaluation.samples import FeatureHistograms, count_features
+from musicvae.groove.distance import among, window_hashes
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+
+BLOCK = 10_000
+"""Windows whose features are held at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRecord:
+    """Hashes, distributions and styles of the training windows; the windows themselves cannot be had from it.
+
+    Attributes:
+        hashes: of the different windows, ascending (`musicvae.groove.distance`).
+        histograms: of all windows.
+        styles: how each style is played; None in a record of before styles were kept.
+    """
+
+    hashes: UInt64[np.ndarray, " window"]
+    histograms: FeatureHistograms
+    styles: StyleFeels | None = None
+
+    def holds(self, hashes: UInt64[np.ndarray, " groove"]) -> Bool[np.ndarray, " groove"]:
+        """Which grooves, given by their hashes, are training windows."""
+        return among(hashes, self.hashes)
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file; names of features are not in it, as metadata would be written in no fixed order."""
+        tensors = {"hashes": self.hashes, "counts": self.histograms.counts, "sums": self.histograms.sums}
+        if self.styles is not None:
+            tensors |= self.styles.tensors()
+        return safetensors.numpy.save(tensors)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, grid: GridSpec, drum_map: DrumMap) -> "TrainingRecord":
+        """What `to_bytes` wrote.
+
+        Raises:
+            ValueError: something else, or a record of another grid or drum map.
+        """
+        nothing = count_features(np.zeros((0, grid.num_steps), dtype=np.int16), grid, drum_map)
+        try:
+            tensors = safetensors.numpy.load(data)
+            histograms = FeatureHistograms(nothing.names, tensors["counts"], tensors["sums"])
+            styles = None
+            if "style_names" in tensors:
+                styles = StyleFeels.from_tensors(tensors, grid, drum_map.num_drums)
+            return cls(tensors["hashes"], histograms, styles)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def record_of(
+    tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap, styles: StyleFeels | None = None
+) -> TrainingRecord:
+    """The record of training windows.
+
+    Args:
+        styles: of the same windows, where somebody has measured them.
+    """
+    histograms = count_features(tokens[:0], grid, drum_map)
+    for first in range(0, len(tokens), BLOCK):
+        histograms += count_features(tokens[first : first + BLOCK], grid, drum_map)
+    return TrainingRecord(np.unique(window_hashes(tokens)), histograms, styles)

@@ -1,0 +1,246 @@
+"""What a run writes down about itself while it trains: metrics.jsonl, status.json, examples, and trackers.
+
+A tracker is a view of the run that `fit` reports to. The examples of each evaluation are cheap and keyed, and change
+nothing in the training.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int16, Int64
+from torch.profiler import record_function
+
+from musicvae.data.loader import Batch
+from musicvae.data.order import DataOrder
+from musicvae.data.store import WindowStore
+from musicvae.evaluation.elbo import EvaluationReport, spaced_windows
+from musicvae.model.model import MusicVAE
+from musicvae.model.objective import NATS_PER_BIT, beta_at
+from musicvae.randomness import Purpose, normals, uniforms
+from musicvae.training.checkpoints import TrainingState
+from musicvae.training.examples import Examples, cut_examples
+from musicvae.training.profiling import WAITING_FOR_DATA
+from musicvae.training.run_folder import RunFolder
+from musicvae.training.settings import FitConfig, TrainSettings, learning_rate_at
+from musicvae.training.step import StepResult
+
+EXAMPLE_WINDOWS = 8
+EXAMPLE_SAMPLES = 8
+EXAMPLE_SEED = 0
+"""Of the samples, the same for every run and step: what changes from picture to picture is the model."""
+STATUS_SECONDS = 5.0
+"""Between two writes of status.json, which are synced to disk."""
+Phase = Literal["starting", "training", "evaluating", "saving", "stopping", "ending"]
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Receives figures by step. A tracker never raises: losing a view must not lose a run."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Figures of a step."""
+        ...
+
+    def show(self, step: int, examples: Examples) -> None:
+        """What the model made at an evaluation; the run folder holds it already."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A sentence for a person: a warning, or what was decided."""
+        ...
+
+    def close(self, state: str) -> None:
+        """The run ends in a state of `run_folder.State`."""
+        ...
+
+
+class Trackers:
+    """Several trackers as one; none at all is the silent tracker of the other ranks."""
+
+    def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
+        self.trackers = trackers
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(step, values)
+
+    def show(self, step: int, examples: Examples) -> None:
+        for tracker in self.trackers:
+            tracker.show(step, examples)
+
+    def say(self, text: str) -> None:
+        for tracker in self.trackers:
+            tracker.say(text)
+
+    def close(self, state: str) -> None:
+        for tracker in self.trackers:
+            tracker.close(state)
+
+
+class ExampleMaker:
+    """Follows the same few validation windows through a run.
+
+    Args:
+        validation: the windows of the validation split.
+        step: where the run stands; examples of later steps are removed, they will be made again.
+        tracker: shown what was made.
+    """
+
+    def __init__(self, run: RunFolder, validation: WindowStore, step: int, tracker: Tracker) -> None:
+        self.run = run
+        self.tracker = tracker
+        self.window_ids = example_ids(validation.num_windows)
+        self.windows = validation.tokens(self.window_ids)
+        cut_examples(run.examples, step)
+
+    def make(self, model: MusicVAE, report: EvaluationReport, step: int) -> None:
+        """Puts the examples of an evaluation into the run folder."""
+        examples = make_examples(model, self.window_ids, self.windows, report)
+        self.run.check_writer()
+        examples.save(self.run.examples, step)
+        self.tracker.show(step, examples)
+
+
+def example_ids(windows: int) -> Int64[np.ndarray, " window"]:
+    """Ids of the windows to follow, spaced evenly over a split of this many."""
+    return spaced_windows(windows, EXAMPLE_WINDOWS)
+
+
+@torch.no_grad()
+def make_examples(
+    model: MusicVAE,
+    window_ids: Int64[np.ndarray, " window"],
+    windows: Int16[np.ndarray, "window step"],
+    report: EvaluationReport,
+) -> Examples:
+    """Decodes twice for a handful of rows. Draws no random number that is not keyed, and leaves the model as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        device = next(model.parameters()).device
+        mu = model.encode(torch.from_numpy(windows).to(device, torch.int64)).mu
+        noise = torch.from_numpy(normals(EXAMPLE_SEED, Purpose.PRIOR, 0, 0, EXAMPLE_SAMPLES, model.latent)).to(mu)
+        choices = torch.from_numpy(uniforms(EXAMPLE_SEED, Purpose.DECODING, 0, 0, EXAMPLE_SAMPLES, model.num_steps)).to(
+            device
+        )
+        reconstructions, samples = model.generate(mu), model.generate(model.prior.z_of(noise), choices)
+    finally:
+        model.train(was_training)
+    return Examples(
+        window_ids=window_ids,
+        windows=windows,
+        reconstructions=reconstructions.to("cpu", torch.int16).numpy(),
+        samples=samples.to("cpu", torch.int16).numpy(),
+        kl=report.kl_by_dimension.astype(np.float32),
+        mu_variance=report.mu_variance.astype(np.float32),
+    )
+
+
+class RunProgress:
+    """The record of one launch of a run.
+
+    Args:
+        run: None on every rank but the main one, where nothing is written.
+        tracker: told what is logged.
+        state: where this launch begins.
+        settings: for the step that ends the run, and windows per step.
+    """
+
+    def __init__(self, run: RunFolder | None, tracker: Tracker, state: TrainingState, settings: TrainSettings) -> None:
+        self.run = run
+        self.tracker = tracker
+        self.total = settings.steps
+        self.global_batch = settings.global_batch
+        self.restarts = run.read_status().get("restarts", -1) + 1 if run else 0
+        self.last_status = 0.0
+        self.rate = 0.0
+        self.data_wait = 0.0
+        self.start_clock(state.step)
+
+    def doing(self, phase: Phase, state: TrainingState, *, at_once: bool = False) -> None:
+        """A sign of life in status.json, unless there was one a moment ago."""
+        if self.run is None or not (at_once or time.monotonic() - self.last_status > STATUS_SECONDS):
+            return
+        self.last_status = time.monotonic()
+        eta = (self.total - state.step) * self.global_batch / self.rate if self.rate else None
+        self.run.write_status(
+            "starting" if phase == "starting" else "running",
+            state.step,
+            self.total,
+            phase=phase,
+            windows_per_second=self.rate,
+            eta_seconds=eta,
+            restarts=self.restarts,
+            skipped=state.skipped,
+        )
+
+    def start_clock(self, step: int) -> None:
+        """Counts time from here; what happened since the last figures (starting, evaluating) is not training."""
+        self.logged_step, self.logged_at, self.waited = step, time.monotonic(), 0.0
+
+    def waiting_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; what passes until each is there counts as waiting for data."""
+        iterator = iter(batches)
+        while True:
+            asked = time.monotonic()
+            with record_function(WAITING_FOR_DATA):
+                batch = next(iterator, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def measure_rate(self, step: int) -> None:
+        """Takes rate and data wait since the clock was started, before an evaluation adds its time."""
+        if step > self.logged_step:
+            seconds = time.monotonic() - self.logged_at
+            self.rate = (step - self.logged_step) * self.global_batch / seconds
+            self.data_wait = self.waited / seconds
+            self.start_clock(step)
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes the figures of a step, if there are any: one line a step, so that each step stands once.
+
+        What is not finite is left out: JSON has no word for it, and nonfinite.jsonl tells of it.
+        """
+        if not figures or self.run is None:
+            return
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        figures |= {"windows_per_second": self.rate, "data_wait": self.data_wait}
+        self.run.log({"step": step, **figures})
+        self.tracker.log(step, figures)
+
+
+def training_figures(
+    config: FitConfig, step: int, sums: Float64[np.ndarray, " value"], result: StepResult, order: DataOrder
+) -> dict[str, float]:
+    """The figures of a step, from sums over all ranks."""
+    windows, loss, reconstruction, kl = sums.tolist()
+    return {
+        "epoch": order.epoch(step),
+        "loss": loss / windows,
+        "reconstruction": reconstruction / windows,
+        "kl_nats": kl / windows,
+        "kl_bits": kl / windows / NATS_PER_BIT,
+        "beta": beta_at(config.objective, step - 1),
+        "learning_rate": learning_rate_at(config.optimizer, step - 1),
+        "gradient_norm": result.gradient_norm,
+    }
+
+
+def validation_figures(report: EvaluationReport) -> dict[str, float]:
+    """An evaluation as flat figures; what was not measured is left out."""
+    figures = {
+        "validation.negative_elbo": report.negative_elbo,
+        "validation.reconstruction": report.reconstruction,
+        "validation.kl_nats": report.kl,
+        "validation.kl_bits": report.kl_bits,
+        "validation.active_units": float(report.active_units),
+        "validation.token_accuracy_teacher_forced": report.teacher_forced.token_accuracy,
+        "validation.token_accuracy_free_running": report.free_running.token_accuracy,
+    }
+    return {name: value for name, value in figures.items() if not math.isnan(value)}

@@ -1,0 +1,311 @@
+"""The run folder: the whole truth about a run. W&B, Ray and SLURM are only views of it.
+
+config.yaml       what was asked for, on what data, with which versions; written once
+status.json       state, phase, step, total, rate, ETA, restarts, heartbeat, and the launch that may write
+metrics.jsonl     one line a logged step; evaluations stand in the same lines
+nonfinite.jsonl   one line a step whose gradient was not finite
+checkpoints/      the newest few, one folder a step
+best.safetensors  the weights with the lowest validation -ELBO, with their figures
+feel.safetensors  mean velocity and timing of the training data
+manifest.json     of the shards: what the run was trained on, hash by hash
+examples/         of each evaluation: validation windows, their reconstructions, samples, KL of each latent dimension
+ranks/            where each rank is, and why it failed
+logs/             what each rank and torchrun said, under jobs.train --ranks
+windows/          with train.log_windows: the window ids that each rank's forward pass received
+lock              held by the launch that trains
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+import yaml
+from jaxtyping import Int64
+
+from musicvae.data.manifest import ShardManifest
+from musicvae.durable import append_line, read_lines, remove_asides, whole_folder, write_json, write_whole
+from musicvae.errors import ConfigError, DataError, SupersededError
+from musicvae.folder_lock import hold_folder
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.settings import read_yaml
+
+State = Literal["starting", "running", "finished", "preempted", "interrupted", "diverged", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What makes a run this run and no other.
+
+    Attributes:
+        result_settings: every setting that changes the result; world size, paths and hosts are not among them.
+        fingerprint: of the shard manifest.
+        grid, drum_map: of the shards, kept so that the run can be sampled without them.
+    """
+
+    result_settings: Mapping[str, Any]
+    fingerprint: str
+    grid: GridSpec
+    drum_map: DrumMap
+
+    @property
+    def run_id(self) -> str:
+        """A short hash of what changes the result."""
+        content = json.dumps([self.result_settings, self.fingerprint], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @classmethod
+    def of(cls, result_settings: Mapping[str, Any], manifest: ShardManifest) -> "RunIdentity":
+        """The identity of a run with these settings on these shards."""
+        return cls(result_settings, manifest.fingerprint, manifest.grid, manifest.drum_map)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths and files of one run.
+
+    Attributes:
+        writer: whoever may write, see `held`; None where the folder is only read, or written before training starts.
+    """
+
+    path: Path
+    writer: str | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def feel(self) -> Path:
+        return self.path / "feel.safetensors"
+
+    @property
+    def examples(self) -> Path:
+        return self.path / "examples"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def nonfinite(self) -> Path:
+        return self.path / "nonfinite.jsonl"
+
+    @property
+    def profile(self) -> Path:
+        return self.path / "profile"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def ranks(self) -> Path:
+        return self.path / "ranks"
+
+    @contextmanager
+    def held(self, launch: str) -> Iterator["RunFolder"]:
+        """This folder, to be written by one launch alone until the block ends.
+
+        A second live launch is refused. One that was thought dead and comes back, as after a node's network did, finds
+        another writer in status.json and stops before its next write.
+
+        Raises:
+            ConfigError: another launch holds it.
+        """
+        with hold_folder(self.path):
+            mine = replace(self, writer=uuid4().hex)
+            status = {**self.read_status(), "launch": launch, "writer": mine.writer}
+            if status.get("state") in ("preempted", "interrupted", "diverged", "failed"):
+                status["state"] = "starting"  # that was another launch's end, and would read as this one's
+            status.pop("failure", None)
+            write_json(self.status, status)
+            for folder in (self.path, self.checkpoints):
+                remove_asides(folder)
+            yield mine
+
+    def check_writer(self) -> None:
+        """Asked before every write.
+
+        Raises:
+            SupersededError: another launch has taken the folder over.
+        """
+        if self.writer is None:
+            return
+        status = self.read_status()
+        if status.get("writer") != self.writer:
+            raise SupersededError(
+                f"another launch trains in {self.path}",
+                expected="this launch to be the only one",
+                found=f"launch {status.get('launch', '?')} in status.json",
+                likely="this process was not heard of for so long that it counted as dead, and the run was begun again",
+                do="nothing: the other launch goes on from the last checkpoint",
+            )
+
+    def open(self, identity: RunIdentity, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
+        """Starts the run, or finds that it was started before; gives whether it was.
+
+        Raises:
+            ConfigError: the folder holds another run (the differing settings are named) or something else, or cannot
+                be made or written to.
+        """
+        if self.config.exists():
+            self._check_same(identity)
+            if not os.access(self.path, os.W_OK):
+                raise ConfigError(
+                    f"cannot write to {self.path}",
+                    expected="a folder that this run can go on in",
+                    likely="a file system that is mounted read-only, or another user's run",
+                    do="make it writable, or copy the folder to where it can be written and name the copy as --run",
+                )
+            return True
+        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
+            raise ConfigError(
+                f"{self.path} is no run folder",
+                expected="a new path, or a folder that jobs.train made",
+                found="a file" if self.path.is_file() else "other entries and no config.yaml",
+                do="name another --run",
+            )
+        content = {
+            "run_id": identity.run_id,
+            "settings": dict(settings),
+            "identity": dict(identity.result_settings),
+            "shards": {
+                "fingerprint": identity.fingerprint,
+                "grid": asdict(identity.grid),
+                "drum_map": {
+                    "name": identity.drum_map.name,
+                    "pitches": {drum: list(pitches) for drum, pitches in identity.drum_map.pitches.items()},
+                },
+            },
+            "provenance": dict(provenance),
+        }
+        try:
+            with whole_folder(self.path, replace=True) as aside:
+                write_whole(aside / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        except OSError as error:
+            cure = "name a --run in a folder that can be written"
+            raise ConfigError(f"cannot make {self.path}", found=error.strerror or str(error), do=cure) from None
+        return False
+
+    def read_config(self) -> dict[str, Any]:
+        """What `open` wrote.
+
+        Raises:
+            ConfigError: the folder is no run.
+            DataError: its config.yaml is damaged.
+        """
+        if not self.config.exists():
+            raise ConfigError(
+                f"no run in {self.path}",
+                expected="a folder that jobs.train made",
+                found="no such folder" if not self.path.exists() else "no config.yaml in it",
+                do="check the path, or train one: python -m jobs.train --preset demo --shards SHARDS --run RUN",
+            )
+        config = read_yaml(self.config)
+        if missing := {"run_id", "settings", "identity", "shards"} - set(config):
+            raise DataError(f"{self.config} is damaged", found=f"{', '.join(sorted(missing))} missing")
+        return config
+
+    def shard_format(self) -> tuple[GridSpec, DrumMap, str]:
+        """Grid, drum map and fingerprint of the shards that the run was trained on."""
+        shards = self.read_config()["shards"]
+        pitches = {drum: tuple(pitches) for drum, pitches in shards["drum_map"]["pitches"].items()}
+        return GridSpec(**shards["grid"]), DrumMap(shards["drum_map"]["name"], pitches), shards["fingerprint"]
+
+    def write_status(self, state: State, step: int, total: int, **more: Any) -> None:
+        """Replaces status.json; `more` holds phase, rate, ETA, restarts or the reason of a failure."""
+        self._update_status({"state": state, "step": step, "total": total, **more})
+
+    def finish_status(self, state: State) -> None:
+        """Sets the state of the last status, for a run that ends in any way."""
+        self._update_status({"state": state})
+
+    def close_status(self, launch: str, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
+        """Says how a launch ended where no rank lived to say it; another launch's status stays as it is.
+
+        Args:
+            failure: which rank failed first and why, with its category: whether another start may help.
+        """
+        status = self.read_status()
+        if status.get("launch") in (None, launch) and (failure or status.get("state") != state):
+            self._update_status({"state": state, **({"failure": failure} if failure else {})})
+
+    def read_status(self) -> dict[str, Any]:
+        """The last status, empty where there is none yet."""
+        return json.loads(self.status.read_text()) if self.status.exists() else {}
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Appends a line to metrics.jsonl."""
+        self.check_writer()
+        append_line(self.metrics, record)
+
+    def log_nonfinite(self, record: Mapping[str, Any]) -> None:
+        """Appends a line to nonfinite.jsonl."""
+        self.check_writer()
+        append_line(self.nonfinite, record)
+
+    def cut_logs(self, step: int) -> None:
+        """Drops what was logged after a step, so that after a resume every step stands once."""
+        self.check_writer()
+        for path in (self.metrics, self.nonfinite):
+            kept = [json.dumps(record) + "\n" for record in read_lines(path) if record["step"] <= step]
+            if kept or path.exists():
+                write_whole(path, "".join(kept))
+
+    def log_windows(self, step: int, window_ids: Int64[np.ndarray, " batch"], *, rank: int, world_size: int) -> None:
+        """Appends to the rank's log which windows it is about to train on at a step."""
+        folder = self.path / "windows"
+        folder.mkdir(exist_ok=True)
+        record = {"step": step, "world_size": world_size, "windows": window_ids.tolist()}
+        append_line(folder / f"rank-{rank:05d}.jsonl", record)
+
+    def _update_status(self, changed: Mapping[str, Any]) -> None:
+        self.check_writer()
+        write_json(self.status, {**self.read_status(), **changed, "heartbeat": time.time()})
+
+    def _check_same(self, identity: RunIdentity) -> None:
+        config = self.read_config()
+        if config["run_id"] == identity.run_id:
+            return
+        before, now = _flat(config["identity"]), _flat(identity.result_settings)
+        differing = [
+            f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}"
+            for key in sorted(before | now)
+            if before.get(key) != now.get(key)
+        ]
+        if config["shards"]["fingerprint"] != identity.fingerprint:
+            differing.append(f"shards were {config['shards']['fingerprint']}, are {identity.fingerprint}")
+        raise ConfigError(
+            f"{self.path} holds another run",
+            expected=f"run {config['run_id']}, as its config.yaml says",
+            found="; ".join(differing) or f"run {identity.run_id}",
+            likely="settings that change the result were changed; a run cannot be continued with others",
+            do="name another --run, or give the settings that it was started with",
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

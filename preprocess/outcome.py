@@ -1,0 +1,82 @@
+"""What one file came to, as the report tells it, and the step from a source file to it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from musicvae.data.manifest import Split
+from musicvae.data.windows import WindowBlock
+from musicvae.groove.drum_map import DrumMap
+from preprocess.convert import Conversion, FileCounts, convert
+from preprocess.rejection import PASSING, Reason, Rejection
+from preprocess.settings import BuildSettings
+from preprocess.sources.listing import ABSENT, SourceFile, content_digest, read_source, stamp
+from preprocess.sources.splits import split_of
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutcome:
+    """What became of one file.
+
+    Attributes:
+        digest: 8 bytes of a hash of its content; of the reason if it was not read.
+        split: where its windows go; none if it is rejected.
+        windows: number of windows it gave.
+        settled: whether trying it again, as it lies there, would give the same whatever the day and the machine.
+    """
+
+    name: str
+    digest: int
+    split: Split | None
+    windows: int
+    counts: FileCounts
+    rejection: Rejection | None = None
+    settled: bool = True
+
+    def record(self) -> dict[str, Any]:
+        """The file's line of the report; counts that are zero are left out."""
+        counts = {
+            "hits": self.counts.hits,
+            "doubled_hits": self.counts.doubled,
+            "outside_hits": self.counts.outside,
+            "unknown_pitches": {str(pitch): count for pitch, count in self.counts.unknown_pitches.items()},
+            "dropped_bars": dict(self.counts.dropped_bars),
+            "filtered": dict(self.counts.filtered),
+        }
+        if self.rejection:
+            outcome = {"outcome": "rejected", "reason": self.rejection.reason, "detail": self.rejection.detail}
+        else:
+            outcome = {"outcome": "accepted", "split": self.split, "windows": self.windows}
+        return {"name": self.name, **outcome, **{name: count for name, count in counts.items() if count}}
+
+    def record_line(self) -> bytes:
+        """`record` as a line of JSON."""
+        return json.dumps(self.record(), ensure_ascii=False).encode() + b"\n"
+
+
+def convert_file(
+    file: SourceFile, settings: BuildSettings, drum_map: DrumMap
+) -> tuple[FileOutcome, WindowBlock | None]:
+    """Reads and converts one file; a bug on the way is a rejection too, so that it costs one file and not a million."""
+    data = read_source(file, settings.limits)
+    digest = content_digest(data)
+    if isinstance(data, Rejection):
+        return rejected(file, data, digest=digest), None
+    try:
+        conversion = convert(data, settings, drum_map, source=file.name, style=file.style, tempo=file.tempo)
+    except MemoryError:
+        raise
+    except Exception as error:
+        bug = Rejection(file.name, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        conversion = Conversion(bug, FileCounts())
+    if isinstance(conversion.result, Rejection):
+        return rejected(file, conversion.result, digest=digest, counts=conversion.counts), None
+    split = split_of(file, digest, settings.split)
+    windows = conversion.result
+    return FileOutcome(file.name, digest, split, len(windows), conversion.counts), windows
+
+
+def rejected(file: SourceFile, rejection: Rejection, *, digest: int, counts: FileCounts | None = None) -> FileOutcome:
+    """The outcome of a file that is not used. One that is not there is settled: its stamp tells when it comes."""
+    settled = rejection.reason not in PASSING or stamp(file) == ABSENT
+    return FileOutcome(file.name, digest, None, 0, counts or FileCounts(), rejection, settled)

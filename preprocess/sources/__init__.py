@@ -1,0 +1,1 @@
+"""Where do MIDI files come from? Folders, archives, tables, data sets."""

@@ -1,0 +1,144 @@
+"""A folder of MIDI files, to any depth, through symbolic links, in an order of its own."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from musicvae.errors import ConfigError, DataError
+from preprocess.settings import SplitSettings
+from preprocess.sources.listing import (
+    HEAD_BYTES,
+    MIDI_SUFFIXES,
+    FilePlace,
+    Listing,
+    Source,
+    SourceFile,
+    is_candidate,
+    printable,
+)
+from preprocess.sources.splits import possible_splits
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
+"""What is counted, and not opened, inside a folder."""
+
+
+def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] = ()) -> Source:
+    """The MIDI files of a folder (see `is_candidate`), in an order that does not depend on the file system's.
+
+    Links are followed. A folder that can be reached in several ways is entered once: by its real path if that lies
+    within, else by the first link by name. A folder that cannot be listed stands among the files, with a slash at its
+    end, so that it is accounted for. Archives inside a folder are not opened.
+
+    Args:
+        folder: absolute.
+        avoid: folders that are not entered.
+
+    Raises:
+        ConfigError: it cannot be listed.
+        DataError: no MIDI file in it.
+    """
+    walk = _Walk(os.fspath(folder), avoid)
+    if walk.unlisted == [""]:
+        raise ConfigError(
+            f"{folder} cannot be listed", expected="a folder that can be read", do="check its permissions"
+        )
+    names = sorted(walk.names + [f"{name}/" for name in walk.unlisted], key=printable)
+    if not names:
+        raise DataError(
+            f"no MIDI files under {folder}",
+            expected=f"files that end in {', '.join(MIDI_SUFFIXES)} in any case, or begin like MIDI, in any depth",
+            found=f"{walk.others} other files" + (f", {walk.archives} of them archives" if walk.archives else ""),
+            likely="archives inside a folder, which are not opened" if walk.archives else "another path",
+            do="name an archive itself (--source FILE.zip), or unpack them" if walk.archives else "",
+        )
+    files = folder_listing(os.fspath(folder), names)
+    return Source("folder", files, possible_splits(settings), unopened_archives=walk.archives)
+
+
+def folder_listing(folder: str, names: Sequence[str]) -> Listing:
+    """Files of a folder by their undecoded names, which are all that is kept of them."""
+
+    def make(index: int) -> SourceFile:
+        return SourceFile(printable(names[index]), FilePlace(f"{folder}/{names[index]}"))
+
+    return Listing(len(names), make)
+
+
+class _Walk:
+    """One pass over a folder: first its own tree, then what links lead to, round by round in the order of their names.
+
+    Attributes:
+        names: candidates, relative to the folder, undecoded and in no order.
+        unlisted: folders that cannot be listed; the empty name is the folder itself.
+        others: number of other files, archives among them.
+        archives: number of archives.
+    """
+
+    def __init__(self, folder: str, avoid: Iterable[Path]) -> None:
+        self.names: list[str] = []
+        self.unlisted: list[str] = []
+        self.others = 0
+        self.archives = 0
+        self._folder = folder
+        self._entered = {_identity(os.fspath(path)) for path in avoid if path.exists()}
+        starts = [""]
+        while starts:
+            links: list[str] = []
+            for start in starts:
+                self._enter_tree(start, links)
+            starts = sorted(links)
+
+    def _enter_tree(self, start: str, links: list[str]) -> None:
+        waiting = [start]
+        while waiting:
+            name = waiting.pop()
+            path = f"{self._folder}/{name}"
+            try:
+                identity = _identity(path)
+                if identity in self._entered:
+                    continue
+                self._entered.add(identity)
+                with os.scandir(path) as entries:
+                    folders = self._sort_out(f"{name}/" if name else "", entries, links)
+            except OSError:
+                self.unlisted.append(name)
+                continue
+            waiting += sorted(folders, reverse=True)
+
+    def _sort_out(self, prefix: str, entries: Iterable[os.DirEntry[str]], links: list[str]) -> list[str]:
+        """Notes the files and links of one folder and returns the folders in it."""
+        folders: list[str] = []
+        for entry in entries:
+            name = prefix + entry.name
+            if _is_folder(entry):
+                (links if entry.is_symlink() else folders).append(name)
+            elif is_candidate(entry.name, lambda entry=entry: _head(entry)):
+                self.names.append(name)
+            else:
+                self.others += 1
+                self.archives += entry.name.lower().endswith(ARCHIVE_SUFFIXES)
+        return folders
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """What a folder is, whatever path leads to it."""
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Links that lead to nothing, or to themselves, are files that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _head(entry: os.DirEntry[str]) -> bytes | None:
+    try:
+        if not entry.is_file():
+            return b""
+        with Path(entry.path).open("rb", buffering=0) as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return None
