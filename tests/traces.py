@@ -22,7 +22,10 @@ MARK = "TESTS_STARTED_BY"
 """A variable that all processes inherit from the process of the tests: its number, after those that it runs under."""
 CURRENT = "PYTEST_CURRENT_TEST"
 """pytest names the running test in it, and processes that the test starts inherit it."""
-SHARED_PROCESSES = ("tests.warm_python", "multiprocessing.resource_tracker", "multiprocessing.forkserver")
+SHARED_PROCESSES = (
+    *("tests.warm_python", "preprocess.sandbox_child"),
+    *("multiprocessing.resource_tracker", "multiprocessing.forkserver"),
+)
 """Parts of the command lines of helpers that a process starts once, for all tests."""
 SHARED_THREADS = ("fsspecIO", "asyncio_")
 """Beginnings of the names of threads that a library starts once: fsspec's event loop, and those that work for it."""
