@@ -32,9 +32,11 @@ settings.load_profile("busy machine")
 
 
 LONGEST = (
-    *("test_newcomer", "test_docs_clusters", "test_submit_to_slurm", "test_sweep_kills", "test_faults", "test_docs"),
-    *("test_train_on_ray", "test_train", "test_train_kills", "test_signals", "test_docs_sampling", "test_ray_in_slurm"),
-    *("test_evaluate", "test_sweep_array", "test_build_kills", "test_shipped", "test_same_bytes", "test_benchmarks"),
+    *("test_newcomer", "test_docs_clusters", "test_sweep_kills", "test_train_kills", "test_train_on_ray"),
+    *("test_submit_to_slurm", "test_faults", "test_shipped", "test_signals", "test_docs", "test_docs_sampling"),
+    *("test_ray_in_slurm", "test_benchmarks", "test_evaluate", "test_sample_job", "test_failures_told", "test_train"),
+    *("test_sweep_array", "test_build_kills", "test_train_faults", "test_same_bytes", "test_sweep_shares"),
+    *("test_sample", "test_sweep", "test_tracking", "test_elastic", "test_sweep_everywhere", "test_build_interrupted"),
 )
 """Files that take minutes. They come first: one that begins last keeps the other processes waiting."""
 

@@ -12,8 +12,9 @@ from tests.warm_python import shell_variables, starts_alike
 
 
 def fenced(page: Path, language: str) -> list[str]:
-    """The blocks of a language on a page, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    """The blocks of a language on a page, in order; those marked `long` in a soak alone."""
+    mark = "(?: long)?" if SOAK else ""
+    return re.findall(rf"^```{language}{mark}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def run_shell_blocks(page: Path, folder: Path, **variables: str) -> str:
