@@ -26,8 +26,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import feed_forward
 from musicvae.model.layers import TokenEmbedding, TokenScores, token_bits
+from musicvae.model.settings import ModelSettings
 
 LSTMState = tuple[Tensor, Tensor]
 NextToken = Callable[[int, Tensor], Tensor]
@@ -51,13 +53,13 @@ class InitialState(nn.Module):
 class Conductor(nn.Module):
     """z -> one embedding per bar, by an LSTM that takes one step a bar and no input."""
 
-    def __init__(self, *, latent: int, hidden: int, layers: int, embedding: int, bars: int) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec) -> None:
         super().__init__()
-        self.bars = bars
+        self.bars = grid.bars
         # The LSTM has nothing to read; one constant zero is the smallest input that it accepts.
-        self.lstm = nn.LSTM(1, hidden, layers, batch_first=True)
-        self.initial_state = InitialState(latent, self.lstm)
-        self.embedding = nn.Linear(hidden, embedding)
+        self.lstm = nn.LSTM(1, settings.conductor_hidden, settings.conductor_layers, batch_first=True)
+        self.initial_state = InitialState(settings.latent, self.lstm)
+        self.embedding = nn.Linear(settings.conductor_hidden, settings.conductor_embedding)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch bar embedding"]:
         no_input = z.new_zeros(len(z), self.bars, 1)
@@ -75,25 +77,15 @@ class WholeWindow(nn.Module):
 class SegmentDecoder(nn.Module):
     """Embeddings of equal segments -> logits of every step, the state reset at each segment's start."""
 
-    def __init__(
-        self,
-        num_drums: int,
-        *,
-        num_steps: int,
-        condition: int,
-        embedding: int,
-        hidden: int,
-        layers: int,
-        bits: bool,
-        pairs: bool = False,
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.num_steps = num_steps
-        self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
-        self.start_token = self.embed.start_token
-        self.lstm = nn.LSTM(condition + embedding, hidden, layers)
+        self.num_steps = grid.num_steps
+        condition = settings.conductor_embedding if settings.decoder == "hierarchical" else settings.latent
+        size, hidden = settings.decoder_embedding, settings.decoder_hidden
+        self.embed = TokenEmbedding(num_drums, size, bits=settings.shares_bits)
+        self.lstm = nn.LSTM(condition + size, hidden, settings.decoder_layers)
         self.initial_state = InitialState(condition, self.lstm)
-        self.scores = TokenScores(num_drums, hidden, bits=bits, pairs=pairs)
+        self.scores = TokenScores(num_drums, hidden, bits=settings.shares_bits, pairs=settings.shares_pairs)
 
     def teacher_forced(
         self, condition: Float[Tensor, "batch segment size"], shown: Int64[Tensor, "batch step"]
@@ -114,7 +106,7 @@ class SegmentDecoder(nn.Module):
         batch, count, _ = condition.shape
         length = self.num_steps // count
         table, (weight, bias) = self.embed.table(), self.scores.weight_and_bias()
-        token = torch.full((batch,), self.start_token, device=condition.device)
+        token = torch.full((batch,), self.embed.start_token, device=condition.device)
         for segment in range(count):
             of_segment = condition[:, segment]
             state = self.initial_state(of_segment)
@@ -123,55 +115,44 @@ class SegmentDecoder(nn.Module):
                 outputs, state = self.lstm(inputs[None], state)
                 token = next_token(step, F.linear(outputs[0], weight, bias))
 
-    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
-        """The targets moved one step on, behind the start token."""
-        return shown_under_teacher_forcing(tokens, self.start_token)
-
-
-def shown_under_teacher_forcing(tokens: Int64[Tensor, "batch step"], start_token: int) -> Int64[Tensor, "batch step"]:
-    """Targets moved one step on, behind a start token."""
-    return torch.cat([torch.full_like(tokens[:, :1], start_token), tokens[:, :-1]], dim=1)
-
 
 class FeedForwardDecoder(nn.Module):
     """z -> logits of every step, whatever a step is shown."""
 
     bits: Tensor
 
-    def __init__(self, num_drums: int, *, num_steps: int, latent: int, hidden: int, layers: int) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.num_steps, self.start_token = num_steps, 1 << num_drums
+        self.num_steps = grid.num_steps
         self.register_buffer("bits", token_bits(num_drums), persistent=False)
-        self.body = feed_forward(latent, hidden, layers)
-        self.drums = nn.Linear(hidden, num_steps * num_drums)
+        self.body = feed_forward(settings.latent, settings.decoder_hidden, settings.decoder_layers)
+        self.drums = nn.Linear(settings.decoder_hidden, grid.num_steps * num_drums)
 
     def teacher_forced(
         self, condition: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step vocab"]:
         """Logits of every step from z itself; what is shown changes nothing."""
-        drums = self.drums(self.body(condition)).to(self.bits.dtype).view(len(condition), self.num_steps, -1)
-        with torch.autocast(condition.device.type, enabled=False):
-            return drums @ self.bits.T
+        return self._logits(condition)
 
     @torch.no_grad()
     def stepwise(self, condition: Float[Tensor, "batch latent"], next_token: NextToken) -> None:
         """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
-        shown = torch.full((len(condition), self.num_steps), self.start_token, device=condition.device)
-        for step, logits in enumerate(self.teacher_forced(condition, shown).unbind(dim=1)):
+        for step, logits in enumerate(self._logits(condition).unbind(dim=1)):
             next_token(step, logits)
 
-    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
-        """The targets moved one step on, behind the start token."""
-        return shown_under_teacher_forcing(tokens, self.start_token)
+    def _logits(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch step vocab"]:
+        drums = self.drums(self.body(z)).to(self.bits.dtype).view(len(z), self.num_steps, -1)
+        with torch.autocast(z.device.type, enabled=False):
+            return drums @ self.bits.T
 
 
 class IndependentDecoder(nn.Module):
     """Features of z for every step -> logits of every step, whatever a step is shown."""
 
-    def __init__(self, num_drums: int, *, num_steps: int, features: int, bits: bool, pairs: bool) -> None:
+    def __init__(self, settings: ModelSettings, num_drums: int) -> None:
         super().__init__()
-        self.num_steps, self.start_token = num_steps, 1 << num_drums
-        self.scores = TokenScores(num_drums, features, bits=bits, pairs=pairs)
+        size = settings.step_features
+        self.scores = TokenScores(num_drums, size, bits=settings.shares_bits, pairs=settings.shares_pairs)
 
     def teacher_forced(
         self, condition: Float[Tensor, "batch step feature"], shown: Int64[Tensor, "batch step"]
@@ -184,7 +165,3 @@ class IndependentDecoder(nn.Module):
         """Asks `next_token` step by step, as other decoders do, though what it answers changes nothing."""
         for step, logits in enumerate(self.scores(condition).unbind(dim=1)):
             next_token(step, logits)
-
-    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
-        """The targets moved one step on, behind the start token."""
-        return shown_under_teacher_forcing(tokens, self.start_token)

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from musicvae.groove.grid import GridSpec
 from musicvae.model.layers import PlacedAttention, TokenEmbedding, token_bits
+from musicvae.model.settings import ModelSettings
 
 HEAD_INIT_STD = 1e-3
 """Magenta's initialisation of the mu and sigma heads: the posterior starts near its mean over the data, with sigma
@@ -56,11 +58,12 @@ class PosteriorHeads(nn.Module):
 class LSTMEncoder(nn.Module):
     """A bidirectional LSTM: its last forward and first backward state, joined (Roberts et al. 2018, section 3.1)."""
 
-    def __init__(self, num_drums: int, *, embedding: int, hidden: int, layers: int, latent: int, bits: bool) -> None:
+    def __init__(self, settings: ModelSettings, num_drums: int) -> None:
         super().__init__()
-        self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
-        self.lstm = nn.LSTM(embedding, hidden, layers, bidirectional=True)
-        self.heads = PosteriorHeads(2 * hidden, latent)
+        size, hidden = settings.encoder_embedding, settings.encoder_hidden
+        self.embed = TokenEmbedding(num_drums, size, bits=settings.shares_bits)
+        self.lstm = nn.LSTM(size, hidden, settings.encoder_layers, bidirectional=True)
+        self.heads = PosteriorHeads(2 * hidden, settings.latent)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         _, (last, _) = self.lstm(self.embed(tokens.T))  # time first: the kernel's own order, so nothing is copied
@@ -68,28 +71,22 @@ class LSTMEncoder(nn.Module):
 
 
 class FeedForwardEncoder(nn.Module):
-    """Layers over the drums of all steps.
-
-    Args:
-        stretches: the first layer reads so many equal stretches of the window by the same weights; 1 reads all at once.
-        layers: 2 or more where there are several stretches.
-    """
+    """Layers over the drums of all steps; the first reads the whole window, or each bar by the same weights."""
 
     bits: Tensor
 
-    def __init__(
-        self, num_drums: int, *, num_steps: int, stretches: int, hidden: int, layers: int, latent: int, dropout: float
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.stretches = stretches
+        hidden, dropout = settings.encoder_hidden, settings.encoder_dropout
+        self.parts = grid.bars if settings.encoder_shares_bars else 1
         self.register_buffer("bits", token_bits(num_drums), persistent=False)
-        self.first = feed_forward(num_steps // stretches * num_drums, hidden, 1)
+        self.first = feed_forward(grid.num_steps // self.parts * num_drums, hidden, 1)
         self.dropout = nn.Dropout(dropout)
-        self.body = feed_forward(stretches * hidden, hidden, layers - 1, dropout=dropout)
-        self.heads = PosteriorHeads(hidden, latent)
+        self.body = feed_forward(self.parts * hidden, hidden, settings.encoder_layers - 1, dropout=dropout)
+        self.heads = PosteriorHeads(hidden, settings.latent)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
-        drums = self.bits[tokens].reshape(len(tokens), self.stretches, -1)
+        drums = self.bits[tokens].reshape(len(tokens), self.parts, -1)
         return self.heads(self.body(self.dropout(self.first(drums)).flatten(1)))
 
 
@@ -100,25 +97,13 @@ class TransformerEncoder(nn.Module):
     the whole window around it.
     """
 
-    def __init__(
-        self,
-        num_drums: int,
-        *,
-        num_steps: int,
-        hidden: int,
-        layers: int,
-        heads: int,
-        segments: int,
-        latent: int,
-        dropout: float,
-        bits: bool,
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.segments = segments
-        self.embed = TokenEmbedding(num_drums, hidden, bits=bits)
-        self.attend = PlacedAttention(hidden, layers, heads=heads, places=num_steps, dropout=dropout, causal=False)
-        self.summary = nn.Linear(num_steps // segments * hidden, hidden)
-        self.heads = PosteriorHeads(hidden, latent // segments)
+        self.segments, hidden = settings.latent_segments, settings.encoder_hidden
+        self.embed = TokenEmbedding(num_drums, hidden, bits=settings.shares_bits)
+        self.attend = _attention(settings, places=grid.num_steps)
+        self.summary = nn.Linear(grid.num_steps // self.segments * hidden, hidden)
+        self.heads = PosteriorHeads(hidden, settings.latent // self.segments)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         stretches = self.attend(self.embed(tokens)).reshape(len(tokens), self.segments, -1)
@@ -134,29 +119,16 @@ class SegmentEncoder(nn.Module):
 
     bits: Tensor
 
-    def __init__(
-        self,
-        num_drums: int,
-        *,
-        num_steps: int,
-        embedding: int,
-        hidden: int,
-        layers: int,
-        heads: int,
-        segments: int,
-        latent: int,
-        dropout: float,
-        bits: bool,
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.segments = segments
+        self.segments, hidden = settings.latent_segments, settings.encoder_hidden
         self.register_buffer("bits", token_bits(num_drums), persistent=False)
-        self.embed = TokenEmbedding(num_drums, embedding, bits=bits)
-        steps = num_steps // segments
+        self.embed = TokenEmbedding(num_drums, settings.encoder_embedding, bits=settings.shares_bits)
+        steps = grid.num_steps // self.segments
         self.enter_hits = nn.Linear(steps * num_drums, hidden)
-        self.enter_tokens = nn.Linear(steps * embedding, hidden)
-        self.attend = PlacedAttention(hidden, layers, heads=heads, places=segments, dropout=dropout, causal=False)
-        self.heads = PosteriorHeads(hidden, latent // segments)
+        self.enter_tokens = nn.Linear(steps * settings.encoder_embedding, hidden)
+        self.attend = _attention(settings, places=self.segments)
+        self.heads = PosteriorHeads(hidden, settings.latent // self.segments)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         hits = self.bits[tokens].reshape(len(tokens), self.segments, -1)
@@ -170,6 +142,17 @@ class NoEncoder(nn.Module):
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         nothing = torch.zeros(len(tokens), 0, device=tokens.device)
         return Posterior(nothing, nothing)
+
+
+def _attention(settings: ModelSettings, *, places: int) -> PlacedAttention:
+    return PlacedAttention(
+        settings.encoder_hidden,
+        settings.encoder_layers,
+        heads=settings.encoder_heads,
+        places=places,
+        dropout=settings.encoder_dropout,
+        causal=False,
+    )
 
 
 def feed_forward(inputs: int, hidden: int, layers: int, *, dropout: float = 0.0) -> nn.Sequential:

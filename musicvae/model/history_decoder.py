@@ -15,8 +15,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
-from musicvae.model.decoders import NextToken, shown_under_teacher_forcing
+from musicvae.model.decoders import NextToken
 from musicvae.model.layers import AttentionCache, LockedDropout, TokenScores, TransformerBlock, token_bits
+from musicvae.model.settings import ModelSettings
 
 INIT_STD = 0.1
 LSTMStates = list[tuple[Tensor, Tensor] | None]
@@ -26,30 +27,28 @@ class History(nn.Module):
     """Tokens before each step -> a vector for each step.
 
     A lag of n is the token n steps ago. Tokens before the window, and tokens that word dropout has blanked, are the
-    start token, which has a feature of its own: "nothing known" is not silence.
-
-    Args:
-        lags: which tokens are shown, 1 among them; those a step and a bar ago also through embeddings of their own.
-        dropout: share of the drums of lags that a training window is not shown.
+    start token, which has a feature of its own: "nothing known" is not silence. The tokens a step and a bar ago are
+    also shown through embeddings of their own.
     """
 
     features: Tensor
 
-    def __init__(self, num_drums: int, size: int, *, lags: Sequence[int], grid: GridSpec, dropout: float) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.start_token = 1 << num_drums
-        self.lags, self.reach, self.steps_per_bar = tuple(lags), max(*lags, grid.steps_per_bar), grid.steps_per_bar
+        self.start_token, size = 1 << num_drums, settings.decoder_embedding
+        self.lags, self.steps_per_bar = settings.history_lags, grid.steps_per_bar
+        self.reach = max(*self.lags, self.steps_per_bar)
         start = F.one_hot(torch.tensor([num_drums]), num_drums + 1).float()
         known = F.pad(token_bits(num_drums), (0, 1))
         self.register_buffer("features", torch.cat([known, start]), persistent=False)
-        self.of_drums = nn.Linear(len(lags) * (num_drums + 1), size)
+        self.of_drums = nn.Linear(len(self.lags) * (num_drums + 1), size)
         self.of_last = nn.Embedding(self.start_token + 1, size)
         self.of_bar_ago = nn.Embedding(self.start_token + 1, size)
         self.of_position = nn.Parameter(torch.empty(grid.steps_per_bar, size))
         self.of_bar = nn.Parameter(torch.empty(grid.bars, size))
         for weight in (self.of_last.weight, self.of_bar_ago.weight, self.of_position, self.of_bar):
             nn.init.normal_(weight, std=INIT_STD)
-        self.dropout = LockedDropout(dropout)
+        self.dropout = LockedDropout(settings.history_dropout)
 
     def before_window(self, batch: int) -> Int64[Tensor, "batch before"]:
         """The tokens that stand before the first step's: none is known."""
@@ -113,13 +112,15 @@ class Past:
 class RecurrentBody(nn.Module):
     """LSTM layers; the inputs are joined to their outputs."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, *, dropout: float) -> None:
+    def __init__(self, settings: ModelSettings, inputs: int) -> None:
         super().__init__()
+        hidden = settings.decoder_hidden
         self.outputs = hidden + inputs
         self.layers = nn.ModuleList(
-            nn.LSTM(inputs if layer == 0 else hidden, hidden, batch_first=True) for layer in range(layers)
+            nn.LSTM(inputs if layer == 0 else hidden, hidden, batch_first=True)
+            for layer in range(settings.decoder_layers)
         )
-        self.dropout = LockedDropout(dropout)
+        self.dropout = LockedDropout(settings.decoder_dropout)
 
     def first_state(self) -> LSTMStates:
         return [None] * len(self.layers)
@@ -139,13 +140,14 @@ class RecurrentBody(nn.Module):
 class TransformerBody(nn.Module):
     """Causal transformer blocks."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, *, heads: int, num_steps: int, dropout: float) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, inputs: int) -> None:
         super().__init__()
-        self.outputs = hidden
+        self.outputs = hidden = settings.decoder_hidden
         self.enter = nn.Linear(inputs, hidden)
+        heads, dropout = settings.decoder_heads, settings.decoder_dropout
         self.blocks = nn.ModuleList(
-            TransformerBlock(hidden, heads=heads, num_steps=num_steps, dropout=dropout, causal=True)
-            for _ in range(layers)
+            TransformerBlock(hidden, heads=heads, num_steps=grid.num_steps, dropout=dropout, causal=True)
+            for _ in range(settings.decoder_layers)
         )
         self.norm = nn.LayerNorm(hidden)
 
@@ -163,32 +165,21 @@ class TransformerBody(nn.Module):
 
 
 class HistoryDecoder(nn.Module):
-    """Features of z for every step -> logits of every step.
+    """Features of z for every step -> logits of every step, by a body over the history and these features."""
 
-    Args:
-        body: over (history, features of z).
-        features: of z, per step.
-    """
-
-    def __init__(
-        self,
-        num_drums: int,
-        *,
-        num_steps: int,
-        features: int,
-        history: History,
-        body: RecurrentBody | TransformerBody,
-        bits: bool,
-        pairs: bool,
-        dropout: float,
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
-        self.num_steps = num_steps
-        self.history = history
-        self.start_token = history.start_token
-        self.dropout = LockedDropout(dropout)
-        self.body = body
-        self.scores = TokenScores(num_drums, body.outputs + features, bits=bits, pairs=pairs)
+        self.num_steps = grid.num_steps
+        features = settings.step_features if settings.latent else 0
+        inputs = settings.decoder_embedding + features
+        self.history = History(settings, grid, num_drums)
+        self.dropout = LockedDropout(settings.decoder_dropout)
+        if settings.decoder == "transformer":
+            self.body = TransformerBody(settings, grid, inputs)
+        else:
+            self.body = RecurrentBody(settings, inputs)
+        outputs = self.body.outputs + features
+        self.scores = TokenScores(num_drums, outputs, bits=settings.shares_bits, pairs=settings.shares_pairs)
 
     def teacher_forced(
         self, condition: Float[Tensor, "batch step feature"], shown: Int64[Tensor, "batch step"]
@@ -205,10 +196,6 @@ class HistoryDecoder(nn.Module):
         for step in range(self.num_steps):
             outputs = self._outputs(self.history.of_next_step(past), condition[:, step : step + 1], state)
             past.add(next_token(step, F.linear(outputs[:, 0], weight, bias)))
-
-    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
-        """The targets moved one step on, behind the start token."""
-        return shown_under_teacher_forcing(tokens, self.start_token)
 
     def _outputs(
         self, history: Tensor, features: Tensor, state: LSTMStates | list[AttentionCache] | None

@@ -21,7 +21,7 @@ from musicvae.model.encoders import (
     SegmentEncoder,
     TransformerEncoder,
 )
-from musicvae.model.history_decoder import History, HistoryDecoder, RecurrentBody, TransformerBody
+from musicvae.model.history_decoder import HistoryDecoder
 from musicvae.model.precision import DecodingPrecision, rounded
 from musicvae.model.prior import AutoregressivePrior, Prior, StandardPrior
 from musicvae.model.settings import ModelSettings
@@ -38,7 +38,7 @@ class MusicVAE(nn.Module):
     def __init__(self, settings: ModelSettings, grid: GridSpec, num_drums: int) -> None:
         super().__init__()
         self.latent = settings.latent
-        self.num_steps, self.num_drums = grid.num_steps, num_drums
+        self.num_steps, self.num_drums, self.start_token = grid.num_steps, num_drums, 1 << num_drums
         self.encoder = new_encoder(settings, grid, num_drums)
         self.prior = new_prior(settings)
         self.segments, self.decoder = new_decoder(settings, grid, num_drums)
@@ -51,7 +51,11 @@ class MusicVAE(nn.Module):
         self, z: Float[Tensor, "batch latent"], tokens: Int64[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step vocab"]:
         """log p(x_t | x_<t, z) up to a constant, teacher-forced: step t is shown the targets before it."""
-        return self.logits_when_shown(z, self.decoder.shown_under_teacher_forcing(tokens))
+        return self.logits_when_shown(z, self.shown_under_teacher_forcing(tokens))
+
+    def shown_under_teacher_forcing(self, tokens: Int64[Tensor, "batch step"]) -> Int64[Tensor, "batch step"]:
+        """The targets moved one step on, behind the start token, which stands for "nothing known"."""
+        return torch.cat([torch.full_like(tokens[:, :1], self.start_token), tokens[:, :-1]], dim=1)
 
     def logits_when_shown(
         self, z: Float[Tensor, "batch latent"], shown: Int64[Tensor, "batch step"]
@@ -103,7 +107,7 @@ class MusicVAE(nn.Module):
         arguments as there.
         """
         own = sample_tokens(self.logits(z, tokens).flatten(0, 1), uniforms.flatten()).view_as(tokens)
-        return self.decoder.shown_under_teacher_forcing(torch.where(coins < sampling_probability, own, tokens))
+        return self.shown_under_teacher_forcing(torch.where(coins < sampling_probability, own, tokens))
 
     @torch.no_grad()
     def generate(
@@ -151,49 +155,13 @@ def new_encoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> Enco
     """Tokens -> `Posterior`."""
     match settings.encoder:
         case "lstm":
-            return LSTMEncoder(
-                num_drums,
-                embedding=settings.encoder_embedding,
-                hidden=settings.encoder_hidden,
-                layers=settings.encoder_layers,
-                latent=settings.latent,
-                bits=settings.shares_bits,
-            )
+            return LSTMEncoder(settings, num_drums)
         case "feed_forward":
-            return FeedForwardEncoder(
-                num_drums,
-                num_steps=grid.num_steps,
-                stretches=grid.bars if settings.encoder_shares_bars else 1,
-                hidden=settings.encoder_hidden,
-                layers=settings.encoder_layers,
-                latent=settings.latent,
-                dropout=settings.encoder_dropout,
-            )
+            return FeedForwardEncoder(settings, grid, num_drums)
         case "transformer":
-            return TransformerEncoder(
-                num_drums,
-                num_steps=grid.num_steps,
-                hidden=settings.encoder_hidden,
-                layers=settings.encoder_layers,
-                heads=settings.encoder_heads,
-                segments=settings.latent_segments,
-                latent=settings.latent,
-                dropout=settings.encoder_dropout,
-                bits=settings.shares_bits,
-            )
+            return TransformerEncoder(settings, grid, num_drums)
         case "segments":
-            return SegmentEncoder(
-                num_drums,
-                num_steps=grid.num_steps,
-                embedding=settings.encoder_embedding,
-                hidden=settings.encoder_hidden,
-                layers=settings.encoder_layers,
-                heads=settings.encoder_heads,
-                segments=settings.latent_segments,
-                latent=settings.latent,
-                dropout=settings.encoder_dropout,
-                bits=settings.shares_bits,
-            )
+            return SegmentEncoder(settings, grid, num_drums)
         case "none":
             return NoEncoder()
 
@@ -204,123 +172,29 @@ def new_prior(settings: ModelSettings) -> Prior:
         case "standard":
             return StandardPrior()
         case "autoregressive":
-            return AutoregressivePrior(
-                latent=settings.latent,
-                segments=settings.latent_segments,
-                hidden=settings.prior_hidden,
-                layers=settings.prior_layers,
-                heads=settings.prior_heads,
-                dropout=settings.prior_dropout,
-            )
+            return AutoregressivePrior(settings)
 
 
 def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tuple[nn.Module, Decoder]:
     """What makes the decoder's conditions from z, and the decoder."""
     match settings.decoder:
         case "hierarchical":
-            conductor = Conductor(
-                latent=settings.latent,
-                hidden=settings.conductor_hidden,
-                layers=settings.conductor_layers,
-                embedding=settings.conductor_embedding,
-                bars=grid.bars,
-            )
-            return conductor, _segment_decoder(settings, grid, num_drums, settings.conductor_embedding)
+            return Conductor(settings, grid), SegmentDecoder(settings, grid, num_drums)
         case "flat":
-            return WholeWindow(), _segment_decoder(settings, grid, num_drums, settings.latent)
+            return WholeWindow(), SegmentDecoder(settings, grid, num_drums)
         case "feed_forward":
-            return nn.Identity(), FeedForwardDecoder(
-                num_drums,
-                num_steps=grid.num_steps,
-                latent=settings.latent,
-                hidden=settings.decoder_hidden,
-                layers=settings.decoder_layers,
-            )
+            return nn.Identity(), FeedForwardDecoder(settings, grid, num_drums)
         case "independent":
-            return _step_features(settings, grid), IndependentDecoder(
-                num_drums,
-                num_steps=grid.num_steps,
-                features=settings.step_features,
-                bits=settings.shares_bits,
-                pairs=settings.shares_pairs,
-            )
+            return _step_features(settings, grid), IndependentDecoder(settings, num_drums)
         case "recurrent" | "transformer":
-            return _step_features(settings, grid), _history_decoder(settings, grid, num_drums)
-
-
-def _segment_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int, condition: int) -> SegmentDecoder:
-    return SegmentDecoder(
-        num_drums,
-        num_steps=grid.num_steps,
-        condition=condition,
-        embedding=settings.decoder_embedding,
-        hidden=settings.decoder_hidden,
-        layers=settings.decoder_layers,
-        bits=settings.shares_bits,
-        pairs=settings.shares_pairs,
-    )
+            return _step_features(settings, grid), HistoryDecoder(settings, grid, num_drums)
 
 
 def _step_features(settings: ModelSettings, grid: GridSpec) -> nn.Module:
     if settings.latent == 0:
-        return NoFeatures(grid.num_steps)
+        return NoFeatures(grid)
     if settings.latent_segments == 1:
-        return WholeFeatures(
-            latent=settings.latent,
-            hidden=settings.step_features_hidden,
-            features=settings.step_features,
-            grid=grid,
-            dropout=settings.decoder_dropout,
-        )
+        return WholeFeatures(settings, grid)
     if settings.step_features_layers:
-        return AttendedFeatures(
-            latent=settings.latent,
-            segments=settings.latent_segments,
-            hidden=settings.step_features_hidden,
-            layers=settings.step_features_layers,
-            heads=settings.step_features_heads,
-            features=settings.step_features,
-            num_steps=grid.num_steps,
-            dropout=settings.decoder_dropout,
-        )
-    return SegmentFeatures(
-        latent=settings.latent,
-        segments=settings.latent_segments,
-        hidden=settings.step_features_hidden,
-        features=settings.step_features,
-        grid=grid,
-        dropout=settings.decoder_dropout,
-    )
-
-
-def _history_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> HistoryDecoder:
-    features = settings.step_features if settings.latent else 0
-    history = History(
-        num_drums,
-        settings.decoder_embedding,
-        lags=settings.history_lags,
-        grid=grid,
-        dropout=settings.history_dropout,
-    )
-    inputs = settings.decoder_embedding + features
-    if settings.decoder == "transformer":
-        body = TransformerBody(
-            inputs,
-            settings.decoder_hidden,
-            settings.decoder_layers,
-            heads=settings.decoder_heads,
-            num_steps=grid.num_steps,
-            dropout=settings.decoder_dropout,
-        )
-    else:
-        body = RecurrentBody(inputs, settings.decoder_hidden, settings.decoder_layers, dropout=settings.decoder_dropout)
-    return HistoryDecoder(
-        num_drums,
-        num_steps=grid.num_steps,
-        features=features,
-        history=history,
-        body=body,
-        bits=settings.shares_bits,
-        pairs=settings.shares_pairs,
-        dropout=settings.decoder_dropout,
-    )
+        return AttendedFeatures(settings, grid)
+    return SegmentFeatures(settings, grid)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from musicvae.model.encoders import Posterior
 from musicvae.model.layers import AttentionCache, TransformerBlock
+from musicvae.model.settings import ModelSettings
 
 MIN_SCALE = 1e-3
 """Keeps the log of a scale finite."""
@@ -46,18 +47,19 @@ class StandardPrior(nn.Module):
 class AutoregressivePrior(nn.Module):
     """p(z) = prod_k N(z_k; m(z_<k), s(z_<k)) over the segments of z, by causal transformer blocks."""
 
-    def __init__(self, *, latent: int, segments: int, hidden: int, layers: int, heads: int, dropout: float) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.segments = segments
-        self.enter = nn.Linear(latent // segments, hidden)
+        self.segments, hidden = settings.latent_segments, settings.prior_hidden
+        self.enter = nn.Linear(settings.latent // self.segments, hidden)
         self.start = nn.Parameter(torch.zeros(1, 1, hidden))
-        self.place = nn.Parameter(torch.randn(segments, hidden) * 0.1)
+        self.place = nn.Parameter(torch.randn(self.segments, hidden) * 0.1)
+        heads, dropout = settings.prior_heads, settings.prior_dropout
         self.blocks = nn.ModuleList(
-            TransformerBlock(hidden, heads=heads, num_steps=segments, dropout=dropout, causal=True)
-            for _ in range(layers)
+            TransformerBlock(hidden, heads=heads, num_steps=self.segments, dropout=dropout, causal=True)
+            for _ in range(settings.prior_layers)
         )
         self.norm = nn.LayerNorm(hidden)
-        self.mean_and_scale = nn.Linear(hidden, 2 * latent // segments)
+        self.mean_and_scale = nn.Linear(hidden, 2 * settings.latent // self.segments)
         nn.init.zeros_(self.mean_and_scale.weight)
         nn.init.zeros_(self.mean_and_scale.bias)
 

@@ -7,38 +7,39 @@ from torch import Tensor, nn
 from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import feed_forward
 from musicvae.model.layers import PlacedAttention
+from musicvae.model.settings import ModelSettings
 
 INIT_STD = 0.1
 
 
-class _StretchWriter(nn.Module):
-    """A vector for each of several equal stretches of a window -> features of every step, by the same weights."""
+class _SegmentWriter(nn.Module):
+    """A vector for each of several equal segments of a window -> features of every step, by the same weights."""
 
-    def __init__(self, hidden: int, *, stretches: int, num_steps: int, features: int, dropout: float) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec, *, segments: int) -> None:
         super().__init__()
-        self.num_steps, self.features = num_steps, features
-        self.place = nn.Parameter(torch.randn(stretches, hidden) * INIT_STD)
+        self.num_steps, self.features = grid.num_steps, settings.step_features
+        hidden = settings.step_features_hidden
+        self.place = nn.Parameter(torch.randn(segments, hidden) * INIT_STD)
         self.steps = nn.Sequential(
             *feed_forward(hidden, hidden, 1),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_steps // stretches * features),
+            nn.Dropout(settings.decoder_dropout),
+            nn.Linear(hidden, self.num_steps // segments * self.features),
             nn.GELU(),
         )
 
-    def forward(self, values: Float[Tensor, "batch stretch hidden"]) -> Float[Tensor, "batch step feature"]:
+    def forward(self, values: Float[Tensor, "batch segment hidden"]) -> Float[Tensor, "batch step feature"]:
         return self.steps(values + self.place).reshape(len(values), self.num_steps, self.features)
 
 
 class WholeFeatures(nn.Module):
     """All of z decides about each bar."""
 
-    def __init__(self, *, latent: int, hidden: int, features: int, grid: GridSpec, dropout: float) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec) -> None:
         super().__init__()
-        self.bars = grid.bars
-        self.spread = nn.Sequential(*feed_forward(latent, hidden, 1), nn.Linear(hidden, grid.bars * hidden), nn.GELU())
-        self.write = _StretchWriter(
-            hidden, stretches=grid.bars, num_steps=grid.num_steps, features=features, dropout=dropout
-        )
+        self.bars, hidden = grid.bars, settings.step_features_hidden
+        enter = feed_forward(settings.latent, hidden, 1)
+        self.spread = nn.Sequential(*enter, nn.Linear(hidden, grid.bars * hidden), nn.GELU())
+        self.write = _SegmentWriter(settings, grid, segments=grid.bars)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch step feature"]:
         return self.write(self.spread(z).view(len(z), self.bars, -1))
@@ -47,16 +48,12 @@ class WholeFeatures(nn.Module):
 class SegmentFeatures(nn.Module):
     """Each part of z, with a summary of all of them, decides about the steps of its own segment."""
 
-    def __init__(
-        self, *, latent: int, segments: int, hidden: int, features: int, grid: GridSpec, dropout: float
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec) -> None:
         super().__init__()
-        self.segments = segments
+        self.segments, latent, features = settings.latent_segments, settings.latent, settings.step_features
         self.summary = nn.Linear(latent, features)
-        self.join = feed_forward(latent // segments + features, hidden, 1)
-        self.write = _StretchWriter(
-            hidden, stretches=segments, num_steps=grid.num_steps, features=features, dropout=dropout
-        )
+        self.join = feed_forward(latent // self.segments + features, settings.step_features_hidden, 1)
+        self.write = _SegmentWriter(settings, grid, segments=self.segments)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch step feature"]:
         summary = self.summary(z)[:, None].expand(-1, self.segments, -1)
@@ -67,27 +64,23 @@ class SegmentFeatures(nn.Module):
 class AttendedFeatures(nn.Module):
     """Each part of z, behind causal attention over those before it, decides about the steps of its own segment."""
 
-    def __init__(
-        self,
-        *,
-        latent: int,
-        segments: int,
-        hidden: int,
-        layers: int,
-        heads: int,
-        features: int,
-        num_steps: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, settings: ModelSettings, grid: GridSpec) -> None:
         super().__init__()
-        self.segments, self.num_steps, self.features = segments, num_steps, features
-        part = latent // segments
+        self.segments, self.num_steps, self.features = settings.latent_segments, grid.num_steps, settings.step_features
+        part, hidden = settings.latent // self.segments, settings.step_features_hidden
         self.enter = nn.Linear(part, hidden)
-        self.attend = PlacedAttention(hidden, layers, heads=heads, places=segments, dropout=dropout, causal=True)
+        self.attend = PlacedAttention(
+            hidden,
+            settings.step_features_layers,
+            heads=settings.step_features_heads,
+            places=self.segments,
+            dropout=settings.decoder_dropout,
+            causal=True,
+        )
         self.write = nn.Sequential(
             nn.Linear(hidden + part, 2 * hidden),
             nn.GELU(),
-            nn.Linear(2 * hidden, num_steps // segments * features),
+            nn.Linear(2 * hidden, self.num_steps // self.segments * self.features),
             nn.GELU(),
         )
 
@@ -102,9 +95,9 @@ class AttendedFeatures(nn.Module):
 class NoFeatures(nn.Module):
     """For a model without a latent space: z, of no dimensions, tells nothing."""
 
-    def __init__(self, num_steps: int) -> None:
+    def __init__(self, grid: GridSpec) -> None:
         super().__init__()
-        self.num_steps = num_steps
+        self.num_steps = grid.num_steps
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch step latent"]:
         return z[:, None, :].expand(-1, self.num_steps, -1)

@@ -91,7 +91,7 @@ class TrainingObjective(nn.Module):
         )
 
     def _logits(self, z: Tensor, batch: Batch, step: int) -> Tensor:
-        shown = self.model.decoder.shown_under_teacher_forcing(batch.tokens)
+        shown = self.model.shown_under_teacher_forcing(batch.tokens)
         if batch.coins is not None and batch.choices is not None:
             probability = sampling_probability_at(self.settings, step)
             sampled = {"sampling_probability": probability, "coins": batch.coins, "uniforms": batch.choices}
@@ -99,7 +99,7 @@ class TrainingObjective(nn.Module):
                 return self.model.scheduled_logits(z, batch.tokens, **sampled)
             shown = self.model.shown_with_samples(z, batch.tokens, **sampled)
         if batch.blanked is not None:
-            shown = torch.where(batch.blanked, self.model.decoder.start_token, shown)
+            shown = torch.where(batch.blanked, self.model.start_token, shown)
         return self.model.logits_when_shown(z, shown)
 
 

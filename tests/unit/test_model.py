@@ -101,7 +101,9 @@ def test_samples_of_one_pass_are_drawn_after_the_targets(decoder: str) -> None:
     own = torch.stack([sample_tokens(logits[:, t], uniforms[:, t]) for t in range(grid.num_steps)], dim=1)
     assert not torch.equal(own, tokens)
     expected = torch.where(coins == 0, own, tokens)
-    assert torch.equal(shown, model.decoder.shown_under_teacher_forcing(expected))
+    assert torch.equal(shown, model.shown_under_teacher_forcing(expected))
+    assert shown[:, 0].tolist() == [1 << drums] * len(tokens), "the start token"
+    assert torch.equal(shown[:, 1:], expected[:, :-1])
 
 
 def test_generation_is_greedy_without_uniforms_and_near_it_at_low_temperature() -> None:

@@ -87,12 +87,12 @@ def test_a_blanked_token_is_not_silence(kind: str) -> None:
     model = model_of(kind)
     z = torch.zeros(1, model.latent, dtype=torch.float64)
     silence = torch.zeros(1, GRID.num_steps, dtype=torch.int64)
-    blank = torch.full_like(silence, model.decoder.start_token)
+    blank = torch.full_like(silence, model.start_token)
     assert not torch.allclose(model.logits_when_shown(z, silence), model.logits_when_shown(z, blank))
 
 
 def test_the_history_is_shown_at_its_lags_and_nowhere_else() -> None:
-    history = History(DRUMS, 7, lags=(1, 3, 8), grid=GRID, dropout=0.0).double()
+    history = History(ModelSettings(decoder_embedding=7, history_lags=(1, 3, 8)), GRID, DRUMS).double()
     tokens = some_tokens()[:1]
     shown = torch.cat([history.before_window(1), tokens], dim=1)
     before = history(shown)
@@ -124,7 +124,8 @@ def test_shared_bars_are_read_by_the_same_weights() -> None:
 
 def test_independent_hits_come_as_a_softmax_over_tokens() -> None:
     torch.manual_seed(0)
-    decoder = FeedForwardDecoder(DRUMS, num_steps=2, latent=4, hidden=6, layers=2).double()
+    grid = GridSpec(bars=1, beats_per_bar=1, steps_per_beat=2)
+    decoder = FeedForwardDecoder(ModelSettings(latent=4, decoder_hidden=6), grid, DRUMS).double()
     z = torch.randn(1, 4).double()
     tokens = torch.zeros(1, 2, dtype=torch.int64)
     found = decoder.teacher_forced(z, tokens).softmax(dim=-1)

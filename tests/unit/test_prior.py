@@ -22,7 +22,16 @@ LATENT, SEGMENTS = 6, 3
 
 def learnt_prior(*, trained: bool = True, latent: int = LATENT, segments: int = SEGMENTS) -> AutoregressivePrior:
     torch.manual_seed(0)
-    prior = AutoregressivePrior(latent=latent, segments=segments, hidden=8, layers=2, heads=2, dropout=0.0)
+    prior = AutoregressivePrior(
+        ModelSettings(
+            encoder="segments",
+            latent=latent,
+            latent_segments=segments,
+            prior="autoregressive",
+            prior_hidden=8,
+            prior_heads=2,
+        )
+    )
     if trained:
         for weight in prior.parameters():
             torch.nn.init.normal_(weight, std=0.4)
