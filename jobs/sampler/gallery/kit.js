@@ -107,7 +107,7 @@ class Workbench {
     const length = Math.round(seconds * this.rate);
     const nearlyNormal = () => this.random() + this.random() + this.random() - 1.5;
     const raw = Float32Array.from({ length: length + settle }, nearlyNormal);
-    // Twice a Butterworth filter of fourth order falls as steeply as the band of drum_kit.py.
+    // Twice a Butterworth filter of fourth order falls as steeply as the band of sound.py.
     for (const kind of ["highpass", "lowpass", "highpass", "lowpass"])
       for (const q of [0.5412, 1.3066]) biquad(raw, kind, kind === "highpass" ? low : high, q, this.rate);
     return atPeak(raw.subarray(settle)).map((sample, place) => sample * Math.exp(-place / this.rate / decay));
