@@ -1,6 +1,6 @@
 """MusicVAE for 4-bar drum grooves (Roberts et al. 2018, arXiv 1803.05428).
 
-Public names load on first use, so that `import musicvae` costs nothing: no torch, no symusic.
+Public names load on first use, so that `import musicvae` costs nothing: no torch.
 """
 
 from importlib import import_module

@@ -14,7 +14,7 @@ from cluster.submission import read_snapshot
 from musicvae.data.sources import without_secrets
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "numpy", "symusic", "webdataset", "pydantic", "ray", "wandb")
+PACKAGES = ("torch", "numpy", "webdataset", "pydantic", "ray", "wandb")
 OUR_CODE = {
     "working_dir": str(CHECKOUT),
     "excludes": ["/*", *(f"!/{package}" for package in ("jobs", "musicvae", "preprocess", "cluster")), "__pycache__"],

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 OLDEST_PYTHON = (3, 11)
-NEEDED = ("torch", "numpy", "webdataset", "symusic", "safetensors", "pydantic", "pyyaml")
+NEEDED = ("torch", "numpy", "webdataset", "safetensors", "pydantic", "pyyaml")
 OPTIONAL = {"ray": "preprocessing on several processes, jobs.train_on_ray", "wandb": "tracking.wandb"}
 GIB = 1 << 30
 LITTLE_DISK, NO_DISK = 20 * GIB, GIB

@@ -16,6 +16,9 @@ from musicvae.errors import ConfigError
 from musicvae.groove.grid import GridSpec
 
 if TYPE_CHECKING:
+    from pretty_midi import PrettyMIDI
+
+    from musicvae.groove.drum_map import DrumMap
     from musicvae.midi.groove_file import Short
 
 MAX_VELOCITY = 127
@@ -101,8 +104,46 @@ class DrumGroove:
         Raises:
             ConfigError: there is no such drum map, or it has another number of classes.
         """
-        from musicvae.groove.drum_map import DrumMap
         from musicvae.midi.writer import write_groove
+
+        write_groove(self, Path(path), self._written_by(drum_map))
+
+    @classmethod
+    def from_pretty_midi(
+        cls,
+        midi: "PrettyMIDI",
+        *,
+        bar: int = 0,
+        short: "Short" = "refuse",
+        drum_map: str = DEFAULT_DRUM_MAP,
+        grid: GridSpec | None = None,
+    ) -> "DrumGroove":
+        """A window of a `pretty_midi.PrettyMIDI` object, by the rules and with the arguments of `from_midi`.
+
+        Raises:
+            ConfigError: there is no such drum map.
+            DataError: the object has no drums, or too few bars in the grid's metre from that bar on.
+        """
+        from musicvae.groove.drum_map import DrumMap
+        from musicvae.midi.groove_file import groove_of_pretty_midi
+
+        return groove_of_pretty_midi(midi, DrumMap.load(drum_map), grid or GridSpec(), bar, short)
+
+    def to_pretty_midi(self, *, drum_map: str = DEFAULT_DRUM_MAP) -> "PrettyMIDI":
+        """A `pretty_midi.PrettyMIDI` object with one drum instrument; `from_pretty_midi` reads the same hits.
+
+        Args:
+            drum_map: as for `to_midi`.
+
+        Raises:
+            ConfigError: pretty_midi is not installed; there is no such drum map, or it has another number of classes.
+        """
+        from musicvae.midi.groove_file import pretty_midi_of
+
+        return pretty_midi_of(self, self._written_by(drum_map))
+
+    def _written_by(self, drum_map: str) -> "DrumMap":
+        from musicvae.groove.drum_map import DrumMap
 
         pitches = DrumMap.load(drum_map)
         if pitches.num_drums != self.hits.shape[1]:
@@ -112,7 +153,7 @@ class DrumGroove:
                 found=f"{pitches.num_drums} classes",
                 do="name the map that the groove was made with",
             )
-        write_groove(self, Path(path), pitches)
+        return pitches
 
 
 def tokens_from_hits(hits: Bool[np.ndarray, "*batch drum"]) -> Int16[np.ndarray, "*batch"]:

@@ -1,8 +1,9 @@
-"""One groove from a MIDI file."""
+"""One groove from a MIDI file, or from a `PrettyMIDI` object, by the same rules; and such an object of a groove."""
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from musicvae.groove.groove import DrumGroove
 from musicvae.midi.parser import MidiError, TooManyHitsError
 from musicvae.midi.performance import read_performance
 from musicvae.midi.quantize import QuantizedSong, quantize
+from musicvae.midi.writer import groove_to_midi
+
+if TYPE_CHECKING:
+    from pretty_midi import PrettyMIDI
 
 Short = Literal["refuse", "silence", "repeat"]
 """What to do with a file that ends before the window does."""
@@ -31,6 +36,30 @@ def read_groove(path: Path, drum_map: DrumMap, grid: GridSpec, bar: int, short: 
         raise ConfigError(
             f"cannot read {path}", expected="a MIDI file", found=error.strerror or str(error), do="check the path"
         ) from None
+    return _groove(data, path, drum_map, grid, bar, short)
+
+
+def groove_of_pretty_midi(midi: "PrettyMIDI", drum_map: DrumMap, grid: GridSpec, bar: int, short: Short) -> DrumGroove:
+    """The window of an object that begins at a bar; see `DrumGroove.from_pretty_midi`."""
+    data = BytesIO()
+    midi.write(data)
+    return _groove(data.getvalue(), Path("a PrettyMIDI object"), drum_map, grid, bar, short)
+
+
+def pretty_midi_of(groove: DrumGroove, drum_map: DrumMap) -> "PrettyMIDI":
+    """What pretty_midi reads of a groove's file; see `DrumGroove.to_pretty_midi`."""
+    try:
+        from pretty_midi import PrettyMIDI
+    except ImportError:
+        raise ConfigError(
+            "pretty_midi is not installed",
+            expected="the package that holds the class PrettyMIDI",
+            do="pip install pretty_midi",
+        ) from None
+    return PrettyMIDI(BytesIO(groove_to_midi(groove, drum_map)))
+
+
+def _groove(data: bytes, path: Path, drum_map: DrumMap, grid: GridSpec, bar: int, short: Short) -> DrumGroove:
     try:
         song = quantize(read_performance(data), grid, drum_map)
     except (MidiError, TooManyHitsError) as error:

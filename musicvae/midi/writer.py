@@ -6,15 +6,14 @@ A file holds one loop and ends exactly with it, so that it repeats without a gap
     format 1   a track with the groove's name, tempo and metre, and a track `drums` with the hits
 
 Hits are on channel 10 and last a 32nd note, or until the next hit of their drum. A groove takes about 30 microseconds
-from hits to bytes. symusic takes 25 for the bytes alone, once somebody has given every hit its tick; it writes format 1
-only, and ends a file with its last hit.
+from hits to bytes.
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
@@ -31,6 +30,8 @@ MIN_TICKS, MAX_TICKS = 24, 32767
 """Of a quarter note: below, hits of neighbouring steps could not be told apart; above, MIDI has no number for it."""
 HIT_ON, HIT_OFF = 0x99, 0x89
 """Status bytes of channel 10, counted from 1."""
+DRUM_KIT = b"\xc9\x00"
+"""Chooses the standard kit of channel 10."""
 END_OF_TRACK = (0xFF, 0x2F, 0x00)
 OFF_VELOCITY = 64
 """What the MIDI standard recommends where a release has no velocity."""
@@ -173,8 +174,13 @@ def _loop_ticks(grid: GridSpec, layout: MidiLayout) -> int:
 
 
 def _name(text: str) -> bytes:
-    data = text.encode("ascii", errors="replace")
-    return b"\x00\xff\x03" + _variable_length(len(data)) + data
+    return b"\x00" + _text(text)
+
+
+def _text(name: str) -> bytes:
+    """A track's name as an event."""
+    data = name.encode("ascii", errors="replace")
+    return b"\xff\x03" + _variable_length(len(data)) + data
 
 
 def _tempo(quarters_per_minute: float) -> bytes:
@@ -196,26 +202,27 @@ def _variable_length(number: int) -> bytes:
 def performance_to_midi(performance: Performance) -> bytes:
     """A performance as the bytes of a one-track MIDI file on the drum channel, each hit a 32nd note long.
 
-    The file ends with its last event, whatever the performance's end.
+    The file ends a tick after its last event, whatever the performance's end. In one tick metre and tempo come first,
+    then what ends, then what begins.
     """
-    import symusic  # takes a while to load, so only where MIDI is written
-
     duration = round(performance.ticks_per_quarter * HIT_QUARTERS)
-    order = np.lexsort((performance.velocity, performance.pitch, performance.tick))
-    score: Any = symusic.Score(performance.ticks_per_quarter)
-    for tick, tempo in performance.tempos:
-        score.tempos.append(symusic.Tempo(tick, tempo))
+    events: list[tuple[int, int, bytes]] = [(0, 2, _text(DRUM_TRACK)), (0, 3, DRUM_KIT)]
     for tick, numerator, denominator in performance.metres:
-        score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
-    track: Any = symusic.Track("drums", 0, True)
-    track.notes = symusic.Note.from_numpy(
-        performance.tick[order].astype(np.int32),
-        np.full(len(order), duration, dtype=np.int32),
-        performance.pitch[order].astype(np.int8),
-        performance.velocity[order].astype(np.int8),
-    )
-    score.tracks.append(track)
-    return score.dumps_midi()
+        events.append((tick, 0, bytes([0xFF, 0x58, 4, numerator, denominator.bit_length() - 1, 24, 8])))
+    for tick, tempo in performance.tempos:
+        events.append((tick, 1, b"\xff\x51\x03" + round(60e6 / tempo).to_bytes(3, "big")))
+    for place in np.lexsort((performance.velocity, performance.pitch, performance.tick)).tolist():
+        tick, hit = int(performance.tick[place]), bytes([performance.pitch[place], performance.velocity[place]])
+        events += [(tick, 5, bytes([HIT_ON]) + hit), (tick + duration, 4, bytes([HIT_OFF]) + hit)]
+    events.sort(key=lambda event: event[:2])
+    events.append((events[-1][0] + 1, 0, bytes(END_OF_TRACK)))
+    track, before, status = b"", 0, 0
+    for tick, _, data in events:
+        # Running status: a hit after one of its kind goes without its first byte.
+        track += _variable_length(tick - before) + (data[1:] if data[0] == status < 0xF0 else data)
+        before, status = tick, data[0]
+    header = struct.pack(">4sIHHH", b"MThd", 6, 1, 1, performance.ticks_per_quarter)
+    return header + struct.pack(">4sI", b"MTrk", len(track)) + track
 
 
 def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:

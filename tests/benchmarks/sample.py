@@ -21,6 +21,7 @@ from functools import partial
 from multiprocessing import Queue, get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pretty_midi
@@ -31,8 +32,7 @@ from jobs.sampler.options import PRECISIONS, SampleOptions
 from jobs.sampler.work import WORK
 from musicvae.generation.generate import BATCH, decode_batch, generate_batch
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.performance import read_performance
-from musicvae.midi.writer import performance_to_midi
+from musicvae.midi.performance import Performance, read_performance
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.profiling import decoding_flops
 from tests.commands import ok, run_job
@@ -96,7 +96,7 @@ def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) 
     played = [read_performance(data) for data in job.midi(trained, items, tokens)]
     ways: dict[str, Callable[[], object]] = {
         "MIDI, bytes of a batch": lambda: job.midi(trained, items, tokens),
-        "MIDI, symusic": lambda: [performance_to_midi(performance) for performance in played],
+        "MIDI, symusic": lambda: [_write_with_symusic(performance) for performance in played],
         "MIDI, pretty_midi": lambda: _write_with_pretty_midi(grooves, trained, folder),
         "MIDI, our files": lambda: [
             (folder / f"{item}.mid").write_bytes(data)
@@ -110,6 +110,17 @@ def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) 
     for name, own in seconds.items():
         _row(name, "files/s", len(tokens), own)
     print(f"  symusic {symusic.__version__}, pretty_midi {pretty_midi.__version__}")
+
+
+def _write_with_symusic(performance: Performance) -> bytes:
+    score: Any = symusic.Score(performance.ticks_per_quarter)
+    score.tempos.append(symusic.Tempo(0, performance.tempos[0][1]))
+    track: Any = symusic.Track("drums", 0, True)
+    length = np.full(len(performance.tick), performance.ticks_per_quarter // 8, dtype=np.int32)
+    pitch, velocity = performance.pitch.astype(np.int8), performance.velocity.astype(np.int8)
+    track.notes = symusic.Note.from_numpy(performance.tick.astype(np.int32), length, pitch, velocity)
+    score.tracks.append(track)
+    return score.dumps_midi()
 
 
 def _write_with_pretty_midi(grooves: Sequence[DrumGroove], trained: TrainedModel, folder: Path) -> None:

@@ -1,10 +1,13 @@
 """Grooves, and their exact translation to tokens."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicvae.errors import ConfigError, DataError
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens, tokens_from_hits
 
@@ -73,3 +76,34 @@ def test_grid_lengths_follow():
     assert GridSpec(2, 3, 2).num_steps == 12
     with pytest.raises(ValueError, match=r"grid\.bars"):
         GridSpec(bars=0)
+
+
+def test_a_pretty_midi_object_is_read_and_made_by_the_rules_of_files(tmp_path):
+    rng = np.random.default_rng(0)
+    hits = rng.random((GRID.num_steps, 9)) < 0.2
+    hits[0, 0] = hits[-1, 2] = True
+    velocity = np.where(hits, rng.integers(1, 128, hits.shape) / 127, 0).astype(np.float32)
+    offset = np.where(hits, rng.uniform(-0.4, 0.4, hits.shape), 0).astype(np.float32)
+    offset[0] = 0
+    groove = DrumGroove(GRID, hits, velocity, offset, tempo=93.0)
+    groove.to_midi(tmp_path / "groove.mid")
+    midi = groove.to_pretty_midi()
+    (drums,) = midi.instruments
+    assert drums.is_drum
+    assert len(drums.notes) == hits.sum()
+    read = DrumGroove.from_midi(tmp_path / "groove.mid")
+    again = DrumGroove.from_pretty_midi(midi)
+    for one in (read, again):
+        assert np.array_equal(one.hits, hits)
+        np.testing.assert_allclose(one.velocity, velocity, atol=1e-6)
+        np.testing.assert_allclose(one.offset, offset, atol=0.01)
+        assert one.tempo == pytest.approx(93.0, rel=1e-5)
+    midi.instruments.clear()
+    with pytest.raises(DataError, match="a PrettyMIDI object holds no such groove"):
+        DrumGroove.from_pretty_midi(midi)
+
+
+def test_without_pretty_midi_an_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pretty_midi", None)
+    with pytest.raises(ConfigError, match="pip install pretty_midi"):
+        DrumGroove(GRID, **arrays()).to_pretty_midi()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.midi.performance import read_performance
+from musicvae.midi.performance import Performance, read_performance
 from musicvae.midi.quantize import quantize
-from musicvae.midi.writer import MAX_TICKS, MIN_TICKS, MidiLayout, grooves_to_midi
+from musicvae.midi.writer import MAX_TICKS, MIN_TICKS, MidiLayout, grooves_to_midi, performance_to_midi
 
 GRID = GridSpec()
 ROLAND, GENERAL_MIDI = DrumMap.load("roland"), DrumMap.load("general_midi")
@@ -117,3 +117,40 @@ def test_what_midi_has_no_number_for_is_refused():
         MidiLayout(PITCHES, 1, 0x8000)
     with pytest.raises(ValueError, match="pitches"):
         MidiLayout((128,))
+
+
+def by_symusic(performance: Performance) -> bytes:
+    """The file that symusic writes of a performance, each hit a 32nd note long."""
+    score = symusic.Score(performance.ticks_per_quarter)
+    score.tempos.extend(symusic.Tempo(*tempo) for tempo in performance.tempos)
+    score.time_signatures.extend(symusic.TimeSignature(*metre) for metre in performance.metres)
+    track = symusic.Track("drums", 0, True)
+    order = np.lexsort((performance.velocity, performance.pitch, performance.tick))
+    track.notes = symusic.Note.from_numpy(
+        performance.tick[order].astype(np.int32),
+        np.full(len(order), performance.ticks_per_quarter // 8, dtype=np.int32),
+        performance.pitch[order].astype(np.int8),
+        performance.velocity[order].astype(np.int8),
+    )
+    score.tracks.append(track)
+    return score.dumps_midi()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_performance_is_written_as_symusic_writes_it_to_the_byte(seed):
+    """The demo corpus was written by symusic once, and shards of it are known by its bytes."""
+    rng = np.random.default_rng(seed)
+    hits, end = int(rng.integers(0, 60)), 4000
+
+    def later_marks() -> list[int]:
+        return np.unique(rng.integers(1, end, 3)).tolist()
+
+    performance = Performance(
+        np.sort(rng.integers(0, end, hits)),
+        rng.integers(0, 128, hits).astype(np.uint8),
+        rng.integers(1, 128, hits).astype(np.uint8),
+        int(rng.choice([96, 480, 960])),
+        ((0, 120.0), *((tick, float(rng.uniform(30, 300))) for tick in later_marks())),
+        ((0, 4, 4), *((tick, int(rng.integers(1, 13)), 2 ** int(rng.integers(1, 5))) for tick in later_marks())),
+    )
+    assert performance_to_midi(performance) == by_symusic(performance)
