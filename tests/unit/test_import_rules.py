@@ -62,6 +62,8 @@ EXCEPTIONS = {
     ("musicvae/groove/groove.py", "musicvae.midi"),
 }
 """(file, subpackage that it imports all the same)."""
+FOR_ALL = {"jobs.CHECKOUT"}
+"""What a package's own `__init__.py` gives to all its modules."""
 ONE_FILE_KNOWS = {
     "torch.distributed": {"musicvae/training/world.py", "jobs/training/torchrun_agent.py"},
     "torch.nn.parallel": {"musicvae/training/world.py"},
@@ -92,7 +94,7 @@ def points_up(name: str, module: str) -> str | None:
     """The subpackage that a file imports though `SUBPACKAGES` forbids it."""
     own = subpackage(name.removesuffix(".py").replace("/", "."))
     other = subpackage(module)
-    if own is None or other is None or own.partition(".")[0] != other.partition(".")[0]:
+    if module in FOR_ALL or own is None or other is None or own.partition(".")[0] != other.partition(".")[0]:
         return None
     if own == other:
         return "another command" if own == "jobs" else None
