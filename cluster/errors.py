@@ -3,20 +3,6 @@
 from enum import IntEnum
 
 
-class TargetError(ValueError):
-    """A job cannot be described, submitted or looked up as asked.
-
-    Args:
-        problem: one sentence that names the thing that is wrong.
-        expected, found, likely, do: as of `musicvae.errors.UserError`, which the commands show it as.
-    """
-
-    def __init__(self, problem: str, *, expected: str = "", found: str = "", likely: str = "", do: str = "") -> None:
-        self.problem = problem
-        self.details = {"expected": expected, "found": found, "likely": likely, "do": do}
-        super().__init__(problem)
-
-
 class ExitCode(IntEnum):
     """One row a meaning. 75 is EX_TEMPFAIL of sysexits.h, 130 is 128 + SIGINT as shells report it."""
 
@@ -33,3 +19,28 @@ class ExitCode(IntEnum):
     """Work was saved; run the same command again."""
     INTERRUPTED = 130
     """Ctrl-C; work was saved where the command saves."""
+
+
+class TargetError(ValueError):
+    """A job cannot be described, submitted, run or looked up as asked.
+
+    Args:
+        problem: one sentence that names the thing that is wrong.
+        expected, found, likely, do: as of `musicvae.errors.UserError`, which the commands show it as.
+        exit_code: what a command ends with that cannot go on.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        expected: str = "",
+        found: str = "",
+        likely: str = "",
+        do: str = "",
+        exit_code: ExitCode = ExitCode.USAGE,
+    ) -> None:
+        self.problem = problem
+        self.details = {"expected": expected, "found": found, "likely": likely, "do": do}
+        self.exit_code = exit_code
+        super().__init__(problem)

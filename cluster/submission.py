@@ -27,6 +27,8 @@ from cluster.site import Site
 
 NAME = "snapshot.json"
 PATCH = "changes.patch"
+CODE_PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")
+"""The folders of a checkout that run anywhere else: kept with a submission, sent to Ray, compared between ranks."""
 Target = Literal["local", "slurm", "ray"]
 
 

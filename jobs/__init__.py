@@ -5,15 +5,16 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The folder that holds our packages: a clone, the copy that a submission keeps, or what Ray unpacked on a node."""
 
 # `cluster` and `preprocess` are names that other distributions own: an installed one would be imported in silence.
 for _name in ("musicvae", "preprocess", "cluster"):
     _spec = find_spec(_name)
     _origin = Path(_spec.origin).resolve() if _spec and _spec.origin else None
-    if _origin is None or _CHECKOUT not in _origin.parents:
+    if _origin is None or CHECKOUT not in _origin.parents:
         raise ImportError(
-            f"package {_name!r} resolves to {_origin or 'nothing'}, expected it under {_CHECKOUT}; "
+            f"package {_name!r} resolves to {_origin or 'nothing'}, expected it under {CHECKOUT}; "
             f"uninstall the distribution that owns it, or run from the checkout after `make install`"
         )
 

@@ -14,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressLine
 from rich.table import Table
 
+from cluster.tasks import task_runner
 from jobs.command.command_line import compose_settings, console, run_command, settings_text
+from jobs.command.provenance import OUR_CODE
 from musicvae.errors import ConfigError, UserError
 from musicvae.groove.drum_map import pitch_name
 from preprocess.build import Progress, build, check_rejected_share
 from preprocess.existing import check_replaceable, find_finished_build, output_folder
-from preprocess.on_ray import task_runner
 from preprocess.report import REPORT_NAME, BuildReport
 from preprocess.report_page import PAGE_NAME
 from preprocess.settings import BuildSettings
@@ -70,7 +71,11 @@ def main(
                 f"{out} holds these shards already, from the same files and settings: nothing to do", soft_wrap=True
             )
             return
-        with task_runner(workers, ray_address) as run, progress_line() as on_progress:
+        where = "here" if workers == 0 and not ray_address else "ray"
+        with (
+            task_runner(where, workers, ray_address=ray_address, code=OUR_CODE) as run,
+            progress_line() as on_progress,
+        ):
             report = build(source, out, settings, run, overwrite=overwrite, on_progress=on_progress)
     except OSError as error:
         raise _stopped(out, error) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.tasks import TaskRunner
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.statistics import WindowStatistics
 from musicvae.data.store import FoundWindow
@@ -15,7 +16,6 @@ from musicvae.durable import write_whole
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import DrumMap
 from preprocess.existing import build_identity, drum_map_of, output_folder
-from preprocess.on_ray import TaskRunner
 from preprocess.parts import NO_SPLIT, PartSummary, read_windows
 from preprocess.plan import Ledger, SplitPlan
 from preprocess.rejection import Reason

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-import musicvae
 import preprocess
 from musicvae.data.manifest import ShardEntry
 from musicvae.data.shards import write_shard
@@ -32,6 +31,9 @@ from preprocess.sandbox import Allowance, Failure, Sandbox
 from preprocess.settings import BuildSettings, LimitSettings
 from preprocess.sources.listing import SourceFile, content_digest, read_source, stamp
 
+CHECKOUT = Path(preprocess.__file__).parents[1]
+CONVERSION = ("musicvae/midi", "musicvae/groove", "musicvae/data/windows.py", "musicvae/durable.py", "preprocess")
+"""The code that makes a part. An edit of it converts all files again; an edit of the model, say, converts none."""
 CHUNK_WINDOWS = 512
 """Windows that gather before they are handed over: about 1 MB, whatever the files are, and little to read for a shard
 that needs only some of them."""
@@ -96,21 +98,23 @@ def convert_batch(
 
 
 def part_key(batch: Batch, settings: BuildSettings, drum_map: DrumMap) -> str:
-    """A hash of all that decides a part: files as they lie on disk now, settings, and this very program."""
+    """A hash of all that decides a part: files as they lie on disk now, settings, and the code that converts."""
     files = [[file.name, file.split, file.style, file.group, file.tempo, stamp(file)] for file in batch.files]
     decides = settings.model_dump(mode="json", exclude={"shard", "demo", "max_rejected_share", "drum_map"})
     pitches = [[drum, list(pitches)] for drum, pitches in drum_map.pitches.items()]
-    content: list[Any] = [_program(), decides, pitches, files]
+    content: list[Any] = [conversion_code(), decides, pitches, files]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
 @functools.cache
-def _program() -> str:
-    """A hash of the sources, so that a part of another version is never mixed with parts of this one."""
+def conversion_code(checkout: Path = CHECKOUT) -> str:
+    """A hash of `CONVERSION`, so that a part of another version is never mixed with parts of this one."""
     digest = hashlib.blake2b(digest_size=16)
-    for package in (musicvae, preprocess):
-        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for place in CONVERSION:
+        path = checkout / place
+        for file in [path] if path.suffix else sorted(path.rglob("*.py")):
+            digest.update(f"{file.relative_to(checkout).as_posix()}\0".encode())
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cluster.tasks import TaskRunner
 from musicvae.data.manifest import MANIFEST_NAME
 from musicvae.durable import publish_folder
 from musicvae.errors import ConfigError, UserError
 from musicvae.folder_lock import hold_folder
-from preprocess.on_ray import TaskRunner
 from preprocess.report import REPORT_NAME
 from preprocess.report_page import PAGE_NAME
 from preprocess.sources.open import DEMO_FOLDER

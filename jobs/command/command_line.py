@@ -83,7 +83,7 @@ def _exit_code(command: Callable[[], Any]) -> ExitCode:
         return _code_of(error)
     except TargetError as error:
         print(f"error: {ConfigError(error.problem, **error.details)}", file=sys.stderr)
-        return ExitCode.USAGE
+        return error.exit_code
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

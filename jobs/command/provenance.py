@@ -7,17 +7,17 @@ import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from cluster.submission import read_snapshot
+from cluster.submission import CODE_PACKAGES, read_snapshot
+from jobs import CHECKOUT
 from musicvae.data.sources import without_secrets
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "numpy", "webdataset", "pydantic", "ray", "wandb")
+LIBRARIES = ("torch", "numpy", "webdataset", "pydantic", "ray", "wandb")
 OUR_CODE = {
     "working_dir": str(CHECKOUT),
-    "excludes": ["/*", *(f"!/{package}" for package in ("jobs", "musicvae", "preprocess", "cluster")), "__pycache__"],
+    # Ray asks about "." first, which "/*" would exclude, and with it everything.
+    "excludes": ["/*", "!.", *(f"!/{package}" for package in CODE_PACKAGES), "__pycache__"],
 }
 """Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
 HANDED_ON = ("NCCL_", "GLOO_", "WANDB_", "GOMP_")
@@ -38,7 +38,7 @@ def provenance() -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in LIBRARIES},
     }
 
 

@@ -19,7 +19,9 @@ from typing import IO
 import numpy as np
 from rich.progress import track
 
+from cluster.tasks import TaskRunner, task_runner
 from jobs.command.command_line import console
+from jobs.command.provenance import OUR_CODE
 from jobs.sampler.chunk import ChunkMaker, lost_files, writing_files
 from jobs.sampler.gallery_of_job import write_sample_gallery
 from jobs.sampler.job import SampleJob
@@ -28,7 +30,6 @@ from jobs.sampler.options import REFILL_LIMIT, Form, SampleOptions
 from jobs.sampler.pack import packing
 from jobs.sampler.parts import Rows, Span
 from jobs.sampler.report import Tally, report, sample_report_page, tally
-from jobs.sampler.sample_runner import sample_runner
 from jobs.sampler.selection import Selected, figure_of, select
 from jobs.sampler.work import MANIFEST, SETTINGS, SampleWork, Shard
 from musicvae.durable import publish_files, write_json
@@ -39,7 +40,6 @@ from musicvae.groove.picture import drum_sheet
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord, record_of
 from musicvae.pretrained.training_windows import training_windows
-from preprocess.on_ray import TaskRunner
 from preprocess.work_folder import check_shared
 
 TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
@@ -265,7 +265,8 @@ def _selected(
 def _make(maker: ChunkMaker, chunks: list[Span], means: Means) -> None:
     if not chunks:
         return
-    with sample_runner(means.workers, means.ray_address) as run:
+    where = "ray" if means.ray_address else "here" if means.workers in (None, 1) else "processes"
+    with task_runner(where, means.workers, ray_address=means.ray_address, code=OUR_CODE) as run:
         sources = [path for path in (maker.job.model.run, maker.job.shards) if path is not None]
         check_shared(run, maker.scratch, sources)
         for _ in _with_progress(partial(_sizes, run, maker, chunks)(), sum(c.last - c.first for c in chunks)):

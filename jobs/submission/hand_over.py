@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 from rich.table import Table
@@ -23,11 +22,9 @@ from cluster.local import new_launch, run_here
 from cluster.sbatch import render
 from cluster.slurm import Call
 from cluster.standing import LIVE, UNFINISHED, State, standings
-from cluster.submission import Submission, take_snapshot
+from cluster.submission import CODE_PACKAGES, Submission, take_snapshot
+from jobs import CHECKOUT
 from musicvae.errors import ConfigError
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")
 
 
 def plan_table(submission: Submission, missing: Mapping[str, Sequence[int]]) -> Table:
@@ -111,7 +108,7 @@ def outstanding(submission: Submission, states: Collection[State] = UNFINISHED) 
 def keep_code(submission: Submission) -> None:
     """Puts the code as it stands now into the submission, in place of what an earlier one has left there."""
     shutil.rmtree(submission.code, ignore_errors=True)
-    take_snapshot(CHECKOUT, PACKAGES, submission.code)
+    take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code)
 
 
 def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell: Callable[[str], None]) -> ExitCode:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
-from jobs.command.orphans import end_with_parent
+from cluster.tasks import end_with_parent
 from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import Asked
 from musicvae.errors import ConfigError

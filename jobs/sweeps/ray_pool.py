@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.tasks import ray_session
 from jobs.command.provenance import our_code
 from jobs.sweeps.pools import Lost, room_on, too_small
 from jobs.sweeps.settings import TrialResources
 from musicvae.errors import ConfigError
 from musicvae.training.stopping import Wish
-from preprocess.on_ray import ray_session
 
 if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
@@ -172,7 +172,8 @@ def ray_pool(address: str | None, resources: TrialResources, trainer: "Trainer",
     """Processes on the cluster at an address, or on a Ray of this process's own; they end with the block.
 
     Raises:
-        ConfigError: no cluster answers, or it has no node that could hold a trial.
+        TargetError: no cluster answers.
+        ConfigError: it has no node that could hold a trial.
     """
     with ray_session(address, cpus=None, code=our_code()):
         yield RayPool(resources, trainer, must_see)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.tasks import ray_session
 from jobs.command.provenance import our_code
 from musicvae.errors import ConfigError, DivergedError
 from musicvae.training.stopping import Wish
-from preprocess.on_ray import ray_session
 
 if TYPE_CHECKING:
     from jobs.training.messages import Asked, RankJob, Stopped
@@ -126,7 +126,8 @@ def ranks_on_ray(address: str | None, size: Size) -> Iterator[Ranks]:
     """Ranks on the cluster at an address, or on a Ray of this process's own.
 
     Raises:
-        ConfigError: no cluster answers, or it could not even hold the fewest workers if it were empty.
+        TargetError: no cluster answers.
+        ConfigError: it could not even hold the fewest workers if it were empty.
     """
     with (
         tempfile.TemporaryDirectory(prefix="ray-train-") as storage,

@@ -5,15 +5,13 @@ import os
 import socket
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 
+from cluster.submission import CODE_PACKAGES
+from jobs import CHECKOUT
 from musicvae.errors import ConfigError
 from musicvae.training.world import World
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("musicvae", "jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +28,9 @@ class RankVersion:
 
 @cache
 def code_hash() -> str:
-    """A short hash of the source that trains."""
+    """A short hash of all our source."""
     total = hashlib.sha256()
-    for package in PACKAGES:
+    for package in CODE_PACKAGES:
         for path in sorted((CHECKOUT / package).rglob("*.py")):
             total.update(f"{path.relative_to(CHECKOUT)}\0".encode())
             total.update(path.read_bytes())
@@ -59,7 +57,7 @@ def check_same_everywhere(world: World, *, manifest: str, run: str) -> list[Rank
     )
     versions = world.gather(own)
     meanings = {
-        "code": "source code (musicvae and jobs)",
+        "code": f"source code ({', '.join(CODE_PACKAGES)})",
         "torch": "torch",
         "manifest": "shards (manifest fingerprint)",
         "run": "settings (run id)",

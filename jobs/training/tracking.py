@@ -20,10 +20,10 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jobs import CHECKOUT
 from jobs.training.settings import TrackingSettings
 from musicvae.training.examples import Examples
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 QUEUED = 10_000
 """Messages that may wait, some megabytes."""
 SECONDS_WHEN_LEAVING = 15.0

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from types import FrameType
 
 from musicvae.training.rank_records import Category, RankError, RankRecord, RankRecords
@@ -18,7 +19,10 @@ START_FACTOR = 3
 """A rank that starts (imports, rendezvous, compilation) is given so many times the usual allowance."""
 SILENT_PULSES = 3
 """A peer that misses so many signs of life does not run at all."""
-WAITING_FILES = ("/torch/distributed/", "/torch/nn/parallel/", "/torch/autograd/", "/musicvae/training/world.py")
+_WORLD = find_spec("musicvae.training.world")  # its `__file__`, without torch, which it imports
+assert _WORLD
+assert _WORLD.origin
+WAITING_FILES = ("/torch/distributed/", "/torch/nn/parallel/", "/torch/autograd/", _WORLD.origin)
 """Where the main thread stands while it waits for other ranks: in a collective, or in the backward that runs them."""
 
 

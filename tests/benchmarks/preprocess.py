@@ -24,8 +24,8 @@ from typing import TypeVar
 
 import pretty_midi
 
+from cluster.tasks import task_runner
 from preprocess.build import build
-from preprocess.on_ray import task_runner
 from preprocess.report import BuildReport
 from preprocess.settings import BuildSettings
 from tests.benchmarks.jittered_corpus import write_corpus
@@ -102,7 +102,7 @@ def _peak(midi: Path, out: Path) -> tuple[float, float, int]:
 
 def _timed_build(source: Path, out: Path, *, workers: int) -> tuple[BuildReport, float]:
     """A build and its seconds, the start of the workers not among them."""
-    with task_runner(workers) as run:
+    with task_runner("ray" if workers else "here", workers, code={}) as run:
         started = time.perf_counter()
         report = build(str(source), out, BuildSettings(), run)
         return report, time.perf_counter() - started

@@ -186,7 +186,7 @@ if os.environ.get("RANK") == "1":
         code, said = training.ended()
         assert code == 2, said
         assert said.count("the ranks do not agree on what to run") == 1
-        assert "source code (musicvae and jobs): " in said
+        assert "source code (jobs, musicvae, preprocess, cluster): " in said
         assert "on rank 0 (" in said
         assert "on rank 1 (" in said
         assert training.steps() == 0

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.tasks import task_runner
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.groove.drum_map import DrumMap
@@ -16,7 +17,6 @@ from musicvae.midi.performance import read_performance
 from musicvae.midi.quantize import QuantizedSong, quantize
 from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi
 from preprocess.build import build
-from preprocess.on_ray import task_runner
 from preprocess.settings import BuildSettings
 from preprocess.sources.demo import compose
 from tests.midi_bytes import hit, midi_file, tempo
@@ -70,7 +70,7 @@ def split_collection(tmp_path_factory):
         writer.writeheader()
         writer.writerows(rows)
     out = folder.parent / "shards"
-    with task_runner(0) as run:
+    with task_runner("here", code={}) as run:
         report = build(str(folder), out, BuildSettings(), run)
     manifest = ShardManifest.read(out)
     blocks = {

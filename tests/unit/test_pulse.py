@@ -3,7 +3,11 @@
 import time
 from dataclasses import replace
 
-from musicvae.training.heartbeat import Pulse, find_culprit
+import pytest
+import torch
+
+from musicvae.training import world
+from musicvae.training.heartbeat import Pulse, find_culprit, waits_for_others
 from musicvae.training.rank_records import RankRecord, RankRecords
 
 
@@ -63,3 +67,14 @@ def test_what_others_left_behind_is_forgotten(tmp_path):
     (tmp_path / "rank-00001.json").write_text("{torn")
     records.forget_all_but({("node2", 12)})
     assert [found.rank for found in records.of("launch")] == [2]
+
+
+def test_a_rank_inside_a_collective_of_a_world_waits_for_others():
+    alone = world.World(rank=0, size=2, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="process group") as raised:
+        alone.gather(1)
+    frames = [entry.frame.raw for entry in raised.traceback]
+    assert not waits_for_others(frames[0])  # this very test
+    ours = [frame for frame in frames if frame.f_code.co_filename == world.__file__]
+    assert ours
+    assert all(map(waits_for_others, ours))

@@ -1,28 +1,31 @@
-"""Runs many small tasks with a bounded number in flight: on Ray, or in this process. Only this file knows Ray."""
+"""Runs many small tasks with a bounded number in flight: in this process, in several, or on Ray.
+
+The only file that starts Ray. The code that its nodes get is handed in, as this package knows nothing of it.
+"""
 
 import logging
 import os
+import pickle
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from multiprocessing import get_context, parent_process
+from typing import Any, Literal, Protocol, TypeVar
 
-import musicvae
-import preprocess
-from musicvae.errors import ConfigError, UserError
+from cluster.errors import ExitCode, TargetError
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
+Where = Literal["here", "processes", "ray"]
 
 TASKS_PER_SLOT = 2
 """One runs and one waits, so that a worker never idles while its answer travels; more would only cost memory."""
 OBJECT_STORE_BYTES = 100_000_000
 """Tasks exchange names and counts through Ray, so the smallest comfortable store will do."""
-
-OUR_CODE = {"py_modules": [str(Path(package).parent) for package in (musicvae.__file__, preprocess.__file__)]}
-"""Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
 LOST_RETRIES = 10
 """Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
 CONNECT_SECONDS = 10.0
@@ -43,26 +46,30 @@ class TaskRunner(Protocol):
 
 @contextmanager
 def task_runner(
-    workers: int | None, ray_address: str | None = None, *, code: Mapping[str, Any] = OUR_CODE
+    where: Where, workers: int | None = None, *, ray_address: str | None = None, code: Mapping[str, Any]
 ) -> Iterator[TaskRunner]:
-    """A runner in this process (no workers, no address), on an embedded Ray, or on the cluster at an address.
+    """A runner in this process, in processes of this machine, or on Ray.
 
     Args:
-        workers: most tasks at a time; all CPUs of this machine or of the cluster if not given.
-        ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths.
+        workers: most tasks at a time; all CPUs of this machine or of the cluster if not given. One in this process.
+        ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths; a Ray of this process's
+            own if not given.
         code: the runtime environment that brings the code of the tasks to a cluster.
 
     Raises:
-        ConfigError: no cluster answers at the address.
+        TargetError: no cluster answers at the address.
     """
-    if workers == 0 and not ray_address:
-        yield _HereRunner()
-        return
-    with ray_session(ray_address, cpus=workers, code=code):
-        import ray
+    match where:
+        case "here":
+            yield _HereRunner()
+        case "processes":
+            yield _ProcessRunner(workers or os.cpu_count() or 1)
+        case "ray":
+            with ray_session(ray_address, cpus=workers, code=code):
+                import ray
 
-        slots = int(ray.cluster_resources().get("CPU", 1))
-        yield _RayRunner(TASKS_PER_SLOT * min(workers or slots, slots))
+                slots = int(ray.cluster_resources().get("CPU", 1))
+                yield _RayRunner(TASKS_PER_SLOT * min(workers or slots, slots))
 
 
 @contextmanager
@@ -75,7 +82,7 @@ def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any
         code: the runtime environment that brings our code to a cluster.
 
     Raises:
-        ConfigError: no cluster answers at the address.
+        TargetError: no cluster answers at the address.
     """
     before = dict(os.environ)
     # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
@@ -124,7 +131,7 @@ def _attach(address: str, code: Mapping[str, Any]) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, runtime_env=dict(code), log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
-        raise ConfigError(
+        raise TargetError(
             f"no Ray cluster answers at {address}",
             expected="HOST:PORT of a running head node, as `ray start --head` prints it",
             found=str(error).partition("\n")[0],
@@ -140,6 +147,73 @@ class _HereRunner:
 
     def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
         return [(socket.gethostname(), function())]
+
+
+class _ProcessRunner:
+    """Processes of this machine, which end with this one however it ends."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+        workers = min(self.workers, len(tasks))
+        if workers == 0:
+            return
+        # Processes are spawned, as a fork of a process that has used torch's threads may hang.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _Worker.start, (pickle.dumps(function),))
+        following, running = enumerate(tasks), {}
+        try:
+            while True:
+                while len(running) < TASKS_PER_SLOT * workers and (task := next(following, None)) is not None:
+                    running[pool.submit(_Worker.run, task[1])] = task[0]
+                if not running:
+                    return
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(done), done.result()
+        except BrokenProcessPool:
+            raise TargetError(
+                "a worker process was killed",
+                expected=f"{workers} processes that run to their end",
+                found="one that ended without a word",
+                likely="too little memory: each worker has a copy of all that its tasks need",
+                do="run the same command again, with fewer --workers if memory is short: what was done is kept",
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
+        return [(socket.gethostname(), function())]
+
+
+class _Worker:
+    """What a worker process keeps between tasks."""
+
+    function: Callable[[Any], Any]
+
+    @classmethod
+    def start(cls, function: bytes) -> None:
+        end_with_parent()
+        cls.function = pickle.loads(function)
+
+    @classmethod
+    def run(cls, task: Any) -> Any:
+        return cls.function(task)
+
+
+def end_with_parent() -> None:
+    """Called first in a process that multiprocessing has spawned: it ends with its parent, however that ends.
+
+    Ctrl-C is left to the parent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the whole group, and the parent answers it
+    threading.Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+    parent = parent_process()
+    assert parent is not None, "the process was spawned"
+    parent.join()
+    os._exit(1)
 
 
 class _RayRunner:
@@ -173,12 +247,13 @@ class _RayRunner:
         except RayTaskError as error:
             raise error.cause or error from None
         except RayError as error:
-            raise UserError(
+            raise TargetError(
                 "Ray lost a task for good",
                 expected=f"a cluster that runs a task within {LOST_RETRIES} tries",
                 found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
                 likely="nodes without memory, or that come and go faster than a task runs",
                 do="run the same command again: what was done is kept",
+                exit_code=ExitCode.UNEXPECTED,
             ) from None
 
     def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
