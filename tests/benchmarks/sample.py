@@ -35,7 +35,7 @@ from musicvae.midi.performance import read_performance
 from musicvae.midi.writer import performance_to_midi
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.profiling import decoding_flops
-from tests.commands import ok, run_job
+from tests.support.commands import ok, run_job
 
 WRITTEN = 256
 """Grooves that are written as MIDI, one batch."""
