@@ -66,13 +66,13 @@ model: install
 	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
 
-# NAME of tests/benchmarks/ablations, or NAME:RUN to start from that run's weights.
+# NAME of tests/experiments/ablations, or NAME:RUN to start from that run's weights.
 MINUTES ?= 25
 ABLATIONS ?= generation generation-settle:$(OUT)/generation_finish reconstruction
 
 ablation: install
 	set -e; for one in $(ABLATIONS); do name=$${one%%:*}; start=$${one#$$name}; \
-	  $(BIN)/python -m tests.benchmarks.ablation tests/benchmarks/ablations/$$name.yaml $(SETTINGS) --shards $(SHARDS) \
+	  $(BIN)/python -m tests.experiments.ablation tests/experiments/ablations/$$name.yaml $(SETTINGS) --shards $(SHARDS) \
 	  --out $(OUT)/ablation-$$name --minutes $(MINUTES) $${start:+--init-from $${start#:}}; done
 
 # After `make model`. A run of the curve: its name, preset, first weights, steps and settings.
@@ -90,7 +90,7 @@ curve: install
 	$(call curve_run,kl-179,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=0.02)
 	set -e; for bits in $(FREE_BITS); do $(JOB).train --preset feed_forward --shards $(SHARDS) \
 	  --run $(OUT)/curve/free-bits-$$bits objective.free_bits=$$bits train.evaluate_every=4000 $(SETTINGS); done
-	$(BIN)/python -m tests.benchmarks.model_pictures --out docs/images \
+	$(BIN)/python -m tests.experiments.model_pictures --out docs/images \
 	  $(foreach run,curve/kl-15 curve/kl-30 reconstruction_settle curve/kl-179,--figures "reconstruction=$(OUT)/$(run)") \
 	  $(foreach bits,$(FREE_BITS),--figures "feed-forward VAE=$(OUT)/curve/free-bits-$(bits)") \
 	  --figures "feed-forward VAE=jobs/baselines/feed_forward"
@@ -119,13 +119,13 @@ coverage: install
 	rm -rf out/coverage
 	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(BIN)/coverage run $(PYTEST) -m "not slow"
 	COVERAGE_FILE=$(CURDIR)/out/coverage/test-slow $(BIN)/coverage run $(PYTEST) -m "slow"
-	$(BIN)/python -m tests.coverage_table out/coverage test test-slow
+	$(BIN)/python -m tests.support.coverage_table out/coverage test test-slow
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/unit/test_import_rules.py
+	$(BIN)/python -m pytest -q tests/unit/repository/test_import_rules.py
 
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.requirements import skip_or_fail
+from tests.support.requirements import skip_or_fail
 
 pytest_plugins = [
-    "tests.layer_limit",
-    "tests.shard_fixtures",
-    "tests.build_fixtures",
-    "tests.https_server",
-    "tests.sample_fixtures",
-    "tests.gallery_fixtures",
-    "tests.slurm_fixtures",
-    "tests.traces",
-    "tests.shuffled",
+    "tests.support.layer_limit",
+    "tests.support.shard_fixtures",
+    "tests.support.build_fixtures",
+    "tests.support.https_server",
+    "tests.support.sample_fixtures",
+    "tests.support.gallery_fixtures",
+    "tests.support.slurm_fixtures",
+    "tests.support.traces",
+    "tests.support.shuffled",
 ]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.

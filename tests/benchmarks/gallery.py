@@ -25,8 +25,8 @@ from jobs.command.command_line import console, run_command
 from jobs.sampler.gallery import FigureColumn, GalleryGroove, write_gallery
 from musicvae.errors import ConfigError
 from musicvae.groove.features import hits_per_bar, polyphony, self_similarity, syncopation
-from tests.gallery_browser import GalleryBrowser, gallery_browser, missing_browser
-from tests.gallery_grooves import chance_gallery
+from tests.support.gallery_browser import GalleryBrowser, gallery_browser, missing_browser
+from tests.support.gallery_grooves import chance_gallery
 
 GOAL_GROOVES, GOAL_SECONDS = 5_000, 3.0
 PICTURED, PICTURE_SIZE = 200, (1280, 800)

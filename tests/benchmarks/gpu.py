@@ -25,8 +25,8 @@ from musicvae.model.model import MusicVAE
 from musicvae.model.precision import multiplies_bfloat16
 from musicvae.training.profiling import matrix_peak
 from tests.benchmarks.training_runs import train_and_measure, write_synthetic_shards
-from tests.commands import CHECKOUT
-from tests.shard_fixtures import DRUM_MAP, GRID
+from tests.support.commands import CHECKOUT
+from tests.support.shard_fixtures import DRUM_MAP, GRID
 
 STEPS = {"small": 300, "paper": 100}
 SAMPLED_TOGETHER = 4096

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.commands import CHECKOUT
+from tests.support.commands import CHECKOUT
 
 POLL_SECONDS = 0.2
 

@@ -35,7 +35,7 @@ from musicvae.groove.groove import DrumGroove
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.profiling import decoding_flops
-from tests.commands import ok, run_job
+from tests.support.commands import ok, run_job
 
 WRITTEN = 256
 """Grooves that are written as MIDI, one batch."""

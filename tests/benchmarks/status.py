@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.commands import CHECKOUT, job_command
+from tests.support.commands import CHECKOUT, job_command
 
 TRIALS = 3
 HEADER = {"__metadata__": {"best": json.dumps({"step": 900, "figures": {"validation.negative_elbo": 101.5}})}}

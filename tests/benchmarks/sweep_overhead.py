@@ -21,9 +21,9 @@ from jobs.command.command_line import console, run_command
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import End, Record, Start, TrialHistory, fields_of, read_ledger
 from musicvae.errors import ConfigError
-from tests.commands import CHECKOUT, ok, run_job
-from tests.sweep_ledgers import begun, drawn, end, sweep_settings
-from tests.tiny_sweep import sweep_file, trainer_command
+from tests.support.commands import CHECKOUT, ok, run_job
+from tests.support.sweep_ledgers import begun, drawn, end, sweep_settings
+from tests.support.tiny_sweep import sweep_file, trainer_command
 
 QUICK_TRIALS, QUICK_LEDGER = 20, 100
 AT_ONCE = 2

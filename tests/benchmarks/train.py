@@ -35,7 +35,7 @@ from musicvae.training.profiling import SQUARE, matrix_peak, training_flops
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.step import new_optimizer
 from tests.benchmarks.training_runs import RunFigures, train_and_measure, write_synthetic_shards
-from tests.shard_fixtures import DRUM_MAP, GRID
+from tests.support.shard_fixtures import DRUM_MAP, GRID
 
 STEPS = {"demo": 200, "small": 50, "paper": 6}
 OVERRIDES = {"demo": (), "small": (), "paper": ("train.global_batch=16", "train.evaluation_batch=16")}

@@ -12,8 +12,8 @@ from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.durable import read_lines
 from musicvae.training.profiling import training_flops
-from tests.commands import ok, run_job
-from tests.shard_fixtures import DRUM_MAP, GRID, patterned_windows
+from tests.support.commands import ok, run_job
+from tests.support.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 
 TRAIN_WINDOWS, VALIDATION_WINDOWS = 2048, 32
 ONLY_TRAINING = ("train.evaluate_every=1000000", "train.checkpoint_every=1000000", "data.lanes=16")

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.free_ports import HOST, free_ports
-from tests.process_tree import kill_tree
+from tests.support.free_ports import HOST, free_ports
+from tests.support.process_tree import kill_tree
 
 UP = "Ray runtime started"
 START_SECONDS = 60

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.build_fixtures import contents, write_mixed_folder
-from tests.commands import ok, run_job
-from tests.interposed import MARKER, POISONED_READER, interposed
-from tests.midi_bytes import hit, midi_file
-from tests.requirements import only_in_a_soak
+from tests.support.build_fixtures import contents, write_mixed_folder
+from tests.support.commands import ok, run_job
+from tests.support.interposed import MARKER, POISONED_READER, interposed
+from tests.support.midi_bytes import hit, midi_file
+from tests.support.requirements import only_in_a_soak
 
 pytestmark = pytest.mark.slow
 REASONS = {

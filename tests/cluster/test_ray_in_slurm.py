@@ -7,11 +7,11 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.commands import ok, run_job
-from tests.process_tree import processes_with
-from tests.requirements import only_in_a_soak
-from tests.submitted import attempts, rows, submit, verdicts, wait_for
-from tests.tiny_run import TINY, assert_same_state, train
+from tests.support.commands import ok, run_job
+from tests.support.process_tree import processes_with
+from tests.support.requirements import only_in_a_soak
+from tests.support.submitted import attempts, rows, submit, verdicts, wait_for
+from tests.support.tiny_run import TINY, assert_same_state, train
 
 pytestmark = pytest.mark.slow
 ON_TWO_NODES = ("--on", "slurm", "--ray", "--nodes", 2, "--cpus-per-node", 1)

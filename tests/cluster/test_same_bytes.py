@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.build_fixtures import contents, write_mixed_folder
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
-from tests.commands import QUIET, SOAK, job_command, ok, run_job
-from tests.interposed import SHUFFLED_LISTING, interposed
+from tests.support.build_fixtures import contents, write_mixed_folder
+from tests.support.commands import QUIET, SOAK, job_command, ok, run_job
+from tests.support.interposed import SHUFFLED_LISTING, interposed
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.cluster.ray_cluster import ray_cluster
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.commands import CHECKOUT, ok, run_job
-from tests.sample_fixtures import output_of, sampled
+from tests.support.commands import CHECKOUT, ok, run_job
+from tests.support.sample_fixtures import output_of, sampled
 
 pytestmark = pytest.mark.slow
 COUNT, CHUNK = 2000, 64

@@ -7,11 +7,11 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
-from tests.commands import ok
-from tests.process_tree import command_of, processes_with
-from tests.requirements import only_in_a_soak
-from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.tiny_run import TINY, assert_same_state, status, train
+from tests.support.commands import ok
+from tests.support.process_tree import command_of, processes_with
+from tests.support.requirements import only_in_a_soak
+from tests.support.submitted import attempts, rows, run_in, submit, verdicts, wait_for
+from tests.support.tiny_run import TINY, assert_same_state, status, train
 
 pytestmark = pytest.mark.slow
 STEPS = 300

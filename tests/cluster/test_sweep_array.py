@@ -5,10 +5,10 @@ import json
 import pytest
 
 from jobs.sweeps.ledger import read_ledger
-from tests.commands import ok, run_job
-from tests.process_tree import kill_tree
-from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.tiny_sweep import check_once, results, sweep_file
+from tests.support.commands import ok, run_job
+from tests.support.process_tree import kill_tree
+from tests.support.submitted import attempts, rows, run_in, submit, verdicts, wait_for
+from tests.support.tiny_sweep import check_once, results, sweep_file
 
 pytestmark = pytest.mark.slow
 ELEMENTS = 3

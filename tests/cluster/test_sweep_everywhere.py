@@ -8,10 +8,10 @@ import yaml
 from jobs.sweeps.ledger import read_ledger
 from jobs.sweeps.trials import SHIPPED
 from tests.cluster.ray_cluster import ray_cluster
-from tests.commands import SOAK, ok, run_job
-from tests.requirements import only_in_a_soak
-from tests.submitted import submit, verdicts, wait_for
-from tests.tiny_sweep import check_once, results
+from tests.support.commands import SOAK, ok, run_job
+from tests.support.requirements import only_in_a_soak
+from tests.support.submitted import submit, verdicts, wait_for
+from tests.support.tiny_sweep import check_once, results
 
 pytestmark = pytest.mark.slow
 TRIALS, STEPS = (24, 60) if SOAK else (5, 20)

@@ -11,10 +11,10 @@ import pytest
 
 from jobs.sweeps.ledger import read_ledger
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
-from tests.commands import ok, run_job
-from tests.process_tree import kill_tree
-from tests.running_job import running_job, wait_for
-from tests.tiny_sweep import check_once, results, sweep_file
+from tests.support.commands import ok, run_job
+from tests.support.process_tree import kill_tree
+from tests.support.running_job import running_job, wait_for
+from tests.support.tiny_sweep import check_once, results, sweep_file
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
-from tests.commands import CHECKOUT, QUIET, job_command, ok, run_job
-from tests.process_tree import command_of
-from tests.requirements import only_in_a_soak
-from tests.tiny_run import TINY, assert_same_state, losses, status, train
+from tests.support.commands import CHECKOUT, QUIET, job_command, ok, run_job
+from tests.support.process_tree import command_of
+from tests.support.requirements import only_in_a_soak
+from tests.support.tiny_run import TINY, assert_same_state, losses, status, train
 
 pytestmark = pytest.mark.slow
 WAIT_SECONDS = 150

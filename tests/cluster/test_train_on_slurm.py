@@ -10,7 +10,7 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.commands import CHECKOUT, ok, run_job
+from tests.support.commands import CHECKOUT, ok, run_job
 
 pytestmark = pytest.mark.slow
 TINY = ["model.latent=8", "model.encoder_hidden=16", "model.conductor_hidden=16", "model.decoder_hidden=16"]

@@ -12,7 +12,7 @@ from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.settings import OptimizerSettings
 from musicvae.training.step import TrainingObjective, new_optimizer, train_step
 from musicvae.training.world import World
-from tests.commands import ok, run_job
+from tests.support.commands import ok, run_job
 
 pytestmark = [
     pytest.mark.gpu,

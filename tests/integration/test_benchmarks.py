@@ -11,11 +11,11 @@ from PIL import Image
 
 from jobs.sampler.options import PRECISIONS
 from tests.benchmarks.train import PRECISIONS as MULTIPLIED
-from tests.commands import CHECKOUT, ok, run_job
-from tests.gallery_browser import missing_browser
-from tests.requirements import only_in_a_soak, skip_or_fail
-from tests.run_folders import run_with_weights
-from tests.tiny_run import TINY
+from tests.support.commands import CHECKOUT, ok, run_job
+from tests.support.gallery_browser import missing_browser
+from tests.support.requirements import only_in_a_soak, skip_or_fail
+from tests.support.run_folders import run_with_weights
+from tests.support.tiny_run import TINY
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +26,8 @@ def printed_by(name: str, *arguments: object) -> str:
     return result.stdout
 
 
-def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *map(str, arguments)]
+def benchmark(name: str, *arguments: object, folder: str = "benchmarks") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"tests.{folder}.{name}", *map(str, arguments)]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=900)
 
 
@@ -60,7 +60,7 @@ def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path
         f"variants:\n- {{name: tiny, settings: {fit}}}\n- {{name: huge, settings: {huge}}}\n"
     )
     arguments = [variants, "--shards", small_shards, "--out", out, "--seeds", "0,1", "--quick", "--at-once", "2"]
-    first = benchmark("ablation", *arguments)
+    first = benchmark("ablation", *arguments, folder="experiments")
     assert first.returncode == 1, "a failure is told, and the others are trained"
     assert "failed: huge" in first.stdout
     written = json.loads((out / "ablation.json").read_text())
@@ -74,13 +74,13 @@ def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path
 
     before = trained_files(out)
     variants.write_text(variants.read_text().replace(huge, "[objective.beta=0.5]"))
-    again = benchmark("ablation", *arguments, "--only", "tiny")
+    again = benchmark("ablation", *arguments, "--only", "tiny", folder="experiments")
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "ablation.json").read_text())["runs"] == written["runs"]
     assert trained_files(out) == before, "what is finished is not trained again"
 
     variants.write_text(variants.read_text().replace("data.mix_drums=0.3", "data.mix_drums=0.2"))
-    refused = benchmark("ablation", *arguments)
+    refused = benchmark("ablation", *arguments, folder="experiments")
     assert refused.returncode == 2
     assert "was trained with other settings than tiny has now" in refused.stderr
 

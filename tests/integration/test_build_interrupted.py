@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.build_fixtures import contents, write_mixed_folder
-from tests.commands import CHECKOUT, job_command, ok, run_job
-from tests.interposed import SLOW_READER, interposed
-from tests.running_build import finished_parts, wait_for_parts
-from tests.running_job import running_job, wait_for
+from tests.support.build_fixtures import contents, write_mixed_folder
+from tests.support.commands import CHECKOUT, job_command, ok, run_job
+from tests.support.interposed import SLOW_READER, interposed
+from tests.support.running_build import finished_parts, wait_for_parts
+from tests.support.running_job import running_job, wait_for
 
 
 def arguments(source: Path, out: Path, workers: int = 0) -> list[object]:

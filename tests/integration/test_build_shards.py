@@ -12,9 +12,9 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.windows import WindowBlock
 from preprocess.sources.demo import write_demo_corpus
-from tests.build_fixtures import contents, write_mixed_folder
-from tests.commands import ok, run_job
-from tests.midi_bytes import hit, midi_file
+from tests.support.build_fixtures import contents, write_mixed_folder
+from tests.support.commands import ok, run_job
+from tests.support.midi_bytes import hit, midi_file
 
 DEMO = ("--source", "demo", "demo.performances=150", "shard.windows=300")
 """Three batches, several shards: enough for answers to come out of order."""

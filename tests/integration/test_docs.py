@@ -3,10 +3,10 @@
 import pytest
 
 from musicvae.data.manifest import ShardManifest
-from tests.commands import CHECKOUT
-from tests.fenced_code import run_shell_blocks
-from tests.sample_fixtures import manifest_of
-from tests.tiny_run import status
+from tests.support.commands import CHECKOUT
+from tests.support.fenced_code import run_shell_blocks
+from tests.support.sample_fixtures import manifest_of
+from tests.support.tiny_run import status
 
 pytestmark = pytest.mark.slow
 

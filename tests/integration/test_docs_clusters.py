@@ -9,11 +9,11 @@ import pytest
 from jobs.sweeps.ledger import read_ledger
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
-from tests.commands import CHECKOUT, SOAK
-from tests.fenced_code import run_shell_blocks
-from tests.sample_fixtures import manifest_of
-from tests.submitted import rows
-from tests.tiny_run import status
+from tests.support.commands import CHECKOUT, SOAK
+from tests.support.fenced_code import run_shell_blocks
+from tests.support.sample_fixtures import manifest_of
+from tests.support.submitted import rows
+from tests.support.tiny_run import status
 
 pytestmark = pytest.mark.slow
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.commands import CHECKOUT
-from tests.fenced_code import run_shell_blocks
-from tests.sample_fixtures import manifest_of
+from tests.support.commands import CHECKOUT
+from tests.support.fenced_code import run_shell_blocks
+from tests.support.sample_fixtures import manifest_of
 
 pytestmark = pytest.mark.slow
 

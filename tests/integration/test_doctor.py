@@ -10,9 +10,9 @@ import pytest
 
 from jobs.inspection import machine as doctor_machine
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.commands import CHECKOUT, job_command, ok
-from tests.small_disk import small_disk
-from tests.submitted import run_in
+from tests.support.commands import CHECKOUT, job_command, ok
+from tests.support.small_disk import small_disk
+from tests.support.submitted import run_in
 
 
 def lines(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from musicvae.durable import read_lines
-from tests.free_ports import free_ports
-from tests.process_tree import kill_tree
-from tests.running_training import running_training
+from tests.support.free_ports import free_ports
+from tests.support.process_tree import kill_tree
+from tests.support.running_training import running_training
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from tests.commands import ok, run_job
+from tests.support.commands import ok, run_job
 
 TINY = [
     *("--preset", "demo", "data.lanes=8", "train.global_batch=16", "train.steps=3", "resources.threads=1"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import musicvae
-from tests.commands import ok, run_job
-from tests.run_folders import begun_run, run_with_weights
+from tests.support.commands import ok, run_job
+from tests.support.run_folders import begun_run, run_with_weights
 
 pytestmark = pytest.mark.slow
 

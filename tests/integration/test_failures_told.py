@@ -3,11 +3,11 @@
 import pytest
 
 from musicvae.training.heartbeat import PULSE_SECONDS
-from tests.commands import ok
-from tests.interposed import harm_at_step, interposed
-from tests.requirements import only_in_a_soak
-from tests.submitted import rows, run_in
-from tests.tiny_run import TINY
+from tests.support.commands import ok
+from tests.support.interposed import harm_at_step, interposed
+from tests.support.requirements import only_in_a_soak
+from tests.support.submitted import rows, run_in
+from tests.support.tiny_run import TINY
 
 pytestmark = pytest.mark.slow
 DATA = "from musicvae.errors import DataError; raise DataError('train-000001.tar is damaged')"

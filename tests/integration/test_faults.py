@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from musicvae.durable import read_lines
-from tests.commands import CHECKOUT
 from tests.integration.test_train import assert_same_state
-from tests.interposed import harm_at_step, interposed
-from tests.process_tree import kill_tree
-from tests.requirements import only_in_a_soak
-from tests.running_training import TINY, RunningTraining, running_training
+from tests.support.commands import CHECKOUT
+from tests.support.interposed import harm_at_step, interposed
+from tests.support.process_tree import kill_tree
+from tests.support.requirements import only_in_a_soak
+from tests.support.running_training import TINY, RunningTraining, running_training
 
 pytestmark = pytest.mark.slow
 STEPS = 25

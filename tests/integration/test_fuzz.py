@@ -22,11 +22,11 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from preprocess.sources.demo import write_demo_corpus
 from preprocess.sources.listing import printable
-from tests.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
-from tests.byte_damage import cut, flip_bits, junk_after, lose_a_stretch, overwrite_a_stretch, repeat_a_stretch
-from tests.commands import ok, run_job
-from tests.midi_mutator import MUTATIONS, Mutant, mutants
-from tests.odd_names import odd_names
+from tests.support.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
+from tests.support.byte_damage import cut, flip_bits, junk_after, lose_a_stretch, overwrite_a_stretch, repeat_a_stretch
+from tests.support.commands import ok, run_job
+from tests.support.midi_mutator import MUTATIONS, Mutant, mutants
+from tests.support.odd_names import odd_names
 
 NEVER = {"internal-error", "timeout", "memory", "worker-died"}
 """What no file ends as that is merely broken, absurd or hostile."""

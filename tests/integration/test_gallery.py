@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.commands import CHECKOUT, ok
-from tests.fenced_code import fenced
-from tests.gallery_browser import DESKTOP, PHONE
-from tests.gallery_fixtures import FEW
-from tests.gallery_grooves import chance_gallery, chance_groove
+from tests.support.commands import CHECKOUT, ok
+from tests.support.fenced_code import fenced
+from tests.support.gallery_browser import DESKTOP, PHONE
+from tests.support.gallery_fixtures import FEW
+from tests.support.gallery_grooves import chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from jobs.sampler.gallery import read_pick
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.writer import groove_to_midi
-from tests.gallery_fixtures import FEW
-from tests.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
+from tests.support.gallery_fixtures import FEW
+from tests.support.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import pytest
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.windows import WindowMeta
-from tests.commands import ok, run_job
-from tests.oracle_midi import four_bar_windows, onsets_by_mido, onsets_by_pretty_midi
+from tests.support.commands import ok, run_job
+from tests.support.oracle_midi import four_bar_windows, onsets_by_mido, onsets_by_pretty_midi
 
 TRAIN, VALIDATION = 15_694, 1_939
 """4-bar windows of the official splits, as counted for the dataset's description."""

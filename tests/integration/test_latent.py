@@ -7,8 +7,8 @@ import pytest
 
 import musicvae
 from musicvae.data.manifest import ShardManifest
-from tests.commands import ok, run_job
-from tests.tiny_run import TINY
+from tests.support.commands import ok, run_job
+from tests.support.tiny_run import TINY
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import yaml
 
 from jobs.command.command_line import read_preset
 from preprocess.sources.groove import GROOVE_SHA256, GROOVE_URL
-from tests.commands import CHECKOUT
+from tests.support.commands import CHECKOUT
 
 
 def make_install(folder: Path, python: str) -> subprocess.CompletedProcess[str]:

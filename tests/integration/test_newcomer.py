@@ -12,9 +12,9 @@ import pretty_midi
 import pytest
 
 from musicvae.durable import read_lines
-from tests.benchmarks.like import like_f1
-from tests.commands import CHECKOUT, SOAK
-from tests.fenced_code import fenced, run_shell_blocks
+from tests.experiments.like import like_f1
+from tests.support.commands import CHECKOUT, SOAK
+from tests.support.fenced_code import fenced, run_shell_blocks
 
 pytestmark = pytest.mark.slow
 README = CHECKOUT / "README.md"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands import ok, run_job
-from tests.requirements import skip_or_fail
-from tests.run_folders import trained_run
+from tests.support.commands import ok, run_job
+from tests.support.requirements import skip_or_fail
+from tests.support.run_folders import trained_run
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.midi.performance import Performance
 from musicvae.midi.writer import performance_to_midi, write_groove
-from tests.commands import ok, run_job
-from tests.sample_fixtures import DRUMS, GRID, TEMPO, hits_in, manifest_of, output_of
+from tests.support.commands import ok, run_job
+from tests.support.sample_fixtures import DRUMS, GRID, TEMPO, hits_in, manifest_of, output_of
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from jobs.sampler.run import Means
 from jobs.sampler.size import sizes
 from jobs.sampler.work import Shard
 from musicvae.errors import ConfigError
-from tests.commands import ok, run_job
-from tests.sample_fixtures import manifest_of, output_of, sampled
+from tests.support.commands import ok, run_job
+from tests.support.sample_fixtures import manifest_of, output_of, sampled
 
 COUNT = 24
 

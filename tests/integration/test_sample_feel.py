@@ -15,9 +15,9 @@ from musicvae.data.shards import write_shard
 from musicvae.data.style_feels import StyleFeel, measure_styles
 from musicvae.errors import ConfigError
 from musicvae.pretrained.load import load
-from tests.commands import ok, run_job
-from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
-from tests.shard_fixtures import styled_windows
+from tests.support.commands import ok, run_job
+from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
+from tests.support.shard_fixtures import styled_windows
 
 COUNT = 40
 

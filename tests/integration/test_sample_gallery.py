@@ -13,8 +13,8 @@ from jobs.sampler import gallery
 from jobs.sampler.run import Means
 from jobs.sampler.work import Shard
 from musicvae.groove.groove import hits_from_tokens
-from tests.commands import ok, run_job
-from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
+from tests.support.commands import ok, run_job
+from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 
 COUNT = 600
 PICKED = (0, 7, 8, 255, 256, 431, 599)

@@ -11,9 +11,9 @@ import pytest
 import symusic
 
 from musicvae.groove.groove import hits_from_tokens
-from tests.commands import SOAK, ok, run_job
-from tests.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
-from tests.shipped import need_shipped_models
+from tests.support.commands import SOAK, ok, run_job
+from tests.support.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
+from tests.support.shipped import need_shipped_models
 
 pytestmark = pytest.mark.slow
 SHARDS = 10

@@ -25,9 +25,9 @@ from musicvae.errors import ConfigError, DataError, FolderInUseError
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.training.best_weights import read_best, save_best
 from musicvae.training.run_folder import RunFolder
-from tests.commands import ok, run_job
-from tests.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
-from tests.shard_fixtures import patterned_windows
+from tests.support.commands import ok, run_job
+from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
+from tests.support.shard_fixtures import patterned_windows
 
 COUNT = 600
 REPEATING = {"temperature": 0.05}

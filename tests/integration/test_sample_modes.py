@@ -16,9 +16,9 @@ from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.generate import generate_batch
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.load import load_run
-from tests.commands import ok, run_job
-from tests.midi_bytes import hit, metre, midi_file
-from tests.sample_fixtures import DRUMS, GRID, manifest_of, sampled
+from tests.support.commands import ok, run_job
+from tests.support.midi_bytes import hit, metre, midi_file
+from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, sampled
 
 KICK, SNARE, HAT, CRASH = (DRUMS.classes.index(name) for name in ("kick", "snare", "closed_hihat", "crash"))
 BAR = GRID.steps_per_bar

@@ -9,9 +9,9 @@ import pytest
 from jobs.sampler.run import Means
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
-from tests.parsed_page import Page
-from tests.sample_fixtures import DRUMS, GRID, sampled, write_sample_run
-from tests.shard_fixtures import patterned_windows
+from tests.support.parsed_page import Page
+from tests.support.sample_fixtures import DRUMS, GRID, sampled, write_sample_run
+from tests.support.shard_fixtures import patterned_windows
 
 COUNT = 300
 

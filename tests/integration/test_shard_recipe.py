@@ -12,9 +12,9 @@ import pytest
 
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
-from tests.commands import CHECKOUT
-from tests.fenced_code import fenced
-from tests.shard_fixtures import DRUM_MAP, GRID
+from tests.support.commands import CHECKOUT
+from tests.support.fenced_code import fenced
+from tests.support.shard_fixtures import DRUM_MAP, GRID
 
 MOST_LINES = 10
 ALONE = "import importlib.util\nassert importlib.util.find_spec('musicvae') is None, 'the project can be imported'\n"

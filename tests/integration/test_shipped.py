@@ -11,9 +11,9 @@ import musicvae
 from musicvae.pretrained.latent_effects import attribute_effects, interpolation_effect, unevenness
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import WEIGHTS
-from tests.commands import CHECKOUT
-from tests.fenced_code import fenced, run_shell_blocks
-from tests.shipped import SHIPPED, need_shipped_models
+from tests.support.commands import CHECKOUT
+from tests.support.fenced_code import fenced, run_shell_blocks
+from tests.support.shipped import SHIPPED, need_shipped_models
 
 pytestmark = pytest.mark.slow
 LARGEST = 10 * 10**6

@@ -12,10 +12,10 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.statistics import WindowStatistics, count_windows
 from musicvae.groove.picture import drum_grid
-from tests.commands import ok, run_job
-from tests.damage import damage_file, each_damage
-from tests.midi_bytes import Event, hit, metre, midi_file, tempo
-from tests.shard_fixtures import DRUM_MAP, GRID, SMALL_SPLITS
+from tests.support.commands import ok, run_job
+from tests.support.damage import damage_file, each_damage
+from tests.support.midi_bytes import Event, hit, metre, midi_file, tempo
+from tests.support.shard_fixtures import DRUM_MAP, GRID, SMALL_SPLITS
 
 BAR = 4 * 480
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from musicvae.durable import read_lines
-from tests.interposed import interposed, pause_in_phase
-from tests.requirements import only_in_a_soak
-from tests.running_training import running_training
+from tests.support.interposed import interposed, pause_in_phase
+from tests.support.requirements import only_in_a_soak
+from tests.support.running_training import running_training
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from cluster.local import descendants
-from tests.commands import CHECKOUT, QUIET, job_command, ok
-from tests.process_tree import command_of
-from tests.running_job import running_job
-from tests.sample_fixtures import manifest_of
-from tests.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.tiny_run import TINY, status
+from tests.support.commands import CHECKOUT, QUIET, job_command, ok
+from tests.support.process_tree import command_of
+from tests.support.running_job import running_job
+from tests.support.sample_fixtures import manifest_of
+from tests.support.submitted import attempts, rows, run_in, submit, verdicts, wait_for
+from tests.support.tiny_run import TINY, status
 
 
 def test_a_sampling_in_shares(sample_run, tmp_path):

@@ -7,10 +7,10 @@ import yaml
 
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import read_ledger
-from tests.commands import ok, run_job
-from tests.tiny_run import status
-from tests.tiny_sweep import STEPS, results, run_with_trainer, sweep_file, table
-from tests.wandb_files import of_kind, offline_folders
+from tests.support.commands import ok, run_job
+from tests.support.tiny_run import status
+from tests.support.tiny_sweep import STEPS, results, run_with_trainer, sweep_file, table
+from tests.support.wandb_files import of_kind, offline_folders
 
 
 def sweep(*arguments: object, **options: str) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jobs.sweeps.ledger import read_ledger
-from tests.commands import SOAK, ok, run_job
-from tests.running_job import running_job, wait_for
-from tests.sweep_trainers import LATENT
-from tests.tiny_sweep import check_once, results, run_with_trainer, sweep_file, table
+from tests.support.commands import SOAK, ok, run_job
+from tests.support.running_job import running_job, wait_for
+from tests.support.sweep_trainers import LATENT
+from tests.support.tiny_sweep import check_once, results, run_with_trainer, sweep_file, table
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ import pytest
 
 from jobs.sweeps.best import ranking
 from jobs.sweeps.page import sweep_page
-from tests.gallery_browser import DESKTOP, PHONE, GalleryBrowser
-from tests.played_sweep import played_sweep, with_runs
+from tests.support.gallery_browser import DESKTOP, PHONE, GalleryBrowser
+from tests.support.played_sweep import played_sweep, with_runs
 
 pytestmark = pytest.mark.slow
 HEIGHTS = """

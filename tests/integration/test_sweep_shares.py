@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from jobs.sweeps.ledger import read_ledger
-from tests.commands import ok, run_job
-from tests.process_tree import command_of, descendants
-from tests.requirements import only_in_a_soak
-from tests.running_job import running_job, wait_for
-from tests.tiny_sweep import STEPS, check_once, results, sweep_file, table
+from tests.support.commands import ok, run_job
+from tests.support.process_tree import command_of, descendants
+from tests.support.requirements import only_in_a_soak
+from tests.support.running_job import running_job, wait_for
+from tests.support.tiny_sweep import STEPS, check_once, results, sweep_file, table
 
 pytestmark = pytest.mark.slow
 

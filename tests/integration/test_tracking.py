@@ -19,9 +19,9 @@ from PIL import Image
 from musicvae.durable import read_lines
 from musicvae.training.examples import Examples, example_files
 from musicvae.training.run_folder import RunFolder
-from tests.commands import CHECKOUT, QUIET, job_command, ok, run_job
 from tests.integration.test_train import TINY, assert_same_state, wait_for
-from tests.wandb_files import history, of_kind, offline_folders
+from tests.support.commands import CHECKOUT, QUIET, job_command, ok, run_job
+from tests.support.wandb_files import history, of_kind, offline_folders
 
 NO_HOST = "http://127.0.0.1:9"
 STEPS = 12

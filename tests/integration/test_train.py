@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 
 from musicvae.durable import read_lines
-from tests.commands import CHECKOUT, job_command, ok, run_job, torchrun_command
-from tests.requirements import only_in_a_soak
-from tests.tiny_run import TINY, assert_same_state, train
+from tests.support.commands import CHECKOUT, job_command, ok, run_job, torchrun_command
+from tests.support.requirements import only_in_a_soak
+from tests.support.tiny_run import TINY, assert_same_state, train
 
 SLOW_AND_LONG = [pytest.mark.slow, only_in_a_soak]
 TOPOLOGIES = [(0, 4), (3, 2), *(pytest.param(ranks, 1, marks=only_in_a_soak) for ranks in (2, 3))]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import CHECKOUT, ok, run_job, torchrun_command
-from tests.damage import damage_file, each_damage
+from tests.support.commands import CHECKOUT, ok, run_job, torchrun_command
+from tests.support.damage import damage_file, each_damage
 
 SMALL = ["data.lanes=8", "train.global_batch=8", "train.steps=1", "resources.threads=1", "--preset", "demo"]
 

@@ -10,10 +10,10 @@ import pytest
 
 from musicvae.durable import read_lines
 from musicvae.training.checkpoints import checkpoints
-from tests.commands import CHECKOUT, job_command, ok, run_job
-from tests.interposed import POISONED_NOISE, POISONED_STEP, interposed
-from tests.small_disk import enlarge, small_disk
-from tests.tiny_run import TINY, assert_same_state, losses, status, train
+from tests.support.commands import CHECKOUT, job_command, ok, run_job
+from tests.support.interposed import POISONED_NOISE, POISONED_STEP, interposed
+from tests.support.small_disk import enlarge, small_disk
+from tests.support.tiny_run import TINY, assert_same_state, losses, status, train
 
 pytestmark = pytest.mark.slow
 STEPS = ("train.steps=12", "train.log_windows=true")

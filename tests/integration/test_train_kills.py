@@ -14,10 +14,10 @@ from typing import Literal
 import pytest
 
 from musicvae.durable import read_lines
-from tests.commands import CHECKOUT, QUIET, job_command, ok, run_job
-from tests.interposed import MARKED_PHASES, interposed
-from tests.process_tree import command_of, descendants, kill_tree
-from tests.tiny_run import TINY, assert_same_state, losses, status
+from tests.support.commands import CHECKOUT, QUIET, job_command, ok, run_job
+from tests.support.interposed import MARKED_PHASES, interposed
+from tests.support.process_tree import command_of, descendants, kill_tree
+from tests.support.tiny_run import TINY, assert_same_state, losses, status
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import ok, run_job
-from tests.https_server import FolderServer, serving
-from tests.tiny_run import TINY, assert_same_state, train
+from tests.support.commands import ok, run_job
+from tests.support.https_server import FolderServer, serving
+from tests.support.tiny_run import TINY, assert_same_state, train
 
 STEPS = ("train.steps=12", "data.mix_bars=0.5")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pretty_midi
 import pytest
 
-from tests.commands import CHECKOUT
-from tests.shipped import need_shipped_models
+from tests.support.commands import CHECKOUT
+from tests.support.shipped import need_shipped_models
 
 pytestmark = pytest.mark.slow
 

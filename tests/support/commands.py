@@ -1,0 +1,56 @@
+"""Runs whole commands as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.warm_python import run_module, starts_alike
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+WARM = frozenset({"build_shards", "evaluate", "export", "latent", "map", "report", "sample", "show", "train"})
+"""Jobs that are run hundreds of times, and spend up to three seconds on loading libraries each time."""
+SOAK = bool(os.environ.get("SOAK"))
+"""Then every command is a new process, as a user's is."""
+FORKED_RANKS = {} if SOAK else {"PYTHONPATH": f"{CHECKOUT / 'tests' / 'support' / 'forked_ranks'}:{CHECKOUT}"}
+"""Under these variables the ranks of a launch have their libraries from its torchrun agent (`forking_agent`)."""
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
+
+
+def job_command(name: str, *arguments: object, ranks: int = 0) -> list[str]:
+    """The argv of `python -m jobs.<name>`, with `--ranks` when ranks are asked for."""
+    asked = ["--ranks", str(ranks)] if ranks else []
+    return [sys.executable, "-m", f"jobs.{name}", *asked, *map(str, arguments)]
+
+
+def torchrun_command(name: str, *arguments: object, ranks: int) -> list[str]:
+    """The argv that runs a job under torchrun itself, without our launcher."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    torchrun += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
+    # Without `--` torchrun takes `--run` for its own.
+    return [*torchrun, "-m", f"jobs.{name}", "--", *map(str, arguments)]
+
+
+def run_job(
+    name: str, *arguments: object, ranks: int = 0, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a job to its end; the caller looks at exit code and output."""
+    variables = {**os.environ, **QUIET, **(FORKED_RANKS if ranks else {}), **environment}
+    if name in WARM and not ranks and not SOAK and starts_alike(variables):
+        return run_module(
+            f"jobs.{name}", [*map(str, arguments)], folder=CHECKOUT, environment=variables, timeout=timeout
+        )
+    return subprocess.run(
+        job_command(name, *arguments, ranks=ranks),
+        cwd=CHECKOUT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def ok(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """The result, which must be a success; its output is shown where it is not."""
+    assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-5000:]}"
+    return result

@@ -1,0 +1,64 @@
+"""Arguments in scripts, read by a real bash."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import PurePath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.job import Job, Word
+from cluster.sbatch import Place, quoted, render, sbatch_value
+from cluster.site import Site
+from tests.support.odd_words import ODD_WORDS, odd_words
+
+PRINT = "import sys; sys.stdout.buffer.write(b'\\0'.join(a.encode(errors='surrogateescape') for a in sys.argv[1:]))"
+
+
+def read_by_bash(script: str) -> list[str]:
+    """The arguments that a script gave to `PRINT`."""
+    printed = subprocess.run(
+        ["bash", "-u"], input=script.encode(errors="surrogateescape"), capture_output=True, check=True
+    )
+    return printed.stdout.decode(errors="surrogateescape").split("\0")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(odd_words(), min_size=1, max_size=20))
+def test_every_argument_arrives_unchanged(words):
+    script = " ".join([shlex.quote(sys.executable), "-c", quoted(PRINT), *map(quoted, words)])
+    assert read_by_bash(script) == words
+
+
+def test_the_odd_ones_arrive_unchanged_in_the_command_of_a_script():
+    """The words that break scripts, in a rendered script of which only the command is run."""
+    job = Job("odd", (sys.executable, "-c", PRINT, *ODD_WORDS, Word.SHARE))
+    script = render(job, Site(), Place(PurePath("/s/odd"), PurePath("/s/odd/code"), PurePath("/")))
+    command = script[script.index("command=(") :].partition("\n)\n")[0]
+    assert read_by_bash(f'element=3\n{command}\n)\n"${{command[@]}}"\n') == [*ODD_WORDS, "3/1"]
+
+
+@given(odd_words())
+def test_a_word_is_one_line_without_what_sbatch_refuses(word):
+    assert "\n" not in quoted(word)
+    assert "\r" not in quoted(word)
+
+
+def test_nul_is_refused():
+    with pytest.raises(ValueError, match="cannot hold NUL"):
+        quoted("a\0b")
+
+
+def test_plain_words_stay_readable():
+    assert quoted("train.steps=30") == "train.steps=30"
+    assert quoted("my shards") == "'my shards'"
+    assert quoted("a\nb") == "$'a\\012b'"
+
+
+def test_options_of_sbatch():
+    assert sbatch_value("/home/ada/runs") == "/home/ada/runs"
+    assert sbatch_value('my "runs"') == '"my \\"runs\\""'
+    with pytest.raises(ValueError, match="control characters"):
+        sbatch_value("two\nlines")
