@@ -9,24 +9,22 @@ import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import typer
-from jaxtyping import Int16
 
 from jobs.command.command_line import check_output, console, run_command
 from musicvae.durable import whole_folder, write_whole
 from musicvae.errors import ConfigError
-from musicvae.generation.attribute_vectors import AttributeVectors, fit_attribute_vectors
-from musicvae.groove.features import measure_attributes
-from musicvae.groove.groove import hits_from_tokens
-from musicvae.pretrained.card import ATTRIBUTIONS, read_measured
-from musicvae.pretrained.load import CARD, TRAINING, is_export, load, load_run, write_export
-from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.training_record import TrainingRecord, record_of
-from musicvae.pretrained.training_windows import training_styles, training_windows
-from musicvae.training.best_weights import in_bfloat16, read_best
 from musicvae.training.run_folder import RunFolder
+
+if TYPE_CHECKING:  # torch, which takes seconds to load
+    import numpy as np
+    from jaxtyping import Int16
+
+    from musicvae.generation.attribute_vectors import AttributeVectors
+    from musicvae.pretrained.model import TrainedModel
+    from musicvae.pretrained.training_record import TrainingRecord
 
 
 class Dtype(StrEnum):
@@ -52,6 +50,11 @@ def main(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier export in OUT."),
 ) -> None:
     """Write the best weights of a run with all that they need; `musicvae.load(OUT)` reads them."""
+    from musicvae.pretrained.card import ATTRIBUTIONS, read_measured
+    from musicvae.pretrained.load import CARD, is_export, load, load_run, write_export
+    from musicvae.pretrained.training_windows import training_windows
+    from musicvae.training.best_weights import in_bfloat16, read_best
+
     if data is not None and data not in ATTRIBUTIONS:
         raise ConfigError(
             f"--data {data} is not known", expected=", ".join(ATTRIBUTIONS), do="name one, or leave it out"
@@ -106,6 +109,9 @@ def renew(
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="What its model was trained on."),
 ) -> None:
     """Write hashes, distributions and styles of the training windows anew; all else of an export stays as it is."""
+    from musicvae.pretrained.load import TRAINING, load
+    from musicvae.pretrained.training_windows import training_windows
+
     trained = load(out)
     record = _record(trained, training_windows(trained, shards), shards)
     try:
@@ -118,7 +124,10 @@ def renew(
     )
 
 
-def _record(trained: TrainedModel, tokens: Int16[np.ndarray, "window step"], shards: str) -> TrainingRecord:
+def _record(trained: "TrainedModel", tokens: "Int16[np.ndarray, 'window step']", shards: str) -> "TrainingRecord":
+    from musicvae.pretrained.training_record import record_of
+    from musicvae.pretrained.training_windows import training_styles
+
     return record_of(tokens, trained.grid, trained.drum_map, training_styles(trained, shards))
 
 
@@ -132,8 +141,12 @@ def _as_typed(command: str) -> str:
     return re.sub(r"^\S*\bjobs/(\w+)\.py(?= |$)", r"python -m jobs.\1", command)
 
 
-def _attribute_vectors(trained: TrainedModel, tokens: Int16[np.ndarray, "window step"]) -> AttributeVectors:
+def _attribute_vectors(trained: "TrainedModel", tokens: "Int16[np.ndarray, 'window step']") -> "AttributeVectors":
     """Directions of attributes, measured on the training windows."""
+    from musicvae.generation.attribute_vectors import fit_attribute_vectors
+    from musicvae.groove.features import measure_attributes
+    from musicvae.groove.groove import hits_from_tokens
+
     hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
     values = measure_attributes(hits, trained.grid, trained.drum_map.classes)
     return fit_attribute_vectors(trained.encode(tokens), values, trained.attributes)

@@ -5,14 +5,9 @@ from pathlib import Path
 import typer
 
 from jobs.command.command_line import console, run_command
-from jobs.evaluation.evaluated import Candidate, check_same_format
-from musicvae.data.shards import read_shard
 from musicvae.data.sources import open_shards
-from musicvae.data.windows import WindowBlock
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
-from musicvae.pretrained.latent_map import draw_map, principal_axes
-from musicvae.pretrained.load import load, load_run
 
 
 def main(
@@ -27,6 +22,14 @@ def main(
         raise ConfigError("--run and --preset exclude each other", do="give one of them")
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise ConfigError(f"cannot write {out}", expected="a file in a folder that exists", do="name another --out")
+
+    # They load torch, which takes seconds.
+    from jobs.evaluation.evaluated import Candidate, check_same_format
+    from musicvae.data.shards import read_shard
+    from musicvae.data.windows import WindowBlock
+    from musicvae.pretrained.latent_map import draw_map, principal_axes
+    from musicvae.pretrained.load import load, load_run
+
     trained = load_run(run) if run is not None else load(preset or "reconstruction")
     name = str(run or preset or "reconstruction")
     source = open_shards(shards)

@@ -11,21 +11,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from jobs.command.command_line import check_options, console, run_command
-from jobs.sampler.gallery import read_pick
-from jobs.sampler.job import SampleJob, job_of, loaded
-from jobs.sampler.options import DEFAULT_BARS, DEFAULT_STEPS, RANKED, Audio, Form, Modes, SampleOptions
-from jobs.sampler.run import Means, finish, make_shard, training_record
-from jobs.sampler.terminal import pace, show_output, show_size
-from jobs.sampler.work import SampleWork, Shard, shard_of
+from jobs.sampler.options import DEFAULT_BARS, DEFAULT_STEPS, RANKED, Audio, Form, Modes, SampleOptions, read_pick
 from musicvae.errors import ConfigError, DiskFullError
-from musicvae.generation.generate import BATCH
-from musicvae.midi.writer import TICKS_PER_QUARTER
-from musicvae.pretrained.model import DEFAULT_DISTANCE
-from musicvae.pretrained.training_record import TrainingRecord
+from musicvae.generation.settings import BATCH, DEFAULT_DISTANCE
+from musicvae.midi.settings import TICKS_PER_QUARTER
+
+if TYPE_CHECKING:  # torch, which takes seconds to load
+    from jobs.sampler.job import SampleJob
+    from jobs.sampler.run import Means
+    from jobs.sampler.work import SampleWork, Shard
+    from musicvae.pretrained.training_record import TrainingRecord
 
 CHUNK = 4 * BATCH
 OUT = typer.Option(..., help="The folder to make, or to go on with.")
@@ -169,6 +169,11 @@ def main(
         pick=picked,
         modes=modes,
     )
+    from jobs.sampler.job import job_of, loaded
+    from jobs.sampler.run import make_shard, training_record
+    from jobs.sampler.terminal import pace, show_size
+    from jobs.sampler.work import SampleWork, shard_of
+
     share, means = shard_of(shard, os.environ), _means(chunk, workers, ray_address)
     work = SampleWork(out.resolve())
     if not overwrite:
@@ -201,6 +206,10 @@ def merge(
     ray_address: str | None = RAY,
 ) -> None:
     """Put together what the shards of a sampling have made."""
+    from jobs.sampler.job import job_of, loaded
+    from jobs.sampler.run import training_record
+    from jobs.sampler.work import SampleWork
+
     work, means = SampleWork(out.resolve()), _means(chunk, workers, ray_address)
     options = work.options()
     job = job_of(options, work.out)
@@ -210,11 +219,11 @@ def merge(
 
 
 def _finish(
-    job: SampleJob,
-    work: SampleWork,
+    job: "SampleJob",
+    work: "SampleWork",
     options: SampleOptions,
-    training: TrainingRecord | None,
-    means: Means,
+    training: "TrainingRecord | None",
+    means: "Means",
     *,
     alone: bool,
 ) -> None:
@@ -223,6 +232,9 @@ def _finish(
     Raises:
         ConfigError: items are missing that nobody else makes, as far as is known.
     """
+    from jobs.sampler.run import finish
+    from jobs.sampler.terminal import show_output
+
     started = time.monotonic()
     merged = finish(job, work, options, training, means)
     if merged is not None:
@@ -241,7 +253,9 @@ def _finish(
     console.print(f"still missing: {missing}; the last shard puts all together" if missing else "another shard merges")
 
 
-def _means(chunk: int, workers: int | None, ray_address: str | None) -> Means:
+def _means(chunk: int, workers: int | None, ray_address: str | None) -> "Means":
+    from jobs.sampler.run import Means
+
     check_options(
         ("--chunk", chunk, chunk >= 1, "1 or more"),
         ("--workers", workers, workers is None or workers >= 1, "1 or more"),
@@ -274,7 +288,7 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
-def _shard_words(shard: Shard) -> str:
+def _shard_words(shard: "Shard") -> str:
     return "" if shard.total == 1 else f"shard {shard}: "
 
 

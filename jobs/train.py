@@ -46,7 +46,6 @@ def main(
     signals.listen()
     deadline = parse_time(stop_before) if stop_before else None
 
-    # Loads torch, which takes seconds: signals are heard by now.
     from jobs.training.plan import TrainRequest, prepare
 
     request = TrainRequest(shards, run, preset, config, init_from, tuple(overrides or ()))
@@ -59,9 +58,8 @@ def main(
 
         plan = prepare(request)
         resources = plan.settings.resources
-        group = group_of(
-            ranks, nodes, rendezvous, rendezvous_id, lanes=plan.order.lanes, shutdown_seconds=resources.shutdown_seconds
-        )
+        lanes, shutdown_seconds = plan.settings.data.lanes, resources.shutdown_seconds
+        group = group_of(ranks, nodes, rendezvous, rendezvous_id, lanes=lanes, shutdown_seconds=shutdown_seconds)
         if deadline is not None:
             check_ahead(deadline, resources.stop_margin_seconds)
             signals.stop_at(deadline - resources.stop_margin_seconds)

@@ -38,7 +38,6 @@ def main(
     signals.listen()
     deadline = parse_time(stop_before) if stop_before else None
 
-    # Loads torch, which takes seconds: signals are heard by now.
     from jobs.training.plan import TrainRequest, prepare
     from musicvae.data.sources import is_url
 
@@ -56,7 +55,7 @@ def main(
     from jobs.training.ray_train import ranks_on_ray
 
     resources, minutes = plan.settings.resources, plan.settings.train.max_minutes
-    size = size_of(workers, cpus=cpus_per_worker, device=resources.device, lanes=plan.order.lanes)
+    size = size_of(workers, cpus=cpus_per_worker, device=resources.device, lanes=plan.settings.data.lanes)
     if deadline is not None:
         check_ahead(deadline, resources.stop_margin_seconds)
         signals.stop_at(deadline - resources.stop_margin_seconds)

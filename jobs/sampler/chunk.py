@@ -17,7 +17,8 @@ from jobs.sampler.job import FILES_PER_FOLDER, SampleJob
 from jobs.sampler.options import Form
 from jobs.sampler.parts import Parts, Rows, Span
 from musicvae.durable import aside_of
-from musicvae.generation.generate import BATCH, Decoded, decode_batch
+from musicvae.generation.generate import Decoded, decode_batch
+from musicvae.generation.settings import BATCH
 from musicvae.groove.distance import nearest_distances
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_windows import training_windows

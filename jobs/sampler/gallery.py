@@ -29,12 +29,11 @@ from jaxtyping import Bool, Int16, UInt8
 
 from musicvae.data.windows import OFFSET_UNITS
 from musicvae.durable import write_whole
-from musicvae.errors import ConfigError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.sound import voices
-from musicvae.midi.writer import TICKS_PER_QUARTER
+from musicvae.midi.settings import TICKS_PER_QUARTER
 from preprocess.pages.page import page_environment, style
 
 MOST_SHOWN = 10_000
@@ -70,7 +69,6 @@ HELP = (
     (("/",), "search and filter; Esc goes back to the grooves"),
     (("?",), "this help"),
 )
-PICKED = re.compile(r"groove-([0-9]{5,15})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,35 +255,3 @@ def _about(data: GalleryData, grid: GridSpec, drum_map: DrumMap) -> str:
     grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest has all"
     bars = f"{grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps"
     return f"{grooves} · {bars} · drum map {drum_map.name}"
-
-
-def read_pick(path: Path) -> list[int]:
-    """The numbers of the items that a list names, in its order. An id that occurs again counts once.
-
-    Raises:
-        ConfigError: the list cannot be read, names nothing, or has a line that is no id.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        found = error.strerror if isinstance(error, OSError) else "a file that is no text"
-        raise _refused(path, f"{found}", "give the list that a gallery saved") from None
-    picked: dict[int, None] = {}
-    for number, line in enumerate(lines, start=1):
-        if not (text := line.strip()):
-            continue
-        if not (match := PICKED.fullmatch(text)):
-            raise _refused(path, f"{_short(text)} in line {number}", "take the line out, or give the list of a gallery")
-        picked[int(match[1])] = None
-    if not picked:
-        raise _refused(path, "no ids", "mark favourites in a gallery and save the list")
-    return list(picked)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")
-
-
-def _refused(path: Path, found: str, do: str) -> ConfigError:
-    expected = "text with one id a line, as groove-00012"
-    return ConfigError(f"--pick {path} cannot be used", expected=expected, found=found, do=do)

@@ -18,7 +18,7 @@ from jaxtyping import Int16
 from jobs.sampler.options import Audio, Form, SampleOptions
 from jobs.sampler.recipe import SampleRecipe, default_model, recipe_of
 from musicvae.errors import ConfigError
-from musicvae.generation.generate import BATCH
+from musicvae.generation.settings import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes

@@ -1,17 +1,20 @@
 """The options of `jobs.sample` that decide what is made, and which of them can be used together."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, get_args
 
 from jobs.command.command_line import check_options
 from musicvae.errors import ConfigError
-from musicvae.midi.writer import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
-from musicvae.model.precision import DecodingPrecision
+from musicvae.midi.settings import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
+from musicvae.model.settings import DecodingPrecision
 
 PRECISIONS: tuple[DecodingPrecision, ...] = get_args(DecodingPrecision)
+PICKED = re.compile(r"groove-([0-9]{5,15})", re.ASCII)
 DEFAULT_BARS = 1
 """Of --continue."""
 DEFAULT_STEPS = 9
@@ -249,3 +252,35 @@ class SampleOptions:
         parts = {"form": Form(own["form"]), "audio": Audio(own["audio"]), "modes": Modes.from_values(own["modes"])}
         parts["pick"] = own["pick"] and tuple(own["pick"])
         return cls(**{**own, **parts})
+
+
+def read_pick(path: Path) -> list[int]:
+    """The numbers of the items that a list names, in its order. An id that occurs again counts once.
+
+    Raises:
+        ConfigError: the list cannot be read, names nothing, or has a line that is no id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        found = error.strerror if isinstance(error, OSError) else "a file that is no text"
+        raise _refused(path, f"{found}", "give the list that a gallery saved") from None
+    picked: dict[int, None] = {}
+    for number, line in enumerate(lines, start=1):
+        if not (text := line.strip()):
+            continue
+        if not (match := PICKED.fullmatch(text)):
+            raise _refused(path, f"{_short(text)} in line {number}", "take the line out, or give the list of a gallery")
+        picked[int(match[1])] = None
+    if not picked:
+        raise _refused(path, "no ids", "mark favourites in a gallery and save the list")
+    return list(picked)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _refused(path: Path, found: str, do: str) -> ConfigError:
+    expected = "text with one id a line, as groove-00012"
+    return ConfigError(f"--pick {path} cannot be used", expected=expected, found=found, do=do)

@@ -18,10 +18,11 @@ from musicvae.data.windows import WindowMeta
 from musicvae.errors import ConfigError
 from musicvae.generation.constraints import looped
 from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Moved, Recipe
+from musicvae.generation.settings import DEFAULT_DISTANCE
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.groove_file import read_groove
 from musicvae.model.token_choice import Temperature
-from musicvae.pretrained.model import DEFAULT_DISTANCE, TrainedModel
+from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_windows import training_styles
 from musicvae.randomness import Purpose, uniforms
 

@@ -34,7 +34,7 @@ from jobs.sampler.selection import Selected, figure_of, select
 from jobs.sampler.work import MANIFEST, SETTINGS, SampleWork, Shard
 from musicvae.durable import publish_files, write_json
 from musicvae.errors import ConfigError, DataError, FolderInUseError
-from musicvae.generation.generate import BATCH
+from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import DrumGroove
 from musicvae.groove.picture import drum_sheet
 from musicvae.pretrained.model import TrainedModel

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from musicvae.settings import Settings
@@ -124,6 +123,8 @@ def plain(value: Any) -> Any:
 
 
 def _share(seed: int, number: int, name: str) -> float:
+    import numpy as np  # a sweep file is read without it
+
     key = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key, counter=number)).random()
 

@@ -1,16 +1,11 @@
-"""The trials of a sweep as configurations of `jobs.train`, each checked and counted before anything is started.
-
-The memory of a model is counted with weights that are never drawn: it is reserved, and not touched.
-"""
+"""The trials of a sweep as configurations of `jobs.train`, each checked and counted before anything is started."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-from torch.overrides import TorchFunctionMode
 
 from jobs.command.command_line import read_preset
 from jobs.sweeps.decisions import most_steps, seconds_per_step
@@ -19,9 +14,7 @@ from jobs.sweeps.settings import SweepSettings, Values, grid_values, random_valu
 from jobs.training.settings import TrainConfig
 from musicvae.data.manifest import ShardManifest
 from musicvae.errors import ConfigError
-from musicvae.model.model import MusicVAE
 from musicvae.settings import apply_values, parse_settings, read_yaml, unknown_setting
-from musicvae.training.fit import data_order
 from musicvae.training.run_folder import RunIdentity
 
 SHIPPED = Path(__file__).parent
@@ -100,7 +93,7 @@ class TrialFactory:
         if repeat:
             seed = config.train.seed + repeat
             config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-        data_order(config, self.manifest)
+        config.check_windows(self.manifest)
         known = dotted(config.model_dump(mode="json"), values)
         return Trial(RunIdentity.of(config.result_settings(), self.manifest), config, known)
 
@@ -275,24 +268,9 @@ def _trial_bytes(trials: Sequence[Trial], manifest: ShardManifest) -> int:
 
 def _bytes_of(trial: Trial, manifest: ShardManifest) -> int:
     """Of checkpoints and best weights; the rest of a run folder is small beside them."""
-    with Unfilled():
-        model = MusicVAE(trial.config.model, manifest.grid, manifest.drum_map.num_drums)
-    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    from musicvae.model.size import weight_bytes  # loads torch, which the check of a sweep does without
+
+    weights = weight_bytes(trial.config.model, manifest.grid, manifest.drum_map.num_drums)
     train = trial.config.train
     copies = COPIES_OF_CHECKPOINT + (train.average_decay > 0)
     return weights * (1 + copies * train.keep_checkpoints)
-
-
-class Unfilled(TorchFunctionMode):
-    """Leaves out `torch.nn.init` while it is entered.
-
-    On the device `meta` nothing would be drawn either, but torch would load its compiler to find that out.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)

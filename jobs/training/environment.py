@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # torch takes seconds to load, in which no signal would be he
 LAUNCHER_VARIABLE = "GROOVES_LAUNCHER"
 """Set for the ranks of `jobs.train --ranks`: whether nodes may leave and join."""
 
+LOG_VARIABLE = "GROOVES_AGENT_LOG"
+"""Names the file that the torchrun agent logs to."""
+
 
 def launched_by_torchrun() -> bool:
     """Whether torchrun, or anything that sets its variables, started this process."""

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.command.command_line import compose_settings
 from jobs.training.settings import TrainConfig
 from musicvae.data.manifest import ShardManifest
-from musicvae.data.order import DataOrder
 from musicvae.data.sources import ShardSource, open_shards
 from musicvae.errors import ConfigError
-from musicvae.model.precision import multiplies_bfloat16
-from musicvae.pretrained.load import TrainedModel, load_run
-from musicvae.training.checkpoints import checkpoints
-from musicvae.training.fit import data_order
-from musicvae.training.run_folder import RunFolder, RunIdentity
-from musicvae.training.warm_start import PARTS, SHARED, parts_that_fit
-from musicvae.training.world import World
+from musicvae.training.run_folder import RunFolder, RunIdentity, checkpoints
+
+if TYPE_CHECKING:  # torch and numpy, which a login node need not have
+    from musicvae.pretrained.model import TrainedModel
+    from musicvae.training.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,7 @@ class TrainPlan:
     settings: TrainConfig
     source: ShardSource
     manifest: ShardManifest
-    order: DataOrder
-    initial: TrainedModel | None
+    initial: "TrainedModel | None"
     folder: RunFolder
     identity: RunIdentity
 
@@ -80,17 +77,20 @@ def plan_for(settings: TrainConfig, shards: str, run: Path, init_from: Path | No
     """
     source = open_shards(shards, cache_dir=settings.data.cache_dir, cache_gib=settings.data.cache_gib)
     manifest = source.manifest()
-    order = data_order(settings, manifest)
+    settings.check_windows(manifest)
     manifest.split("validation")
     folder = RunFolder(run)
+    initial = None
     if init_from:
         check_began_from_weights(folder)
-    # A run with a checkpoint has its own weights, whatever became of those that it once started from.
-    initial = load_run(init_from) if init_from and not checkpoints(folder.checkpoints) else None
-    if initial:
-        check_fits(initial, settings, manifest)
-    identity = run_identity(settings, manifest, initial, folder)
-    return TrainPlan(settings, source, manifest, order, initial, folder, identity)
+        # A run with a checkpoint has its own weights, whatever became of those that it once started from.
+        if not checkpoints(folder.checkpoints):
+            from musicvae.pretrained.load import load_run  # loads torch, which takes seconds
+
+            initial = load_run(init_from)
+            check_fits(initial, settings, manifest)
+    identity = run_identity(settings, manifest, initial.weights_hash if initial else None, folder)
+    return TrainPlan(settings, source, manifest, initial, folder, identity)
 
 
 def check_began_from_weights(folder: RunFolder) -> None:
@@ -108,7 +108,7 @@ def check_began_from_weights(folder: RunFolder) -> None:
         )
 
 
-def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardManifest) -> None:
+def check_fits(initial: "TrainedModel", settings: TrainConfig, manifest: ShardManifest) -> None:
     """Weights can only start a run whose model has the same encoder, on the same kind of windows.
 
     Prior and decoder may be others, and then begin anew (`musicvae.training.warm_start`).
@@ -116,6 +116,8 @@ def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardMani
     Raises:
         ConfigError: encoder, latent space, grid or drum map differ.
     """
+    from musicvae.training.warm_start import PARTS, SHARED, parts_that_fit
+
     differing = []
     if "encoder" not in parts_that_fit(settings.model, initial.settings):
         asked, have = settings.model.model_dump(), initial.settings.model_dump()
@@ -135,16 +137,18 @@ def check_fits(initial: TrainedModel, settings: TrainConfig, manifest: ShardMani
 
 
 def run_identity(
-    settings: TrainConfig, manifest: ShardManifest, initial: TrainedModel | None, folder: RunFolder
+    settings: TrainConfig, manifest: ShardManifest, started_from: str | None, folder: RunFolder
 ) -> RunIdentity:
     """What makes this run this run: settings that change the result, the data, and the weights it started from.
+
+    Args:
+        started_from: hash of the weights that it is to start from now; None where it has its own, or random ones.
 
     Raises:
         ConfigError: the run was begun from weights of which it has made no checkpoint yet, and they are not given.
     """
     result_settings = settings.result_settings()
-    started_from = initial.weights_hash if initial else None
-    if initial is None and folder.config.exists():
+    if started_from is None and folder.config.exists():
         started_from = folder.read_config()["identity"].get("init_from")
         if started_from and not checkpoints(folder.checkpoints):
             raise ConfigError(
@@ -158,15 +162,16 @@ def run_identity(
     return RunIdentity.of(result_settings, manifest)
 
 
-def describe(plan: TrainPlan, world: World, *, resumed: bool) -> str:
+def describe(plan: TrainPlan, world: "World", *, resumed: bool) -> str:
     """What is about to happen, with the numbers that follow from the settings and how."""
-    settings, order = plan.settings, plan.order
+    from musicvae.model.precision import multiplies_bfloat16
+
+    settings, windows = plan.settings, plan.manifest.split("train").windows
     batch, lanes = settings.train.global_batch, settings.data.lanes
     rows = [
         f"run {plan.identity.run_id} in {plan.folder.path}: {'continued' if resumed else 'new'}",
         f"{world.size} rank(s) on {world.device}, {settings.train.precision}",
-        f"{order.num_windows} training windows, {order.num_windows / batch:.1f} steps per epoch = windows / "
-        f"train.global_batch ({batch})",
+        f"{windows} training windows, {windows / batch:.1f} steps per epoch = windows / train.global_batch ({batch})",
         f"{batch / world.size:g} windows per rank and step = train.global_batch / ranks, from {lanes} data.lanes",
     ]
     if lanes % world.size:

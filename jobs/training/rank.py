@@ -18,11 +18,10 @@ from jobs.training.tracking import TerminalTracker, WandbTracker
 from musicvae.errors import DivergedError, StoppedError, SupersededError
 from musicvae.model.model import MusicVAE
 from musicvae.pretrained.model import TrainedModel
-from musicvae.training.checkpoints import checkpoints
 from musicvae.training.fit import fit
 from musicvae.training.heartbeat import Pulse
 from musicvae.training.progress import Tracker, Trackers
-from musicvae.training.run_folder import RunFolder, State
+from musicvae.training.run_folder import RunFolder, State, checkpoints
 from musicvae.training.stopping import Wish
 from musicvae.training.warm_start import parts_that_fit, start_from
 from musicvae.training.world import World

@@ -13,8 +13,8 @@ from jobs.training.plan import TrainPlan
 from jobs.training.rank_logs import log_of
 from jobs.training.ray_train import Lost, Ranks, Size
 from musicvae.errors import ConfigError, DivergedError, FolderInUseError, StoppedError, UserError
-from musicvae.training.checkpoints import checkpoints, step_of
 from musicvae.training.rank_records import RankRecords
+from musicvae.training.run_folder import checkpoints, step_of
 from musicvae.training.stopping import Wish
 
 LOOK_SECONDS = 0.5

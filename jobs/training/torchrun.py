@@ -19,14 +19,12 @@ from cluster.local import signal_tree, start_guarded
 from cluster.torchrun import Group, agent_command, agent_environment
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals, told_of_suspension
-from jobs.training.environment import LAUNCHER_VARIABLE
+from jobs.training.environment import LAUNCHER_VARIABLE, LOG_VARIABLE
 from jobs.training.failures import FINAL, Failure, first_failure
 from jobs.training.plan import TrainPlan
 from jobs.training.rank_logs import last_words, log_of, logs_of
-from jobs.training.torchrun_agent import LOG_VARIABLE
-from musicvae.training.checkpoints import checkpoints
 from musicvae.training.rank_records import RankError, RankRecord, RankRecords
-from musicvae.training.run_folder import RunFolder
+from musicvae.training.run_folder import RunFolder, checkpoints, step_of
 
 LOOK_SECONDS = 0.5
 OPEN_SECONDS = 20.0
@@ -160,7 +158,7 @@ class LaunchWatch:
 
     def _saved_step(self) -> int:
         newest = checkpoints(self.run.checkpoints)
-        return int(newest[-1].name.rpartition("-")[2]) if newest else 0
+        return step_of(newest[-1]) if newest else 0
 
 
 def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: LaunchWatch) -> None:

@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args
 from torch.distributed.run import run as run_agent
 
-LOG_VARIABLE = "GROOVES_AGENT_LOG"
+from jobs.training.environment import LOG_VARIABLE
 
 
 def main() -> int:

@@ -19,10 +19,9 @@ from jobs.training.same_everywhere import check_same_everywhere
 from jobs.training.settings import TrainConfig
 from musicvae.errors import ConfigError, DivergedError, StoppedError
 from musicvae.settings import parse_settings
-from musicvae.training.checkpoints import checkpoints
 from musicvae.training.heartbeat import Pulse
 from musicvae.training.rank_records import RankRecords
-from musicvae.training.run_folder import RunFolder, State
+from musicvae.training.run_folder import RunFolder, State, checkpoints
 from musicvae.training.stopping import Wish
 from musicvae.training.world import World
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64
 
-from musicvae.errors import ConfigError
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.settings import check_sizes
 from musicvae.randomness import Purpose, generator
 
 Order = tuple[int, int]
@@ -41,7 +42,7 @@ class DataOrder:
     def __init__(self, shard_windows: Sequence[int], *, seed: int, lanes: int, global_batch: int) -> None:
         self.shard_windows = np.array(shard_windows, dtype=np.int64)
         self.num_windows = int(self.shard_windows.sum())
-        _check_sizes(self.num_windows, lanes, global_batch)
+        check_sizes(self.num_windows, lanes=lanes, global_batch=global_batch)
         self.seed = seed
         self.lanes = lanes
         self.global_batch = global_batch
@@ -52,6 +53,16 @@ class DataOrder:
         # a fixed number of permutations, would hold the past epochs of a collection that is one large shard.
         self._window_orders: dict[Order, np.ndarray] = {}
         self._window_orders_before: dict[Order, np.ndarray] = {}
+
+    @classmethod
+    def of(cls, manifest: ShardManifest, *, seed: int, lanes: int, global_batch: int) -> "DataOrder":
+        """The order of the training windows that a manifest names.
+
+        Raises:
+            ConfigError: no train split, or sizes that do not fit, as above.
+        """
+        shard_windows = [shard.windows for shard in manifest.split("train").shards]
+        return cls(shard_windows, seed=seed, lanes=lanes, global_batch=global_batch)
 
     @property
     def windows_per_lane(self) -> int:
@@ -126,26 +137,3 @@ def _lanes_before(
     """Sum over l < lane of floor((windows + l) / lanes), in closed form."""
     quotient, remainder = np.divmod(windows, lanes)
     return lane * quotient + np.maximum(0, lane - (lanes - remainder))
-
-
-def _check_sizes(num_windows: int, lanes: int, global_batch: int) -> None:
-    if global_batch % lanes:
-        raise ConfigError(
-            "the global batch cannot be shared among the lanes",
-            expected=f"train.global_batch a multiple of data.lanes ({lanes})",
-            found=f"train.global_batch={global_batch}",
-            do=f"set train.global_batch={max(lanes, round(global_batch / lanes) * lanes)}",
-        )
-    if num_windows < global_batch:
-        fitting = num_windows // lanes * lanes
-        raise ConfigError(
-            "there are fewer training windows than one batch needs",
-            expected=f"at least train.global_batch={global_batch} windows",
-            found=f"{num_windows} training windows, data.lanes={lanes}",
-            likely="a small collection, or most files were rejected: see the table of build_shards",
-            do=f"set train.global_batch={fitting}"
-            if fitting
-            else f"set data.lanes={num_windows} train.global_batch={num_windows}"
-            if num_windows
-            else "add MIDI files",
-        )

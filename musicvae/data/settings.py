@@ -3,6 +3,7 @@
 from pydantic import PositiveFloat, PositiveInt
 
 from musicvae.data.cache import DEFAULT_GIB
+from musicvae.errors import ConfigError
 from musicvae.settings import Probability, Settings
 
 
@@ -22,3 +23,31 @@ class DataSettings(Settings):
     """Folder on a disk of this machine for copies of remote shards; none: this user's own among the temporary files."""
     cache_gib: PositiveFloat = DEFAULT_GIB
     """Space for these copies; those used longest ago give way."""
+
+
+def check_sizes(num_windows: int, *, lanes: int, global_batch: int) -> None:
+    """Whether training windows can be put in order; needs no numpy, so that a login node can ask.
+
+    Raises:
+        ConfigError: the lanes do not divide the batch, or there are fewer windows than a batch or the lanes need.
+    """
+    if global_batch % lanes:
+        raise ConfigError(
+            "the global batch cannot be shared among the lanes",
+            expected=f"train.global_batch a multiple of data.lanes ({lanes})",
+            found=f"train.global_batch={global_batch}",
+            do=f"set train.global_batch={max(lanes, round(global_batch / lanes) * lanes)}",
+        )
+    if num_windows < global_batch:
+        fitting = num_windows // lanes * lanes
+        raise ConfigError(
+            "there are fewer training windows than one batch needs",
+            expected=f"at least train.global_batch={global_batch} windows",
+            found=f"{num_windows} training windows, data.lanes={lanes}",
+            likely="a small collection, or most files were rejected: see the table of build_shards",
+            do=f"set train.global_batch={fitting}"
+            if fitting
+            else f"set data.lanes={num_windows} train.global_batch={num_windows}"
+            if num_windows
+            else "add MIDI files",
+        )

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from musicvae.generation.constraints import GivenHits, Steering
 from musicvae.generation.recipe import Recipe, codes_of
+from musicvae.generation.settings import BATCH
 from musicvae.model.model import MusicVAE
-from musicvae.model.precision import DecodingPrecision
+from musicvae.model.settings import DecodingPrecision
 from musicvae.randomness import Purpose, uniforms
 
-BATCH = 256
-"""Items decoded together. Part of what every item is: another value changes the last bits of the logits."""
 DRAWS = 8
 """Most draws of an item that has to have something as a whole; in the last of them it is steered there."""
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int16
 
-from musicvae.generation.generate import BATCH, decode_codes, one_thread
+from musicvae.generation.generate import decode_codes, one_thread
 from musicvae.generation.latent import slerp
+from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.model.model import MusicVAE
 

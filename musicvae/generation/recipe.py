@@ -14,8 +14,8 @@ from torch import Tensor
 
 from musicvae.generation.constraints import GivenHits, WholeGroove
 from musicvae.generation.latent import slerp, variations
-from musicvae.model.precision import DecodingPrecision
 from musicvae.model.prior import Prior
+from musicvae.model.settings import DecodingPrecision
 from musicvae.model.token_choice import Temperature, TokenChoice
 from musicvae.randomness import Purpose, normals
 

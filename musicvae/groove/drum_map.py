@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from musicvae.errors import ConfigError
+
+if TYPE_CHECKING:  # a manifest is read without numpy, on a login node
+    import numpy
 
 MAX_DRUMS = 15
 """Tokens are stored as int16, one bit a class."""
@@ -73,24 +75,30 @@ class DrumMap:
         return 1 << self.num_drums
 
     @cached_property
-    def class_of_pitch(self) -> np.ndarray:
+    def class_of_pitch(self) -> "numpy.ndarray":
         """int8, shape (128,): the class of every MIDI pitch, `NO_CLASS` where there is none."""
+        import numpy as np
+
         table = np.full(128, NO_CLASS, dtype=np.int8)
         for drum, pitches in enumerate(self.pitches.values()):
             table[list(pitches)] = drum
         return table
 
     @cached_property
-    def nearest_class_of_pitch(self) -> np.ndarray:
+    def nearest_class_of_pitch(self) -> "numpy.ndarray":
         """int8, shape (128,): as `class_of_pitch`, with the class of the nearest pitch that has one, the lower of
         two, where there is none."""
+        import numpy as np
+
         known = np.flatnonzero(self.class_of_pitch != NO_CLASS)
         nearest = np.abs(np.arange(128)[:, None] - known).argmin(axis=1)
         return self.class_of_pitch[known[nearest]]
 
     @cached_property
-    def written_pitch(self) -> np.ndarray:
+    def written_pitch(self) -> "numpy.ndarray":
         """uint8, shape (drum,): the pitch that each class is written as."""
+        import numpy as np
+
         return np.array([pitches[0] for pitches in self.pitches.values()], dtype=np.uint8)
 
     @classmethod

@@ -22,12 +22,10 @@ from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
 from musicvae.midi.performance import Performance
+from musicvae.midi.settings import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
 
 HIT_QUARTERS = 1 / 8
 """Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
-TICKS_PER_QUARTER = 480
-MIN_TICKS, MAX_TICKS = 24, 32767
-"""Of a quarter note: below, hits of neighbouring steps could not be told apart; above, MIDI has no number for it."""
 HIT_ON, HIT_OFF = 0x99, 0x89
 """Status bytes of channel 10, counted from 1."""
 DRUM_KIT = b"\xc9\x00"

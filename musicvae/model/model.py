@@ -22,9 +22,9 @@ from musicvae.model.encoders import (
     TransformerEncoder,
 )
 from musicvae.model.history_decoder import HistoryDecoder
-from musicvae.model.precision import DecodingPrecision, rounded
+from musicvae.model.precision import rounded
 from musicvae.model.prior import AutoregressivePrior, Prior, StandardPrior
-from musicvae.model.settings import ModelSettings
+from musicvae.model.settings import DecodingPrecision, ModelSettings
 from musicvae.model.step_features import AttendedFeatures, NoFeatures, SegmentFeatures, WholeFeatures
 from musicvae.model.token_choice import sample_tokens
 

@@ -7,14 +7,14 @@ that does not multiply bfloat16 emulates it, much slower than float32.
 """
 
 import copy
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from musicvae.model.settings import DecodingPrecision
+
 M = TypeVar("M", bound=nn.Module)
-DecodingPrecision = Literal["float32", "bfloat16"]
-"""`float32`: weights as they are, whatever they are."""
 
 
 def fastest_precision() -> DecodingPrecision:

@@ -6,6 +6,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from musicvae.settings import Probability, Settings
 
+DecodingPrecision = Literal["float32", "bfloat16"]
+"""How grooves are decoded. `float32`: by the weights as they are, whatever they are."""
 DropoutShare = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -15,20 +15,20 @@ from musicvae.generation.generate import decode_codes, encode_windows, generate
 from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.latent import Neighbour, nearest_codes
 from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
+from musicvae.generation.settings import DEFAULT_DISTANCE
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.model.model import MusicVAE
-from musicvae.model.precision import DecodingPrecision, fastest_precision
-from musicvae.model.settings import ModelSettings
+from musicvae.model.precision import fastest_precision
+from musicvae.model.settings import DecodingPrecision, ModelSettings
 from musicvae.pretrained.training_record import TrainingRecord
 
 Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]
 """One groove, several, or the tokens of several."""
 Place: TypeAlias = DrumGroove | Float[np.ndarray, " latent"]
 """Where to start in the latent space: a groove, which stands for its code, or a code."""
-DEFAULT_DISTANCE = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from torch import nn
 
 from musicvae.durable import whole_folder, write_json
 from musicvae.training.best_weights import save_best
-from musicvae.training.run_folder import RunFolder
+from musicvae.training.run_folder import RunFolder, checkpoints, step_of
 from musicvae.training.step import HostCopy
 
 WEIGHTS = "model.safetensors"
@@ -89,16 +89,6 @@ def write_checkpoint(folder: Path, copy: HostCopy, state: TrainingState, *, keep
         if not keep_every or step_of(old) % keep_every:
             shutil.rmtree(old)
     return target
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint is of."""
-    return int(checkpoint.name.removeprefix("step-"))
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*"))
 
 
 def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:

@@ -81,8 +81,8 @@ def fit(
     manifest = shards.manifest()
     store = WindowStore(shards, manifest, "train", cached_blocks=config.data.cached_blocks)
     held_out = WindowStore(shards, manifest, "validation", cached_blocks=EVALUATION_BLOCKS)
-    order = data_order(config, manifest)
-    stopping = StopAgreement(world, until(settings.max_minutes, wish))
+    order = DataOrder.of(manifest, seed=settings.seed, lanes=config.data.lanes, global_batch=settings.global_batch)
+    stopping = StopAgreement(world.start_agreement, until(settings.max_minutes, wish))
     stopping.ask()
     beat(0, "starting")
     training = Training.begin(config, manifest, world, run, initial_weights, tracker.say)
@@ -203,7 +203,9 @@ def fit(
                 leave(stop)
             stopping.ask()
             if settings.log_windows:
-                run.log_windows(training.state.step + 1, batch.window_ids, rank=world.rank, world_size=world.size)
+                run.log_windows(
+                    training.state.step + 1, batch.window_ids.tolist(), rank=world.rank, world_size=world.size
+                )
             before, under_way = under_way, training.step(batch)
             if before:
                 progress.log(before.step + 1, settle(before))
@@ -227,20 +229,6 @@ def fit(
             report = measure({}, is_last=True)
             tracker.log(training.state.step, validation_figures(report))
     return report
-
-
-def data_order(config: FitConfig, manifest: ShardManifest) -> DataOrder:
-    """The order of the training windows.
-
-    Raises:
-        ConfigError: no train split, or fewer windows than a batch or the lanes need.
-    """
-    return DataOrder(
-        [shard.windows for shard in manifest.split("train").shards],
-        seed=config.train.seed,
-        lanes=config.data.lanes,
-        global_batch=config.train.global_batch,
-    )
 
 
 def random_draws(config: FitConfig) -> RandomDraws:

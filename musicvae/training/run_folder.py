@@ -19,16 +19,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-import numpy as np
 import yaml
-from jaxtyping import Int64
 
 from musicvae.data.manifest import ShardManifest
 from musicvae.durable import append_line, read_lines, remove_asides, whole_folder, write_json, write_whole
@@ -269,11 +267,11 @@ class RunFolder:
             if kept or path.exists():
                 write_whole(path, "".join(kept))
 
-    def log_windows(self, step: int, window_ids: Int64[np.ndarray, " batch"], *, rank: int, world_size: int) -> None:
+    def log_windows(self, step: int, window_ids: Sequence[int], *, rank: int, world_size: int) -> None:
         """Appends to the rank's log which windows it is about to train on at a step."""
         folder = self.path / "windows"
         folder.mkdir(exist_ok=True)
-        record = {"step": step, "world_size": world_size, "windows": window_ids.tolist()}
+        record = {"step": step, "world_size": world_size, "windows": list(window_ids)}
         append_line(folder / f"rank-{rank:05d}.jsonl", record)
 
     def _update_status(self, changed: Mapping[str, Any]) -> None:
@@ -299,6 +297,16 @@ class RunFolder:
             likely="settings that change the result were changed; a run cannot be continued with others",
             do="name another --run, or give the settings that it was started with",
         )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint is of."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from musicvae.data.settings import DataSettings
+from musicvae.data.manifest import ShardManifest
+from musicvae.data.settings import DataSettings, check_sizes
 from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.settings import Settings
 
@@ -107,6 +108,15 @@ class FitConfig(Settings):
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     data: DataSettings = Field(default_factory=DataSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+
+    def check_windows(self, manifest: ShardManifest) -> None:
+        """Whether these settings can be trained on the windows that a manifest names.
+
+        Raises:
+            ConfigError: no train split, or fewer windows than a batch or the lanes need.
+        """
+        lanes, global_batch = self.data.lanes, self.train.global_batch
+        check_sizes(manifest.split("train").windows, lanes=lanes, global_batch=global_batch)
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that change the result; resources such as accumulation and caches are left out."""

@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 
-from musicvae.training.world import World
-
 
 class Wish(IntEnum):
     """What a process asks of all: the largest wish of any rank holds for all of them."""
@@ -19,10 +17,13 @@ class StopAgreement:
     """The ranks agree over gloo, on the host, and one call late: what was asked at one step is known at the next.
 
     Every rank has to call `agreed` and `ask` in turn and equally often.
+
+    Args:
+        start_agreement: of this rank's `World`.
     """
 
-    def __init__(self, world: World, wish: Callable[[], Wish]) -> None:
-        self._world = world
+    def __init__(self, start_agreement: Callable[[int], Callable[[], int]], wish: Callable[[], Wish]) -> None:
+        self._start_agreement = start_agreement
         self._wish = wish
         self._answer: Callable[[], int] = lambda: Wish.GO_ON
 
@@ -32,7 +33,7 @@ class StopAgreement:
 
     def ask(self) -> None:
         """Begins to ask all ranks."""
-        self._answer = self._world.start_agreement(self._wish())
+        self._answer = self._start_agreement(self._wish())
 
 
 def until(minutes: float | None, wish: Callable[[], Wish]) -> Callable[[], Wish]:

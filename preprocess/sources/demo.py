@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 
 from musicvae.midi.performance import Performance
-from musicvae.midi.writer import TICKS_PER_QUARTER, performance_to_midi
+from musicvae.midi.settings import TICKS_PER_QUARTER
+from musicvae.midi.writer import performance_to_midi
 from musicvae.randomness import Purpose, generator
 
 PITCH = {

@@ -30,7 +30,8 @@ import symusic
 from jobs.sampler.job import SampleJob, job_of
 from jobs.sampler.options import PRECISIONS, SampleOptions
 from jobs.sampler.work import WORK
-from musicvae.generation.generate import BATCH, decode_batch, generate_batch
+from musicvae.generation.generate import decode_batch, generate_batch
+from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.pretrained.model import TrainedModel

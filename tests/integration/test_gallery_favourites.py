@@ -8,7 +8,7 @@ import pytest
 import symusic
 from selenium.webdriver.common.keys import Keys
 
-from jobs.sampler.gallery import read_pick
+from jobs.sampler.options import read_pick
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.writer import groove_to_midi

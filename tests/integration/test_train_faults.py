@@ -9,7 +9,7 @@ import time
 import pytest
 
 from musicvae.durable import read_lines
-from musicvae.training.checkpoints import checkpoints
+from musicvae.training.run_folder import checkpoints
 from tests.support.commands import CHECKOUT, job_command, ok, run_job
 from tests.support.interposed import POISONED_NOISE, POISONED_STEP, interposed
 from tests.support.small_disk import enlarge, small_disk

@@ -41,7 +41,7 @@ from musicvae.training.step import EagerAdamW
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from jobs.sweeps.trials import Unfilled
+from musicvae.model.size import Unfilled
 from musicvae.training.world import World
 from tests.processes.test_eager_adamw import stepped
 

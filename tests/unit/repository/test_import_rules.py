@@ -6,7 +6,7 @@ Inside a package the subpackages are layers too: `SUBPACKAGES`.
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -167,6 +167,47 @@ def test_importing_a_package_loads_nothing_heavy(package):
 
 def test_a_sweep_is_read_without_loading_what_trains_it():
     assert loaded_after("import jobs.sweep, jobs.sweeps.status") == set()
+
+
+LIGHT = ("jobs.training.plan", "jobs.training.messages", "jobs.training.torchrun", "jobs.sweeps.pools")
+
+
+def loading_torch(modules: Iterable[str]) -> set[str]:
+    """Which modules load torch, each imported by a child of one interpreter that has loaded none of them."""
+    code = """
+import importlib, os, sys
+for name in sys.argv[1:]:
+    if not (child := os.fork()):
+        importlib.import_module(name)
+        if "torch" in sys.modules:
+            os.write(1, name.encode() + b" ")
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        os.write(1, name.encode() + b"-failed ")
+"""
+    command = [sys.executable, "-c", code, *modules]
+    return set(subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def modules_named(pattern: str) -> list[str]:
+    """The modules of all packages whose path matches."""
+    paths = [path for package in PACKAGES for path in (CHECKOUT / package).rglob(pattern)]
+    return [path.relative_to(CHECKOUT).with_suffix("").as_posix().replace("/", ".") for path in paths]
+
+
+def test_settings_load_no_torch():
+    assert loading_torch(modules_named("settings.py")) == set()
+
+
+def test_plan_messages_stopping_launcher_and_pools_load_no_torch():
+    assert loading_torch([*LIGHT, "musicvae.training.stopping"]) == set()
+
+
+def test_the_help_of_every_command_loads_no_torch():
+    """`--help` runs nothing but the imports at the top of a command."""
+    commands = [path.stem for path in (CHECKOUT / "jobs").glob("[a-z]*.py")]
+    assert len(commands) > 15
+    assert loading_torch([f"jobs.{name}" for name in commands]) == set()
 
 
 def test_public_names_load_on_first_use():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.sampler.gallery import read_pick
+from jobs.sampler.options import read_pick
 from musicvae.errors import ConfigError
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from musicvae.generation.constraints import GivenHits, Steering, WholeGroove
-from musicvae.generation.generate import BATCH, decode_batch, encode_windows, generate, generate_batch
+from musicvae.generation.generate import decode_batch, encode_windows, generate, generate_batch
 from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
+from musicvae.generation.settings import BATCH
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

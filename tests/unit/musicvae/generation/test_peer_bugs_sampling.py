@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.generation.generate import BATCH, encode_windows, generate_batch
+from musicvae.generation.generate import encode_windows, generate_batch
 from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.latent import slerp
 from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
+from musicvae.generation.settings import BATCH
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

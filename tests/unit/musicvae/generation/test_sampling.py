@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.generation.generate import BATCH, encode_windows, generate, generate_batch
+from musicvae.generation.generate import encode_windows, generate, generate_batch
 from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
+from musicvae.generation.settings import BATCH
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings

@@ -13,7 +13,8 @@ from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.midi.quantize import quantize
-from musicvae.midi.writer import MAX_TICKS, MIN_TICKS, MidiLayout, grooves_to_midi, performance_to_midi
+from musicvae.midi.settings import MAX_TICKS, MIN_TICKS
+from musicvae.midi.writer import MidiLayout, grooves_to_midi, performance_to_midi
 
 GRID = GridSpec()
 ROLAND, GENERAL_MIDI = DrumMap.load("roland"), DrumMap.load("general_midi")

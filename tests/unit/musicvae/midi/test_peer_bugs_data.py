@@ -15,7 +15,8 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens, tokens_from_hits
 from musicvae.midi.performance import read_performance
 from musicvae.midi.quantize import QuantizedSong, quantize
-from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi
+from musicvae.midi.settings import TICKS_PER_QUARTER
+from musicvae.midi.writer import groove_to_midi
 from preprocess.build import build
 from preprocess.settings import BuildSettings
 from preprocess.sources.demo import compose

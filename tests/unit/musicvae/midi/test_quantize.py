@@ -11,7 +11,8 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.midi.quantize import quantize
-from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi, performance_to_midi
+from musicvae.midi.settings import TICKS_PER_QUARTER
+from musicvae.midi.writer import groove_to_midi, performance_to_midi
 
 GRID = GridSpec()
 GENERAL_MIDI = DrumMap.load("general_midi")

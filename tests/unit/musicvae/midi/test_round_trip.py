@@ -10,7 +10,8 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.midi.quantize import QuantizedSong, quantize
-from musicvae.midi.writer import TICKS_PER_QUARTER, groove_to_midi, performance_to_midi
+from musicvae.midi.settings import TICKS_PER_QUARTER
+from musicvae.midi.writer import groove_to_midi, performance_to_midi
 from tests.support.midi_bytes import Event, hit, metre, midi_file, tempo
 
 GRID = GridSpec()

@@ -1,0 +1,6 @@
+"""What generating goes by where nothing else is said; no torch."""
+
+BATCH = 256
+"""Items decoded together. Part of what every item is: another value changes the last bits of the logits."""
+DEFAULT_DISTANCE = 0.3
+"""Of a variation: 0 is the reconstruction of its groove, 1 a groove that knows nothing of it."""
