@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.submission import CODE_PACKAGES
 from jobs.training import same_everywhere
-from tests.commands import CHECKOUT
+from tests.support.commands import CHECKOUT
 
 PACK = """
 import sys

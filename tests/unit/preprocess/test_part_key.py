@@ -11,7 +11,7 @@ import pytest
 from musicvae.groove.drum_map import DrumMap
 from preprocess import tasks
 from preprocess.settings import BuildSettings
-from tests.commands import CHECKOUT
+from tests.support.commands import CHECKOUT
 
 USED_BUT_DECIDING_NOTHING = {
     # Names of splits, errors, and how settings are checked; the settings themselves are in the key.

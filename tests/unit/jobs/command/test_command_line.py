@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.commands import CHECKOUT
+from tests.support.commands import CHECKOUT
 
 from cluster.errors import ExitCode
 
