@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.support.commands import CHECKOUT
 
 from cluster.errors import ExitCode
+from tests.support.commands import CHECKOUT
 
 COMMAND = """
 from cluster.errors import ExitCode, TargetError
