@@ -20,8 +20,8 @@ from tests.support.tiny_run import TINY
 pytestmark = pytest.mark.slow
 
 
-def printed_by(name: str, *arguments: object) -> str:
-    result = benchmark(name, *arguments)
+def printed_by(name: str, *arguments: object, folder: str = "benchmarks") -> str:
+    result = benchmark(name, *arguments, folder=folder)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result.stdout
 
@@ -94,10 +94,10 @@ def trained_files(out: Path) -> dict[Path, int]:
 def test_pictures_sound_and_faults_of_a_model(small_shards, tmp_path):
     run = run_with_weights(tmp_path / "tiny").path
     pictures, sound = tmp_path / "pictures", tmp_path / "grooves.wav"
-    text = printed_by("model_pictures", "--out", pictures, "--model", run, "--sound", sound)
+    text = printed_by("model_pictures", "--out", pictures, "--model", run, "--sound", sound, folder="experiments")
     assert f"{pictures}/grooves-tiny.png" in text
     assert sound.stat().st_size > 64 * 1e5
-    text = printed_by("groove_faults", "--shards", small_shards, "--run", run, "--count", 20)
+    text = printed_by("groove_faults", "--shards", small_shards, "--run", run, "--count", 20, folder="experiments")
     assert len([line for line in text.splitlines() if "bars" in line]) > 5
 
 

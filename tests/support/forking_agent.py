@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,6 +28,10 @@ LIBRARIES = (
     *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "safetensors.torch"),
     *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset"),
 )
+
+
+START_SECONDS = 1.5
+"""The launcher looks twice a second whether a restart can help, and interpreters take longer to start than that."""
 
 
 class ForkingPopen(subprocess.Popen):
@@ -53,11 +58,14 @@ def _become_rank(words: Sequence[str], environment: dict[str, str]) -> NoReturn:
     status: Any = 1
     try:
         _forget_the_agent(words, environment)
+        if int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)):
+            time.sleep(START_SECONDS)
         module = words.index(RANK)
         sys.argv = list(words[module:])
         if site := _site(environment):
             runpy.run_path(str(site))
-        sys.path[0] = str(Path.cwd())
+        if not sys.flags.safe_path:
+            sys.path[0] = str(Path.cwd())
         runpy.run_module(RANK, run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:
