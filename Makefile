@@ -98,7 +98,7 @@ curve: install
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto
 PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
-# Two quiet cores need a third of it.
+# Two cores need half of it, or less.
 TEST_SECONDS ?= 900
 SLOW_SECONDS ?= 4500
 

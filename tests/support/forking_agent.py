@@ -2,8 +2,8 @@
 
 Imported by the `sitecustomize` of a test's command, it acts in a process that runs our agent. A rank is the agent's
 child as ever, with a session, signals, open files, modules of ours, `sitecustomize` and command line as in a new
-interpreter; only the libraries are there already. `test_train_kills`, `test_train` and the tests of clusters and docs
-start their ranks without it, and in a soak all do.
+interpreter; only the libraries are there already. `test_train_kills` and the tests of clusters and docs start their
+ranks without it, and in a soak all do.
 """
 
 import atexit
@@ -28,8 +28,6 @@ LIBRARIES = (
     *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "safetensors.torch"),
     *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset"),
 )
-
-
 START_SECONDS = 1.5
 """The launcher looks twice a second whether a restart can help, and interpreters take longer to start than that."""
 
