@@ -19,9 +19,6 @@ from musicvae.errors import ConfigError
 from musicvae.training.stopping import Wish
 
 if TYPE_CHECKING:
-    from jobs.sweeps.trial import TrialEnd, TrialJob
-
-if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
