@@ -8,20 +8,25 @@ TORCH := torch==2.13.0
 # Unset: pip's configured index. Set it to choose a CPU or a CUDA build: TORCH_INDEX=https://.../whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: help install demo model ablation curve test test-slow soak coverage check wheel clean
+# Where it is set, each of the thousand processes of the tests compiles the project again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install demo model ablation curve pictures test test-slow soak coverage check types style wheel clean
 
 help:
-	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves, in a few minutes on two cores"
+	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves: installs what it needs, minutes on two cores"
+	@echo "make install    only the environment, in $(VENV); then: $(BIN)/python -m jobs lists the commands"
 	@echo "make model      trains and exports the shipped models and the trained baselines: SHARDS=shards/groove"
-	@echo "make ablation   what each decision in them is worth, days of two cores: SHARDS=shards/groove"
-	@echo "make curve      what models make of the nats that z costs, half an hour after make model"
-	@echo "make install    the environment in $(VENV)"
+	@echo "make curve      after make model: the rate-distortion curve, half an hour"
+	@echo "make ablation   what each decision in the models is worth, days of two cores: SHARDS=shards/groove"
+	@echo "make pictures   the pictures of README and docs, six minutes; needs chromium, and GROOVE_DIR for those of GMD"
+	@echo "make check      ruff, pyright, import rules"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
 	@echo "make soak       make test in three shuffled orders, the long counts in full, all variants of each fault"
 	@echo "make coverage   which product lines make test and make test-slow run, by package"
-	@echo "make check      ruff, pyright, import rules"
 	@echo "make wheel      the package musicvae as a wheel in dist/"
+	@echo "make clean      removes the environment, the demo and the wheel"
 
 install: $(STAMP)
 
@@ -90,10 +95,16 @@ curve: install
 	$(call curve_run,kl-179,reconstruction_decoder,$(OUT)/reconstruction_finish,450,objective.beta=0.02)
 	set -e; for bits in $(FREE_BITS); do $(JOB).train --preset feed_forward --shards $(SHARDS) \
 	  --run $(OUT)/curve/free-bits-$$bits objective.free_bits=$$bits train.evaluate_every=4000 $(SETTINGS); done
-	$(BIN)/python -m tests.experiments.model_pictures --out docs/images \
+	$(BIN)/python -m tests.experiments.model_pictures --out $(OUT)/curve \
 	  $(foreach run,curve/kl-15 curve/kl-30 reconstruction_settle curve/kl-179,--figures "reconstruction=$(OUT)/$(run)") \
 	  $(foreach bits,$(FREE_BITS),--figures "feed-forward VAE=$(OUT)/curve/free-bits-$(bits)") \
 	  --figures "feed-forward VAE=jobs/baselines/feed_forward"
+
+# All of them, or these: PICTURES="gallery.png report.png". Learning curves need the runs of `make model`.
+PICTURES ?=
+
+pictures: install
+	$(BIN)/python -m tests.experiments.page_pictures --out docs/images --runs $(OUT) $(PICTURES)
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto
@@ -101,30 +112,36 @@ PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Two cores need half of it, or less.
 TEST_SECONDS ?= 900
 SLOW_SECONDS ?= 4500
+SLOW := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow
 
 test: install
 	$(BIN)/python $(PYTEST) -m "not slow" --layer-seconds $(TEST_SECONDS) --junitxml out/gate/test.xml
 
 test-slow: install
-	$(BIN)/python $(PYTEST) -m "slow" --layer-seconds $(SLOW_SECONDS) --junitxml out/gate/test-slow.xml
+	$(BIN)/python -m pytest $(SLOW) --layer-seconds $(SLOW_SECONDS) --junitxml out/gate/test-slow.xml
 
 # In three other orders, so that no test needs what another one left.
 SEEDS ?= 1 2 3
 
 soak: install
 	set -e; for seed in $(SEEDS); do $(BIN)/python $(PYTEST) -m "not slow" --shuffle $$seed; done
-	SOAK=1 $(BIN)/python $(PYTEST) -m "slow"
+	SOAK=1 $(BIN)/python -m pytest $(SLOW)
 
 coverage: install
 	rm -rf out/coverage
 	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(BIN)/coverage run $(PYTEST) -m "not slow"
-	COVERAGE_FILE=$(CURDIR)/out/coverage/test-slow $(BIN)/coverage run $(PYTEST) -m "slow"
-	$(BIN)/python -m tests.support.coverage_table out/coverage test test-slow
+	COVERAGE_FILE=$(CURDIR)/out/coverage/test-slow $(BIN)/coverage run -m pytest $(SLOW)
+	$(BIN)/python -m tests.support.layers.coverage_table out/coverage test test-slow
 
-check: install
+# Types are checked by one process: `make -j2 check` runs the other checks beside it.
+check: types style
+
+types: install
+	$(BIN)/pyright
+
+style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/unit/repository/test_import_rules.py
 
 wheel: install

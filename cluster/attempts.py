@@ -79,24 +79,24 @@ class Record:
             whole, _, _ = self.path.read_bytes().rpartition(b"\n")
         except OSError:
             return []
-        found: list[dict[str, Any]] = []
+        fields_by_attempt: list[dict[str, Any]] = []
         for line in whole.splitlines():
             try:
                 event = json.loads(line)
             except ValueError:  # torn, and written on behind
                 continue
             if event.pop("event") == "start":
-                found.append(event)
-            elif found:
-                found[-1] |= event
-        return [Attempt(**values) for values in found]
+                fields_by_attempt.append(event)
+            elif fields_by_attempt:
+                fields_by_attempt[-1] |= event
+        return [Attempt(**values) for values in fields_by_attempt]
 
-    def start(self, *, launch: str, restart: int, pid: int, step: int) -> None:
+    def start(self, *, launch_id: str, restart: int, pid: int, step: int) -> None:
         """An attempt begins on this machine."""
         self._append(
             {
                 "event": "start",
-                "launch": launch,
+                "launch": launch_id,
                 "restart": restart,
                 "host": socket.gethostname(),
                 "pid": pid,
@@ -117,11 +117,11 @@ class Record:
             file.write(b"\n" * torn + json.dumps(event).encode() + b"\n")
 
 
-def without_progress(attempts: Sequence[Attempt], launch: str, step: int) -> int:
+def without_progress(attempts: Sequence[Attempt], launch_id: str, step: int) -> int:
     """How many of a launch's last starts in a row found already saved what is saved now."""
     count = 0
     for attempt in reversed(attempts):
-        if attempt.launch != launch or attempt.step < step:
+        if attempt.launch != launch_id or attempt.step < step:
             break
         count += 1
     return count
@@ -147,7 +147,7 @@ def verdict(code: int, *, asked: bool, lost: bool, stalled: int, retries: int) -
 def read_status(job: Job) -> dict[str, Any]:
     """What a job says of itself in its status file; empty where it does not."""
     try:
-        status = json.loads(Path(job.status).read_text()) if job.status else {}
+        status = json.loads(Path(job.status).read_text(encoding="utf-8")) if job.status else {}
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
@@ -159,7 +159,7 @@ def saved_step(job: Job) -> int:
     return step if isinstance(step, int) else 0
 
 
-def begin(submission: Path, job: Job, element: int, *, launch: str, restart: int, pid: int) -> Opening:
+def begin(submission: Path, job: Job, element: int, *, launch_id: str, restart: int, pid: int) -> Opening:
     """Writes the start of an attempt down, unless there is nothing to do or no use in it."""
     record = Record.of(submission, job.name, element)
     attempts, step = record.attempts(), saved_step(job)
@@ -167,10 +167,10 @@ def begin(submission: Path, job: Job, element: int, *, launch: str, restart: int
         return "done"
     if (submission / CANCELLED).exists():
         return "cancelled"
-    if without_progress(attempts, launch, step) > job.retries:
+    if without_progress(attempts, launch_id, step) > job.retries:
         record.end(code=ExitCode.UNEXPECTED, asked=False, verdict="gave up")
         return "gave up"
-    record.start(launch=launch, restart=restart, pid=pid, step=step)
+    record.start(launch_id=launch_id, restart=restart, pid=pid, step=step)
     return "go"
 
 
@@ -191,7 +191,7 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) 
 
 def read_job(submission: Path, name: str) -> Job:
     """A job of a submission, as its plan has it."""
-    jobs = json.loads((submission / PLAN).read_text())["jobs"]
+    jobs = json.loads((submission / PLAN).read_text(encoding="utf-8"))["jobs"]
     return job_from_json(next(values for values in jobs if values["name"] == name))
 
 
@@ -210,12 +210,12 @@ def main() -> None:
     if options.event == "end":
         print(finish(submission, job, element, code=options.code, asked=options.asked == "yes"))
         return
-    launch = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")
+    launch_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    opening = begin(submission, job, element, launch=launch, restart=restart, pid=os.getppid())
+    opening = begin(submission, job, element, launch_id=launch_id, restart=restart, pid=os.getppid())
     print(opening)
     if opening == "gave up":
-        print(f"error: started more than {job.retries} times without getting further", file=sys.stderr)
+        print(f"error: started more than {job.retries} times without progress", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,26 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """One row a meaning. 75 is EX_TEMPFAIL of sysexits.h, 130 is 128 + SIGINT as shells report it."""
+    """The table of exit codes, with what each means. docs/README.md shows it.
 
-    SUCCESS = 0
-    UNEXPECTED = 1
-    """A bug or a broken machine; a traceback says where."""
-    USAGE = 2
-    """The command line or the configuration is wrong."""
-    DATA = 3
-    """Nothing kept, too many rejections, damaged shards."""
-    DIVERGED = 4
-    """The loss is no longer finite."""
-    PREEMPTED = 75
-    """Work was saved; run the same command again."""
-    INTERRUPTED = 130
-    """Ctrl-C; work was saved where the command saves."""
+    75 is EX_TEMPFAIL of sysexits.h, 130 and 141 are signals as shells report them.
+    """
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> "ExitCode":
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
+
+    SUCCESS = 0, "success"
+    UNEXPECTED = 1, "disk, memory, a killed process, or an error in the program with its traceback"
+    USAGE = 2, "wrong command line or configuration"
+    DATA = 3, "wrong input: nothing kept, damaged shards"
+    DIVERGED = 4, "the loss is not finite"
+    PREEMPTED = 75, "stopped by a signal or deadline: run the same command again"
+    INTERRUPTED = 130, "stopped with Ctrl-C"
+    LOST_READER = 141, "nobody reads the output any more (| head)"
 
 
 class TargetError(ValueError):

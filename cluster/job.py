@@ -1,6 +1,7 @@
 """A job: a command line, what it needs, what comes before it; and how a scheduler describes it, on every target."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -11,6 +12,9 @@ from cluster.errors import TargetError
 PROGRESS_NAME = "progress.json"
 """Of a `Job.status` that is not the status.json of a run."""
 StopSignal = Literal["USR2", "TERM"]
+MOST_ELEMENTS = 100_000
+"""Of an array, and so shares of a job. Each has files of its own."""
+MEMORY = re.compile(r"[0-9]+[KMGT]?", re.IGNORECASE)
 
 
 class Word(Enum):
@@ -46,11 +50,15 @@ class Resources:
     minutes: int | None = None
 
     def __post_init__(self) -> None:
-        least = {"--nodes": (self.nodes, 1), "--gpus-per-node": (self.gpus_per_node, 0)}
-        least |= {"--cpus-per-node": (self.cpus_per_node or 1, 1)}
-        for option, (value, minimum) in least.items():
-            if value < minimum:
-                raise TargetError(f"{option} {value} cannot be used", expected=f"{minimum} or more", found=str(value))
+        numbers = {"--nodes": (self.nodes, 1), "--gpus-per-node": (self.gpus_per_node, 0)}
+        numbers["--cpus-per-node"] = (1 if self.cpus_per_node is None else self.cpus_per_node, 1)
+        for option, (value, least) in numbers.items():
+            if not least <= value <= MOST_ELEMENTS:
+                expected = f"{least} to {MOST_ELEMENTS:,}"
+                raise TargetError(f"{option} {value} cannot be used", expected=expected, found=str(value))
+        if self.memory is not None and not MEMORY.fullmatch(self.memory):
+            expected = "a number of megabytes, or a number with K, M, G or T, such as 64G"
+            raise TargetError(f"--mem {self.memory} cannot be used", expected=expected, found=repr(self.memory))
 
     @property
     def gpu_hours(self) -> float:
@@ -67,8 +75,12 @@ class Array:
     at_once: int | None = None
 
     def __post_init__(self) -> None:
-        if self.elements < 1 or (self.at_once is not None and self.at_once < 1):
-            raise TargetError("--array cannot be used", expected="ELEMENTS or ELEMENTS%AT_ONCE, both 1 or more")
+        if not 1 <= self.elements <= MOST_ELEMENTS or (self.at_once is not None and self.at_once < 1):
+            raise TargetError(
+                f"--array {self.elements}{'' if self.at_once is None else f'%{self.at_once}'} cannot be used",
+                expected=f"ELEMENTS or ELEMENTS%AT_ONCE, ELEMENTS from 1 to {MOST_ELEMENTS:,}, AT_ONCE 1 or more",
+                do="--array 100%10",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +159,7 @@ def parse_minutes(text: str) -> int:
             raise ValueError
     except ValueError:
         raise TargetError(
-            f"--time {text} is no limit of time", expected="minutes, H:MM:SS or D-HH:MM", do="--time 4:00:00, or 240"
+            f"--time {text} is not a time limit", expected="minutes, H:MM:SS or D-HH:MM", do="--time 4:00:00, or 240"
         ) from None
     return total
 
@@ -160,13 +172,14 @@ def parse_array(text: str) -> Array:
     """
     elements, percent, at_once = text.partition("%")
     try:
-        return Array(int(elements), int(at_once) if percent else None)
+        given = int(elements), int(at_once) if percent else None
     except ValueError:
         raise TargetError(
             f"--array {text} cannot be used",
             expected="ELEMENTS or ELEMENTS%AT_ONCE, both 1 or more",
             do="--array 100%10",
         ) from None
+    return Array(*given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,5 +190,5 @@ class SchedulerState:
     reason: str
 
 
-Told: TypeAlias = Mapping[tuple[str, int], SchedulerState] | None
+SchedulerStates: TypeAlias = Mapping[tuple[str, int], SchedulerState] | None
 """By the scheduler's number of a job and of an element (0 without an array); None where no scheduler answers."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import TargetError
-from cluster.job import SchedulerState, Told
+from cluster.job import SchedulerState, SchedulerStates
 
 ANSWER_SECONDS = 30.0
 AGENT_SECONDS, AGENT_PAUSE = 60.0, 1.0
@@ -50,7 +50,7 @@ def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> 
             return
 
 
-def states(url: str) -> Told:
+def states(url: str) -> SchedulerStates:
     """What the cluster says of its jobs, by their numbers; None where no cluster answers."""
     try:
         jobs = list_jobs(url)
@@ -97,36 +97,38 @@ def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = N
     data = None if content is None else json.dumps(content).encode()
     try:
         request = urllib.request.Request(url.rstrip("/") + path, data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+            return json.load(response)
     except urllib.error.HTTPError as error:
-        said = error.read().decode(errors="replace").strip()
+        answer = error.read().decode(errors="replace").strip()
         refused = error.code in (401, 403)
         raise TargetError(
-            f"the Ray cluster at {url} refuses: {error.code} {error.reason}",
-            found=said.splitlines()[-1] if said else "",
-            likely="its token: RAY_AUTH_TOKEN_PATH names the file" if refused else "a head in trouble, or another Ray",
+            f"the Ray cluster at {url} refuses the request: {error.code} {error.reason}",
+            found=answer.splitlines()[-1] if answer else "",
+            likely="a missing or wrong token (RAY_AUTH_TOKEN_PATH names its file)"
+            if refused
+            else "an error on the head node, or another version of Ray",
             do="export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, as on the head node"
             if refused
-            else "look at the dashboard and its logs; submit again when they are well",
+            else "look at the dashboard and its logs, then submit again",
         ) from None
     except (OSError, ValueError) as error:
         raise TargetError(
             f"no Ray cluster answers at {url}",
             expected="the dashboard's address, as `ray start --head` prints it: http://HEAD:8265",
             found=str(error),
-            likely="an ended cluster, another port, or a head without the dashboard (pip install 'ray[default]')",
-            do="start the cluster, or correct --ray-jobs; what was saved goes on from its folder",
+            likely="the cluster has ended, has another port, or has no dashboard (pip install 'ray[default]')",
+            do="start the cluster or correct --ray-jobs, then submit again to resume",
         ) from None
 
 
-def _no_agent(url: str, said: str) -> TargetError:
+def _no_agent(url: str, answer: str) -> TargetError:
     return TargetError(
-        f"the Ray cluster at {url} takes no jobs",
-        expected=f"the agent of its head within {AGENT_SECONDS:.0f} seconds",
-        found=said,
-        likely="another Ray on the head's machine, which holds the port of the agent (52365)",
-        do="end that one, or start the head with another --dashboard-agent-listen-port; then submit again",
+        f"the Ray cluster at {url} accepts no jobs",
+        expected=f"an answer of its job agent within {AGENT_SECONDS:.0f} seconds",
+        found=answer,
+        likely="another Ray on the head node uses the port of the agent (52365)",
+        do="stop that Ray, or start the head with another --dashboard-agent-listen-port; then submit again",
     )
 
 
@@ -136,4 +138,4 @@ def _token() -> str | None:
         return token
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / DEFAULT_TOKEN
-    return path.read_text().strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None

@@ -11,12 +11,10 @@ RAY_AUTH_TOKEN_PATH.
 import argparse
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -24,15 +22,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.errors import ExitCode
-from cluster.local import descendants, is_alive, start_guarded
+from cluster.local import descendants, is_alive, start_guarded, usable_cpus
+from cluster.tasks import RAYS_OWN, ray_folder
 
 WAIT_SECONDS = 180.0
 """For all nodes; a slow shared file system is read by all of them at once."""
 LOOK_SECONDS = 0.5
 STORE_BYTES = 200_000_000
 """Of the object store: what travels through Ray here are names, numbers and settings."""
-LONGEST_FOLDER = 40
-"""The paths of Ray's sockets, some sixty bytes longer than its folder's, may have 107."""
 
 
 def begin(address: str, environment: Mapping[str, str]) -> int:
@@ -41,25 +38,27 @@ def begin(address: str, environment: Mapping[str, str]) -> int:
     Args:
         environment: what SLURM tells a task of a step.
     """
-    folder = _temporary_folder(environment)
-    ray = start_guarded(
-        ray_command(address, folder, environment), {"RAY_USAGE_STATS_ENABLED": "0"}, when_orphaned=signal.SIGTERM
-    )
-    told: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: told.append(number))
-    # Ray's processes are listed while they hang together: once the first has ended, nobody would know them as its own.
-    known = {ray.pid}
-    while not told and ray.poll() is None:
-        known.update(descendants(ray.pid))
-        with suppress(subprocess.TimeoutExpired):
-            ray.wait(LOOK_SECONDS)
-    # At once: SLURM kills what is left of a step soon after its signal, and nobody needs this Ray any more.
-    for pid in known:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
-    return ExitCode.SUCCESS if told else ray.wait()
+        signal.signal(number, lambda number, frame: signals.append(number))
+    with ray_folder(f"ray-{environment.get('SLURM_JOB_ID', '')}-", environment) as folder:
+        ray = start_guarded(
+            ray_command(address, folder / RAYS_OWN, environment),
+            {"RAY_USAGE_STATS_ENABLED": "0"},
+            when_orphaned=signal.SIGTERM,
+        )
+        # Ray's processes are listed while they hang together: once the first has ended, nobody would know them as its
+        # own.
+        known = {ray.pid}
+        while not signals and ray.poll() is None:
+            known.update(descendants(ray.pid))
+            with suppress(subprocess.TimeoutExpired):
+                ray.wait(LOOK_SECONDS)
+        # At once: SLURM kills what is left of a step soon after its signal, and nobody needs this Ray any more.
+        for pid in known:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return ExitCode.SUCCESS if signals else ray.wait()
 
 
 def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> list[str]:
@@ -72,7 +71,6 @@ def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> l
     port = address.rpartition(":")[2]
     is_head = environment.get("SLURM_NODEID", "0") == "0"
     head = ["--head", "--port", port, "--ray-client-server-port", str(_free_port()), "--include-dashboard", "false"]
-    cpus = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
     return [
         *(sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"),
         *(head if is_head else ["--address", address]),
@@ -82,7 +80,7 @@ def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> l
         # Else the agent of another Ray on this machine, which takes its jobs, would find its port taken.
         *("--dashboard-agent-listen-port", str(_free_port())),
         *("--object-store-memory", str(STORE_BYTES)),
-        *(["--num-cpus", cpus] if cpus else []),
+        *("--num-cpus", str(usable_cpus(environment))),
     ]
 
 
@@ -100,8 +98,10 @@ def wait(address: str, nodes: int, *, seconds: float, holder: int) -> str:
         gone, ended = time.monotonic() - began, bool(holder) and not is_alive(holder)
         if ended or gone >= seconds:
             view.over.set()
-            found = f"{view.found} of {nodes} nodes are there after {gone:.0f} seconds"
-            return found + (", and Ray has ended" if ended else "") + ("" if view.found else f": {view.trouble}")
+            progress = f"{view.alive_nodes} of {nodes} nodes have joined after {gone:.0f} seconds"
+            return (
+                progress + (", and Ray has ended" if ended else "") + ("" if view.alive_nodes else f": {view.trouble}")
+            )
     return ""
 
 
@@ -116,7 +116,7 @@ class ClusterView:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.found, self.trouble = 0, "nobody listens"
+        self.alive_nodes, self.trouble = 0, "nothing listens"
         self.over = threading.Event()
 
     def look(self, nodes: int) -> None:
@@ -130,8 +130,8 @@ class ClusterView:
 
                 if not ray.is_initialized():
                     ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-                self.found = sum(node["Alive"] for node in ray.nodes())
-                if self.found >= nodes:
+                self.alive_nodes = sum(node["Alive"] for node in ray.nodes())
+                if self.alive_nodes >= nodes:
                     ray.shutdown()
                     self.over.set()
             except (OSError, RuntimeError) as error:
@@ -150,19 +150,14 @@ def main() -> int:
     if options.what == "begin":
         return begin(options.address, os.environ)
     if trouble := wait(options.address, options.nodes, seconds=WAIT_SECONDS, holder=options.holder):
-        print(f"error: Ray did not come up in this allocation at {options.address}", file=sys.stderr)
+        print(f"error: Ray did not start in this allocation at {options.address}", file=sys.stderr)
         print(f"  found     {trouble}", file=sys.stderr)
         print(
-            "  do        look into ray-JOB-NUMBER-NODE.log beside the job's own log; the job comes again by itself",
+            "  do        read ray-JOB-NUMBER-NODE.log in the folder of the job's log; the job requeues itself",
             file=sys.stderr,
         )
         return ExitCode.PREEMPTED
     return ExitCode.SUCCESS
-
-
-def _temporary_folder(environment: Mapping[str, str]) -> Path:
-    parent = environment.get("TMPDIR", "")
-    return Path(tempfile.mkdtemp(prefix="ray-", dir=parent if 0 < len(parent) <= LONGEST_FOLDER else "/tmp"))
 
 
 def _free_port() -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import assert_never
 
+from cluster.errors import TargetError
 from cluster.job import Job, Word
 from cluster.site import Site
 
@@ -104,7 +105,7 @@ def _options(job: Job, site: Site, place: Place) -> Iterator[str]:
 
 
 def _surroundings(job: Job, site: Site, place: Place) -> Iterator[str]:
-    yield "# The code as it was at the submission, whatever stands in the working folder."
+    yield "# The code as it was submitted; the code in the working folder may have changed."
     yield f"export PYTHONSAFEPATH=1 PYTHONPATH={quoted(str(place.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
     for name, value in {**site.environment, **dict(job.environment)}.items():
         yield f"export {name}={quoted(value)}"
@@ -119,7 +120,7 @@ def _surroundings(job: Job, site: Site, place: Place) -> Iterator[str]:
 
 
 def _listening(job: Job) -> Iterator[str]:
-    yield "# Ahead of the time limit, or before a preemption: the command saves and leaves."
+    yield "# Before the time limit or a preemption, the command saves and exits."
     yield "asked=no child="
     yield f'stop() {{ asked=yes; [ -z "$child" ] || kill -{job.stop_signal} "$child"; }}'
     yield "trap stop USR2 TERM"
@@ -129,10 +130,10 @@ def _listening(job: Job) -> Iterator[str]:
 def _beginning(job: Job, place: Place) -> Iterator[str]:
     record = f'record=("${{python[@]}}" -m cluster.attempts {quoted(str(place.folder))} {quoted(job.name)}'
     if job.array:
-        yield "# Of an array that was split at MaxArraySize, the second part counts from the argument, and so on."
+        yield "# An array larger than MaxArraySize is split. The argument is the first element of this part."
         yield "element=$((SLURM_ARRAY_TASK_ID + ${1:-0}))"
         record += ' --element "$element"'
-    yield "# Writes down that it begins; ends what was done before, or came back too often without getting further."
+    yield "# Records the start. Exits if the element is done, or was requeued too often without progress."
     yield f"{record})"
     yield 'case $("${record[@]}" start) in go) ;; done) exit 0 ;; *) exit 1 ;; esac'
     yield ""
@@ -142,7 +143,7 @@ def _meeting(job: Job) -> Iterator[str]:
     if Word.START in job.command or Word.MEETING_POINT in job.command or job.own_ray:
         yield 'start="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
     if Word.MEETING_POINT in job.command or job.own_ray:
-        yield "# By the name that the first node has for itself: torchrun on it has to know it for its own."
+        yield "# The name that the first node has for itself, as torchrun compares it with its own."
         yield 'first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)'
         yield 'head=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname) || exit'
         # A job that comes again takes another port, lest a stranger has the first, and not that of the next job.
@@ -156,7 +157,7 @@ def _ray(job: Job, place: Place) -> Iterator[str]:
         return
     token = f"{quoted(str(place.folder))}/ray-token.$start"
     log = quoted(str(place.logs).replace("%", "%%") + f"/ray-{job.name}-%j-%n.log")
-    yield "# A Ray cluster of this allocation's own: its head on the first node, its token in a file that goes with it."
+    yield "# A Ray cluster for this allocation. The head runs on the first node. The token file is deleted at the end."
     yield f'export RAY_ADDRESS="$meeting_point" RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}'
     yield '(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d " \\n" >"$RAY_AUTH_TOKEN_PATH")'
     yield f"srun --kill-on-bad-exit=0 --output={log} \\"
@@ -220,7 +221,7 @@ def _waiting(job: Job) -> Iterator[str]:
 
 def _ending(job: Job) -> Iterator[str]:
     identity = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.array else "$SLURM_JOB_ID"
-    yield "# Whether to come again is decided from what was saved; a job that is being cancelled no longer runs."
+    yield "# The job is requeued if it has saved progress and is not being cancelled."
     yield 'verdict=$("${record[@]}" end --code "$code" --asked "$asked")'
     yield f'if [ "$verdict" = again ] && scontrol show job "{identity}" | grep -q JobState=RUNNING; then'
     yield f'  scontrol requeue "{identity}"'
@@ -256,10 +257,10 @@ def sbatch_value(text: str) -> str:
     """The value of an option in a line #SBATCH, whose quotes and backslashes sbatch reads by itself.
 
     Raises:
-        ValueError: a control character: such a line cannot be continued.
+        TargetError: a control character: such a line cannot be continued.
     """
     if _CONTROL.search(text):
-        raise ValueError(f"an option of sbatch cannot hold control characters, found {text!r}")
+        raise TargetError("an option of sbatch contains a control character", found=repr(text), do="remove it")
     if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII):
         return text
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

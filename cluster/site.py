@@ -5,6 +5,7 @@ Secrets are refused in whatever is written down: scripts, plans and logs contain
 
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -28,32 +29,32 @@ class Site(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     partition: str | None = None
-    """Of SLURM; without it, the cluster's own choice, as for the next three."""
+    """Partition of SLURM. Without it, the cluster chooses; the same holds for the next three settings."""
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     sbatch: tuple[str, ...] = ()
-    """More options of sbatch, each as it would stand on its command line."""
+    """More options of sbatch, as on its command line."""
     modules: tuple[str, ...] = ()
-    """What `module load` is given."""
+    """Arguments of `module load`."""
     setup: tuple[str, ...] = ()
     """Lines of bash that run before the command."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Variables of every job. Never a secret: this file is copied into scripts."""
+    """Environment variables of each job. Never put a secret here: the values are copied into scripts."""
     container: str | None = None
-    """What stands before `python`, as a line of bash: apptainer exec --nv IMAGE."""
+    """A command that runs `python` in a container, in bash: apptainer exec --nv IMAGE."""
     python: str | None = None
-    """The interpreter on the nodes; without it, the one that submits."""
+    """The Python interpreter on the nodes. Without it, the interpreter of jobs.submit."""
     scratch: str | None = None
-    """A folder of each node for temporary files, as a line of bash: /scratch/$USER."""
+    """A folder of each node for temporary files, in bash: /scratch/$USER."""
     notice_seconds: Annotated[int, Field(ge=10)] = 120
-    """How long ahead of the time limit a job is told to save; not more than the notice of a preemption."""
+    """Seconds before the time limit at which a job is signalled to save; at most the notice of a preemption."""
     max_array_size: PositiveInt = 1001
-    """As `scontrol show config` says; larger arrays are split."""
+    """MaxArraySize of `scontrol show config`; larger arrays are split."""
     ask_above_gpu_hours: float = 16.0
-    """A plan that may use more is confirmed by hand, or by --yes."""
+    """jobs.submit asks before a submission that may use more GPU-hours, unless --yes is given."""
     ask_above_jobs: int = 100
-    """The same for a plan of more jobs, each element of an array counting as one."""
+    """jobs.submit asks before a submission of more jobs; each element of an array is one job."""
 
 
 def read_site(name: str | None) -> Site:
@@ -66,22 +67,36 @@ def read_site(name: str | None) -> Site:
         return Site()
     path = Path(name) if name.endswith((".yaml", ".yml")) else SITES / f"{name}.yaml"
     try:
-        site = Site.model_validate(yaml.safe_load(path.read_text()) or {})
+        site = Site.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except OSError:
         known = ", ".join(sorted(site.stem for site in SITES.glob("*.yaml")))
         raise TargetError(
-            f"there is no site {name}", expected=known, do=f"name one, or the path of a YAML file; {SITES} has examples"
+            f"there is no site {name}",
+            expected=known,
+            do=f"choose one, or give the path of a YAML file such as those in {SITES}",
         ) from None
-    except (yaml.YAMLError, ValidationError) as error:
-        raise TargetError(f"the site in {path} cannot be used", found=_found(error), do="correct the file") from None
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise TargetError(
+            f"the site in {path} cannot be used",
+            expected=f"some of the keys {', '.join(Site.model_fields)}",
+            found=_found(error),
+            do="correct the file; memory, time and nodes are options of jobs.submit",
+        ) from None
     check_environment(site.environment, where=str(path))
     return site
 
 
-def _found(error: yaml.YAMLError | ValidationError) -> str:
+def _found(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        return "; ".join(_named(".".join(map(str, item["loc"])), item["type"], item["msg"]) for item in error.errors())
     return str(error)
+
+
+def _named(key: str, kind: str, message: str) -> str:
+    if kind != "extra_forbidden":
+        return f"{key}: {message}"
+    near = get_close_matches(key, Site.model_fields, n=1)
+    return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def check_environment(environment: Mapping[str, str], *, where: str) -> None:
@@ -94,8 +109,8 @@ def check_environment(environment: Mapping[str, str], *, where: str) -> None:
         if value and SECRET_NAME.search(name) and not name.endswith(ADDRESSES):
             raise TargetError(
                 f"{name} in {where} looks like a secret",
-                expected="values that anyone may read: they are written into scripts and plans",
-                do=f"export {name} before submitting (SLURM hands your environment on), or use ~/.netrc",
+                expected="values without secrets; they are written into scripts and plans",
+                do=f"export {name} before you submit (SLURM passes your environment to jobs), or use ~/.netrc",
             )
 
 
@@ -108,7 +123,7 @@ def check_arguments(arguments: Iterable[str]) -> None:
     for argument in arguments:
         if SECRET_IN_URL.search(argument):
             raise TargetError(
-                f"an argument holds a secret: {argument.partition('://')[0]}://...",
-                expected="URLs without user, password or signature: arguments are written into scripts and plans",
-                do="leave them to the driver: its environment variables and configuration files, ~/.netrc",
+                f"an argument contains a secret: {argument.partition('://')[0]}://...",
+                expected="URLs without user, password or signature; arguments are written into scripts and plans",
+                do="use the environment variables and configuration files of the fsspec driver, or ~/.netrc",
             )

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import PurePath
 
 from cluster.errors import TargetError
-from cluster.job import Array, Job, SchedulerState, Told
+from cluster.job import Array, Job, SchedulerState, SchedulerStates
 from cluster.site import Site
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
@@ -52,14 +52,17 @@ def calls(
         options += [f"--dependency=afterok:{':'.join(numbers)}", "--kill-on-invalid-dep=yes"]
     if job.array is None:
         return [Call(script, tuple(elements), 0, tuple(options))]
-    parts = [(part, tuple(own)) for part, own in groupby(elements, key=lambda element: element // max_array_size)]
-    found = []
-    for part, own in parts:
+    parts = [
+        (part, tuple(part_elements))
+        for part, part_elements in groupby(elements, key=lambda element: element // max_array_size)
+    ]
+    submit_calls = []
+    for part, part_elements in parts:
         first = part * max_array_size
         throttle = _throttle(job.array, len(parts))
-        array = f"--array={ranges([element - first for element in own])}{throttle}"
-        found.append(Call(script, own, first, (*options, array)))
-    return found
+        array = f"--array={ranges([element - first for element in part_elements])}{throttle}"
+        submit_calls.append(Call(script, part_elements, first, (*options, array)))
+    return submit_calls
 
 
 def _throttle(array: Array, parts: int) -> str:
@@ -82,7 +85,7 @@ def submit(call: Call) -> str:
     return _run(call.argv).partition(";")[0].strip()
 
 
-def states() -> Told:
+def states() -> SchedulerStates:
     """What SLURM still knows of this user's jobs, by its number of a job and of an element (0 without an array).
 
     None where there is no SLURM, or no controller answers.
@@ -90,16 +93,16 @@ def states() -> Told:
     if not installed():
         return None
     try:
-        told = _run(
+        output = _run(
             ["squeue", "--noheader", "--states=all", "--array", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"]
         )
     except TargetError:
         return None
-    found = {}
-    for line in told.splitlines():
+    by_element = {}
+    for line in output.splitlines():
         number, element, state, reason = line.strip().split("|", 3)
-        found[number, int(element) if element.isdigit() else 0] = SchedulerState(state, reason)
-    return found
+        by_element[number, int(element) if element.isdigit() else 0] = SchedulerState(state, reason)
+    return by_element
 
 
 def cancel(numbers: Sequence[str]) -> None:
@@ -127,11 +130,11 @@ def partitions() -> dict[str, dict[str, str]]:
     Raises:
         TargetError: SLURM is absent, or no controller answers.
     """
-    found = {}
+    by_name = {}
     for line in _run(["scontrol", "show", "partition", "--oneliner"]).splitlines():
         settings: dict[str, str] = dict(re.findall(r"(\S+?)=(\S*)", line))
-        found[settings["PartitionName"]] = settings
-    return found
+        by_name[settings["PartitionName"]] = settings
+    return by_name
 
 
 def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, seconds: int) -> list[str]:
@@ -157,20 +160,20 @@ def installed() -> bool:
 def _run(argv: Sequence[str]) -> str:
     try:
         # srun would hand what is typed, or a script that comes by a pipe, on to its tasks.
-        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise TargetError(
-            f"there is no {argv[0]} here",
+            f"{argv[0]} was not found",
             expected="SLURM's client commands",
-            likely="a machine that is no login node of a cluster",
-            do="log in to the cluster; --dry-run shows the scripts without SLURM",
+            likely="this machine is not a login node of a cluster",
+            do="log in to the cluster; to see the scripts without SLURM, add --dry-run",
         ) from None
     if result.returncode:
-        said = result.stderr.strip().removeprefix(f"{argv[0]}: error: ")
+        message = result.stderr.strip().removeprefix(f"{argv[0]}: error: ")
         raise TargetError(
-            f"{argv[0]} refused: {said.splitlines()[0] if said else f'exit status {result.returncode}'}",
-            found=said,
-            likely="a partition, account or limit of the site, or a controller that does not answer",
-            do="`python -m jobs.doctor --on slurm` tells what the site has; correct the options or the site's file",
+            f"{argv[0]} refused: {message.splitlines()[0] if message else f'exit status {result.returncode}'}",
+            found=message,
+            likely="a wrong partition or account, a limit of the cluster, or a controller that does not answer",
+            do="correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster",
         )
     return result.stdout

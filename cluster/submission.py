@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
+from cluster.code import is_secret
 from cluster.errors import TargetError
 from cluster.job import Job, job_from_json
 from cluster.sbatch import Place
@@ -27,8 +28,6 @@ from cluster.site import Site
 
 NAME = "snapshot.json"
 PATCH = "changes.patch"
-CODE_PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")
-"""The folders of a checkout that run anywhere else: kept with a submission, sent to Ray, compared between ranks."""
 Target = Literal["local", "slurm", "ray"]
 
 
@@ -84,8 +83,9 @@ class Submission:
         return Place(self.folder, self.code, self.working_folder)
 
     def write_plan(self) -> None:
-        """Makes the folder, and says what is meant to be done, before it is."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+        """Makes the folder, which only its owner can open, and says what is meant to be done, before it is."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.mkdir(exist_ok=True)
         plan = {
             "target": self.target,
             "working_folder": str(self.working_folder),
@@ -94,23 +94,23 @@ class Submission:
             "jobs": [job.to_json() for job in self.jobs],
         }
         aside = self.folder / f".{PLAN}.tmp"
-        aside.write_text(json.dumps(plan, indent=1) + "\n")
+        aside.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         aside.replace(self.folder / PLAN)
 
     def take_receipt(self, job: Job, number: str, elements: Sequence[int], *, first: int = 0) -> None:
         """Writes down that the target has taken elements of a job."""
         receipt = Receipt(job.name, number, first, tuple(elements), socket.gethostname(), time.time())
-        with (self.folder / "receipts.jsonl").open("a") as file:
+        with (self.folder / "receipts.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(receipt)) + "\n")
 
     def receipts(self) -> list[Receipt]:
         """In order."""
         try:
-            whole, _, _ = (self.folder / "receipts.jsonl").read_text().rpartition("\n")
+            whole, _, _ = (self.folder / "receipts.jsonl").read_text(encoding="utf-8").rpartition("\n")
         except OSError:
             return []
         values = [json.loads(line) for line in whole.splitlines()]
-        return [Receipt(**{**one, "elements": tuple(one["elements"])}) for one in values]
+        return [Receipt(**{**fields, "elements": tuple(fields["elements"])}) for fields in values]
 
     def attempts(self, job: Job, element: int) -> list[Attempt]:
         """At an element of a job, in order."""
@@ -134,8 +134,8 @@ class Submission:
 
     def job_logs(self, job: Job) -> list[Path]:
         """The logs of a job, the one written last at the end."""
-        found = [path for path in self.logs.glob("*.log") if path.name.startswith(f"{job.name}-")]
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+        logs = [path for path in self.logs.glob("*.log") if path.name.startswith(f"{job.name}-")]
+        return sorted(logs, key=lambda path: path.stat().st_mtime)
 
 
 def log_name(job: Job, number: str, element: int) -> str:
@@ -149,7 +149,7 @@ def read_submission(folder: Path) -> Submission:
     Raises:
         OSError, ValueError, KeyError: there is none, or it is damaged.
     """
-    plan: dict[str, Any] = json.loads((folder / PLAN).read_text())
+    plan: dict[str, Any] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     return Submission(
         folder=folder,
         target=plan["target"],
@@ -169,33 +169,47 @@ def submissions_in(folder: Path) -> Iterator[Path]:
         yield from sorted(path.parent for path in folder.glob(f"*/{PLAN}"))
 
 
-def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path) -> None:
+def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path) -> list[str]:
     """Copies packages of a checkout as they stand, changed and new files too, but none that git ignores.
 
-    Beside them `snapshot.json` names the commit and whether the tree had been changed since; `changes.patch` has the
-    changes of the whole checkout.
+    Modes are kept, within the umask. Links, and files that look like secrets (`cluster.code.is_secret`), are left out.
+    Beside the packages `snapshot.json` names the commit, whether the tree had been changed since, and what was left
+    out; `changes.patch` has the changes of what was copied.
+
+    Returns:
+        What was left out.
 
     Raises:
         TargetError: this is no checkout of git.
     """
     listed = _git(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *packages)
+    folder.mkdir(parents=True, exist_ok=True)
+    left_out = []
     for name in sorted({*listed.split("\0")} - {""}):
         source, target = checkout / name, folder / name
-        if source.is_file():  # a file that was removed is still listed
+        if is_secret(name) or source.resolve() != checkout.resolve() / name:  # a link, or behind one
+            left_out.append(name)
+        elif source.is_file():  # a file that was removed is still listed
             target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch(mode=source.stat().st_mode & 0o777 | 0o200)  # the umask holds here too
             shutil.copyfile(source, target)
     about = {
         "commit": _git(checkout, "rev-parse", "HEAD").strip(),
         "dirty": bool(_git(checkout, "status", "--porcelain")),
+        "left_out": left_out,
     }
-    (folder / NAME).write_text(json.dumps(about) + "\n")
-    (folder / PATCH).write_text(_git(checkout, "diff", "--binary", "HEAD"), errors="surrogateescape")
+    (folder / NAME).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    kept = [*packages, *(f":(exclude,literal){name}" for name in left_out)]
+    (folder / PATCH).write_text(
+        _git(checkout, "diff", "--binary", "HEAD", "--", *kept), errors="surrogateescape", encoding="utf-8"
+    )
+    return left_out
 
 
 def read_snapshot(folder: Path) -> dict[str, Any] | None:
     """`commit` and `dirty` of the checkout that a folder is a snapshot of; None if it is no snapshot."""
     try:
-        return json.loads((folder / NAME).read_text())
+        return json.loads((folder / NAME).read_text(encoding="utf-8"))
     except OSError:
         return None
 
@@ -206,7 +220,7 @@ def _git(checkout: Path, *arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         raise TargetError(
             f"cannot keep a copy of the code in {checkout}",
-            expected="a checkout of git with a commit, and git itself",
+            expected="git, and a checkout with a commit",
             found=(getattr(error, "stderr", b"") or str(error).encode()).decode(errors="replace").strip(),
             do="submit from a clone of the repository",
         ) from None

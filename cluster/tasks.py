@@ -6,17 +6,26 @@ The only file that starts Ray. The code that its nodes get is handed in, as this
 import logging
 import os
 import pickle
+import secrets
+import shutil
 import signal
-import socket
+import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from cluster.code import Look, Message
 from cluster.errors import ExitCode, TargetError
+from cluster.local import usable_cpus
+from cluster.ray_session import RaySession, check_ray_address, no_cluster
+from cluster.torchrun import ON_LOOPBACK
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -28,33 +37,52 @@ OBJECT_STORE_BYTES = 100_000_000
 """Tasks exchange names and counts through Ray, so the smallest comfortable store will do."""
 LOST_RETRIES = 10
 """Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
-CONNECT_SECONDS = 10.0
+CONNECT_TRIES = "6"
+"""Of Ray, about one a second."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+LONGEST_PARENT = 18
+"""In bytes. The paths of Ray's sockets are up to 89 bytes longer and may have 107."""
+RAYS_OWN = "r"
+"""Ray's temporary folder, within the folder that is closed to others."""
+REMOVALS, REMOVAL_SECONDS = 5, 0.5
 
 
 class TaskRunner(Protocol):
     """Where tasks run. A task may run more than once, if the process or node that runs it is lost."""
 
-    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
-        """Runs a function over tasks; answers come with the number of their task, in any order."""
-        ...
+    def __call__(
+        self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """Runs a function over tasks; answers come with the number of their task, in any order.
 
-    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
-        """Runs a function once on each node; answers come with the node's name."""
+        Args:
+            look: called on each node of a cluster, and once in each process there; a node on which something is wrong
+                gets no tasks.
+
+        Raises:
+            TargetError: no node is left, a task cannot be finished, or the cluster has ended.
+        """
         ...
 
 
 @contextmanager
 def task_runner(
-    where: Where, workers: int | None = None, *, ray_address: str | None = None, code: Mapping[str, Any]
+    where: Where,
+    workers: int | None = None,
+    *,
+    ray_address: str | None = None,
+    code: Mapping[str, Any],
+    packages: Sequence[str] = (),
 ) -> Iterator[TaskRunner]:
     """A runner in this process, in processes of this machine, or on Ray.
 
     Args:
-        workers: most tasks at a time; all CPUs of this machine or of the cluster if not given. One in this process.
+        workers: most tasks at a time; if not given, the CPUs of the cluster or those that this process may use. One in
+            this process.
         ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths; a Ray of this process's
             own if not given.
         code: the runtime environment that brings the code of the tasks to a cluster.
+        packages: distributions that have to be the same on all nodes of a cluster.
 
     Raises:
         TargetError: no cluster answers at the address.
@@ -63,56 +91,136 @@ def task_runner(
         case "here":
             yield _HereRunner()
         case "processes":
-            yield _ProcessRunner(workers or os.cpu_count() or 1)
+            yield _ProcessRunner(workers or usable_cpus())
         case "ray":
-            with ray_session(ray_address, cpus=workers, code=code):
-                import ray
-
-                slots = int(ray.cluster_resources().get("CPU", 1))
-                yield _RayRunner(TASKS_PER_SLOT * min(workers or slots, slots))
+            with ray_session(ray_address, cpus=workers, code=code) as session:
+                slots = int(session.resources().get("CPU", 1))
+                yield _RayRunner(session, TASKS_PER_SLOT * min(workers or slots, slots), packages)
 
 
 @contextmanager
-def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any]) -> Iterator[None]:
+def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any]) -> Iterator[RaySession]:
     """Connects this process to the cluster at an address, or to a Ray of its own, until the block ends.
+
+    A Ray of our own answers only on this machine, and only those who can read its token: this user's processes.
 
     Args:
         address: HOST:PORT of a cluster whose nodes see the same files under the same paths.
-        cpus: how many a Ray of our own offers; all of this machine if not given.
+        cpus: how many a Ray of our own offers; those that this process may use if not given.
         code: the runtime environment that brings our code to a cluster.
 
     Raises:
-        TargetError: no cluster answers at the address.
+        TargetError: no cluster answers at the address, or a Ray of our own has no folder.
     """
     before = dict(os.environ)
-    # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    import ray
+    with nullcontext() if address else ray_folder("ray-") as folder:
+        # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        if folder:
+            os.environ.pop("RAY_AUTH_TOKEN", None)  # goes before the file
+            os.environ.update(ON_LOOPBACK, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_write_token(folder)))
+        import ray
 
-    terminate = signal.getsignal(signal.SIGTERM)
-    try:
+        terminate, stopped = signal.getsignal(signal.SIGTERM), False
+        session = RaySession(address)
         try:
-            if address:
-                _attach(address, code)
-            else:
-                # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
+            try:
+                _forget_tokens()
+                if address:
+                    _attach(address, code)
+                elif folder:
+                    _start(folder, cpus or usable_cpus())
+            except SystemExit as end:
+                if end.code != signal.SIGTERM:
+                    raise
+                stopped = True  # Ray's own answer
+            finally:
+                # What Ray sets (its debugger for `breakpoint()` among it) is its own: our children would inherit it.
+                _set_back(before)
+                # Ray takes SIGTERM for itself, to leave at once or to print stacks and abort.
+                signal.signal(signal.SIGTERM, terminate)
+            if stopped:
+                os.kill(os.getpid(), signal.SIGTERM)
+                do = "run the same command again"
+                raise TargetError("stopped while Ray started", do=do, exit_code=ExitCode.PREEMPTED)
+            with session.watching_head():
+                yield session
         finally:
-            # What Ray sets (its debugger for `breakpoint()` among it) is its own: our children would inherit it.
-            _set_back(before)
-            # Ray takes SIGTERM for itself, to leave at once or to print stacks and abort.
-            signal.signal(signal.SIGTERM, terminate)
-        yield
+            if not session.lost:
+                ray.shutdown()  # a Ray that did not come up leaves processes too
+
+
+def _start(folder: Path, cpus: int) -> None:
+    import ray
+    from ray._private import ray_constants
+
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray listens on the address of the host name, whatever it is given
+    try:
+        # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder / RAYS_OWN),
+        )
     finally:
-        ray.shutdown()  # a Ray that did not come up leaves processes too
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+
+
+def _write_token(folder: Path) -> Path:
+    path = folder / "token"
+    path.touch(0o600)
+    path.write_text(secrets.token_hex(32), encoding="utf-8")
+    return path
+
+
+def _forget_tokens() -> None:
+    """Has Ray read anew from the environment whether there is a token, and which: it does so once for a process."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined] - compiled
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def ray_folder(prefix: str, environment: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """A folder for one Ray, which no other user can enter. Ray opens its own temporary folder to everybody.
+
+    Raises:
+        TargetError: it cannot be made.
+    """
+    parent = ray_parent(environment)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        raise TargetError(
+            "Ray has no folder for its sockets",
+            expected=f"a writable folder {parent}",
+            found=error.strerror or str(error),
+            likely="a full disk, or a container without /tmp",
+            do=f"set TMPDIR to a writable folder whose path has at most {LONGEST_PARENT} characters",
+        ) from None
+    try:
+        yield folder
+    finally:
+        # A process that is still dying may write into the folder while it is removed.
+        for _ in range(REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(REMOVAL_SECONDS)
+
+
+def ray_parent(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where Ray's folders are made: TMPDIR if it can be written to and its path is short enough, else /tmp."""
+    folder = environment.get("TMPDIR", "")
+    usable = Path(folder).is_absolute() and len(os.fsencode(folder)) <= LONGEST_PARENT and os.access(folder, os.W_OK)
+    return Path(folder if usable else "/tmp")
 
 
 def _set_back(before: Mapping[str, str]) -> None:
@@ -126,27 +234,24 @@ def _attach(address: str, code: Mapping[str, Any]) -> None:
     import ray
 
     # Ray waits many minutes for a port where nobody listens, so that is found out first.
-    host, _, port = address.rpartition(":")
+    check_ray_address(address)
+    for name in code.get("excludes", ()):
+        if Path(code["working_dir"], name.lstrip("/")).is_symlink():
+            print(f"{name.lstrip('/')!r} is a link and is not sent to the cluster", file=sys.stderr)
+    # And twenty seconds for a port where another part of Ray listens, such as its client's.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", CONNECT_TRIES)
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, runtime_env=dict(code), log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, OverflowError, RuntimeError) as error:
-        raise TargetError(
-            f"no Ray cluster answers at {address}",
-            expected="HOST:PORT of a running head node, as `ray start --head` prints it",
-            found=str(error).partition("\n")[0],
-            likely="another port, an ended cluster, another Ray, or RAY_AUTH_MODE and its token not set here",
-            do="start the cluster, or leave --ray-address out to work on this machine",
-        ) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise no_cluster(address, error) from None
 
 
 class _HereRunner:
-    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+    def __call__(
+        self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
+    ) -> Iterator[tuple[int, Answer]]:
         for number, task in enumerate(tasks):
             yield number, function(task)
-
-    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
-        return [(socket.gethostname(), function())]
 
 
 class _ProcessRunner:
@@ -155,7 +260,9 @@ class _ProcessRunner:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+    def __call__(
+        self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
+    ) -> Iterator[tuple[int, Answer]]:
         workers = min(self.workers, len(tasks))
         if workers == 0:
             return
@@ -174,15 +281,12 @@ class _ProcessRunner:
             raise TargetError(
                 "a worker process was killed",
                 expected=f"{workers} processes that run to their end",
-                found="one that ended without a word",
-                likely="too little memory: each worker has a copy of all that its tasks need",
-                do="run the same command again, with fewer --workers if memory is short: what was done is kept",
+                found="one that ended without a result",
+                likely="too little memory; each worker has its own copy of the data",
+                do="run the same command again to resume, with fewer --workers if memory is short",
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
-        return [(socket.gethostname(), function())]
 
 
 class _Worker:
@@ -217,28 +321,42 @@ def _end_after_parent() -> None:
 
 
 class _RayRunner:
-    def __init__(self, in_flight: int) -> None:
-        self.in_flight = in_flight
+    def __init__(self, session: RaySession, in_flight: int, packages: Sequence[str]) -> None:
+        self.session, self.in_flight, self.packages = session, in_flight, packages
+        self._has_looked = False
 
-    def __call__(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+    def __call__(
+        self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
+    ) -> Iterator[tuple[int, Answer]]:
         import ray
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-        @ray.remote(max_retries=LOST_RETRIES)
-        def run(task: Task) -> Answer:
-            return function(task)
-
-        waiting = enumerate(tasks)
-        running = {}
+        session, packages = self.session, self.packages
+        run = session.remote(function, look, packages, max_retries=LOST_RETRIES)
+        following, again = enumerate(tasks), list[tuple[int, Task]]()
+        running: dict[Any, tuple[int, Task]] = {}
         try:
+            if look and session.attached and not self._has_looked:
+                session.look_at_nodes(look, *packages, stopping=lambda: False)
+                self._has_looked = True
+            session.wait_for_cpu()
             while True:
-                while len(running) < self.in_flight and (following := next(waiting, None)) is not None:
-                    running[run.remote(following[1])] = following[0]
+                while len(running) < self.in_flight:
+                    task = again.pop() if again else next(following, None)
+                    if task is None:
+                        break
+                    message = pickle.dumps(Message.of(task[1], *packages))
+                    running[run.options(**session.placement()).remote(message)] = task
                 if not running:
                     return
-                (done,), _ = ray.wait(list(running), num_returns=1)
-                number = running.pop(done)
-                yield number, ray.get(done)
+                for done in session.wait(list(running)):
+                    task = running.pop(done)
+                    node, host, problem, answer = ray.get(done)
+                    if problem:
+                        session.leave_out(node, host, problem)
+                        again.append(task)
+                    else:
+                        yield task[0], answer
         # What still runs is not cancelled: Ray ends it with the driver, its writes are whole or absent, and a forced
         # cancel of a task that just ends makes Ray abort this process.
         except TaskCancelledError:
@@ -247,27 +365,12 @@ class _RayRunner:
         except RayTaskError as error:
             raise error.cause or error from None
         except RayError as error:
+            session.check_head(now=True)
             raise TargetError(
-                "Ray lost a task for good",
+                "Ray could not finish a task",
                 expected=f"a cluster that runs a task within {LOST_RETRIES} tries",
                 found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-                likely="nodes without memory, or that come and go faster than a task runs",
-                do="run the same command again: what was done is kept",
+                likely="nodes have too little memory, or leave before a task ends",
+                do="run the same command again to resume",
                 exit_code=ExitCode.UNEXPECTED,
             ) from None
-
-    def on_every_node(self, function: Callable[[], Answer]) -> list[tuple[str, Answer]]:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        # No CPU is asked for, so that a node that is busy with another job answers too.
-        @ray.remote(num_cpus=0)
-        def answer() -> Answer:
-            return function()
-
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        asked = [
-            answer.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
-            for node in nodes
-        ]
-        return [(node["NodeManagerHostname"], ray.get(result)) for node, result in zip(nodes, asked, strict=True)]

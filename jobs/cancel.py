@@ -1,4 +1,4 @@
-"""Ends submissions, wherever they run: python -m jobs.cancel SUBMISSION|RUN ... [--json]"""
+"""Cancels submissions: python -m jobs.cancel SUBMISSION|RUN ... [--json]"""
 
 import json
 import os
@@ -12,55 +12,65 @@ import typer
 
 from cluster import ray_jobs, slurm
 from cluster.local import runner_of
-from cluster.standing import LIVE, Standing, standings
+from cluster.status import LIVE, ElementStatus, element_statuses
 from cluster.submission import Submission
 from jobs.command.command_line import console, run_command
-from jobs.submission.choice import chosen
+from jobs.submission.rows import chosen
 from musicvae.errors import ConfigError
 
 
 def main(
-    folders: Annotated[list[Path], typer.Argument(metavar="SUBMISSION|RUN...", help="What to end.")],
-    json_: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="SUBMISSION|RUN", help="Submissions, or runs of submissions in ./submissions."),
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """End what waits and runs, so that nothing of it starts again; what has ended stays as it is."""
+    """Cancel the jobs of a submission that wait or run, on any target.
+
+    Jobs that have ended keep their state and their files. Cancelled jobs are not restarted.
+
+        python -m jobs.cancel submissions/train-1a2b3c4d
+    """
     ended = []
     for submission in chosen(folders):
         elements: dict[str, list[int]] = {}
-        for one in cancel(submission):
-            elements.setdefault(one.job.name, []).append(one.element)
+        for status in cancel(submission):
+            elements.setdefault(status.job.name, []).append(status.element)
         ended.append({"submission": str(submission.folder), "ended": elements})
     if json_:
         print(json.dumps(ended))
         return
-    for one in ended:
-        told = "; ".join(f"{name} {slurm.ranges(own)}" for name, own in one["ended"].items())
-        console.print(f"{one['submission']}: {told or 'nothing was on its way'}", soft_wrap=True)
+    for cancelled in ended:
+        job_ranges = "; ".join(f"{name} {slurm.ranges(numbers)}" for name, numbers in cancelled["ended"].items())
+        console.print(f"{cancelled['submission']}: {job_ranges or 'nothing waited or ran'}", soft_wrap=True)
 
 
-def cancel(submission: Submission) -> list[Standing]:
+def cancel(submission: Submission) -> list[ElementStatus]:
     """Ends a submission; gives what of it was on its way.
 
     Raises:
         TargetError: SLURM is absent, or refuses.
         ConfigError: it runs on another machine, as a process there.
     """
-    live = [standing for standing in standings(submission) if standing.state in LIVE]
+    live = [status for status in element_statuses(submission) if status.state in LIVE]
     if not live:
         return live
     submission.mark_cancelled(True)  # first, so that nothing comes again in between
     if submission.target == "slurm":
-        slurm.cancel(sorted({standing.receipt.number for standing in live if standing.receipt}))
+        slurm.cancel(sorted({status.receipt.number for status in live if status.receipt}))
         return live
     if submission.target == "ray":
-        for number in sorted({standing.receipt.number for standing in live if standing.receipt}):
+        for number in sorted({status.receipt.number for status in live if status.receipt}):
             ray_jobs.stop(submission.ray_jobs, number)
         return live
-    for host, pid in {(one.receipt.host, runner_of(one.receipt.number)) for one in live if one.receipt}:
+    for host, number in {(status.receipt.host, status.receipt.number) for status in live if status.receipt}:
         if host != socket.gethostname():
-            raise ConfigError(f"{submission.name} runs on {host}", do=f"log in there and give the same command: {host}")
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            raise ConfigError(f"{submission.name} runs on {host}", do=f"run the same command on {host}")
+        if pid := runner_of(number):
+            # It may end just now; and the numbers of earlier versions may be those of somebody else's processes by now.
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
     return live
 
 

@@ -1,7 +1,4 @@
-"""Removes what submissions have left behind: python -m jobs.clean [SUBMISSION ...] [--yes] [--json]
-
-Runs, shards and grooves are never touched; of a submission that is all done its folder goes: code, scripts, logs.
-"""
+"""Removes the folders of finished submissions: python -m jobs.clean [SUBMISSION ...] [--yes] [--json]"""
 
 import json
 import shutil
@@ -10,21 +7,31 @@ from typing import Annotated
 
 import typer
 
-from cluster.standing import standings
+from cluster.status import element_statuses
 from cluster.submission import Submission
 from jobs.command.command_line import console, run_command
-from jobs.submission.choice import chosen
+from jobs.submission.rows import chosen
 
 
 def main(
-    submissions: Annotated[list[Path] | None, typer.Argument(help="Which. (all in ./submissions)")] = None,
-    cancelled: Annotated[bool, typer.Option("--cancelled", help="Those that were cancelled too.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only named.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    submissions: Annotated[
+        list[Path] | None, typer.Argument(metavar="SUBMISSION", help="Folders of submissions (all in ./submissions).")
+    ] = None,
+    cancelled: Annotated[bool, typer.Option("--cancelled", help="Include cancelled submissions.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """Name the submissions that are all done, or remove them."""
-    over = [one for one in chosen(submissions or []) if _is_over(one, cancelled=cancelled)]
-    sizes = {one.folder: sum(path.stat().st_size for path in one.folder.rglob("*") if path.is_file()) for one in over}
+    """List or remove the folders of submissions whose jobs are all done: their code, scripts and logs.
+
+    Runs, shards and grooves are never removed.
+
+        python -m jobs.clean --yes
+    """
+    over = [submission for submission in chosen(submissions or []) if _is_over(submission, cancelled=cancelled)]
+    sizes = {
+        submission.folder: sum(path.stat().st_size for path in submission.folder.rglob("*") if path.is_file())
+        for submission in over
+    }
     if yes:
         for folder in sizes:
             shutil.rmtree(folder)
@@ -34,13 +41,13 @@ def main(
     for folder, size in sizes.items():
         console.print(f"{'removed' if yes else 'would remove'} {folder} ({size / 1e6:.1f} MB)", soft_wrap=True)
     if not sizes:
-        console.print("nothing to remove: no submission is all done")
+        console.print("nothing to remove: no submission is done")
     elif not yes:
-        console.print("nothing was removed; --yes does it")
+        console.print("nothing was removed; add --yes to remove them")
 
 
 def _is_over(submission: Submission, *, cancelled: bool) -> bool:
-    states = {standing.state for standing in standings(submission)}
+    states = {status.state for status in element_statuses(submission)}
     return states <= ({"done", "cancelled"} if cancelled else {"done"})
 
 

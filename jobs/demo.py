@@ -1,8 +1,8 @@
-"""The whole path on a composed corpus: MIDI -> shards -> trained model -> evaluation -> 64 new grooves.
+"""Runs the whole path in a few minutes: MIDI -> shards -> trained model -> evaluation -> 64 new grooves.
 
     python -m jobs.demo [--out demo]
 
-Runs the commands that a user would type, one after the other, and shows each of them.
+It shows each command before it runs it.
 """
 
 import shlex
@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from cluster.local import python_module, run
-from jobs.command.command_line import console, run_command
+from jobs.command.command_line import console, run_command, show_next
 from musicvae.errors import ConfigError
 
 GROOVES = 64
@@ -26,12 +26,20 @@ MARK = "made-by-jobs-demo"
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
-    workers: Annotated[int, typer.Option(help="Ray workers of the preprocessing; 0 works without Ray.")] = 2,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for all results.")] = Path("demo"),
+    workers: Annotated[
+        int, typer.Option(min=0, help="Ray processes for the shards; 0: this process, without Ray.")
+    ] = 2,
 ) -> None:
-    """Walks the whole path in a few minutes on two cores."""
+    """Run the whole path from MIDI files to new grooves in a few minutes on two cores.
+
+    The demo generates a corpus, builds shards, trains a small model, evaluates it and samples 64 grooves. It shows each
+    command before it runs it, so that you can run it on your own files.
+
+        python -m jobs.demo
+    """
     if out.exists() and not (out / MARK).exists():
-        raise ConfigError(f"{out} exists and no demo made it", do="name another folder: --out DIR")
+        raise ConfigError(f"{out} exists, and jobs.demo did not create it", do="choose another folder: --out DIR")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (out / MARK).touch()
@@ -45,7 +53,8 @@ def main(
     step(python_module("jobs.sample", "--run", trained, "--count", GROOVES, "--out", grooves))
     minutes = (time.monotonic() - started) / 60
     console.print(f"\ndone in {minutes:.1f} minutes: {GROOVES} grooves as MIDI files in {grooves.resolve()}")
-    console.print(f"a picture of the first ones: {(grooves / 'grooves.png').resolve()}", soft_wrap=True)
+    console.print(f"page to see, hear and choose them: {(grooves / 'gallery.html').resolve()}", soft_wrap=True)
+    show_next("report", trained)
 
 
 def step(argv: Sequence[str]) -> None:

@@ -1,38 +1,59 @@
-"""Models beside the baselines on held-out windows: python -m jobs.evaluate [--run runs/demo] --shards shards/demo"""
+"""Measures models and baselines on held-out windows: python -m jobs.evaluate [--run runs/demo] --shards shards/demo"""
 
 from pathlib import Path
 
 import typer
 
-from jobs.command.command_line import run_command
-from musicvae.data.sources import open_shards
+from jobs.command.command_line import WORK, end_of_checks, run_command
+from jobs.command.paths import check_output_file
+from musicvae.data.manifest import open_shards
 from musicvae.errors import ConfigError
-from musicvae.pretrained.shipped import model_folder, shipped_models
+from musicvae.pretrained.shipped import check_model_is_there, model_folder, shipped_models
 
 
 def main(
-    shards: str = typer.Option(..., metavar="FOLDER|URL", help="Shards: a folder, or any URL that fsspec reads."),
-    run: list[Path] = typer.Option([], help="A trained run, or an export; may be repeated. (the shipped models)"),
-    preset: list[str] = typer.Option([], metavar="NAME", help="A shipped model; may be repeated."),
+    shards: str = typer.Option(..., metavar="FOLDER|URL", help="The shards: a folder, or any URL that fsspec reads."),
+    run: list[Path] = typer.Option(
+        [], metavar="FOLDER", help="A run folder or an export; repeatable (the shipped models)."
+    ),
+    preset: list[str] = typer.Option([], metavar="NAME", help="A shipped model; repeatable."),
     split: str = typer.Option("validation", help="train, validation or test."),
     json: Path | None = typer.Option(None, metavar="FILE", help="Write all figures to this file."),
-    quick: bool = typer.Option(False, "--quick", help="Some windows, few draws: figures to look at, not to quote."),
-    seed: int = typer.Option(0, min=0, max=2**64 - 1, help="Of the noise that z is drawn with, and of all samples."),
-    batch: int = typer.Option(128, min=1, help="Windows at once; changes no figure."),
-    baselines: bool = typer.Option(True, "--baselines/--no-baselines", help="Evaluate them too."),
-    models: bool = typer.Option(True, "--models/--no-models", help="Without: the baselines alone."),
-    cache_dir: Path | None = typer.Option(None, help="Folder for copies of remote shards, as data.cache_dir."),
+    quick: bool = typer.Option(
+        False, "--quick", help="Evaluate some of the windows with few draws. Do not quote these figures."
+    ),
+    baselines: bool = typer.Option(
+        True, "--baselines/--no-baselines", help="Evaluate the baselines.", rich_help_panel="What is evaluated"
+    ),
+    models: bool = typer.Option(True, "--models/--no-models", help="Evaluate models."),
+    seed: int = typer.Option(
+        0, min=0, max=2**64 - 1, help="Seed of the draws of z and of all samples.", rich_help_panel=WORK
+    ),
+    batch: int = typer.Option(128, min=1, help="Windows in a batch; does not change the figures."),
+    cache_dir: Path | None = typer.Option(None, metavar="FOLDER", help="The folder for copies of remote shards."),
 ) -> None:
-    """Measure models on windows that they were not trained on, beside what they must beat."""
+    """Measure models on held-out windows, and compare them with baselines.
+
+    The tables show -ELBO, reconstruction and KL, token accuracy and hit F1, and how close samples from the prior are to
+    the data. Each figure has a 95% confidence interval.
+
+        python -m jobs.evaluate --run runs/first --shards shards/groove
+    """
     named = [*run, *(model_folder(name) for name in preset)]
     chosen = (named or [model_folder(name) for name in shipped_models()]) if models else []
     if not chosen and not baselines:
-        raise ConfigError("there is nothing to evaluate", expected="--run RUN, baselines, or both", do="add --run RUN")
-    if json is not None and (json.is_dir() or not json.resolve().parent.is_dir()):
-        raise ConfigError(f"cannot write {json}", expected="a file in a folder that exists", do="name another file")
+        raise ConfigError(
+            "there is nothing to evaluate",
+            expected="models, baselines or both",
+            do="leave out --no-models or --no-baselines",
+        )
+    check_output_file(json)
     source = open_shards(shards, cache_dir=cache_dir)
     manifest = source.manifest()
     manifest.split(split)
+    for model in chosen:
+        check_model_is_there(model)
+    end_of_checks()
     from jobs.evaluation.run import evaluate  # loads torch, which takes seconds
 
     evaluate(source, manifest, chosen, split=split, json=json, quick=quick, seed=seed, batch=batch, baselines=baselines)

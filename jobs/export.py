@@ -1,30 +1,24 @@
-"""A trained run -> a few files to keep or pass on: python -m jobs.export runs/demo models/demo
+"""Writes a trained run as a few files to keep or share: python -m jobs.export runs/demo models/demo
 
 python -m jobs.export RUN OUT ...                 writes an export
-python -m jobs.export renew OUT --shards SHARDS   writes anew what an earlier version kept of the training windows
+python -m jobs.export renew OUT --shards SHARDS   rewrites what an export stores about the training windows
 """
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import typer
 
-from jobs.command.command_line import check_output, console, run_command
-from musicvae.durable import whole_folder, write_whole
+from jobs.command.command_line import console, run_command, show_next
+from jobs.command.paths import check_output
+from musicvae.durable import output_folder, refuse_strangers, whole_folder, write_whole
 from musicvae.errors import ConfigError
 from musicvae.training.run_folder import RunFolder
-
-if TYPE_CHECKING:  # torch, which takes seconds to load
-    import numpy as np
-    from jaxtyping import Int16
-
-    from musicvae.generation.attribute_vectors import AttributeVectors
-    from musicvae.pretrained.model import TrainedModel
-    from musicvae.pretrained.training_record import TrainingRecord
 
 
 class Dtype(StrEnum):
@@ -36,54 +30,64 @@ class Dtype(StrEnum):
 
 def main(
     run: Path = typer.Argument(..., metavar="RUN", help="The run folder of a trained model."),
-    out: Path = typer.Argument(..., metavar="OUT", help="The folder to make."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder for the export."),
     shards: str | None = typer.Option(
         None,
         metavar="FOLDER|URL",
-        help="What it was trained on: adds directions of attributes in latent space, hashes and styles of its windows.",
+        help="The shards that the run was trained on; they add attribute vectors, styles and hashes of the windows.",
     ),
-    dtype: Dtype = typer.Option(Dtype.FLOAT32, help="bfloat16 rounds the weights and halves the file."),
+    dtype: Dtype = typer.Option(
+        Dtype.FLOAT32, help="Type of the stored weights; bfloat16 rounds them and halves the file."
+    ),
     figures: Path | None = typer.Option(
-        None, metavar="FILE", help="Put into the card what jobs.evaluate --json measured of this very export."
+        None, metavar="FILE", help="Add figures of this export to its model card; jobs.evaluate --json writes them."
     ),
-    data: str | None = typer.Option(None, help="groove: put the attribution that GMD asks for into the card."),
+    data: str | None = typer.Option(None, help="groove: add the attribution that the Groove MIDI Dataset requires."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier export in OUT."),
 ) -> None:
-    """Write the best weights of a run with all that they need; `musicvae.load(OUT)` reads them."""
-    from musicvae.pretrained.card import ATTRIBUTIONS, read_measured
-    from musicvae.pretrained.load import CARD, is_export, load, load_run, write_export
-    from musicvae.pretrained.training_windows import training_windows
+    """Write the best weights of a run, with all that is needed to sample, to a few files.
+
+    `musicvae.load(OUT)` and `--run OUT` of other commands read them. `python -m jobs.export renew OUT --shards SHARDS`
+    rewrites only what the export stores about the training windows.
+
+        python -m jobs.export runs/first models/first --shards shards/groove
+    """
+    from musicvae.pretrained.card import ATTRIBUTIONS, read_evaluation
+    from musicvae.pretrained.load import CARD, FILES, TRAINING, WEIGHTS, is_export, load, load_run, write_export
+    from musicvae.pretrained.training_windows import measured_vectors, training_record, training_windows
     from musicvae.training.best_weights import in_bfloat16, read_best
 
     if data is not None and data not in ATTRIBUTIONS:
         raise ConfigError(
-            f"--data {data} is not known", expected=", ".join(ATTRIBUTIONS), do="name one, or leave it out"
+            f"--data {data} is not known", expected=", ".join(ATTRIBUTIONS), do="choose one, or leave --data out"
         )
+    out = output_folder(out)
+    if RunFolder(run).read_config()["settings"].get("performance"):
+        if figures:
+            raise ConfigError("a performance model has no --figures", do="leave --figures out")
+        _export_performance(run, out, shards=shards, dtype=dtype, data=data, overwrite=overwrite)
+        return
     check_output(
         out, option="OUT", maker="jobs.export", ours="an earlier export", is_ours=is_export(out), overwrite=overwrite
     )
+    if is_export(out):
+        written = max(path.stat().st_mtime for path in (out / WEIGHTS, out / TRAINING) if path.is_file())
+        refuse_strangers(out, FILES, written, "jobs.export")
     folder = RunFolder(run)
     config = folder.read_config()
     best = read_best(folder.best)
     trained = load_run(run)
     if trained.weights_hash != best.weights_hash:
         raise ConfigError(
-            f"{run} has found better weights just now",
-            likely="it is still training",
+            f"{run} has just saved better weights",
+            likely="the run is still training",
             do="run the same command again",
         )
     if dtype is Dtype.BFLOAT16:
         best = in_bfloat16(best)
-    measured = read_measured(figures, best.weights_hash) if figures else None
-    provenance = config.get("provenance", {})
-    origin = {
-        "run_id": config["run_id"],
-        "command": _as_typed(provenance.get("command") or ""),
-        "commit": provenance.get("commit"),
-        "dirty": bool(provenance.get("dirty")),
-        "data": data,
-        "packages": {name: version for name, version in provenance.get("packages", {}).items() if version},
-    }
+    measured = read_evaluation(figures, best.weights_hash) if figures else None
+    command = config.get("provenance", {}).get("command") or ""
+    origin = {"run_id": config["run_id"], "command": _as_typed(command), **_origin(config, data)}
     try:
         with whole_folder(out, replace=overwrite) as aside:
             write_export(aside, trained, best, origin, measured)
@@ -91,8 +95,8 @@ def main(
             if shards is not None:
                 tokens = training_windows(kept, shards)
                 # With the weights as they are kept: rounded ones have codes of their own.
-                vectors = _attribute_vectors(kept, tokens) if kept.latent else None
-                training = _record(kept, tokens, shards)
+                vectors = measured_vectors(kept, tokens) if kept.latent else None
+                training = training_record(kept, tokens, shards)
                 write_export(aside, replace(trained, vectors=vectors, training=training), best, origin, measured)
                 load(aside)
     except OSError as error:
@@ -102,18 +106,63 @@ def main(
         f"step {trained.step:,}" + (f", validation −ELBO {loss:.2f} nats per window" if loss is not None else "")
     )
     console.print(f"model: {out.resolve()}, described in {CARD}", soft_wrap=True)
+    show_next("sample", "--weights", out, "--count", 64, "--out", "grooves/first")
+
+
+def _export_performance(
+    run: Path, out: Path, *, shards: str | None, dtype: Dtype, data: str | None, overwrite: bool
+) -> None:
+    from musicvae.data.manifest import open_shards
+    from musicvae.pretrained import performer
+    from musicvae.training.best_weights import in_bfloat16, read_best
+
+    is_ours = (out / performer.CONFIG).is_file()
+    check_output(out, option="OUT", maker="jobs.export", ours="an earlier export", is_ours=is_ours, overwrite=overwrite)
+    if is_ours:
+        refuse_strangers(out, performer.FILES, (out / performer.CARD).stat().st_mtime, "jobs.export")
+    config, best, trained = (
+        RunFolder(run).read_config(),
+        read_best(RunFolder(run).best),
+        performer.load_performance(run),
+    )
+    if shards is not None:
+        trained = replace(trained, manners=performer.training_manners(open_shards(shards)))
+    best = in_bfloat16(best) if dtype is Dtype.BFLOAT16 else best
+    try:
+        with whole_folder(out, replace=overwrite) as aside:
+            performer.write_performance(aside, trained, best, {"run_id": config["run_id"], **_origin(config, data)})
+            performer.load_performance(aside)  # what cannot be read is not published
+    except OSError as error:
+        raise _cannot_write(out, error) from None
+    console.print(f"step {trained.step:,}, validation {best.figures['validation.nats_per_hit']:.3f} nats per hit")
+    console.print(f"model: {out.resolve()}, described in {performer.CARD}", soft_wrap=True)
+
+
+def _origin(config: Mapping[str, Any], data: str | None) -> dict[str, Any]:
+    provenance = config.get("provenance", {})
+    return {
+        "commit": provenance.get("commit"),
+        "dirty": bool(provenance.get("dirty")),
+        "data": data,
+        "packages": {name: version for name, version in provenance.get("packages", {}).items() if version},
+    }
 
 
 def renew(
-    out: Path = typer.Argument(..., metavar="OUT", help="An export, of this or an earlier version."),
-    shards: str = typer.Option(..., metavar="FOLDER|URL", help="What its model was trained on."),
+    out: Path = typer.Argument(..., metavar="OUT", help="An export of this or an earlier version."),
+    shards: str = typer.Option(..., metavar="FOLDER|URL", help="The shards that its model was trained on."),
 ) -> None:
-    """Write hashes, distributions and styles of the training windows anew; all else of an export stays as it is."""
+    """Rewrite what an export stores about the training windows: hashes, distributions and styles.
+
+    All other files of the export stay unchanged.
+
+        python -m jobs.export renew models/first --shards shards/groove
+    """
     from musicvae.pretrained.load import TRAINING, load
-    from musicvae.pretrained.training_windows import training_windows
+    from musicvae.pretrained.training_windows import training_record, training_windows
 
     trained = load(out)
-    record = _record(trained, training_windows(trained, shards), shards)
+    record = training_record(trained, training_windows(trained, shards), shards)
     try:
         write_whole(out / TRAINING, record.to_bytes())
     except OSError as error:
@@ -124,32 +173,14 @@ def renew(
     )
 
 
-def _record(trained: "TrainedModel", tokens: "Int16[np.ndarray, 'window step']", shards: str) -> "TrainingRecord":
-    from musicvae.pretrained.training_record import record_of
-    from musicvae.pretrained.training_windows import training_styles
-
-    return record_of(tokens, trained.grid, trained.drum_map, training_styles(trained, shards))
-
-
 def _cannot_write(out: Path, error: OSError) -> ConfigError:
-    cure = "name an OUT in a folder that can be written"
+    cure = "choose OUT in a writable folder"
     return ConfigError(f"cannot write {out}", found=error.strerror or str(error), do=cure)
 
 
 def _as_typed(command: str) -> str:
     """A command line of a run, which has the module as a path of the machine that trained."""
     return re.sub(r"^\S*\bjobs/(\w+)\.py(?= |$)", r"python -m jobs.\1", command)
-
-
-def _attribute_vectors(trained: "TrainedModel", tokens: "Int16[np.ndarray, 'window step']") -> "AttributeVectors":
-    """Directions of attributes, measured on the training windows."""
-    from musicvae.generation.attribute_vectors import fit_attribute_vectors
-    from musicvae.groove.features import measure_attributes
-    from musicvae.groove.groove import hits_from_tokens
-
-    hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-    values = measure_attributes(hits, trained.grid, trained.drum_map.classes)
-    return fit_attribute_vectors(trained.encode(tokens), values, trained.attributes)
 
 
 if __name__ == "__main__":

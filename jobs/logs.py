@@ -1,4 +1,4 @@
-"""What a run or a submission has said: python -m jobs.logs RUN|SUBMISSION [-f] [--rank R] [--job NAME] [--json]"""
+"""Shows or follows the log of a run or a submission: python -m jobs.logs RUN|SUBMISSION [-f] [--rank R] [--job NAME]"""
 
 import json
 import time
@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from cluster.standing import LIVE, standings
+from cluster.status import LIVE, element_statuses
 from cluster.submission import Submission
-from jobs.command.command_line import run_command
-from jobs.submission.choice import chosen
+from jobs.command.command_line import console, run_command
+from jobs.submission.rows import chosen
 from jobs.submission.run_view import is_run, read_run_view
 from jobs.training.rank_logs import log_of, logs_of
 from musicvae.errors import ConfigError
@@ -23,14 +23,21 @@ LIVE_STATES = ("starting", "running")
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="RUN|SUBMISSION")],
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as more is said, until it has ended.")] = False,
-    rank: Annotated[int | None, typer.Option(min=0, help="Of a run. (the first)")] = None,
-    job: Annotated[str | None, typer.Option(help="Of a submission. (all; without -f the one that spoke last)")] = None,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many to begin with.")] = SHOWN_LINES,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object: the file and these lines.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="RUN|SUBMISSION", help="The folder of a run or a submission.")],
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Print new lines until the run or submission ends.")
+    ] = False,
+    rank: Annotated[int | None, typer.Option(min=0, help="A rank of the run (0).")] = None,
+    job: Annotated[
+        str | None, typer.Option(help="A job of the submission (all; without -f the one that wrote last).")
+    ] = None,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Number of earlier lines to print.")] = SHOWN_LINES,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object: the file and its last lines.")] = False,
 ) -> None:
-    """Show the end of a log, or follow it."""
+    """Show the end of the log of a run or a submission, or follow it.
+
+    python -m jobs.logs runs/first -f
+    """
     if is_run(folder):
         find, live = partial(_of_run, folder, rank or 0), partial(_run_lives, folder)
     else:
@@ -40,16 +47,16 @@ def main(
     if not logs and not follow:
         there = ", ".join(sorted(path.stem for path in logs_of(folder).glob("rank-*.log")))
         raise ConfigError(
-            f"{folder} has said nothing yet",
+            f"{folder} has no log yet",
             found=f"logs of {there}" if there else "no logs",
-            likely="a job that waits, a rank that never was, or a run without --ranks, which prints to its terminal",
-            do="python -m jobs.status says what it waits for; -f waits for it",
+            likely="the job waits, the rank does not exist, or the run has no --ranks and prints to its terminal",
+            do="python -m jobs.status shows why a job waits; -f waits for its log",
         )
-    said = logs[-1].read_text(errors="replace").splitlines() if logs else []
+    said = logs[-1].read_text(errors="replace", encoding="utf-8").splitlines() if logs else []
     if json_:
         print(json.dumps({"log": str(logs[-1]), "lines": said[-lines:] if lines else []}))
         return
-    print("".join(f"{line}\n" for line in said[-lines:]) if lines else "", end="")
+    console.print("".join(f"{line}\n" for line in said[-lines:]) if lines else "", end="", soft_wrap=True)
     if follow:
         _follow(find, live, {log: log.stat().st_size for log in logs})
 
@@ -60,10 +67,14 @@ def _of_run(folder: Path, rank: int) -> list[Path]:
 
 def _of_submission(submission: Submission, job: str | None) -> list[Path]:
     """Its logs, the one that was written last at the end."""
-    names = [one.name for one in submission.jobs]
+    names = [submitted.name for submitted in submission.jobs]
     if job is not None and job not in names:
-        raise ConfigError(f"{submission.name} has no job {job}", expected=", ".join(names), do="name one of them")
-    logs = [log for one in submission.jobs if job in (None, one.name) for log in submission.job_logs(one)]
+        raise ConfigError(
+            f"{submission.name} has no job {job}", expected=", ".join(names), do="choose one of these jobs"
+        )
+    logs = [
+        log for submitted in submission.jobs if job in (None, submitted.name) for log in submission.job_logs(submitted)
+    ]
     return sorted(logs, key=lambda path: path.stat().st_mtime)
 
 
@@ -72,7 +83,7 @@ def _run_lives(folder: Path) -> bool:
 
 
 def _submission_lives(submission: Submission) -> bool:
-    return any(standing.state in LIVE for standing in standings(submission))
+    return any(status.state in LIVE for status in element_statuses(submission))
 
 
 def _follow(find: Callable[[], Sequence[Path]], live: Callable[[], bool], read: dict[Path, int]) -> None:
@@ -91,10 +102,12 @@ def _follow(find: Callable[[], Sequence[Path]], live: Callable[[], bool], read: 
             if not text:
                 continue
             if log != shown:
-                print(f"==> {log.name} <==")
+                console.print(f"==> {log.name} <==", soft_wrap=True)
                 shown = log
             read[log] = read.get(log, 0) + len(text)
-            print(text.decode(errors="replace"), end="", flush=True)
+            # A line that another program writes over and over becomes many.
+            added = text.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+            console.print(added, end="", soft_wrap=True)
         if not alive:
             return
         time.sleep(LOOK_SECONDS)

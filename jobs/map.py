@@ -1,31 +1,34 @@
-"""A picture of a model's latent space, coloured by style: python -m jobs.map --shards shards/groove --out map.png"""
+"""Draws a map of a model's latent space, coloured by style: python -m jobs.map --shards shards/groove --out map.png"""
 
 from pathlib import Path
 
 import typer
 
 from jobs.command.command_line import console, run_command
-from musicvae.data.sources import open_shards
+from jobs.command.paths import check_output_file
+from musicvae.data.manifest import open_shards
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
 
 
 def main(
-    shards: str = typer.Option(..., metavar="FOLDER|URL", help="The windows to place."),
-    out: Path = typer.Option(..., metavar="FILE.png", help="The picture to make."),
-    run: Path | None = typer.Option(None, help="A trained run, or an export of one."),
+    shards: str = typer.Option(..., metavar="FOLDER|URL", help="The shards whose windows are drawn."),
+    out: Path = typer.Option(..., metavar="FILE.png", help="The picture to write."),
+    run: Path | None = typer.Option(None, metavar="FOLDER", help="A run folder or an export."),
     preset: str | None = typer.Option(None, metavar="NAME|FOLDER", help="A shipped model (reconstruction)."),
     split: str = typer.Option("validation", help="train, validation or test."),
 ) -> None:
-    """Place the windows of a split on the two axes along which their codes vary most."""
+    """Draw the windows of a split on the first two principal axes of their codes.
+
+    python -m jobs.map --shards shards/groove --out map.png
+    """
     if run is not None and preset is not None:
-        raise ConfigError("--run and --preset exclude each other", do="give one of them")
-    if out.is_dir() or not out.resolve().parent.is_dir():
-        raise ConfigError(f"cannot write {out}", expected="a file in a folder that exists", do="name another --out")
+        raise ConfigError("--run and --preset exclude each other", do="give only one of them")
+    check_output_file(out)
 
     # They load torch, which takes seconds.
-    from jobs.evaluation.evaluated import Candidate, check_same_format
-    from musicvae.data.shards import read_shard
+    from jobs.evaluation.results import Candidate, check_same_format
+    from musicvae.data.shards import read_blocks
     from musicvae.data.windows import WindowBlock
     from musicvae.pretrained.latent_map import draw_map, principal_axes
     from musicvae.pretrained.load import load, load_run
@@ -35,18 +38,14 @@ def main(
     source = open_shards(shards)
     manifest = source.manifest()
     check_same_format(Candidate(name, run or Path(name), trained), source, manifest)
-    entries = manifest.split(split).shards
-    num_drums = manifest.drum_map.num_drums
-    windows = WindowBlock.joined(
-        [read_shard(source.local(entry), entry, grid=manifest.grid, num_drums=num_drums) for entry in entries]
-    )
+    windows = WindowBlock.joined(list(read_blocks(source, manifest, manifest.split(split).shards)))
     codes = trained.encode(windows.tokens)
     if len(codes) < 3 or trained.latent < 2:
         raise ConfigError(
-            "there is nothing to draw a map of",
-            expected="three windows and two latent dimensions",
-            found=f"{len(codes)} and {trained.latent}",
-            do="name another split or model",
+            "a map cannot be drawn",
+            expected="at least 3 windows and 2 latent dimensions",
+            found=f"{len(codes)} windows and {trained.latent} latent dimensions",
+            do="choose another split or model",
         )
     axes = principal_axes(codes)
     # GMD's styles are `rock/folk`, `latin/samba` and so on: the map shows what stands before the stroke.

@@ -1,37 +1,50 @@
-"""A page about a run, or several side by side: python -m jobs.report runs/demo [runs/other ... --out page.html]"""
+"""Writes a page about a run, or several side by side: python -m jobs.report runs/demo [... --out page.html]"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.command.command_line import console, run_command
-from jobs.run_report.page import report_page
-from jobs.run_report.record import RunRecord, read_run
+from jobs.command.command_line import console, end_of_checks, run_command
+from jobs.command.paths import check_output_file
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
+from musicvae.training.run_folder import RunFolder
+from musicvae.training.settings import MAIN_FIGURES, main_figure
+
+if TYPE_CHECKING:  # numpy, which a login node need not have
+    from jobs.run_report.record import RunRecord
 
 PAGE_NAME = "report.html"
 
 
 def main(
-    runs: list[Path] = typer.Argument(..., metavar="RUN...", help="Run folders, in any state."),
-    out: Path | None = typer.Option(None, metavar="FILE.html", help=f"The page to write (one run: RUN/{PAGE_NAME})."),
+    runs: list[Path] = typer.Argument(..., metavar="RUN", help="Run folders: running, finished or failed."),
+    out: Path | None = typer.Option(
+        None, metavar="FILE.html", help=f"The page to write; needed for several runs (RUN/{PAGE_NAME})."
+    ),
 ) -> None:
-    """Write one self-contained HTML page from run folders alone: curves, grids, latent space, settings, history."""
+    """Write one HTML page about a run, or several side by side.
+
+    The page shows learning curves, drum grids, the use of the latent space, settings and history. It needs only the run
+    folders and opens without a server.
+
+        python -m jobs.report runs/first runs/second --out comparison.html
+    """
     if out is None:
         if len(runs) > 1:
-            raise ConfigError("a page about several runs needs a name", do="add --out FILE.html")
+            raise ConfigError("a page about several runs needs a file name", do="add --out FILE.html")
         out = runs[0] / PAGE_NAME
-    records = [read_run(path, number, name) for number, (path, name) in enumerate(zip(runs, names(runs), strict=True))]
-    try:
-        write_whole(out, report_page(records))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {out}",
-            expected="a file in a folder that exists",
-            found=error.strerror or str(error),
-            do="name another --out",
-        ) from None
+    named = list(zip(runs, names(runs), strict=True))
+    for run in runs:
+        RunFolder(run).read_config()
+    check_output_file(out)
+    end_of_checks()
+    from jobs.run_report.page import report_page
+    from jobs.run_report.record import read_run
+
+    records = [read_run(path, number, name) for number, (path, name) in enumerate(named)]
+    write_whole(out, report_page(records))
     for record in records:
         tell(record)
     console.print(f"page: {out.resolve()}", soft_wrap=True)
@@ -53,10 +66,11 @@ def names(runs: list[Path]) -> list[str]:
     raise AssertionError("different paths differ somewhere")
 
 
-def tell(run: RunRecord) -> None:
+def tell(run: "RunRecord") -> None:
     """One line about a run, and what of it could not be read."""
     best = run.metrics.best
-    loss = f", best −ELBO {best['validation.negative_elbo']:.2f} at step {best['step']:,}" if best else ""
+    figure = main_figure(best)
+    loss = f", best {MAIN_FIGURES[figure][0]} {best[figure]:.2f} at step {best['step']:,}" if figure else ""
     console.print(f"{run.name}: {run.state}, step {run.step:,}{loss}", soft_wrap=True)
     for note in run.notes:
         console.print(f"  note: {note}", soft_wrap=True)

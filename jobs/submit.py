@@ -1,85 +1,130 @@
-"""Runs a job here, on SLURM or on Ray, with only the target changed.
-
-    python -m jobs.submit train --on local -- --preset demo --shards shards/demo --run runs/demo
-    python -m jobs.submit train --on slurm --site NAME --nodes 4 --gpus-per-node 8 --time 8:00:00 -- ...
-    python -m jobs.submit sweep --on slurm --ray --nodes 4 --time 1-0 -- random --shards SHARDS --out SWEEP
-    python -m jobs.submit pipeline --on slurm --nodes 2 --array 8 -- --source demo --out OUT
-
-What stands after `--` are the arguments of `python -m jobs.KIND`; those of `pipeline` are told by an empty one.
-The same command again submits what is not done yet, with the code as it is then.
-"""
+"""Runs a job on this machine, on SLURM or on a Ray cluster."""
 
 import hashlib
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cluster.errors import ExitCode
 from cluster.job import Job, Resources, parse_array, parse_minutes
 from cluster.sbatch import render
 from cluster.site import check_arguments, check_environment, read_site
 from cluster.submission import Submission
-from jobs.command.command_line import run_command
-from jobs.submission.choice import SUBMISSIONS
+from jobs.command.command_line import SETTINGS, error_console, run_command
+from jobs.command.paths import check_new_folder
 from jobs.submission.hand_over import Outstanding, confirm, hand_over, keep_code, outstanding, plan_table, slurm_calls
-from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, Wishes, jobs_of
+from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, SubmitRequest, check_jobs, jobs_of
+from jobs.submission.rows import SUBMISSIONS
 from musicvae.errors import ConfigError
 
 
 def main(
-    kind: Annotated[str, typer.Argument(help=", ".join(KINDS))],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Of the job, after `--`.", show_default=False)] = None,
-    on: Annotated[str, typer.Option(help=f"Where: {', '.join(TARGETS)}.")] = "local",
-    ray_jobs: Annotated[
-        str, typer.Option(metavar="URL", envvar=RAY_VARIABLE, help="A Ray cluster's dashboard: http://HEAD:8265.")
-    ] = "",
-    ray: Annotated[
-        bool, typer.Option("--ray", help="With --on slurm: spread the work by a Ray cluster of the job's own nodes.")
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"The job: {', '.join(KINDS)}.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGUMENTS", help="Arguments of python -m jobs.KIND, after `--`.", show_default=False),
+    ] = None,
+    on: Annotated[str, typer.Option(help=f"The target: {', '.join(TARGETS)}.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be submitted and exit.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a large submission.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Submit finished jobs too, such as after more training.")
     ] = False,
     site: Annotated[
-        str | None, typer.Option(help="A cluster's settings: a name in cluster/sites, or a YAML file.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.yaml",
+            help="Settings of the cluster: a name in cluster/sites, or a YAML file.",
+            rich_help_panel="SLURM",
+        ),
     ] = None,
-    nodes: Annotated[int, typer.Option(help="Machines of a training, or of --ray.")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(help="Of a training; other jobs get one of them.")] = 0,
-    cpus_per_node: Annotated[int | None, typer.Option(help="CPUs on each node. (the site's choice)")] = None,
-    ranks_per_node: Annotated[int | None, typer.Option(min=1, help="Of a training. (one a GPU, or one)")] = None,
-    mem: Annotated[str | None, typer.Option(help="Memory of each node, as 64G. (the site's choice)")] = None,
-    time: Annotated[str | None, typer.Option(help="Limit: H:MM:SS, D-HH:MM, or minutes. (the site's choice)")] = None,
     array: Annotated[
-        str | None, typer.Option(metavar="M[%K]", help="M shares of a sampling or a sweep, K at a time.")
+        str | None, typer.Option(metavar="M[%K]", help="Split a sampling or a sweep into M shares, K at a time.")
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Start a Ray cluster on the nodes of the job, which spreads the work.")
+    ] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="Submit jobs that wait for `scontrol release`.")] = False,
     retries: Annotated[int, typer.Option(min=0, help="Restarts in a row without progress.")] = 3,
-    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable of the job.")] = None,
-    submissions: Annotated[Path, typer.Option(help="Where submissions keep plan, code, scripts, logs.")] = SUBMISSIONS,
-    hold: Annotated[bool, typer.Option("--hold", help="Submit so that it waits for `scontrol release`.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be submitted, and end.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="What is done too, as after more training.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however large the plan is.")] = False,
+    ray_jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar=RAY_VARIABLE,
+            help="With --on ray: the dashboard of the cluster, http://HEAD:8265.",
+            rich_help_panel="Ray",
+        ),
+    ] = "",
+    nodes: Annotated[int, typer.Option(help="Machines of a training, or of --ray.", rich_help_panel="Resources")] = 1,
+    gpus_per_node: Annotated[
+        int,
+        typer.Option(help="GPUs on each node; only a training uses several."),
+    ] = 0,
+    ranks_per_node: Annotated[
+        int | None, typer.Option(min=1, help="Ranks on each node (one for each GPU, or 1).")
+    ] = None,
+    cpus_per_node: Annotated[
+        int | None, typer.Option(min=1, help="CPUs on each node (the default of the site).")
+    ] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory of each node, such as 64G (the partition's default).")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time limit: H:MM:SS, D-HH:MM or minutes (the default of the site).")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="An environment variable of the job; repeatable.", rich_help_panel=SETTINGS
+        ),
+    ] = None,
+    submissions: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder for plans, code, scripts and logs of submissions.")
+    ] = SUBMISSIONS,
 ) -> None:
-    """Submit a job, or all of them in a chain."""
+    """Run a job on this machine, on SLURM or on a Ray cluster. `pipeline` is all jobs from MIDI files to grooves.
+
+    The same command works on each target. If jobs fail, run it again: it submits the jobs that are not done, with the
+    code of the checkout at that time. Arguments of the job follow after `--`; a pipeline without any shows its own.
+
+        python -m jobs.submit train --on local -- --preset demo --shards shards/demo --run runs/demo
+        python -m jobs.submit train --on slurm --site NAME --nodes 4 --gpus-per-node 8 --time 8:00:00 -- ...
+        python -m jobs.submit sweep --on slurm --ray --nodes 4 --time 1-0 -- random --shards SHARDS --out SWEEP
+        python -m jobs.submit pipeline --on slurm --nodes 2 --array 8 -- --source demo --out OUT
+    """
     if on not in TARGETS:
-        raise ConfigError(f"there is no target {on!r}", expected=", ".join(TARGETS), do="name one of them: --on slurm")
+        raise ConfigError(
+            f"there is no target {on!r}", expected=", ".join(TARGETS), do="choose one of them, such as --on slurm"
+        )
     check_arguments(arguments or [])
+    check_new_folder(submissions, "--submissions")
     settings = read_site(site)
     if on == "ray" and not ray_jobs:
         raise ConfigError(
-            "which Ray cluster?", expected=f"--ray-jobs http://HEAD:8265, or {RAY_VARIABLE}", do="name its dashboard"
+            "--on ray needs the address of a Ray cluster",
+            expected=f"--ray-jobs http://HEAD:8265, or {RAY_VARIABLE}",
+            do="add --ray-jobs URL",
         )
     if ray and on != "slurm":
         raise ConfigError(
-            "--ray begins a Ray cluster on nodes that SLURM gives",
+            "--ray starts a Ray cluster on nodes of SLURM",
             expected="--on slurm --ray",
             found=f"--on {on}",
-            do="leave --ray out: --on ray uses a cluster that is there, and local jobs begin a Ray of their own",
+            do="leave --ray out: --on ray uses a running cluster, and local jobs start their own",
+        )
+    if mem and mem.isdecimal() and int(mem):  # 0 is all memory of a node
+        raise ConfigError(
+            f"--mem {mem} has no unit",
+            expected="a number with its unit, such as 64G",
+            found=f"{mem}, which is {mem} megabytes in SLURM",
+            do=f"--mem {mem}G for gigabytes, --mem {mem}M for megabytes",
         )
     if on == "local" and nodes > 1:
-        raise ConfigError("this machine is one node", found=f"--nodes {nodes}", do="--ranks-per-node for more ranks")
-    wishes = Wishes(
+        raise ConfigError("--on local has one node", found=f"--nodes {nodes}", do="use --ranks-per-node for more ranks")
+    request = SubmitRequest(
         resources=Resources(nodes, gpus_per_node, cpus_per_node, mem, parse_minutes(time) if time else None),
         ranks_per_node=ranks_per_node,
         array=parse_array(array) if array else None,
@@ -90,25 +135,35 @@ def main(
         on_ray=ray or on == "ray",
         own_ray=ray,
     )
-    jobs = jobs_of(kind, arguments or [], wishes)
+    if "--dry-run" in (arguments or []):
+        raise ConfigError(
+            "--dry-run is an option of jobs.submit", found="it is after the `--`", do="put it before the `--`"
+        )
+    jobs = jobs_of(kind, arguments or [], request)
+    tell = partial(error_console.print, soft_wrap=True)
+    if time and time.count(":") == 1 and "-" not in time:
+        tell(f"note: --time {time} is minutes and seconds, as in SLURM; {time} hours are --time {time}:00")
+    check_jobs(jobs, elsewhere=on != "local", warn=lambda text: tell(f"warning: {text}"))
     folder = submissions.absolute() / f"{kind}-{_identity(jobs, on, settings.model_dump_json())}"
-    submission = Submission(folder, on, wishes.working_folder, settings, jobs, ray_jobs)  # type: ignore[arg-type]
+    submission = Submission(folder, on, request.working_folder, settings, jobs, ray_jobs)  # type: ignore[arg-type]
     missing = outstanding(submission)
     if any(missing.on_their_way.values()):
         raise ConfigError(
-            f"{submission.name} is on its way",
-            expected="a submission of which nothing waits or runs",
+            f"{submission.name} has been submitted already",
+            expected="no job of it that waits or runs",
             found=", ".join(name for name, numbers in missing.on_their_way.items() if numbers),
-            do=f"wait, or end it first: python -m jobs.cancel {folder}",
+            do=f"wait for it, or cancel it: python -m jobs.cancel {folder}",
         )
     if again:
         missing = Outstanding({job.name: job.elements for job in jobs}, missing.on_their_way)
 
-    about = Console(stderr=True, highlight=False)
-    about.print(plan_table(submission, missing.elements))
+    error_console.print(plan_table(submission, missing.elements))
     if not any(missing.elements.values()):
-        about.print(f"{folder}: all of it is done; --again does it once more", soft_wrap=True)
+        tell(f"{folder}: all jobs are done; --again submits them once more")
         return
+    if on == "slurm":
+        for job in jobs:
+            render(job, settings, submission.place)  # refuses what no script can hold, before anything is written
     if dry_run:
         show(submission, missing, hold=hold)
         return
@@ -116,9 +171,9 @@ def main(
     submission.write_plan()
     if again:
         submission.forget()
-    keep_code(submission)
-    code = hand_over(submission, missing, hold=hold, tell=lambda line: about.print(line, style="bold", soft_wrap=True))
-    about.print(f"python -m jobs.status {shlex.quote(str(folder))}", soft_wrap=True)
+    keep_code(submission, tell)
+    code = hand_over(submission, missing, hold=hold, tell=partial(tell, style="bold"))
+    tell(f"python -m jobs.status {shlex.quote(str(folder))}")
     if code != ExitCode.SUCCESS:
         sys.exit(code)
 
@@ -152,7 +207,7 @@ def _variables(given: list[str]) -> tuple[tuple[str, str], ...]:
             raise ConfigError(
                 f"--env {text} cannot be used",
                 expected="NAME=VALUE",
-                do="variables that are exported here reach the job anyway, without being written down",
+                do="use NAME=VALUE; variables that you export reach the job without --env",
             )
         pairs.append((name, value))
     check_environment(dict(pairs), where="--env")

@@ -1,87 +1,107 @@
-"""Trains a MusicVAE on shards: alone, on several ranks of this machine, or on several machines.
-
-    python -m jobs.train --preset small --shards SHARDS --run RUN [key.sub=value ...]
-    python -m jobs.train --ranks 8 --preset small --shards SHARDS --run RUN [key.sub=value ...]
-
-On several machines the second form runs on each of them, with --nodes and --rendezvous (docs/train.sbatch).
-RUN absent: start. RUN present with the same settings and data: go on from its newest checkpoint.
-"""
+"""Trains a model on shards: in one process, on several ranks of this machine, or on several machines."""
 
 import os
 import sys
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.command.command_line import run_command, settings_text
-from jobs.command.stop_signals import StopSignals, check_ahead, parse_time
-from jobs.training.environment import launched_by_torchrun, launcher
+from jobs.command.command_line import console, end_of_checks, run_command, settings_source, settings_text
+from jobs.command.stop_signals import StopSignals, parse_time
+from jobs.command.streams import outlive_terminal
+from jobs.training.environment import UNSET, check_variables, launched_by, launched_by_torchrun
+from jobs.training.plan import Config, InitFrom, Overrides, Preset, PrintConfig, Run, Shards, StopBefore, TrainRequest
 from jobs.training.rank_life import rank_life
 from musicvae.errors import ConfigError
 
+MACHINES = "Several ranks and machines"
+
 
 def main(
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...", show_default=False)] = None,
-    shards: Annotated[
-        str | None, typer.Option(metavar="FOLDER|URL", help="What jobs.build_shards made: a folder, or its URL.")
+    overrides: Overrides = None,
+    shards: Shards = None,
+    run: Run = None,
+    preset: Preset = None,
+    ranks: Annotated[
+        int | None, typer.Option(metavar="N", help="Launch N ranks here (this process).", rich_help_panel=MACHINES)
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Run folder: made, or continued.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A shipped preset: demo, small, paper.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file of settings.")] = None,
-    init_from: Annotated[Path | None, typer.Option(help="Run whose best weights a new run starts from.")] = None,
-    ranks: Annotated[int | None, typer.Option(help="Processes on this machine; without it, this one.")] = None,
-    nodes: Annotated[str, typer.Option(help="Machines that run this command: N, or MIN:MAX to come and go.")] = "1",
-    rendezvous: Annotated[str | None, typer.Option(help="HOST:PORT where several machines meet.")] = None,
-    rendezvous_id: Annotated[str | None, typer.Option(help="Names the launch; the same on all its machines.")] = None,
-    stop_before: Annotated[
-        str | None, typer.Option(help="Save and leave ahead of this time: epoch seconds, ISO time, or slurm.")
+    nodes: Annotated[
+        str,
+        typer.Option(metavar="N|MIN:MAX", help="Machines that run this command. From MIN to MAX may join and leave."),
+    ] = "1",
+    rendezvous: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="An address of one of the machines, where all of them meet.")
     ] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Show the resolved settings and end.")] = False,
+    rendezvous_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="A new identity for each launch, the same on all machines.")
+    ] = None,
+    stop_before: StopBefore = None,
+    config: Config = None,
+    init_from: InitFrom = None,
+    print_config: PrintConfig = False,
 ) -> None:
-    """Trains a MusicVAE, alone or on any number of ranks."""
+    """Train a model on shards, in this process or on any number of ranks and machines.
+
+    If the run folder exists and has the same settings and shards, the training resumes from its newest checkpoint. With
+    --ranks, all ranks restart from the last checkpoint when one is killed, hangs or fails. On several machines, run the
+    command on each of them (docs/train.sbatch).
+
+        python -m jobs.train --preset generation --shards shards/groove --run runs/first
+        python -m jobs.train --preset generation --shards shards/groove --run runs/first --ranks 2 train.steps=2000
+    """
+    check_variables()
     is_rank = launched_by_torchrun()
-    signals = StopSignals(launched=launcher() is not None, agent=os.getppid() if is_rank else None)
+    signals = StopSignals(launched=launched_by() is not None, agent=os.getppid() if is_rank else None)
     signals.listen()
     deadline = parse_time(stop_before) if stop_before else None
-
-    from jobs.training.plan import TrainRequest, prepare
 
     request = TrainRequest(shards, run, preset, config, init_from, tuple(overrides or ()))
     if print_config:
         print(settings_text(request.settings()), end="")
         return
+    source = settings_source(preset, config, request.overrides)
     if ranks is not None and not is_rank:
         from jobs.training.environment import group_of
         from jobs.training.torchrun import launch, open_run
 
-        plan = prepare(request)
-        resources = plan.settings.resources
-        lanes, shutdown_seconds = plan.settings.data.lanes, resources.shutdown_seconds
+        settings = request.settings()
+        resources = settings.resources
+        lanes, shutdown_seconds = settings.data.lanes, resources.shutdown_seconds
         group = group_of(ranks, nodes, rendezvous, rendezvous_id, lanes=lanes, shutdown_seconds=shutdown_seconds)
-        if deadline is not None:
-            check_ahead(deadline, resources.stop_margin_seconds)
-            signals.stop_at(deadline - resources.stop_margin_seconds)
-        if (minutes := plan.settings.train.max_minutes) is not None:  # a rank counts them from its own start only
-            signals.stop_at(time.time() + 60 * minutes)
-        open_run(plan, several=group.max_nodes > 1)
-        sys.exit(launch(plan.folder, group, sys.argv[1:], signals, max_restarts=resources.max_restarts))
+        plan = request.without_weights(settings)
+        end_of_checks()
+        outlive_terminal()
+        console.print(source, soft_wrap=True)
+        plan = plan.with_weights(init_from)
+        signals.stop_ahead(deadline, resources.stop_margin_seconds)
+        signals.stop_after(settings.train.max_minutes)  # a rank counts them from its own start only
+        several = group.max_nodes > 1
+        open_run(plan, several=several)
+        with plan.folder.launching(group.identity, alone=not several):
+            sys.exit(launch(plan.folder, group, sys.argv[1:], signals, max_restarts=resources.max_restarts))
     several = {"--nodes": nodes != "1", "--rendezvous": rendezvous, "--rendezvous-id": rendezvous_id}
     if ranks is None and not is_rank and any(several.values()):
         given = ", ".join(name for name, value in several.items() if value)
         raise ConfigError(
             f"{given} without --ranks",
-            expected="--ranks N: how many processes this machine adds to the launch",
-            do="add --ranks 1, or more",
+            expected="--ranks N, the number of ranks on this machine",
+            do="add --ranks 1 or more",
         )
-    if ranks is not None and launcher() is None:
-        raise ConfigError("--ranks starts torchrun itself", found="torchrun is running already", do="leave one out")
+    if ranks is not None and launched_by() is None:
+        raise ConfigError(
+            "--ranks cannot be used inside torchrun",
+            found="RANK and WORLD_SIZE are set: torchrun has started this process, or they are left over from a launch",
+            do=f"leave --ranks out inside torchrun; {UNSET}",
+        )
 
-    with rank_life(run) as pulse:
+    end_of_checks()
+    outlive_terminal()
+    if not is_rank:
+        console.print(source, soft_wrap=True)
+    with rank_life(run) as heartbeat:
         from jobs.training.rank import train_rank
 
-        code = train_rank(request, signals, pulse, deadline)
+        code = train_rank(request, signals, heartbeat, deadline)
     sys.exit(code)
 
 

@@ -3,14 +3,21 @@
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR, S_ISLNK
 from typing import Any
 
+from musicvae.errors import ConfigError
+
+SLACK_SECONDS = 10.0
+"""Between the last files that a command writes; and the last that is heard of a command that is killed."""
+MOST_NAMED = 5
 SYNC_THREADS = 16
 """A sync waits for the disk, not for the CPU; many at once let the disk order them."""
 
@@ -45,6 +52,22 @@ def aside_of(path: Path) -> Path:
 def write_json(path: Path, value: Any) -> None:
     """`write_whole` of readable JSON with a fixed key order."""
     write_whole(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def output_folder(out: Path) -> Path:
+    """The absolute path of an output; a link stands for the folder that it leads to.
+
+    Raises:
+        ConfigError: it is a mount point, which cannot be replaced by a finished folder.
+    """
+    out = out.resolve()
+    if out.is_mount():
+        raise ConfigError(
+            f"{out} is a mount point",
+            expected="a folder that can be created and replaced as a whole",
+            do=f"choose a folder in it, such as {out / 'shards'}",
+        )
+    return out
 
 
 @contextmanager
@@ -131,6 +154,39 @@ def remove_asides(folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+def refuse_strangers(folder: Path, made: re.Pattern[str], finished: float, maker: str, *, work: str = "") -> None:
+    """Makes sure that a folder can be removed without anything that its maker has not made.
+
+    Args:
+        made: matches the whole relative paths of what `maker` makes there.
+        finished: when the last of it was written, in seconds since the epoch; a file that is newer was changed.
+        work: a folder right in it that is no output, and is not looked into.
+
+    Raises:
+        ConfigError: there is something else, or something that was changed; it is named.
+    """
+    strangers = []
+    for parent, folders, names in os.walk(folder):
+        if work in folders and Path(parent) == folder:
+            folders.remove(work)
+        # A link to a folder is not walked into; it is somebody's all the same.
+        for path in (Path(parent, name) for name in [*names, *folders]):
+            status, name = path.lstat(), path.relative_to(folder).as_posix()
+            if S_ISDIR(status.st_mode):
+                continue
+            if not made.fullmatch(name) or status.st_mtime > finished + SLACK_SECONDS or S_ISLNK(status.st_mode):
+                strangers.append(name)
+    if strangers:
+        more = f" and {len(strangers) - MOST_NAMED} more" if len(strangers) > MOST_NAMED else ""
+        raise ConfigError(
+            f"{folder} exists and contains files that {maker} did not write",
+            expected=f"only files of {maker}, unchanged",
+            found=", ".join(sorted(strangers)[:MOST_NAMED]) + more,
+            likely="files were added or edited, or the folder is a copy with new file times",
+            do="move them to another folder, or choose another output folder",
+        )
 
 
 def append_line(path: Path, record: Mapping[str, Any], *, sync: bool = False) -> None:

@@ -8,7 +8,7 @@ that a single process would have drawn for them, so the topology of a run never 
 from enum import IntEnum
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt64
 
 WORDS_PER_BLOCK = 4
 """64-bit words that one tick of the Philox 4x64 counter yields."""
@@ -34,6 +34,8 @@ class Purpose(IntEnum):
     RESAMPLE = 15
     DROPOUT = 16
     TEMPO = 17
+    PLAYING_VARIATION = 18
+    PLAYING = 19
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
@@ -42,18 +44,25 @@ def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=counter))
 
 
-def uniforms(
+def words(
     seed: int, purpose: Purpose, step: int, first_place: int, num_places: int, draws: int
-) -> Float64[np.ndarray, "place draw"]:
-    """Numbers in [0, 1): row i belongs to place `first_place + i` and depends on (seed, purpose, step, place) alone.
+) -> UInt64[np.ndarray, "place draw"]:
+    """Numbers of 64 bits: row i belongs to place `first_place + i` and depends on (seed, purpose, step, place) alone.
 
     `draws` must be the same wherever the same numbers are wanted.
     """
     blocks = -(-draws // WORDS_PER_BLOCK)
-    words = np.random.Philox(key=[seed, purpose], counter=[first_place * blocks, step, 0, 0]).random_raw(
+    drawn = np.random.Philox(key=[seed, purpose], counter=[first_place * blocks, step, 0, 0]).random_raw(
         num_places * blocks * WORDS_PER_BLOCK
     )
-    return (words.reshape(num_places, blocks * WORDS_PER_BLOCK)[:, :draws] >> np.uint64(11)) * 2.0**-53
+    return drawn.reshape(num_places, blocks * WORDS_PER_BLOCK)[:, :draws]
+
+
+def uniforms(
+    seed: int, purpose: Purpose, step: int, first_place: int, num_places: int, draws: int
+) -> Float64[np.ndarray, "place draw"]:
+    """Numbers in [0, 1) with the guarantees of `words`."""
+    return (words(seed, purpose, step, first_place, num_places, draws) >> np.uint64(11)) * 2.0**-53
 
 
 def normals(

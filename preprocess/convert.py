@@ -3,10 +3,9 @@
 Filters leave out windows that are not wanted, and count them by the filter that did it.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -14,66 +13,42 @@ from jaxtyping import Bool
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.midi.parser import MidiError, SmpteError, TooManyHitsError
-from musicvae.midi.performance import DEFAULT_METRE, Performance, read_performances
-from musicvae.midi.quantize import QuantizedSong, quantize
+from musicvae.midi.groove_file import read_midi
+from musicvae.midi.performance import Performance
+from musicvae.midi.reading_report import ReadingReport
+from preprocess.checks import signs_of
 from preprocess.rejection import Reason, Rejection
-from preprocess.settings import BuildSettings, FilterSettings, ReadingSettings, WindowSettings
-
-METRES_NAMED = 5
-"""How many of a file's metres a detail names."""
+from preprocess.settings import BuildSettings, FilterSettings
 
 
-class DroppedBars(StrEnum):
-    """Why bars of a file stand in no window. Silent bars after the last hit of a stretch are not counted."""
-
-    METRE = "other metre"
-    PARTIAL = "cut by a change of metre"
-    UNFINISHED = "cut by the end of the file"
-    SHORT = "stretch shorter than a window"
-    HOP = "between or after the hops"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FileCounts:
-    """What became of the drum hits and bars of one file, as far as it was read.
-
-    `hits` is the sum of `doubled`, `outside`, those of unknown pitch unless the nearest stood in, and those on the
-    grid.
+    """What became of one file, as far as it was read.
 
     Attributes:
-        hits: note-ons of the drum channels and tracks.
-        doubled: of these, left out because another has their (step, drum).
-        outside: of these, left out because they lie in no whole bar in 4/4.
-        unknown_pitches: of these, those whose pitch the drum map does not know, per pitch.
+        reading: what was read of it; None if nothing was.
         dropped_bars: bars in no window, by `DroppedBars`.
         filtered: windows left out, by the name of the filter, for every filter that is on.
+        signs: what it shows that makes a warning, see `preprocess.checks`.
     """
 
-    hits: int = 0
-    doubled: int = 0
-    outside: int = 0
-    unknown_pitches: Mapping[int, int] = field(default_factory=dict)
+    reading: ReadingReport | None = None
     dropped_bars: Mapping[str, int] = field(default_factory=dict)
     filtered: Mapping[str, int] = field(default_factory=dict)
+    signs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conversion:
-    """What one file came to: windows or a rejection, never both, and its counts as far as it was read."""
+    """What one file came to: windows or a rejection, never both; its counts and pieces, as far as it was read."""
 
     result: WindowBlock | Rejection
     counts: FileCounts = FileCounts()
+    performances: Sequence[Performance] = ()
 
 
 def convert(
-    data: bytes,
-    settings: BuildSettings,
-    drum_map: DrumMap,
-    *,
-    source: str,
-    style: str = "",
-    tempo: float | None = None,
+    data: bytes, settings: BuildSettings, drum_map: DrumMap, *, source: str, style: str = "", tempo: float | None = None
 ) -> Conversion:
     """Reads, quantizes, cuts and filters one MIDI file.
 
@@ -84,106 +59,38 @@ def convert(
         style: style of the file, carried by its windows; empty if unknown.
         tempo: quarter notes per minute, if they are known better than from the file.
     """
-    reading, grid, limits = settings.reading, settings.window.grid, settings.limits
-    counts = FileCounts()
+    grid, limits = settings.window.grid, settings.limits
+    reading = read_midi(
+        data,
+        grid,
+        drum_map,
+        source=source,
+        hop_bars=settings.window.hop_bars,
+        tempo=tempo,
+        reading=settings.reading,
+        pad_last_bar=settings.window.pad_last_bar,
+        max_notes=limits.max_notes,
+        max_bars=limits.max_bars,
+    )
+    report = reading.report
+    filtered: dict[str, int] = {}
+
+    def counted(windows: WindowBlock | None) -> FileCounts:
+        return FileCounts(report, reading.dropped_bars, filtered, signs_of(report, windows) if report else {})
 
     def rejected(reason: Reason, detail: str) -> Conversion:
-        return Conversion(Rejection(source, reason, detail), counts)
+        return Conversion(Rejection(source, reason, detail), counted(None), reading.performances)
 
-    try:
-        performances = read_performances(
-            data, channels=reading.channels, drum_tracks=reading.drum_tracks, max_hits=limits.max_notes
-        )
-    except SmpteError as error:
-        return rejected(Reason.SMPTE, str(error))
-    except MidiError as error:
-        return rejected(Reason.NOT_MIDI, str(error))
-    except TooManyHitsError as error:
-        return rejected(Reason.TOO_LARGE, f"{error.hits} drum hits, limits.max_notes is {limits.max_notes}")
-    if not any(len(performance.tick) for performance in performances):
-        return rejected(Reason.NO_DRUMS, f"no hits on {_where(reading)}")
-
-    songs = {
-        source if len(performances) == 1 else f"{source}#{number}": quantize(
-            performance if tempo is None else replace(performance, tempos=((0, tempo),)),
-            grid,
-            drum_map,
-            nearest_pitch=reading.unknown_pitch == "nearest",
-            pad_last_bar=settings.window.pad_last_bar,
-        )
-        for number, performance in enumerate(performances, start=1)
-        if len(performance.tick)
-    }
-    counts = _count_hits(songs.values())
-    if reading.unknown_pitch == "reject" and counts.unknown_pitches:
-        return rejected(Reason.UNKNOWN_PITCH, _pitches(counts.unknown_pitches, drum_map))
-    bars = sum(song.bar_counts.file for song in songs.values())
-    if not bars:
-        return rejected(Reason.NO_DRUMS, f"{_pitches(counts.unknown_pitches, drum_map)}, no other hits")
-    if bars > limits.max_bars:
-        return rejected(Reason.TOO_LARGE, f"{bars} bars, limits.max_bars is {limits.max_bars}")
-    counts = replace(counts, dropped_bars=_dropped_bars(songs.values(), settings.window))
-    longest = max((stretch.bars for song in songs.values() for stretch in song.stretches), default=0)
-    if not longest and any(song.bar_counts.other_metre for song in songs.values()):
-        return rejected(Reason.METRE, _other_metres(performances))
-    if longest < grid.bars:
-        return rejected(Reason.TOO_SHORT, f"{longest} bars, a window has {grid.bars}")
-
-    blocks = [song.windows(settings.window.hop_bars, source=name, style=style) for name, song in songs.items()]
+    if reading.refused is not None:
+        return rejected(Reason(reading.refused[0]), reading.refused[1])
+    blocks = [song.windows(settings.window.hop_bars, source=name, style=style) for name, song in reading.songs.items()]
     windows = blocks[0] if len(blocks) == 1 else WindowBlock.joined(blocks)
     kept, filtered = filter_windows(windows, settings.filters, grid)
-    counts = replace(counts, filtered=filtered)
     if not kept.any():
         by_name = ", ".join(f"{name} {count}" for name, count in filtered.items() if count)
         return rejected(Reason.FILTERED, f"all {len(windows)} windows: {by_name}")
-    return Conversion(windows if kept.all() else windows.take(np.flatnonzero(kept)), counts)
-
-
-def _count_hits(songs: Collection[QuantizedSong]) -> FileCounts:
-    unknown: Counter[int] = Counter()
-    for song in songs:
-        unknown.update(song.unknown_pitches)
-    return FileCounts(
-        hits=sum(len(song.performance.tick) for song in songs),
-        doubled=sum(song.doubled_hits for song in songs),
-        outside=sum(song.outside_hits for song in songs),
-        unknown_pitches=dict(sorted(unknown.items())),
-    )
-
-
-def _dropped_bars(songs: Collection[QuantizedSong], window: WindowSettings) -> dict[str, int]:
-    dropped: Counter[str] = Counter()
-    for song in songs:
-        dropped[DroppedBars.METRE] += song.bar_counts.other_metre
-        dropped[DroppedBars.PARTIAL] += song.bar_counts.cut
-        dropped[DroppedBars.UNFINISHED] += song.bar_counts.unfinished
-        for stretch in song.stretches:
-            if stretch.bars < window.bars:
-                dropped[DroppedBars.SHORT] += stretch.bars
-            else:
-                hops = (stretch.bars - window.bars) // window.hop_bars
-                in_windows = window.bars + hops * min(window.hop_bars, window.bars)
-                dropped[DroppedBars.HOP] += stretch.bars - in_windows
-    return {str(reason): bars for reason, bars in dropped.items() if bars}
-
-
-def _where(reading: ReadingSettings) -> str:
-    channels = ", ".join(str(channel) for channel in reading.channels)
-    named = " or tracks named like drums" if reading.drum_tracks else ""
-    return f"channel{'s' * (len(reading.channels) > 1)} {channels}{named}"
-
-
-def _pitches(unknown: Mapping[int, int], drum_map: DrumMap) -> str:
-    """Names the pitches that a map does not know, with their hits, the most frequent first."""
-    most = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
-    named = ", ".join(f"{pitch} ({hits})" for pitch, hits in most)
-    return f"drum map {drum_map.name!r} does not know pitch {named}"
-
-
-def _other_metres(performances: Sequence[Performance]) -> str:
-    metres = {tuple(metre) for performance in performances for _, *metre in performance.metres} - {DEFAULT_METRE}
-    named = [f"{numerator}/{denominator}" for numerator, denominator in sorted(metres)]
-    return ", ".join(named[:METRES_NAMED]) + ", ..." * (len(named) > METRES_NAMED)
+    windows = windows if kept.all() else windows.take(np.flatnonzero(kept))
+    return Conversion(windows, counted(windows), reading.performances)
 
 
 def filter_windows(

@@ -2,36 +2,24 @@
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from musicvae.data.manifest import MANIFEST_NAME, SCHEMA, ShardManifest
+from musicvae.data.manifest import MANIFEST_NAME, SCHEMA, SPLITS, ShardManifest
+from musicvae.durable import refuse_strangers
 from musicvae.errors import ConfigError, UserError
 from musicvae.groove.drum_map import DrumMap
-from preprocess.report import REPORT_NAME, BuildReport
-from preprocess.report_page import PAGE_NAME
+from preprocess.report import PAGE_NAME, REPORT_NAME, BuildReport
 from preprocess.settings import BuildSettings
 from preprocess.sources.listing import Source, content_digest, read_source
 from preprocess.sources.open import DEMO_FOLDER, open_source
 
-NOT_OURS = "something that jobs.build_shards has not made or not finished"
+NOT_OURS = "files that jobs.build_shards did not write or did not finish"
 
-
-def output_folder(out: Path) -> Path:
-    """The absolute path of an output; a link stands for the folder that it leads to.
-
-    Raises:
-        ConfigError: it is a mount point, which cannot be replaced by a finished folder.
-    """
-    out = out.resolve()
-    if out.is_mount():
-        raise ConfigError(
-            f"{out} is a mount point",
-            expected="a folder that can be made, and replaced, whole",
-            do=f"name a folder in it, such as {out / 'shards'}",
-        )
-    return out
+OWN = (MANIFEST_NAME, REPORT_NAME, PAGE_NAME)
+MADE = re.compile(rf"({'|'.join(map(re.escape, OWN))}|({'|'.join(SPLITS)})-\d+\.tar|{DEMO_FOLDER}/[^/]+\.mid)")
 
 
 def find_finished_build(source_name: str, out: Path, settings: BuildSettings) -> BuildReport | None:
@@ -44,15 +32,15 @@ def find_finished_build(source_name: str, out: Path, settings: BuildSettings) ->
         return None
     report = _report_of(out)
     if report is None:
-        raise _exists(out, NOT_OURS, do="name another --out")
+        raise _exists(out, NOT_OURS, do="choose another --out")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         source = open_source(source_name, settings, scratch=Path(scratch), avoid=[out, Path(scratch)])
         digests = (content_digest(read_source(file, settings.limits)) for file in source.files)
         identity = build_identity(source, settings, drum_map_of(settings, source), digests)
     if report.identity == identity:
         return report
-    found = f"shards of other files or settings ({report.seen} files, fingerprint {report.fingerprint})"
-    raise _exists(out, found, do="name another --out, or replace it with --overwrite")
+    contents = f"shards of other files or settings ({report.seen} files, fingerprint {report.fingerprint})"
+    raise _exists(out, contents, do="choose another --out, or replace it with --overwrite")
 
 
 def check_replaceable(source_name: str, out: Path) -> None:
@@ -61,10 +49,15 @@ def check_replaceable(source_name: str, out: Path) -> None:
     Raises:
         ConfigError: `out` holds what no build makes, or the source.
     """
-    if not _is_free(out) and not _is_ours(out):
-        raise _exists(out, NOT_OURS, do="name another --out, or remove it yourself")
+    if not _is_free(out):
+        own_files = [
+            path for path in map(out.joinpath, OWN) if path.is_file()
+        ]  # one of them, as a build may be damaged
+        if not own_files:
+            raise _exists(out, NOT_OURS, do="choose another --out, or delete it yourself")
+        refuse_strangers(out, MADE, max(path.stat().st_mtime for path in own_files), "jobs.build_shards")
     if Path(source_name).exists() and Path(source_name).resolve().is_relative_to(out.resolve()):
-        raise _exists(out, f"the source {source_name} within it", do="name another --out")
+        raise _exists(out, f"the source {source_name} inside it", do="choose another --out")
 
 
 def build_identity(source: Source, settings: BuildSettings, drum_map: DrumMap, digests: Iterable[int]) -> str:
@@ -75,7 +68,7 @@ def build_identity(source: Source, settings: BuildSettings, drum_map: DrumMap, d
     """
     content = {
         "schema": SCHEMA,
-        "settings": settings.model_dump(mode="json", exclude={"demo", "drum_map", "max_rejected_share"}),
+        "settings": settings.deciding(),
         "drum_map": [[drum, list(pitches)] for drum, pitches in drum_map.pitches.items()],
         "splits": source.splits,
         "keeps_duplicates": source.keeps_duplicates,
@@ -100,13 +93,6 @@ def _is_free(out: Path) -> bool:
     return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 
-def _is_ours(out: Path) -> bool:
-    """Whether a folder is a build by its looks, so that a damaged one can be replaced too."""
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    own = {MANIFEST_NAME, REPORT_NAME, PAGE_NAME}
-    return bool(names & own) and all(name.endswith(".tar") for name in names - own - {DEMO_FOLDER})
-
-
 def _report_of(out: Path) -> BuildReport | None:
     try:
         ShardManifest.read(out)
@@ -115,6 +101,6 @@ def _report_of(out: Path) -> BuildReport | None:
         return None
 
 
-def _exists(out: Path, found: str, *, do: str) -> ConfigError:
-    expected = "a new folder, or shards of these very files and settings"
-    return ConfigError(f"{out} exists", expected=expected, found=found, do=do)
+def _exists(out: Path, contents: str, *, do: str) -> ConfigError:
+    expected = "a new folder, or shards of the same files and settings"
+    return ConfigError(f"{out} exists", expected=expected, found=contents, do=do)

@@ -7,11 +7,11 @@ from typing import Any
 from musicvae.data.manifest import Split
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
+from musicvae.midi.reading_report import ReadingReport
 from preprocess.convert import Conversion, FileCounts, convert
 from preprocess.rejection import PASSING, Reason, Rejection
 from preprocess.settings import BuildSettings
-from preprocess.sources.listing import ABSENT, SourceFile, content_digest, read_source, stamp
-from preprocess.sources.splits import split_of
+from preprocess.sources.listing import ABSENT, SourceFile, content_digest, read_source, split_of, stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,10 @@ class FileOutcome:
     def record(self) -> dict[str, Any]:
         """The file's line of the report; counts that are zero are left out."""
         counts = {
-            "hits": self.counts.hits,
-            "doubled_hits": self.counts.doubled,
-            "outside_hits": self.counts.outside,
-            "unknown_pitches": {str(pitch): count for pitch, count in self.counts.unknown_pitches.items()},
+            **(_read(self.counts.reading, accepted=not self.rejection) if self.counts.reading else {}),
             "dropped_bars": dict(self.counts.dropped_bars),
             "filtered": dict(self.counts.filtered),
+            "signs": dict(self.counts.signs),
         }
         if self.rejection:
             outcome = {"outcome": "rejected", "reason": self.rejection.reason, "detail": self.rejection.detail}
@@ -52,6 +50,23 @@ class FileOutcome:
     def record_line(self) -> bytes:
         """`record` as a line of JSON."""
         return json.dumps(self.record(), ensure_ascii=False).encode() + b"\n"
+
+
+def _read(report: ReadingReport, *, accepted: bool) -> dict[str, Any]:
+    """What the report of a build adds up or names."""
+    return {
+        "hits": report.hits,
+        "doubled_hits": report.merged,
+        "outside_hits": report.outside,
+        "unknown_pitches": {str(pitch): count for pitch, count in sorted(report.unknown.items())},
+        "makeshift_hits": int(report.pitches @ report.drum_map.makeshift),
+        "notes_not_read": sum(channel.notes for channel in report.findings.not_read),
+        "other_metres": dict(report.other_metres),
+        "late_tempo": report.late_tempo is not None,
+        "triplets": round(report.triplets / report.off_beat, 3) if accepted and report.mostly_triplets else 0,
+        "salvaged": report.findings.salvaged,
+        "extra_bytes": report.findings.extra_bytes,
+    }
 
 
 def convert_file(

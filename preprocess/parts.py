@@ -70,16 +70,20 @@ class Chunk:
         outcomes = [outcome for outcome, _ in files]
         blocks = [block for _, block in files if block is not None]
         meta = [
-            [source, style, *zip(*((m.bar, m.tempo) for m in own), strict=True)]
+            [source, style, *zip(*((m.bar, m.tempo) for m in windows), strict=True)]
             for block in blocks
-            for (source, style), own in groupby(block.meta, lambda m: (m.source, m.style))
+            for (source, style), windows in groupby(block.meta, lambda m: (m.source, m.style))
         ]
         tokens = _joined([block.tokens for block in blocks])
         cells = [np.flatnonzero(block.velocity) for block in blocks]
         return cls(
             tokens=tokens,
-            velocity=_joined([block.velocity.ravel()[own] for block, own in zip(blocks, cells, strict=True)]),
-            offset=_joined([block.offset.ravel()[own] for block, own in zip(blocks, cells, strict=True)]),
+            velocity=_joined(
+                [block.velocity.ravel()[block_cells] for block, block_cells in zip(blocks, cells, strict=True)]
+            ),
+            offset=_joined(
+                [block.offset.ravel()[block_cells] for block, block_cells in zip(blocks, cells, strict=True)]
+            ),
             num_drums=blocks[0].velocity.shape[-1] if blocks else 0,
             meta=json.dumps(meta, ensure_ascii=False).encode(),
             records=b"".join(outcome.record_line() for outcome in outcomes),
@@ -111,8 +115,8 @@ class PartSummary:
 
     def copied(self) -> "PartSummary":
         """A summary with memory of its own: arrays that came over Ray keep their whole message alive."""
-        own = (array.copy() for array in (self.windows, self.split, self.digest, self.hashes))
-        return PartSummary(self.content, *own)
+        arrays = (array.copy() for array in (self.windows, self.split, self.digest, self.hashes))
+        return PartSummary(self.content, *arrays)
 
 
 class PartWriter:
@@ -141,8 +145,8 @@ class PartWriter:
 
         Without a key, so that it is made again by the next build, if a rejection in it may have had a passing cause.
         """
-        windows, split, digest, hashes = (np.concatenate(own) for own in zip(*self._chunks, strict=True))
-        lengths = np.array([len(own) for _, _, _, own in self._chunks], dtype=np.int64)
+        windows, split, digest, hashes = (np.concatenate(column) for column in zip(*self._chunks, strict=True))
+        lengths = np.array([len(chunk_hashes) for _, _, _, chunk_hashes in self._chunks], dtype=np.int64)
         arrays = {"windows": windows, "split": split, "digest": digest, "hashes": hashes, "chunks": lengths}
         for name, array in arrays.items():
             _write_array(self._archive, name, array)
@@ -186,9 +190,9 @@ def read_windows(path: Path, rows: Int64[np.ndarray, " row"]) -> WindowBlock:
     blocks = []
     with zipfile.ZipFile(path) as archive:
         ends = np.cumsum(_read_array(archive, "chunks"))
-        for number, own in enumerate(np.split(rows, np.searchsorted(rows, ends[:-1]))):
-            if len(own):
-                blocks.append(_read_rows(archive, number, own - (ends[number - 1] if number else 0)))
+        for number, chunk_rows in enumerate(np.split(rows, np.searchsorted(rows, ends[:-1]))):
+            if len(chunk_rows):
+                blocks.append(_read_rows(archive, number, chunk_rows - (ends[number - 1] if number else 0)))
     return WindowBlock.joined(blocks)
 
 

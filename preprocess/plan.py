@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int32, Int64, UInt64
 from musicvae.data.manifest import SPLITS, Split
 from musicvae.groove.distance import among
 from preprocess.parts import NO_SPLIT, PartSummary
-from preprocess.tasks import Piece, ShardPlan
+from preprocess.tasks import Piece, ShardAssignment
 
 PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train")
 """A window that stands in two splits stays in the first of these: what is measured is never thinned for training."""
@@ -38,7 +38,7 @@ class Kept:
     repeated: dict[Split, int]
 
 
-class Ledger:
+class FileIndex:
     """The summaries of all parts in order, with whole files struck out where an earlier one has their content."""
 
     def __init__(self, summaries: Sequence[PartSummary]) -> None:
@@ -103,8 +103,8 @@ class Ledger:
 
     def _with_hashes(self, taken: np.ndarray, split: Split) -> UInt64[np.ndarray, " window"]:
         """`taken` and the hashes of a split in ascending order, gathered in place: this is the driver's peak."""
-        own = int(self.windows[self.split == SPLITS.index(split)].sum())
-        gathered = np.empty(len(taken) + own, dtype=np.uint64)
+        num_windows = int(self.windows[self.split == SPLITS.index(split)].sum())
+        gathered = np.empty(len(taken) + num_windows, dtype=np.uint64)
         end = 0
         for part, rows in self._rows(split):
             gathered[end : end + len(rows)] = self.summaries[part].hashes[rows]
@@ -114,13 +114,13 @@ class Ledger:
         return gathered
 
     def _drop_repeated(self, split: Split, kept: Sequence[np.ndarray]) -> int:
-        standing = [(part, own[kept[part][own]]) for part, own in self._rows(split)]
-        hashes = np.concatenate([self.summaries[part].hashes[own] for part, own in standing])
+        remaining = [(part, rows[kept[part][rows]]) for part, rows in self._rows(split)]
+        hashes = np.concatenate([self.summaries[part].hashes[rows] for part, rows in remaining])
         again = np.ones(len(hashes), dtype=bool)
         again[np.unique(hashes, return_index=True)[1]] = False
-        ends = np.cumsum([len(own) for _, own in standing])
-        for (part, own), marks in zip(standing, np.split(again, ends[:-1]), strict=True):
-            kept[part][own[marks]] = False
+        ends = np.cumsum([len(rows) for _, rows in remaining])
+        for (part, rows), marks in zip(remaining, np.split(again, ends[:-1]), strict=True):
+            kept[part][rows[marks]] = False
         return int(again.sum())
 
 
@@ -129,13 +129,13 @@ def _duplicates(digest: UInt64[np.ndarray, " file"], accepted: Bool[np.ndarray, 
     duplicate_of = np.full(len(digest), FIRST, dtype=np.int32)
     files = np.flatnonzero(accepted)
     _, first, group = np.unique(digest[files], return_index=True, return_inverse=True)
-    of = files[first[group]]
-    again = of != files
-    duplicate_of[files[again]] = of[again]
+    first_file = files[first[group]]
+    again = first_file != files
+    duplicate_of[files[again]] = first_file[again]
     return duplicate_of
 
 
-class SplitPlan(Sequence[ShardPlan]):
+class SplitAssignment(Sequence[ShardAssignment]):
     """The shards of one split. Each one's rows are worked out when it is asked for: all of them would be as large as
     the collection.
 
@@ -148,11 +148,11 @@ class SplitPlan(Sequence[ShardPlan]):
     """
 
     def __init__(
-        self, split: Split, ledger: Ledger, kept: Kept, parts: Sequence[Path], folder: Path, most_windows: int
+        self, split: Split, file_index: FileIndex, kept: Kept, parts: Sequence[Path], folder: Path, most_windows: int
     ) -> None:
         self.split = split
         self.left_out, self.repeated = kept.left_out[split], kept.repeated[split]
-        self._ledger, self._kept, self._parts, self._folder = ledger, kept, parts, folder
+        self._file_index, self._kept, self._parts, self._folder = file_index, kept, parts, folder
         windows_of_part, self.files = [], 0
         for part in range(len(parts)):
             rows = self._rows(part)
@@ -165,13 +165,13 @@ class SplitPlan(Sequence[ShardPlan]):
     def __len__(self) -> int:
         return self._shards
 
-    def __getitem__(self, number: int) -> ShardPlan:  # type: ignore[override]
+    def __getitem__(self, number: int) -> ShardAssignment:  # type: ignore[override]
         if not 0 <= number < self._shards:
             raise IndexError(number)
         start, end = (self.windows * edge // self._shards for edge in (number, number + 1))
         name = f"{self.split}-{number:06d}"
         pieces = self._pieces(start, end)
-        return ShardPlan(pieces, self._folder / f"{name}.tar", self._parts[0].parent / f"{name}.json")
+        return ShardAssignment(pieces, self._folder / f"{name}.tar", self._parts[0].parent / f"{name}.json")
 
     def piece(self, window: int) -> Piece:
         """Where one kept window stands, by its place in the split."""
@@ -181,15 +181,15 @@ class SplitPlan(Sequence[ShardPlan]):
         first, last = np.searchsorted(self._starts, [start, end - 1], side="right") - 1
         pieces = []
         for part in range(first, last + 1):
-            own = self._rows(part)[max(0, start - self._starts[part]) : end - self._starts[part]]
-            if len(own):
-                pieces.append(Piece(self._parts[part], self._ledger.summaries[part].content, own))
+            rows = self._rows(part)[max(0, start - self._starts[part]) : end - self._starts[part]]
+            if len(rows):
+                pieces.append(Piece(self._parts[part], self._file_index.summaries[part].content, rows))
         return pieces
 
     def _rows(self, part: int) -> Int64[np.ndarray, " row"]:
-        own = self._ledger.split_of_windows(part) == SPLITS.index(self.split)
-        return np.flatnonzero(own & self._kept.windows[part])
+        in_split = self._file_index.split_of_windows(part) == SPLITS.index(self.split)
+        return np.flatnonzero(in_split & self._kept.windows[part])
 
     def _files(self, part: int, rows: np.ndarray) -> int:
-        windows = self._ledger.windows[self._ledger.files_of_part[part]]
+        windows = self._file_index.windows[self._file_index.files_of_part[part]]
         return len(np.unique(np.searchsorted(np.cumsum(windows), rows, side="right")))

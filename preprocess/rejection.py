@@ -22,7 +22,7 @@ class Reason(StrEnum):
     METRE = "metre"
     """Not a bar in 4/4."""
     TOO_SHORT = "too-short"
-    """No stretch in 4/4 has as many bars as a window."""
+    """No section in 4/4 has as many bars as a window."""
     FILTERED = "filtered"
     """Every one of its windows is left out by the filters."""
     DUPLICATE_FILE = "duplicate-file"

@@ -1,13 +1,15 @@
 """What decides which windows come out of a collection; nothing here changes how fast."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from musicvae.groove.grid import GridSpec
+from musicvae.midi.settings import ReadingSettings
 from musicvae.settings import Settings
 
-Channel = Annotated[int, Field(ge=1, le=16)]
+YOUNGER = ("salvage", "metres", "transpose")
+"""Settings of `reading` that the first shards were built without."""
 
 
 class WindowSettings(Settings):
@@ -20,28 +22,11 @@ class WindowSettings(Settings):
     steps_per_beat: int = Field(default=4, ge=1, le=96)
     """Steps of the grid in a quarter note."""
     pad_last_bar: bool = True
-    """Whether the bar of a file's last hit counts although the file ends before its bar line."""
+    """Whether the last bar of a file is used although the file ends before its bar line."""
 
     @property
     def grid(self) -> GridSpec:
         return GridSpec(bars=self.bars, steps_per_beat=self.steps_per_beat)
-
-
-class ReadingSettings(Settings):
-    """Which notes of a file are drum hits."""
-
-    channels: tuple[Channel, ...] = Field(default=(10,), min_length=1)
-    """MIDI channels, counted from 1, whose notes are drum hits in any track."""
-    drum_tracks: bool = False
-    """Whether tracks that are named like drums (drum, perc, kit, beat) count on every channel too."""
-    unknown_pitch: Literal["drop", "nearest", "reject"] = "drop"
-    """Hits of a pitch that the drum map does not know: drop and count them, take the class of the nearest known pitch
-    (the lower of two), or reject the file."""
-
-    @field_validator("channels", mode="before")
-    @classmethod
-    def _one_channel(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int) else value
 
 
 class FilterSettings(Settings):
@@ -58,9 +43,9 @@ class FilterSettings(Settings):
     max_tempo: float | None = Field(default=None, gt=0)
     """Fastest tempo at the start of a window, in quarter notes per minute."""
     styles: tuple[str, ...] = ()
-    """Styles that are kept, as the collection's table names them; `rock` keeps `rock/indie` too."""
+    """Styles that are kept, by their names in the list of files; `rock` keeps `rock/indie` too."""
     drop_repeated: bool = False
-    """Whether of windows with equal tokens within a split only the first is kept."""
+    """Whether duplicates within a split are left out; windows with equal tokens are duplicates."""
 
     @model_validator(mode="after")
     def _tempo_range(self) -> "FilterSettings":
@@ -75,18 +60,18 @@ class SplitSettings(Settings):
     validation_share: float = Field(default=0.2, ge=0, lt=1)
     """Expected share of groups in validation."""
     test_share: float = Field(default=0.0, ge=0, lt=1)
-    """Expected share of groups in test; what is in neither is train."""
+    """Expected share of groups in test; all other groups are in train."""
     group: Literal["file", "folder", "column"] = "file"
-    """What is never torn apart: a file (by its content), the files of one folder, or those with the same `group` in
-    the collection's list."""
+    """What is kept in one split: a file (by its content), the files of a folder, or the files with the same `group` in
+    the list of files."""
     seed: int = Field(default=0, ge=0)
-    """Which split."""
+    """Another seed gives another split."""
 
     @model_validator(mode="after")
     def _something_is_left_to_train(self) -> "SplitSettings":
         if self.validation_share + self.test_share >= 1:
             shares = f"validation_share {self.validation_share} and test_share {self.test_share}"
-            raise ValueError(f"{shares} leave nothing to train on")
+            raise ValueError(f"{shares} leave no files for train")
         return self
 
 
@@ -94,17 +79,17 @@ class LimitSettings(Settings):
     """What is too large, or takes too much, to be a drum performance; each counts for one file."""
 
     max_bytes: int = Field(default=16 * 2**20, ge=1)
-    """Bytes of one file."""
+    """Most bytes of one file."""
     max_notes: int = Field(default=200_000, ge=1)
-    """Drum hits of one file; GMD's longest performance has 11,513."""
+    """Most drum hits of one file; the longest performance of GMD has 11,513."""
     max_bars: int = Field(default=10_000, ge=1)
-    """Bars of one file; five hours at 120 quarter notes a minute."""
+    """Most bars of one file; five hours at 120 bpm."""
     cpu_seconds: int = Field(default=20, ge=1)
-    """Seconds of CPU time that one file may take; GMD's take a millisecond."""
+    """Most seconds of CPU time for one file; a file of GMD needs a millisecond."""
     wall_seconds: float = Field(default=120.0, gt=0)
-    """Seconds by the clock, for a file that waits instead of computing."""
+    """Most seconds of wall time for one file."""
     memory_mib: int = Field(default=1024, ge=64)
-    """MiB that the conversion of one file may add to its process."""
+    """Most MiB of memory for the conversion of one file."""
 
 
 class ShardSettings(Settings):
@@ -114,22 +99,29 @@ class ShardSettings(Settings):
     """Most windows of one shard; the shards of a split differ by at most one."""
 
 
+class WarningSettings(Settings):
+    """What follows from the checks over the whole collection."""
+
+    as_errors: bool = False
+    """Whether a warning ends the build with an error and without shards."""
+
+
 class DemoSettings(Settings):
     """The corpus that `--source demo` composes."""
 
     performances: int = Field(default=360, ge=1)
     """Number of MIDI files."""
     seed: int = Field(default=0, ge=0)
-    """Which corpus."""
+    """Another seed gives another corpus."""
 
 
 class BuildSettings(Settings):
     """Everything that decides the bytes of the shards, beside the files themselves."""
 
     drum_map: str = "auto"
-    """`roland`, `general_midi`, a YAML file of your own, or `auto`: roland for GMD, general_midi for all else."""
+    """`roland`, `general_midi`, a YAML file of your own, or `auto`: roland for GMD, general_midi for other sources."""
     max_rejected_share: float | None = Field(default=None, ge=0, le=1)
-    """Most rejected files, as a share of those seen; more end the build with an error and no shards."""
+    """Largest share of rejected files; above it, the build ends with an error and without shards."""
     reading: ReadingSettings = Field(default_factory=ReadingSettings)
     window: WindowSettings = Field(default_factory=WindowSettings)
     filters: FilterSettings = Field(default_factory=FilterSettings)
@@ -137,3 +129,20 @@ class BuildSettings(Settings):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     shard: ShardSettings = Field(default_factory=ShardSettings)
     demo: DemoSettings = Field(default_factory=DemoSettings)
+    warnings: WarningSettings = Field(default_factory=WarningSettings)
+
+    def deciding(self, *without: str) -> dict[str, Any]:
+        """The settings that decide windows, as JSON values for a hash.
+
+        A setting that is younger than the first shards is left out where it has its default, so that these keep their
+        identity.
+
+        Args:
+            without: groups that the hash does not depend on.
+        """
+        values = self.model_dump(mode="json", exclude={"max_rejected_share", "drum_map", "demo", "warnings", *without})
+        defaults = ReadingSettings().model_dump(mode="json")
+        for name in YOUNGER:
+            if values["reading"][name] == defaults[name]:
+                del values["reading"][name]
+        return values

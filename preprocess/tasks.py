@@ -68,7 +68,7 @@ class Conversions:
     def _check_source(self, outcome: FileOutcome) -> None:
         """A source that is gone must not look like a million unreadable files."""
         if gone := next((path for path in self.landmarks if not os.path.lexists(path)), None):
-            raise OSError(errno.ESTALE, f"the source is gone while it is read: no {gone}, nor {outcome.name}")
+            raise OSError(errno.ESTALE, f"the source was removed while it was read: no {gone}, nor {outcome.name}")
 
     def hand_over(self) -> Chunk:
         chunk = Chunk.of(self.gathered)
@@ -100,7 +100,7 @@ def convert_batch(
 def part_key(batch: Batch, settings: BuildSettings, drum_map: DrumMap) -> str:
     """A hash of all that decides a part: files as they lie on disk now, settings, and the code that converts."""
     files = [[file.name, file.split, file.style, file.group, file.tempo, stamp(file)] for file in batch.files]
-    decides = settings.model_dump(mode="json", exclude={"shard", "demo", "max_rejected_share", "drum_map"})
+    decides = settings.deciding("shard")
     pitches = [[drum, list(pitches)] for drum, pitches in drum_map.pitches.items()]
     content: list[Any] = [conversion_code(), decides, pitches, files]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
@@ -144,7 +144,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ShardPlan:
+class ShardAssignment:
     """The pieces that make up a shard, in order, and where it and the receipt for it are written."""
 
     pieces: Sequence[Piece]
@@ -160,7 +160,7 @@ class WrittenShard:
     statistics: WindowStatistics
 
 
-def write_planned_shard(plan: ShardPlan, grid: GridSpec) -> WrittenShard:
+def write_planned_shard(plan: ShardAssignment, grid: GridSpec) -> WrittenShard:
     """Gathers a shard's windows from the parts and writes it, unless it is there already.
 
     Raises:
@@ -176,16 +176,16 @@ def write_planned_shard(plan: ShardPlan, grid: GridSpec) -> WrittenShard:
     return written
 
 
-def _key(plan: ShardPlan) -> str:
+def _key(plan: ShardAssignment) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for piece in plan.pieces:
         digest.update(piece.content.encode() + piece.rows.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
-def _receipt(plan: ShardPlan, key: str) -> WrittenShard | None:
+def _receipt(plan: ShardAssignment, key: str) -> WrittenShard | None:
     try:
-        values = json.loads(plan.receipt.read_text())
+        values = json.loads(plan.receipt.read_text(encoding="utf-8"))
         data = plan.shard.read_bytes()
         entry = ShardEntry(**values["entry"])
         if values["key"] == key and hashlib.sha256(data).hexdigest() == entry.sha256:

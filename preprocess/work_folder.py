@@ -3,19 +3,18 @@
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cluster.tasks import TaskRunner
+from cluster.tasks import TargetError
 from musicvae.data.manifest import MANIFEST_NAME
 from musicvae.durable import publish_folder
 from musicvae.errors import ConfigError, UserError
 from musicvae.folder_lock import hold_folder
-from preprocess.report import REPORT_NAME
-from preprocess.report_page import PAGE_NAME
+from preprocess.report import PAGE_NAME, REPORT_NAME
 from preprocess.sources.open import DEMO_FOLDER
 
 SUFFIX = ".building"
@@ -61,9 +60,9 @@ class WorkFolder:
         Raises:
             OSError: `out` exists, or cannot be made.
         """
-        own = {*shards, MANIFEST_NAME, REPORT_NAME, PAGE_NAME}
+        kept_names = {*shards, MANIFEST_NAME, REPORT_NAME, PAGE_NAME}
         for path in self.result.iterdir():
-            if path.is_file() and path.name not in own:
+            if path.is_file() and path.name not in kept_names:
                 path.unlink()
         if (self.scratch / DEMO_FOLDER).exists():
             shutil.rmtree(self.result / DEMO_FOLDER, ignore_errors=True)
@@ -96,7 +95,7 @@ def open_work_folder(out: Path) -> Iterator[WorkFolder]:
             folder.mkdir(exist_ok=True)
         try:
             yield work
-        except UserError:
+        except (UserError, TargetError):
             if not any(work.parts.iterdir()):
                 _remove(work.path, new_parents)
             raise
@@ -117,44 +116,36 @@ def _remove(path: Path, new_parents: Sequence[Path]) -> None:
             parent.rmdir()
 
 
-def check_shared(run: TaskRunner, folder: Path, sources: Sequence[str]) -> None:
-    """Makes sure that every node sees a folder of this process's own and the source under the same paths.
+@contextmanager
+def looking_for(folder: Path, sources: Sequence[str]) -> Iterator[Callable[[], str]]:
+    """Has a file in a folder of this process's own, for as long as the block lasts.
+
+    Gives a function that crosses to other processes: what their node cannot see or write under the same paths, the
+    source included; empty if it sees all.
 
     Args:
         sources: paths that the files are read from; the first few are looked for.
-
-    Raises:
-        ConfigError: a node does not; it is named.
     """
     token = secrets.token_hex(8)
     probe = folder / f"seen-by-{socket.gethostname()}"
-    probe.write_text(token)
+    probe.write_text(token, encoding="utf-8")
     try:
-        for node, problem in run.on_every_node(partial(_blind_spot, probe, token, tuple(sources))):
-            if problem:
-                raise ConfigError(
-                    f"node {node} does not see the files",
-                    expected="an output and a source in folders that all nodes share, under the same paths",
-                    found=problem,
-                    likely="a folder on one machine's own disk",
-                    do="put both on the shared file system, or leave --ray-address out",
-                )
+        yield partial(_blind_spot, probe, token, tuple(sources))
     finally:
         probe.unlink(missing_ok=True)
 
 
 def _blind_spot(probe: Path, token: str, sources: Sequence[str]) -> str:
-    """What this node cannot see or write; empty if it sees all."""
     try:
-        if probe.read_text() != token:
-            return f"another {probe.parent}"
+        if probe.read_text(encoding="utf-8") != token:
+            return f"it sees another folder as {probe.parent}"
     except OSError as error:
-        return f"{probe.parent}: {error.strerror}"
-    own = probe.with_name(f"{probe.name}-{secrets.token_hex(4)}")
+        return f"it does not see {probe.parent}: {error.strerror}"
+    trial_file = probe.with_name(f"{probe.name}-{secrets.token_hex(4)}")
     try:
-        own.touch()
-        own.unlink()
+        trial_file.touch()
+        trial_file.unlink()
     except OSError as error:
-        return f"{probe.parent} cannot be written to: {error.strerror}"
+        return f"it cannot write to {probe.parent}: {error.strerror}"
     missing = next((path for path in sources if not Path(path).exists()), "")
-    return f"no {missing}" if missing else ""
+    return f"it does not see {missing}" if missing else ""

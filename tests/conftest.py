@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, settings
 from tests.support.requirements import skip_or_fail
 
 pytest_plugins = [
-    "tests.support.layer_limit",
-    "tests.support.shard_fixtures",
-    "tests.support.build_fixtures",
-    "tests.support.https_server",
-    "tests.support.sample_fixtures",
-    "tests.support.gallery_fixtures",
-    "tests.support.slurm_fixtures",
-    "tests.support.traces",
-    "tests.support.shuffled",
+    "tests.support.layers.layer_limit",
+    "tests.support.shards.shard_fixtures",
+    "tests.support.shards.build_fixtures",
+    "tests.support.services.https_server",
+    "tests.support.runs.sample_fixtures",
+    "tests.support.pages.gallery_fixtures",
+    "tests.support.services.slurm_fixtures",
+    "tests.support.layers.traces",
+    "tests.support.layers.shuffled",
 ]
 
 # Test machines are small and busy: threads that spin for a core they do not get cost far more than they bring.
@@ -35,8 +35,9 @@ LONGEST = (
     *("test_newcomer", "test_docs_clusters", "test_sweep_kills", "test_train_kills", "test_train_on_ray"),
     *("test_submit_to_slurm", "test_faults", "test_shipped", "test_signals", "test_docs", "test_docs_sampling"),
     *("test_ray_in_slurm", "test_benchmarks", "test_evaluate", "test_sample_job", "test_failures_told", "test_train"),
-    *("test_sweep_array", "test_build_kills", "test_train_faults", "test_same_bytes", "test_sweep_shares"),
+    *("test_sweep_array", "test_build_kills", "test_train_faults", "test_same_bytes", "test_sweep_elements"),
     *("test_sample", "test_sweep", "test_tracking", "test_elastic", "test_sweep_everywhere", "test_build_interrupted"),
+    "test_strange_nodes",
 )
 """Files that take minutes. They come first: one that begins last keeps the other processes waiting."""
 

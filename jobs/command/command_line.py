@@ -1,32 +1,98 @@
-"""What every command shares: exit codes, error messages, settings from file and command line, output folders.
+"""What every command shares: exit codes, error messages, settings from file and command line."""
 
-A command replaces an output folder only when it is told to, and only a folder that it made itself.
-"""
-
+import difflib
 import functools
 import gc
-import os
+import importlib
+import inspect
+import shlex
 import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast
 
 import typer
 import yaml
+from pydantic import Field
 from rich.console import Console
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
 
 from cluster.errors import ExitCode, TargetError
-from musicvae.errors import ConfigError, DataError, DivergedError, StoppedError, SupersededError, UserError
+from jobs.command.paths import url_of, wrong_with_path
+from jobs.command.stop_signals import HANDLED
+from jobs.command.streams import LostOutputError, ending_quietly
+from musicvae.errors import ConfigError, StoppedError, UserError
 from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
+from musicvae.terminal import degrade_to_ascii, shown
 
 S = TypeVar("S", bound=Settings)
-console = Console(highlight=False)
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class PlainConsole(Console):
+    """Prints texts as they are, in tables too: names of files and runs are no markup and no commands to a terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(text), **options)
+
+
+console, error_console = PlainConsole(), PlainConsole(stderr=True)
 OptionCheck: TypeAlias = tuple[str, object, object, str]
 """The option, its value, whether it can be used (by its truth), and what can be."""
+SETTINGS, WORK = "Settings", "How the work is done"
+"""Headings of groups of options that several commands have."""
+HELP_WIDTH = 100
+LARGEST_NUMBER = 2**64
+"""That an option may have: a seed has so many values."""
 PRESETS = Path(__file__).parents[1] / "presets"
+
+
+_ONLY_CHECKED: ContextVar[bool] = ContextVar("only checked", default=False)
+
+
+class _Checked(BaseException):
+    """The end of the checks, where they are all that is wanted."""
+
+
+def end_of_checks() -> None:
+    """Where a command has checked its arguments, and neither loaded torch nor changed anything."""
+    if _ONLY_CHECKED.get():
+        raise _Checked
+
+
+def check_command(module: str, arguments: Sequence[str], *, function: str = "main") -> None:
+    """Runs a command up to its `end_of_checks`: options by its own parser, the rest by its own code.
+
+    Args:
+        module: of `jobs`.
+        function: the subcommand.
+
+    Raises:
+        UserError: as the command does.
+        SystemExit: an option is wrong, which is shown; or the arguments ask for nothing but `--help` or the like.
+        ImportError: this environment lacks what a check needs.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(cls=_Command)(getattr(importlib.import_module(f"jobs.{module}"), function))
+    listening = {number: signal.getsignal(number) for number in HANDLED}
+    token = _ONLY_CHECKED.set(True)
+    try:
+        with suppress(_Checked):
+            app(list(arguments), prog_name=f"python -m jobs.{module}")
+    finally:
+        _ONLY_CHECKED.reset(token)
+        for number, handler in listening.items():
+            signal.signal(number, handler)
 
 
 def run_command(*mains: Callable[..., Any]) -> NoReturn:
@@ -35,12 +101,140 @@ def run_command(*mains: Callable[..., Any]) -> NoReturn:
     Args:
         mains: several of them are subcommands under their own names.
     """
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    with ending_quietly():
+        _run_command(*mains)
+    raise AssertionError("a command ends the process itself")
+
+
+def _run_command(*mains: Callable[..., Any]) -> None:
+    degrade_to_ascii()
+    text, width = mains[0].__globals__["__doc__"], {"max_content_width": HELP_WIDTH}
+    app = typer.Typer(
+        cls=_Group,
+        help=text,
+        context_settings=width,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
     for main in mains:
-        app.command()(_guarded(main))
+        app.command(cls=_Command, context_settings=width)(_guarded(main))
     # `--` keeps torchrun from reading `--run` as short for an option of its own; not every Python's argparse eats it.
     app(sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:])
-    raise AssertionError("typer ends the process itself after a wrong command line or --help")
+
+
+def _write_help(text: str, formatter: Any) -> None:
+    """The docstring of a command: paragraphs are wrapped, examples are shown as they are."""
+    write_wrapped = formatter.write_text
+    for block in inspect.cleandoc(text).split("\n\n"):
+        formatter.write_paragraph()
+        with formatter.indentation():
+            if block.lstrip().startswith("python -m "):
+                formatter.write(textwrap.indent(f"{textwrap.dedent(block)}\n", " " * (formatter.current_indent + 2)))
+            else:
+                write_wrapped(block)
+
+
+class _Group(TyperGroup):
+    """Several commands, whose --help begins with the docstring of their file."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        _write_help(self.help or "", formatter)
+
+
+class _Command(TyperCommand):
+    """A command whose --help has a heading over each group of options.
+
+    An option with a `rich_help_panel` begins the group of that name, and those after it belong to the same group.
+    An empty word is an error: scripts make it of a variable that is not set, and as a path it is the current folder.
+    Only options whose default is empty may have it.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        defaults = {name: parameter.default for parameter in self.get_params(ctx) for name in parameter.opts}
+        for before, word in pairwise(["", *args]):
+            name = word.removesuffix("=") if word else before
+            if (not word or (word.endswith("=") and name in defaults)) and defaults.get(name) != "":
+                ctx.fail(f"{name if name in defaults else 'An argument'} is empty.")
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and not abs(value) < LARGEST_NUMBER:  # not a number is neither
+                ctx.fail(f"--{name.strip('_').replace('_', '-')} {value} is out of range.")
+        for parameter in self.get_params(ctx):
+            self._refuse_urls(ctx, parameter)
+        return rest
+
+    def _refuse_urls(self, ctx: Any, parameter: Any) -> None:
+        """Options that read URLs are no paths; a path that is a URL would make a folder `s3:` here."""
+        given = ctx.params.get(parameter.name)
+        for value in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(value, Path) and (url := url_of(value)):
+                name = max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.metavar
+                ctx.fail(f"{name} {url} is a URL, and only paths can be used. Copy the files, or mount the store.")
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        _write_help(self.help or "", formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        panel = "Options"
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                panel = getattr(parameter, "rich_help_panel", None) or panel
+                heading = "Arguments" if parameter.param_type_name == "argument" else panel
+                groups.setdefault("Options" if parameter.name == "help" else heading, []).append(record)
+        for heading, records in sorted(groups.items(), key=lambda group: group[0] != "Arguments"):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def flag(text: str, default: Any = None, *, alias: str | None = None, **option: Any) -> Any:
+    """A setting that is a flag of a command (`flags_of`).
+
+    Args:
+        text: of --help.
+        alias: the name of flag and key, where Python has other uses for it.
+        option: `metavar` as in --help, `panel`, the heading of the group that begins with it (as `rich_help_panel` of
+            other options), and `kind`, the type that is read from the command line where it is not the setting's.
+    """
+    return Field(default, description=text, alias=alias, json_schema_extra=option)
+
+
+def flags_of(kind: type[Settings]) -> Callable[[C], C]:
+    """Gives a command a flag for each setting of a kind, as keyword arguments; None is a flag that is not given.
+
+    A setting that is empty by default may be given empty.
+
+    They come after the command's own options, and before those that the command declares behind `*`.
+    """
+    flags = []
+    for name, field in kind.model_fields.items():
+        option, default = cast(dict[str, Any], field.json_schema_extra), field.default
+        spelled = f"--{field.alias or name}".replace("_", "-")
+        is_said = field.is_required() or isinstance(default, bool) or default in (None, (), "")
+        declared = typer.Option(
+            f"{spelled}/--no-{spelled[2:]}" if field.annotation is bool else spelled,
+            metavar=option.get("metavar"),
+            help=f"{field.description}" + ("" if is_said else f" [{default}]"),
+            rich_help_panel=option.get("panel"),
+        )
+        of_type = Annotated[(option.get("kind") or field.annotation) | None, declared]
+        absent = "" if default == "" else None
+        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=of_type))
+
+    def with_flags(main: C) -> C:
+        main_parameters = [
+            parameter
+            for parameter in inspect.signature(main).parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        before = [parameter for parameter in main_parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        parameters = [*before, *flags, *main_parameters[len(before) :]]
+        main.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return main
+
+    return with_flags
 
 
 def _guarded(main: Callable[..., Any]) -> Callable[..., None]:
@@ -48,7 +242,6 @@ def _guarded(main: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(main)
     def guarded(*args: Any, **kwargs: Any) -> None:
         code = _exit_code(functools.partial(main, *args, **kwargs))
-        sys.stdout.flush()
         gc.freeze()  # the interpreter's last collections would visit all that torch is made of, for half a second
         sys.exit(code)
 
@@ -63,61 +256,86 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
-def _exit_code(command: Callable[[], Any]) -> ExitCode:
+def _exit_code(command: Callable[[], Any]) -> int:
     signal.signal(signal.SIGTERM, _terminate)  # jobs.train puts a gentler one in its place
     try:
         command()
     except _Terminated:
-        print("terminated; run the same command again", file=sys.stderr)
+        _tell("terminated; run the same command again")
         return ExitCode.PREEMPTED
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return ExitCode.INTERRUPTED
     except StoppedError as error:
         if not error.shown_elsewhere:
-            print(error, file=sys.stderr)
+            _tell(str(error))
         return ExitCode.INTERRUPTED if error.by_user else ExitCode.PREEMPTED
     except UserError as error:
         if not error.shown_elsewhere:
-            print(f"error: {error}", file=sys.stderr)
-        return _code_of(error)
-    except TargetError as error:
-        print(f"error: {ConfigError(error.problem, **error.details)}", file=sys.stderr)
+            _tell(shown(f"error: {error}"))
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has seen enough; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.SUCCESS
+    except TargetError as error:
+        show_error(error)
+        return error.exit_code
+    except OSError as error:
+        wrong = wrong_with_path(error)
+        _tell(shown(f"error: {wrong}") if wrong else traceback.format_exc().rstrip())
+        return wrong.exit_code if wrong else ExitCode.UNEXPECTED
     except Exception:
-        traceback.print_exc()
+        _tell(traceback.format_exc().rstrip())
         return ExitCode.UNEXPECTED
     return ExitCode.SUCCESS
 
 
-def _code_of(error: UserError) -> ExitCode:
-    match error:
-        case ConfigError() | SupersededError():
-            return ExitCode.USAGE
-        case DataError():
-            return ExitCode.DATA
-        case DivergedError():
-            return ExitCode.DIVERGED
-        case _:
-            return ExitCode.UNEXPECTED
+def show_error(error: TargetError, *, about: str = "") -> None:
+    """Shows an error on stderr as commands end with it.
+
+    Args:
+        about: what it concerns, where a command goes on with other things.
+    """
+    _tell(shown(f"error: {about}{ConfigError(error.problem, **error.details)}"))
+
+
+def _tell(text: str) -> None:
+    with suppress(LostOutputError):  # why a command ends is its exit code too
+        print(text, file=sys.stderr)
+
+
+def show_next(*words: object) -> None:
+    """Ends the output of a long command: what most people run next."""
+    console.print(f"next: python -m jobs.{shlex.join(map(str, words))}", soft_wrap=True)
 
 
 def compose_settings(
-    kind: type[S], *, preset: str | None = None, config: Path | None = None, overrides: Sequence[str] = ()
+    kind: type[S],
+    *,
+    preset: str | None = None,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
 ) -> S:
-    """Settings from a shipped preset or a YAML file, then the overrides of the command line.
+    """Settings from a shipped preset or a YAML file, then the overrides or flags (`flags_of`) of the command line.
 
     Raises:
-        ConfigError: both or no such preset, an unreadable file, an unknown key or a value out of range.
+        ConfigError: both or no such preset, an unreadable file, an unknown key or a value out of range. Beside a
+            misspelt preset, what is wrong with the overrides is in the same message.
     """
-    if preset and config:
-        raise ConfigError("--preset and --config exclude each other", do="give one of them")
-    values = read_yaml(config) if config else read_preset(preset) if preset else {}
-    return parse_settings(kind, apply_overrides(values, overrides))
+    if preset is not None and config is not None:
+        raise ConfigError("--preset and --config exclude each other", do="give only one of them")
+    try:
+        values = read_yaml(config) if config is not None else {} if preset is None else read_preset(preset)
+    except ConfigError as unknown:
+        if near := preset and _nearest_preset(preset):
+            try:
+                compose_settings(kind, preset=near, overrides=overrides)
+            except ConfigError as wrong:
+                raise ConfigError(f"{unknown}\n{wrong}") from None
+        raise
+    given_flags = {
+        name: value for name, value in (flags or {}).items() if value is not None and name in kind.model_fields
+    }
+    given = {kind.model_fields[name].alias or name: value for name, value in given_flags.items()}
+    return parse_settings(kind, {**apply_overrides(values, overrides), **given})
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -128,9 +346,26 @@ def read_preset(name: str) -> dict[str, Any]:
     """
     path = PRESETS / f"{name}.yaml"
     if not path.exists():
-        shipped = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
-        raise ConfigError(f"there is no preset {name!r}", expected=shipped, do="name one, or pass --config FILE")
+        shipped, near = ", ".join(_presets()), _nearest_preset(name)
+        problem = f"there is no preset {name!r}" + (f" (did you mean {near}?)" if near else "")
+        raise ConfigError(problem, expected=shipped, do="choose one, or use --config FILE")
     return read_yaml(path)
+
+
+def settings_source(preset: str | None, config: Path | None, overrides: Sequence[str]) -> str:
+    """Where the settings of a training come from, for its first line."""
+    changed = f", {len(overrides)} of them changed" if overrides else ""
+    if preset or config:
+        return f"settings: {f'preset {preset}' if preset else config}{changed}"
+    return f"settings: defaults{changed}, as no --preset is given; presets: {', '.join(_presets())}"
+
+
+def _presets() -> list[str]:
+    return sorted(preset.stem for preset in PRESETS.glob("*.yaml"))
+
+
+def _nearest_preset(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name, _presets(), n=1)), None)
 
 
 def settings_text(settings: Settings, *, indent: str = "") -> str:
@@ -143,9 +378,14 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
         if isinstance(value, Settings):
             lines += [f"{indent}{name}:", settings_text(value, indent=indent + "  ").rstrip("\n")]
         else:
-            plain = list(value) if isinstance(value, tuple) else value
-            lines.append(textwrap.indent(yaml.safe_dump({name: plain}, sort_keys=False).rstrip("\n"), indent))
+            plain = {field.alias or name: settings.model_dump(mode="json", include={name})[name]}
+            lines.append(textwrap.indent(yaml.safe_dump(plain, sort_keys=False).rstrip("\n"), indent))
     return "\n".join(lines) + "\n"
+
+
+def option_error(option: str, value: object, expected: str, *, do: str = "correct the command line") -> ConfigError:
+    """What to say of an option whose value cannot be used."""
+    return ConfigError(f"{option} {value} cannot be used", expected=expected, found=repr(value), do=do)
 
 
 def check_options(*checks: OptionCheck) -> None:
@@ -159,26 +399,3 @@ def check_options(*checks: OptionCheck) -> None:
             raise ConfigError(
                 f"{option} {value} cannot be used", expected=expected, found=f"{value}", do="correct the command line"
             )
-
-
-def check_output(out: Path, *, option: str, maker: str, ours: str, is_ours: bool, overwrite: bool) -> None:
-    """Refuses to touch what is not to be replaced.
-
-    Args:
-        option: how the command line calls the folder.
-        maker: the command.
-        ours: what it makes, in words.
-        is_ours: whether that is what stands there.
-
-    Raises:
-        ConfigError: `out` holds something, and --overwrite is not given or the command has not made it.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (is_ours and overwrite):
-        raise ConfigError(
-            f"{out} exists",
-            expected="a new path" + (f", or {ours}" if overwrite else ""),
-            found=ours if is_ours else f"something that {maker} has not made",
-            do=f"name another {option}" + (", or replace it with --overwrite" if is_ours else ""),
-        )

@@ -6,20 +6,16 @@ import secrets
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from cluster.submission import CODE_PACKAGES, read_snapshot
+from cluster.code import sent_to_ray
+from cluster.submission import read_snapshot
 from jobs import CHECKOUT
-from musicvae.data.sources import without_secrets
+from musicvae.data.manifest import without_secrets
 
 LIBRARIES = ("torch", "numpy", "webdataset", "pydantic", "ray", "wandb")
-OUR_CODE = {
-    "working_dir": str(CHECKOUT),
-    # Ray asks about "." first, which "/*" would exclude, and with it everything.
-    "excludes": ["/*", "!.", *(f"!/{package}" for package in CODE_PACKAGES), "__pycache__"],
-}
-"""Sent along to a cluster, so that its nodes run this very code whatever they have installed."""
 HANDED_ON = ("NCCL_", "GLOO_", "WANDB_", "GOMP_")
 """Variables of the driver that ranks on a cluster get too."""
 KEPT_BACK = ("WANDB_API_KEY",)
@@ -51,7 +47,7 @@ def _code() -> tuple[str | None, bool | None]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        result = subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+        result = subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()
@@ -64,9 +60,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def our_code() -> dict[str, Any]:
-    """The runtime environment that a cluster's nodes get: this checkout's packages, and some of this environment."""
-    variables = {
+def code_for_ray(*, models: Sequence[str] = (), variables: bool = False) -> dict[str, Any]:
+    """The runtime environment with which the nodes of a cluster run this very code, whatever they have installed.
+
+    Args:
+        models: names of shipped models that the nodes need.
+        variables: whether they get some of the variables of this process too, as ranks do.
+    """
+    code = sent_to_ray(CHECKOUT, models=models)
+    if not variables:
+        return code
+    handed_on = {
         name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name not in KEPT_BACK
     }
-    return {**OUR_CODE, "env_vars": variables}
+    return {**code, "env_vars": handed_on}

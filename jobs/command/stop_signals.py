@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
 
@@ -41,6 +41,30 @@ class StopSignals:
     def stop_at(self, epoch_seconds: float) -> None:
         """From this time on, or an earlier one given before, the scheduler counts as having asked."""
         self._deadline = min(epoch_seconds, self._deadline or epoch_seconds)
+
+    def stop_after(self, minutes: float | None) -> None:
+        """The same, so many minutes from now."""
+        if minutes is not None:
+            self.stop_at(time.time() + 60 * minutes)
+
+    def stop_ahead(self, deadline: float | None, margin: float) -> None:
+        """The same, a margin in seconds ahead of `--stop-before`.
+
+        Raises:
+            ConfigError: that time has passed; however often such a command is run again, it would get nowhere.
+        """
+        if deadline is None:
+            return
+        left = deadline - margin - time.time()
+        if left <= 0:
+            raise ConfigError(
+                "--stop-before leaves no time to train",
+                expected=f"a time more than resources.stop_margin_seconds ({margin:g} s) ahead",
+                found=f"{datetime.fromtimestamp(deadline):%Y-%m-%dT%H:%M:%S}; minus the margin, {-left:.0f} s ago",
+                likely="the time of an earlier job, or a job that is shorter than the margin",
+                do="give a later time, or lower resources.stop_margin_seconds",
+            )
+        self.stop_at(deadline - margin)
 
     def look(self) -> None:
         """Looks at what sends no signal: the clock, and an agent that died and left its ranks behind."""
@@ -86,16 +110,16 @@ def told_of_suspension(before: Callable[[], None], after: Callable[[], None]) ->
     A thread does, woken by the interpreter's own handler: the main thread may be waiting for a peer that is stopped
     already, where no Python handler is run.
     """
-    heard, wakeup = os.pipe()
+    signal_pipe, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
 
     def stop_when_told() -> None:
-        while numbers := os.read(heard, 1):
+        while numbers := os.read(signal_pipe, 1):
             if numbers[0] == signal.SIGTSTP:
                 before()
                 os.kill(os.getpid(), signal.SIGSTOP)
                 after()
-        os.close(heard)
+        os.close(signal_pipe)
 
     previous = signal.signal(signal.SIGTSTP, lambda number, frame: None)
     previous_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
@@ -108,32 +132,11 @@ def told_of_suspension(before: Callable[[], None], after: Callable[[], None]) ->
         os.close(wakeup)
 
 
-def check_ahead(deadline: float, margin: float) -> None:
-    """A command that would have to stop before it begins could never get anywhere, however often it is run again.
-
-    Args:
-        deadline: epoch seconds of `--stop-before`.
-        margin: seconds ahead of it at which saving begins.
-
-    Raises:
-        ConfigError: that time has passed.
-    """
-    left = deadline - margin - time.time()
-    if left <= 0:
-        raise ConfigError(
-            "--stop-before leaves no time to train",
-            expected=f"a time more than resources.stop_margin_seconds ({margin:g} s) ahead",
-            found=f"{datetime.fromtimestamp(deadline):%Y-%m-%dT%H:%M:%S}; less the margin, {-left:.0f} s ago",
-            likely="a time of an earlier job, or a job that is shorter than the margin",
-            do="give a later time, or a smaller resources.stop_margin_seconds",
-        )
-
-
 def parse_time(text: str) -> float:
     """Seconds since the epoch of `--stop-before`: a number, an ISO time (local unless it names a zone), or `slurm`.
 
     Raises:
-        ConfigError: none of these, or SLURM_JOB_END_TIME is not set.
+        ConfigError: none of these, a time that no calendar has, or SLURM_JOB_END_TIME is not set.
     """
     if text == "slurm":
         text = os.environ.get("SLURM_JOB_END_TIME", "")
@@ -141,16 +144,19 @@ def parse_time(text: str) -> float:
             raise ConfigError(
                 "--stop-before slurm needs SLURM_JOB_END_TIME",
                 found="it is not set",
-                likely="a SLURM older than 22.05, or no SLURM job",
-                do="give the time itself, or let SLURM signal the job: #SBATCH --signal=B:USR2@120",
+                likely="SLURM is older than 22.05, or this is not a SLURM job",
+                do="give a time, or let SLURM signal the job: #SBATCH --signal=B:USR2@120",
             )
-    with suppress(ValueError):
-        return float(text)
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = datetime.fromisoformat(text).timestamp()
+        datetime.fromtimestamp(seconds)  # not of `nan`, nor of a time beyond all calendars
+        return seconds
+    except (ValueError, OverflowError, OSError):
         raise ConfigError(
-            f"--stop-before {text} is no time",
-            expected="seconds since 1970, an ISO time as 2027-03-01T17:30, or slurm",
+            f"--stop-before {text} is not a time",
+            expected="seconds since 1970, an ISO time such as 2027-03-01T17:30, or slurm",
             do="give one of these",
         ) from None

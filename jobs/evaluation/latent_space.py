@@ -7,14 +7,14 @@ import numpy as np
 from rich.table import Table
 
 from jobs.command.command_line import console
-from jobs.evaluation.evaluated import Candidate, check_same_format
+from jobs.evaluation.results import Candidate, check_same_format
+from musicvae.data.manifest import open_shards
 from musicvae.data.shards import read_tokens
-from musicvae.data.sources import open_shards
 from musicvae.data.windows import SplitTokens
 from musicvae.durable import write_json
 from musicvae.evaluation.scores import MatchCounts
 from musicvae.generation.generate import generate
-from musicvae.generation.recipe import LikeWindows, Recipe
+from musicvae.generation.recipe import GenerationSettings, VariationSource
 from musicvae.pretrained.latent_effects import (
     POINTS,
     POSITIONS,
@@ -30,11 +30,12 @@ from musicvae.pretrained.model import TrainedModel
 DISTANCES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Of variations (`jobs.sample --like`)."""
 LEGEND = f"""\
-Spearman   of position and attribute along a way of {len(POSITIONS)} positions, {POSITIONS[0]:g} to {POSITIONS[-1]:g}
-           standard deviations; mean over starts, and what nine in ten starts reach
-gain       standard deviations that the decoded groove's attribute rises by for one of the direction
-jump       of an interpolation over {POINTS} points: hit cells that change; greatest over mean of a way (1: even)
-expected   by the decoder's probabilities, shown the ends' grooves; decoded: cells of the decoded grooves"""
+Spearman   correlation of position and attribute along a path of {len(POSITIONS)} positions, {POSITIONS[0]:g} to
+           {POSITIONS[-1]:g} standard deviations: the mean over all starts, and the value that 90% of them exceed
+gain       rise of the decoded groove's attribute for one standard deviation of the direction
+jump       hit cells that change from one point of an interpolation of {POINTS} points to the next; "max/mean" is the
+           largest jump of an interpolation by its mean jump (1: all are equal)
+expected   jumps of the decoder's hit probabilities, given the grooves at both ends; decoded: of the decoded grooves"""
 
 
 def measure(shards: str, run: Path | None, preset: str | None, *, split: str, starts: int, json: Path | None) -> None:
@@ -55,7 +56,7 @@ def measure(shards: str, run: Path | None, preset: str | None, *, split: str, st
     figures: dict[str, Any] = {"weights": trained.weights_hash, "shards": manifest.fingerprint, "split": split}
     figures["starts"] = len(codes)
     if trained.vectors is None:
-        console.print("no attribute vectors in this model: python -m jobs.export RUN OUT --shards SHARDS adds them")
+        console.print("this model has no attribute vectors; to add them: python -m jobs.export RUN OUT --shards SHARDS")
     else:
         effects = attribute_effects(trained, codes)
         console.print(_attribute_table(effects, len(codes)))
@@ -92,7 +93,7 @@ def starting_windows(split: SplitTokens, count: int) -> np.ndarray:
 
 def likeness(trained: TrainedModel, tokens: np.ndarray, codes: np.ndarray, distance: float) -> float:
     """Hit F1 of one variation of each window with the window itself."""
-    recipe = Recipe(LikeWindows(codes, distance), seed=0, temperature=None)
+    recipe = GenerationSettings(VariationSource(codes, distance), seed=0, temperature=None)
     varied = np.concatenate(list(generate(trained.model, recipe, len(codes))))
     return MatchCounts.compare(tokens, varied, trained.drum_map.num_drums).hit_f1
 
@@ -109,18 +110,20 @@ def _van_der_corput(number: int) -> float:
 
 def _attribute_table(effects: list[AttributeEffect], starts: int) -> Table:
     table = Table(title=f"attributes along their directions, {starts} starts", title_justify="left")
-    for heading in ("attribute", "Spearman\nmean", "nine in ten\nreach", "gain", "at -3", "at 0", "at +3"):
+    for heading in ("attribute", "Spearman\nmean", "exceeded\nby 90%", "gain", "at -3", "at 0", "at +3"):
         table.add_column(heading, justify="left" if heading == "attribute" else "right")
-    for one in effects:
-        rho = one.correlation
-        ends = [f"{one.means[place]:+.2f}" for place in (0, len(POSITIONS) // 2, -1)]
-        table.add_row(one.name, f"{rho.mean():.3f}", f"{np.quantile(rho, 0.1):.3f}", f"{one.gain.mean():.2f}", *ends)
+    for effect in effects:
+        rho = effect.correlation
+        ends = [f"{effect.means[place]:+.2f}" for place in (0, len(POSITIONS) // 2, -1)]
+        table.add_row(
+            effect.name, f"{rho.mean():.3f}", f"{np.quantile(rho, 0.1):.3f}", f"{effect.gain.mean():.2f}", *ends
+        )
     return table
 
 
 def _interpolation_table(effect: InterpolationEffect) -> Table:
     table = Table(title=f"interpolations of {len(effect.expected)} pairs", title_justify="left")
-    for heading in ("", "mean jump", "greatest over mean:\nmedian", "nine in ten\nbelow", "greatest", "ways up to 2"):
+    for heading in ("", "mean jump", "max/mean:\nmedian", "90% are\nbelow", "largest", "share\nup to 2"):
         table.add_column(heading, justify="right" if heading else "left")
     for kind, jumps in (("expected", effect.expected), ("decoded", effect.decoded)):
         ratio = unevenness(jumps)
@@ -130,7 +133,7 @@ def _interpolation_table(effect: InterpolationEffect) -> Table:
 
 
 def _variation_table(kept: dict[float, float]) -> Table:
-    table = Table(title="variations: hit F1 with the window that they vary", title_justify="left")
+    table = Table(title="hit F1 of variations and the original window", title_justify="left")
     table.add_column("distance")
     for distance in kept:
         table.add_column(f"{distance:g}", justify="right")

@@ -4,34 +4,22 @@ from pathlib import Path
 
 import torch
 
-from jobs.command.command_line import console
-from jobs.evaluation.evaluated import (
-    Evaluated,
-    Setting,
-    candidates,
+from jobs.command.command_line import console, show_next
+from jobs.evaluation import tables
+from jobs.evaluation.results import (
+    EvaluationData,
+    Result,
     check_same_format,
     differences,
     evaluate_counted,
     evaluate_trained,
+    evaluation_data,
+    load_models,
     other_shards_note,
-    setting_for,
     trained_baselines,
 )
-from jobs.evaluation.figures_json import as_json
-from jobs.evaluation.tables import (
-    LEGEND,
-    bar_table,
-    difference_table,
-    drum_table,
-    likelihood_table,
-    nearness_table,
-    overlap_tables,
-    score_table,
-    verdict_lines,
-)
-from musicvae.data.manifest import ShardManifest
+from musicvae.data.manifest import ShardManifest, ShardSource
 from musicvae.data.shards import read_tokens
-from musicvae.data.sources import ShardSource
 from musicvae.durable import write_json
 from musicvae.evaluation.baselines import all_baselines
 from musicvae.evaluation.bootstrap import Resamples
@@ -62,39 +50,41 @@ def evaluate(
         DataError: damaged shards, or a damaged model.
     """
     trained = trained_baselines(manifest) if baselines else []
-    trained += candidates(chosen, [candidate.name for candidate in trained])
+    trained += load_models(chosen, [candidate.name for candidate in trained])
     for candidate in trained:
         check_same_format(candidate, source, manifest)
         if candidate.trained.fingerprint != manifest.fingerprint:
             console.print(other_shards_note(candidate, manifest), soft_wrap=True)
     train, whole = read_tokens(source, manifest, "train"), read_tokens(source, manifest, split)
-    setting = setting_for(manifest, train, whole, quick=quick, seed=seed)
+    evaluation = evaluation_data(manifest, train, whole, quick=quick, seed=seed)
 
-    evaluated: list[Evaluated] = []
+    results: list[Result] = []
     with console.status("") as status:
         if baselines:
-            status.update("counted baselines")
-            reference = setting.windows.split
-            counted = all_baselines(train, reference, manifest.grid, manifest.drum_map.num_drums, setting.uniforms())
-            evaluated += [evaluate_counted(baseline, setting) for baseline in counted]
+            status.update("baselines")
+            reference = evaluation.windows.split
+            counted = all_baselines(train, reference, manifest.grid, manifest.drum_map.num_drums, evaluation.uniforms())
+            results += [evaluate_counted(baseline, evaluation) for baseline in counted]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             keep_freed_memory()
         for candidate in trained:
 
             def beat(done: int, name: str = candidate.name) -> None:
-                status.update(f"{name}: {done:,} of {len(setting.windows):,} windows")
+                status.update(f"{name}: {done:,} of {len(evaluation.windows):,} windows")
 
-            evaluated.append(evaluate_trained(candidate, setting, batch=batch, device=device, beat=beat))
+            results.append(evaluate_trained(candidate, evaluation, batch=batch, device=device, beat=beat))
         status.update("training windows")
-        data = [setting.comparison.resample_of_train(), setting.comparison.reference_itself(split)]
-    report(evaluated, data, setting, source=str(source), split=split, whole=len(whole.tokens), quick=quick, json=json)
+        data = [evaluation.comparison.resample_of_train(), evaluation.comparison.reference_itself(split)]
+    report(results, data, evaluation, source=str(source), split=split, whole=len(whole.tokens), quick=quick, json=json)
+    if chosen:
+        show_next("sample", "--run", chosen[0], "--count", 64, "--out", "grooves/first")
 
 
 def report(
-    evaluated: list[Evaluated],
+    results: list[Result],
     data: list[SampleFigures],
-    setting: Setting,
+    evaluation: EvaluationData,
     *,
     source: str,
     split: str,
@@ -103,45 +93,53 @@ def report(
     json: Path | None,
 ) -> None:
     """Prints the tables, and writes all figures."""
-    windows, protocol = len(setting.windows), setting.protocol
-    performances = int(setting.windows.split.performance.max(initial=-1)) + 1
-    resamples = Resamples(performances, replicates=protocol.replicates, seed=setting.seed)
-    baselines = [one for one in evaluated if one.is_baseline]
-    models = [one for one in evaluated if not one.is_baseline]
+    windows, protocol = len(evaluation.windows), evaluation.protocol
+    performances = int(evaluation.windows.split.performance.max(initial=-1)) + 1
+    resamples = Resamples(performances, replicates=protocol.replicates, seed=evaluation.seed)
+    baselines = [result for result in results if result.is_baseline]
+    models = [result for result in results if not result.is_baseline]
     against = {
-        model.name: {baseline.name: differences(model, baseline, setting, resamples) for baseline in baselines}
+        model.name: {baseline.name: differences(model, baseline, evaluation, resamples) for baseline in baselines}
         for model in models
     }
-    of = f"QUICK, not to be quoted: {windows:,} of {whole:,}" if quick else f"{windows:,}"
-    title = f"{of} windows of {performances} performances of {source}, {split}"
-    sets = [*data, *(one.samples for one in evaluated if one.samples)]
-    drum_map, grid = setting.drum_map, setting.grid
-    tables = [
-        likelihood_table(evaluated, resamples, title=f"{title}: nats per window, bound of {protocol.draws} draws"),
-        score_table(evaluated, resamples, title="token accuracy and hit F1, beside the nats that z costs"),
-        *(bar_table(evaluated, way, grid) for way in ("free_running", "teacher_forced")),
-        *(drum_table(evaluated, way, drum_map) for way in ("free_running", "teacher_forced")),
-        *overlap_tables(sets, drum_map, title=f"OA of {setting.samples:,} prior samples with the split"),
-        nearness_table(sets),
-        *(difference_table(model, against[model.name]) for model in models if baselines),
+    earlier = {
+        model.name: {other.name: differences(model, other, evaluation, resamples) for other in models[:place]}
+        for place, model in enumerate(models)
+    }
+    window_count = f"quick evaluation, do not quote: {windows:,} of {whole:,}" if quick else f"{windows:,}"
+    title = f"{window_count} windows of {performances} performances of {source}, {split}"
+    sets = [*data, *(result.samples for result in results if result.samples)]
+    drum_map, grid = evaluation.drum_map, evaluation.grid
+    shown = [
+        tables.likelihood_table(results, resamples, title=f"{title}: nats per window, bound of {protocol.draws} draws"),
+        tables.score_table(results, resamples, title="token accuracy and hit F1, with the KL"),
+        *(tables.bar_table(results, mode, grid) for mode in ("free_running", "teacher_forced")),
+        *(tables.drum_table(results, mode, drum_map) for mode in ("free_running", "teacher_forced")),
+        *tables.overlap_tables(sets, drum_map, title=f"OA of {evaluation.samples:,} prior samples with the split"),
+        tables.nearness_table(sets),
+        *(tables.difference_table(model, against[model.name], "each baseline") for model in models if baselines),
+        *(tables.difference_table(model, earlier[model.name], "the models before it") for model in models[1:]),
     ]
-    for table in tables:
+    for table in shown:
         console.print(table)
-    console.print(LEGEND, soft_wrap=True)
+    console.print(tables.LEGEND, soft_wrap=True)
     for model in models:
-        console.print(verdict_lines(model, against[model.name], grid), soft_wrap=True)
+        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
     if json is not None:
         about = {
-            "shards": setting.manifest.fingerprint,
+            "shards": evaluation.manifest.fingerprint,
             "split": split,
             "windows": windows,
             "windows_of_split": whole,
             "performances": performances,
             "quick": quick,
-            "seed": setting.seed,
+            "seed": evaluation.seed,
             "draws": protocol.draws,
             "replicates": protocol.replicates,
-            "samples": setting.samples,
+            "samples": evaluation.samples,
         }
-        write_json(json, about | as_json(evaluated, data, against, resamples))
+        compared = {name: against[name] | earlier[name] for name in against}
+        write_json(json, about | tables.as_json(results, data, compared, resamples))
         console.print(f"all figures: {json}", soft_wrap=True)
+    else:
+        console.print("these figures are not saved; --json FILE saves them")

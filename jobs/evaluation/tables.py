@@ -1,13 +1,20 @@
-"""What jobs.evaluate shows: all predictors side by side, each figure under its definition."""
+"""What jobs.evaluate shows and writes: all predictors side by side, each figure under its definition.
+
+The file has every figure in full precision, so that anyone can bootstrap anew: `numerator` and `denominator` of a
+figure have one entry for each performance of the split, in the order of the performances' file names; the figure is the
+ratio of their sums. null where not defined.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
-from jobs.evaluation.evaluated import Evaluated
+from jobs.evaluation.results import Result
 from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, Resamples
 from musicvae.evaluation.figures import bar_names
 from musicvae.evaluation.samples import NEAR_CELLS, SampleFigures
@@ -15,30 +22,34 @@ from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 
 LEGEND = """\
-nats     per window, lower is better: -ELBO = reconstruction + KL from one draw of z; bound: from many draws
-         (Burda et al. 2016), closer to -log p; a predictor without a latent gives -log p itself
-KL       what z costs: accuracy from mu says nothing without it; mutual info.: of window and z, at most log(windows)
-forced   each step predicted after the reference before it
-free     each step after the predictor's own; a model decodes from mu; copying the bar has no free score
-         and is scored on all bars but the first
-OA       overlapping area of a feature's distribution with that of the split; below it, how far from train's own
-numbers below a figure are its 95% interval, bootstrapped over performances"""
+nats            per window; lower is better. -ELBO = reconstruction + KL from one draw of z; bound: from many draws
+                (Burda et al. 2016), closer to -log p. A predictor without a latent space has the exact -log p.
+KL              information in z. Compare accuracies from mu only at a similar KL.
+mutual info.    of window and z; at most log(windows)
+teacher-forced  each step is predicted from the true earlier steps
+free-running    each step is predicted from the predictor's own earlier steps; a model decodes from mu. Copying the bar
+                has no free-running score and is scored on all bars but the first.
+OA              overlapping area of a feature's distribution with that of the split; below it, the difference to the OA
+                of train
+Below each figure is its 95% interval, bootstrapped over performances."""
 LOWER_IS_BETTER = ("negative_elbo", "importance_bound")
 COMPARED = {
     "negative_elbo": "-ELBO",
     "importance_bound": "bound",
-    "teacher_forced.token_accuracy": "token acc.\nforced",
-    "free_running.token_accuracy": "\nfree",
-    "teacher_forced.hit_f1": "hit F1\nforced",
-    "free_running.hit_f1": "\nfree",
+    "teacher_forced.token_accuracy": "token acc.\nteacher-\nforced",
+    "free_running.token_accuracy": "\nfree-\nrunning",
+    "teacher_forced.hit_f1": "hit F1\nteacher-\nforced",
+    "free_running.hit_f1": "\nfree-\nrunning",
 }
 """Figures that models and baselines are compared by."""
 FAR_BEHIND = 0.03
 """OA by which a feature of prior samples may fall short of train's own before it is named."""
-WAYS = {"teacher_forced": "teacher-forced", "free_running": "free-running from mu"}
+MODES = {"teacher_forced": "teacher-forced", "free_running": "free-running from mu"}
 
-Rows = Sequence[Evaluated]
+Rows = Sequence[Result]
 """Baselines, weakest first, then models."""
+Differences = Mapping[str, Mapping[str, Mapping[str, Difference]]]
+"""By model, what it is compared with, and figure."""
 
 
 def likelihood_table(rows: Rows, resamples: Resamples, *, title: str) -> Table:
@@ -47,11 +58,11 @@ def likelihood_table(rows: Rows, resamples: Resamples, *, title: str) -> Table:
     for heading in ("-ELBO", "bound", "recon-\nstruction", "KL", "mutual\ninfo.", "active\nunits"):
         table.add_column(heading, justify="right")
     names = ("negative_elbo", "importance_bound", "reconstruction", "kl", "mutual_information")
-    for one in _each(table, rows):
-        if nats := one.predictions.likelihoods:
-            cells = [_with_interval(one.figures[name], resamples, _nats) for name in names]
+    for result in _each(table, rows):
+        if nats := result.predictions.likelihoods:
+            cells: list[Text | str] = [_with_interval(result.figures[name], resamples, _nats) for name in names]
             cells[2:] = cells[2:] if nats.latent else ["", "0.0", ""]
-            table.add_row(one.name, *cells, f"{nats.active_units}/{nats.latent}" if nats.latent else "")
+            table.add_row(result.name, *cells, f"{nats.active_units}/{nats.latent}" if nats.latent else "")
     return table
 
 
@@ -61,52 +72,54 @@ def score_table(rows: Rows, resamples: Resamples, *, title: str) -> Table:
     names = [name for name in COMPARED if "." in name]
     for heading in ("KL", *(COMPARED[name] for name in names)):
         table.add_column(heading, justify="right")
-    for one in _each(table, rows):
-        cells = [_with_interval(one.figures[name], resamples, _share) if name in one.figures else "" for name in names]
-        table.add_row(one.name, _kl(one), *cells)
+    for result in _each(table, rows):
+        cells = [
+            _with_interval(result.figures[name], resamples, _share) if name in result.figures else "" for name in names
+        ]
+        table.add_row(result.name, _kl(result), *cells)
     return table
 
 
-def bar_table(rows: Rows, way: str, grid: GridSpec) -> Table:
+def bar_table(rows: Rows, mode: str, grid: GridSpec) -> Table:
     """Token accuracy and hit F1 of each bar."""
-    table = _table(f"by bar, {WAYS[way]}: token accuracy, hit F1")
+    table = _table(f"by bar, {MODES[mode]}: token accuracy, hit F1")
     bars = bar_names(grid)
-    names = [f"{way}.{score}.{bar}" for score in ("token_accuracy", "hit_f1") for bar in bars]
+    names = [f"{mode}.{score}.{bar}" for score in ("token_accuracy", "hit_f1") for bar in bars]
     for heading in ("KL", *(f"{score}\n{bar + 1}" for score in ("acc.", "F1") for bar in range(grid.bars))):
         table.add_column(heading, justify="right")
     return _filled(table, rows, names)
 
 
-def drum_table(rows: Rows, way: str, drum_map: DrumMap) -> Table:
+def drum_table(rows: Rows, mode: str, drum_map: DrumMap) -> Table:
     """Hit F1 of each drum."""
-    table = _table(f"hit F1 by drum, {WAYS[way]}")
+    table = _table(f"hit F1 by drum, {MODES[mode]}")
     for heading in ("KL", *(drum.replace("_", "\n") for drum in drum_map.classes)):
         table.add_column(heading, justify="right")
-    return _filled(table, rows, [f"{way}.hit_f1.{drum}" for drum in drum_map.classes])
+    return _filled(table, rows, [f"{mode}.hit_f1.{drum}" for drum in drum_map.classes])
 
 
 def overlap_tables(sets: Sequence[SampleFigures], drum_map: DrumMap, *, title: str) -> list[Table]:
     """OA of each feature, the densities of the drum classes in a table of their own."""
     densities = {f"{drum} density": drum.replace("_", "\n") for drum in drum_map.classes}
-    compared = [one for one in sets if one.overlap]
+    compared = [sample_set for sample_set in sets if sample_set.overlap]
     others = {
         name: name.replace(" ", "\n").replace("-", "-\n") for name in compared[0].overlap if name not in densities
     }
     tables = []
-    for heading, features in ((title, others), ("the same of each drum's density", densities)):
+    for heading, features in ((title, others), ("OA of the density of each drum", densities)):
         table = _table(heading)
         for column in (*features.values(), *(["mean\nof all"] if features is others else [])):
             table.add_column(column, justify="right")
-        for one in compared:
-            mean = [_share(one.mean_overlap)] if features is others else []
-            table.add_row(one.name, *(_overlap_cell(one, feature) for feature in features), *mean)
+        for sample_set in compared:
+            mean = [_share(sample_set.mean_overlap)] if features is others else []
+            table.add_row(sample_set.name, *(_overlap_cell(sample_set, feature) for feature in features), *mean)
         tables.append(table)
     return tables
 
 
 def nearness_table(sets: Sequence[SampleFigures]) -> Table:
     """Whether a set remembers train, repeats itself or is silent."""
-    table = _table("distance to the nearest training window (train: of another performance)")
+    table = _table("distance to the nearest training window (train: in another performance)")
     for heading in (
         "windows",
         "cells,\nmedian",
@@ -116,21 +129,24 @@ def nearness_table(sets: Sequence[SampleFigures]) -> Table:
         "empty",
     ):
         table.add_column(heading, justify="right")
-    for one in sets:
-        shares = [_percent(share) for share in (one.memorised, one.near, one.duplicates, one.empty)]
-        table.add_row(one.name, f"{one.windows:,}", f"{one.median_distance:.0f}", *shares)
+    for sample_set in sets:
+        shares = [
+            _percent(share)
+            for share in (sample_set.memorised, sample_set.near, sample_set.duplicates, sample_set.empty)
+        ]
+        table.add_row(sample_set.name, f"{sample_set.windows:,}", f"{sample_set.median_distance:.0f}", *shares)
     return table
 
 
-def difference_table(model: Evaluated, against: Mapping[str, Mapping[str, Difference]]) -> Table:
-    """The model less each baseline, with the interval and what it says."""
-    table = _table(
-        f"{model.name} less each baseline, on the same windows; better or worse where the interval excludes 0"
-    )
+def difference_table(model: Result, against: Mapping[str, Mapping[str, Difference]], others: str) -> Table:
+    """The model less each of the others, with the interval and what it says."""
+    table = _table(f"{model.name} minus {others}, on the same windows; open: the interval contains 0")
     for heading in COMPARED.values():
         table.add_column(heading, justify="right")
-    for baseline, found in against.items():
-        table.add_row(baseline, *(_verdict_cell(name, found[name]) if name in found else "" for name in COMPARED))
+    for other, differences in against.items():
+        table.add_row(
+            other, *(_verdict_cell(name, differences[name]) if name in differences else "" for name in COMPARED)
+        )
     return table
 
 
@@ -141,7 +157,7 @@ def verdict(name: str, difference: Difference) -> str:
     return "better" if (difference.value < 0) == (name in LOWER_IS_BETTER) else "worse"
 
 
-def verdict_lines(model: Evaluated, against: Mapping[str, Mapping[str, Difference]], grid: GridSpec) -> str:
+def verdict_lines(model: Result, against: Mapping[str, Mapping[str, Difference]], grid: GridSpec) -> str:
     """Which baselines the model beats, from mu and as a density; its weakest bar; what its samples fall short in."""
     figures = model.figures
     accuracy = (
@@ -149,62 +165,64 @@ def verdict_lines(model: Evaluated, against: Mapping[str, Mapping[str, Differenc
     )
     nats = f"-ELBO {_nats(figures['negative_elbo'].value)}"
     lines = [
-        f"{model.name}, {shown}: {_standing(figure, against)}"
+        f"{model.name}, {shown}: {_verdict_words(figure, against)}"
         for figure, shown in (("free_running.token_accuracy", accuracy), ("negative_elbo", nats))
         if against
     ]
     by_bar = [figures[f"free_running.token_accuracy.{bar}"].value for bar in bar_names(grid)]
     weakest = int(np.argmin(by_bar))
     lines.append(
-        f"{model.name}, by bar: the lowest free-running token accuracy is that of bar {weakest + 1}, "
-        f"{_share(by_bar[0] - by_bar[weakest])} below the first's"
+        f"{model.name}, by bar: bar {weakest + 1} has the lowest free-running token accuracy, "
+        f"{_share(by_bar[0] - by_bar[weakest])} below bar 1"
     )
     if model.samples:
-        behind = sorted((one.value, name) for name, one in model.samples.behind_train.items())
+        behind = sorted((difference.value, name) for name, difference in model.samples.behind_train.items())
         far = [f"{name} {_share(value)}" for value, name in behind if value < -FAR_BEHIND]
-        told = f"{len(far)} of {len(behind)} features more than {_share(FAR_BEHIND)} below train's"
-        lines.append(f"{model.name}, OA of prior samples: {told}{': ' if far else ''}{', '.join(far)}")
+        shortfall = f"{len(far)} of {len(behind)} features are more than {_share(FAR_BEHIND)} below train"
+        lines.append(f"{model.name}, OA of prior samples: {shortfall}{': ' if far else ''}{', '.join(far)}")
     return "\n".join(lines)
 
 
-def _standing(figure: str, against: Mapping[str, Mapping[str, Difference]]) -> str:
-    found = [(name, verdict(figure, of[figure])) for name, of in against.items() if figure in of]
-    beaten = ", ".join(name for name, said in found if said == "better")
+def _verdict_words(figure: str, against: Mapping[str, Mapping[str, Difference]]) -> str:
+    verdicts = [
+        (name, verdict(figure, differences[figure])) for name, differences in against.items() if figure in differences
+    ]
+    beaten = ", ".join(name for name, said in verdicts if said == "better")
     parts = [f"beats {beaten}"] * bool(beaten)
-    return ", ".join(parts + [f"does not beat {name} ({said})" for name, said in found if said != "better"])
+    return ", ".join(parts + [f"does not beat {name} ({said})" for name, said in verdicts if said != "better"])
 
 
-def _verdict_cell(name: str, difference: Difference) -> str:
+def _verdict_cell(name: str, difference: Difference) -> Text:
     show = _nats if name in LOWER_IS_BETTER else _share
     said = verdict(name, difference)
     style = {"better": "green", "worse": "red", "open": "yellow"}[said]
-    return f"{show(difference.value)}\n{_range(difference.interval, show)}\n[{style}]{said}[/]"
+    return Text.assemble(f"{show(difference.value)}\n", _range(difference.interval, show), "\n", (said, style))
 
 
-def _overlap_cell(one: SampleFigures, feature: str) -> str:
+def _overlap_cell(samples: SampleFigures, feature: str) -> str | Text:
     """OA; below it how far from train's, coloured where its interval excludes 0."""
-    if feature not in one.behind_train:
-        return _share(one.overlap[feature])
-    behind = one.behind_train[feature]
+    if feature not in samples.behind_train:
+        return _share(samples.overlap[feature])
+    behind = samples.behind_train[feature]
     sign = "+" if behind.value > 0 else ""
-    style = "default" if not behind.interval.excludes_zero else "red" if behind.value < 0 else "green"
-    return f"{_share(one.overlap[feature])}\n[{style}]{sign}{_share(behind.value)}[/]"
+    style = "" if not behind.interval.excludes_zero else "red" if behind.value < 0 else "green"
+    return Text.assemble(f"{_share(samples.overlap[feature])}\n", (f"{sign}{_share(behind.value)}", style))
 
 
 def _filled(table: Table, rows: Rows, names: Sequence[str]) -> Table:
-    for one in _each(table, rows):
-        if any(name in one.figures for name in names):
-            values = [one.figures[name].value if name in one.figures else math.nan for name in names]
-            table.add_row(one.name, _kl(one), *map(_share, values))
+    for result in _each(table, rows):
+        if any(name in result.figures for name in names):
+            values = [result.figures[name].value if name in result.figures else math.nan for name in names]
+            table.add_row(result.name, _kl(result), *map(_share, values))
     return table
 
 
-def _each(table: Table, rows: Rows) -> Iterator[Evaluated]:
+def _each(table: Table, rows: Rows) -> Iterator[Result]:
     """The rows, with a gap between baselines and models as the table is filled."""
-    for before, one in zip([None, *rows], rows, strict=False):
-        if before is not None and before.is_baseline and not one.is_baseline:
+    for before, result in zip([None, *rows], rows, strict=False):
+        if before is not None and before.is_baseline and not result.is_baseline:
             table.add_section()
-        yield one
+        yield result
 
 
 def _table(title: str) -> Table:
@@ -214,17 +232,17 @@ def _table(title: str) -> Table:
     return table
 
 
-def _kl(one: Evaluated) -> str:
-    return _nats(one.figures["kl"].value) if "kl" in one.figures else "0.0"
+def _kl(result: Result) -> str:
+    return _nats(result.figures["kl"].value) if "kl" in result.figures else "0.0"
 
 
-def _with_interval(figure: RatioOfSums, resamples: Resamples, show: Callable[[float], str]) -> str:
-    return f"{show(figure.value)}\n{_range(resamples.interval(figure), show)}"
+def _with_interval(figure: RatioOfSums, resamples: Resamples, show: Callable[[float], str]) -> Text:
+    return Text.assemble(f"{show(figure.value)}\n", _range(resamples.interval(figure), show))
 
 
-def _range(interval: Interval, show: Callable[[float], str]) -> str:
+def _range(interval: Interval, show: Callable[[float], str]) -> Text:
     """`1.2 3.4`: a minus sign would be taken for a dash."""
-    return "" if math.isnan(interval.low) else f"[dim]{show(interval.low)} {show(interval.high)}[/]"
+    return Text("" if math.isnan(interval.low) else f"{show(interval.low)} {show(interval.high)}", style="dim")
 
 
 def _nats(value: float) -> str:
@@ -238,3 +256,89 @@ def _share(value: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
+
+
+def as_json(
+    results: Sequence[Result], sets: Sequence[SampleFigures], against: Differences, resamples: Resamples
+) -> dict[str, Any]:
+    """All figures.
+
+    Args:
+        sets: of windows of the data, beside those that predictors wrote.
+        against: what models are compared with.
+    """
+    return {
+        "baselines": {result.name: _predictor(result, resamples) for result in results if result.is_baseline},
+        "models": {
+            result.name: _predictor(result, resamples)
+            | {
+                "less": {
+                    baseline: _differences(differences)
+                    for baseline, differences in against.get(result.name, {}).items()
+                }
+            }
+            for result in results
+            if not result.is_baseline
+        },
+        "data": {sample_set.name: _samples(sample_set) for sample_set in sets},
+    }
+
+
+def _predictor(result: Result, resamples: Resamples) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if result.origin:
+        trained = result.origin.trained
+        values |= {
+            "path": str(result.origin.path),
+            "step": trained.step,
+            "trained_on": trained.fingerprint,
+            "weights": trained.weights_hash,
+        }
+    if nats := result.predictions.likelihoods:
+        values |= {"latent": nats.latent, "active_units": nats.active_units}
+    values["figures"] = {name: _figure(figure, resamples) for name, figure in result.figures.items()}
+    if result.samples:
+        values["samples"] = _samples(result.samples)
+    return values
+
+
+def _figure(figure: RatioOfSums, resamples: Resamples) -> dict[str, Any]:
+    return {
+        "value": _defined(figure.value),
+        "interval": _interval(resamples.interval(figure)),
+        "numerator": figure.numerator.tolist(),
+        "denominator": figure.denominator.tolist(),
+    }
+
+
+def _samples(samples: SampleFigures) -> dict[str, Any]:
+    return {
+        "windows": samples.windows,
+        "overlap": samples.overlap,
+        "mean_overlap": _defined(samples.mean_overlap),
+        "behind_train": _differences(samples.behind_train),
+        "median_distance": samples.median_distance,
+        "memorised": samples.memorised,
+        "near": samples.near,
+        "duplicates": samples.duplicates,
+        "empty": samples.empty,
+    }
+
+
+def _differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
+    return {
+        name: {
+            "value": _defined(difference.value),
+            "interval": _interval(difference.interval),
+            "verdict": verdict(name, difference),
+        }
+        for name, difference in differences.items()
+    }
+
+
+def _interval(interval: Interval) -> list[float | None]:
+    return [_defined(interval.low), _defined(interval.high)]
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

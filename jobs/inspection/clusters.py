@@ -38,12 +38,12 @@ def ray_checks(url: str) -> Iterator[Check]:
         return
     yield Check("Ray", "ok", f"{version} at {url}, {len(jobs)} job(s)")
     try:
-        own = importlib.metadata.version("ray")
+        installed = importlib.metadata.version("ray")
     except importlib.metadata.PackageNotFoundError:
         return  # `ray` has said so
-    if own != version:
+    if installed != version:
         cure = f"the same on both: pip install 'ray[default,train]=={version}'"
-        yield Check("Ray version", "warning", f"{own} here, {version} there", cure)
+        yield Check("Ray version", "warning", f"{installed} here, {version} there", cure)
 
 
 def slurm_checks(site: Site, python: str, shared: Path) -> Iterator[Check]:
@@ -54,44 +54,48 @@ def slurm_checks(site: Site, python: str, shared: Path) -> Iterator[Check]:
         shared: the folder that runs and shards lie in.
     """
     if not slurm.installed():
-        yield Check("SLURM", "error", "there is no sbatch here", "log in to the cluster's login node")
+        yield Check("SLURM", "error", "sbatch was not found", "log in to a login node of the cluster")
         return
     try:
         settings, partitions = slurm.configuration(), slurm.partitions()
     except TargetError as error:
-        yield Check("SLURM", "error", error.problem, "ask the site: the controller does not answer")
+        yield Check(
+            "SLURM", "error", error.problem, "ask the administrators of the cluster; the controller does not answer"
+        )
         return
     yield Check("SLURM", "ok", f"{settings.get('SLURM_VERSION', '?')}, cluster {settings.get('ClusterName', '?')}")
-    name = site.partition or next((name for name, own in partitions.items() if own.get("Default") == "YES"), None)
+    name = site.partition or next((name for name, fields in partitions.items() if fields.get("Default") == "YES"), None)
     yield partition(name, partitions)
     yield array_size(site, settings)
     yield requeue(settings)
     if name in partitions:
-        own = partitions[name]
-        yield notice(site, own, settings)
-        yield from on_the_nodes(site, min(TRIAL_NODES, int(own.get("TotalNodes", "1"))), python, shared)
+        partition_fields = partitions[name]
+        yield notice(site, partition_fields, settings)
+        yield from on_the_nodes(site, min(TRIAL_NODES, int(partition_fields.get("TotalNodes", "1"))), python, shared)
 
 
 def partition(name: str | None, partitions: Mapping[str, Mapping[str, str]]) -> Check:
     """The site's partition is there and up."""
     if name is None or name not in partitions:
-        found = f"no partition {name}" if name else "no partition is the default"
-        return Check("partition", "error", found, f"partition: in the site's file, one of {', '.join(partitions)}")
+        summary = f"no partition {name}" if name else "no partition is the default"
+        return Check(
+            "partition", "error", summary, f"in the site file, set partition: to one of {', '.join(partitions)}"
+        )
     state, nodes, limit = (partitions[name].get(key, "?") for key in ("State", "TotalNodes", "MaxTime"))
-    found = f"{name}: {state}, {nodes} nodes, limit of time {limit}"
+    summary = f"{name}: {state}, {nodes} nodes, time limit {limit}"
     if state != "UP":
-        return Check("partition", "warning", found, "jobs wait until it is up; or another partition")
-    return Check("partition", "ok", found)
+        return Check("partition", "warning", summary, "wait until the partition is up, or use another one")
+    return Check("partition", "ok", summary)
 
 
-def notice(site: Site, own: Mapping[str, str], settings: Mapping[str, str]) -> Check:
+def notice(site: Site, partition_fields: Mapping[str, str], settings: Mapping[str, str]) -> Check:
     """A preemption gives as much notice as jobs count on."""
-    if "OFF" in (settings.get("PreemptMode", "OFF"), own.get("PreemptMode", "OFF")):
-        return Check("notice", "ok", "no preemption here")
-    grace = int(own.get("GraceTime", "0"))
+    if "OFF" in (settings.get("PreemptMode", "OFF"), partition_fields.get("PreemptMode", "OFF")):
+        return Check("notice", "ok", "no preemption")
+    grace = int(partition_fields.get("GraceTime", "0"))
     if grace < site.notice_seconds:
-        cure = f"notice_seconds: {max(10, grace)} in the site's file, or what was not saved by then is lost"
-        return Check("notice", "warning", f"preempted jobs get {grace} s, {site.notice_seconds} are counted on", cure)
+        cure = f"notice_seconds: {max(10, grace)} in the site file, or work that is not saved in time is lost"
+        return Check("notice", "warning", f"preempted jobs get {grace} s, {site.notice_seconds} are expected", cure)
     return Check("notice", "ok", f"preempted jobs get {grace} s")
 
 
@@ -99,16 +103,16 @@ def array_size(site: Site, settings: Mapping[str, str]) -> Check:
     """Where arrays are split."""
     most = int(settings.get("MaxArraySize", "0"))
     if most < site.max_array_size:
-        cure = f"max_array_size: {most} in the site's file, so that dry runs show what is submitted"
-        return Check("arrays", "warning", f"up to {most}, the site's file says {site.max_array_size}", cure)
+        cure = f"max_array_size: {most} in the site file, so that dry runs show the same arrays"
+        return Check("arrays", "warning", f"up to {most}, the site file has {site.max_array_size}", cure)
     return Check("arrays", "ok", f"up to {most}, split at {site.max_array_size}")
 
 
 def requeue(settings: Mapping[str, str]) -> Check:
     """Jobs ask for it themselves, and sites can forbid it."""
     if settings.get("JobRequeue") == "0":
-        return Check("requeue", "ok", "off by default; our scripts ask for it with --requeue")
-    return Check("requeue", "ok", "a preempted job and one whose node is lost come again")
+        return Check("requeue", "ok", "off by default; the scripts request it with --requeue")
+    return Check("requeue", "ok", "preempted jobs and jobs of lost nodes are requeued")
 
 
 def on_the_nodes(site: Site, count: int, python: str, shared: Path) -> Iterator[Check]:
@@ -120,23 +124,25 @@ def on_the_nodes(site: Site, count: int, python: str, shared: Path) -> Iterator[
         try:
             said = slurm.try_on_nodes(look, site, nodes=count, seconds=TRIAL_SECONDS)
         except TargetError as error:
-            yield Check("nodes", "warning", error.problem, "try again when nodes are free; squeue tells who has them")
+            yield Check("nodes", "warning", error.problem, "try again when nodes are free; squeue shows who uses them")
             return
     nodes = sorted(line.split("|") for line in said if line.count("|") == 3)  # they answer in any order
     yield Check("nodes", "ok", ", ".join(name for name, *_ in nodes))
     if blind := [name for name, seen, *_ in nodes if not seen]:
-        cure = "a folder on a file system that all nodes share: --shared DIR"
+        cure = "choose a folder on a file system that all nodes share: --shared DIR"
         yield Check("shared", "error", f"{', '.join(blind)} cannot see {shared}", cure)
     else:
         yield Check("shared", "ok", f"all of them see {shared}")
     if without := [name for name, _, usable, _ in nodes if usable != "True"]:
-        cure = "python: in the site's file, an interpreter of 3.11 or newer that the nodes have"
+        cure = "python: in the site file, an interpreter of 3.11 or newer that all nodes have"
         yield Check("node python", "error", f"{', '.join(without)} cannot run {python}", cure)
     else:
         yield Check("node python", "ok", python)
     off = max((abs(int(when) - time.time()) for *_, when in nodes), default=0.0)
     if off > CLOCK_SECONDS:
-        yield Check("node clocks", "warning", f"up to {off:.0f} s from this machine's", "one time server for all")
+        yield Check(
+            "node clocks", "warning", f"up to {off:.0f} s from this machine's", "use one time server for all nodes"
+        )
 
 
 @contextmanager

@@ -11,9 +11,13 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from cluster.local import cpu_limits, usable_cpus
+from cluster.tasks import LONGEST_PARENT, ray_parent
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("torch", "numpy", "webdataset", "safetensors", "pydantic", "pyyaml")
@@ -27,7 +31,7 @@ ASK_TORCH = (
     "import torch; nccl = torch.cuda.nccl.version() if torch.cuda.is_available() else ();"
     "print(torch.__version__, torch.cuda.device_count(), '.'.join(map(str, nccl)) or '-')"
 )
-INSTALL = "make install, in the checkout"
+INSTALL = "make install (in the checkout)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,9 @@ def machine_checks(shared: Path) -> Iterator[Check]:
     yield from packages()
     yield gpus()
     yield host_name()
+    yield network()
+    yield cpus()
+    yield folder_of_ray()
     yield open_files()
     yield folder(shared)
     if shared.is_dir():
@@ -64,10 +71,10 @@ def machine_checks(shared: Path) -> Iterator[Check]:
 
 def python() -> Check:
     """The interpreter."""
-    found = f"{platform.python_version()}, {sys.executable}"
+    summary = f"{platform.python_version()}, {sys.executable}"
     if sys.version_info < OLDEST_PYTHON:
-        return Check("python", "error", found, "install Python 3.11 or newer: make install PYTHON=python3.12")
-    return Check("python", "ok", found)
+        return Check("python", "error", summary, "install Python 3.11 or newer: make install PYTHON=python3.12")
+    return Check("python", "ok", summary)
 
 
 def packages() -> Iterator[Check]:
@@ -89,15 +96,15 @@ def gpus() -> Check:
     driver = _said(["nvidia-smi", "--list-gpus"])
     count = len(driver.splitlines()) if driver else 0
     if _version("torch") is None:
-        return Check("gpus", "warning", f"{count} by the driver; no torch to ask", INSTALL)
+        return Check("gpus", "warning", f"{count} found by the driver; torch is not installed", INSTALL)
     said = _said([sys.executable, "-c", ASK_TORCH])
     if said is None:
-        return Check("gpus", "error", "torch cannot be imported", f"python -c 'import torch' tells why; {INSTALL}")
+        return Check("gpus", "error", "torch cannot be imported", f"python -c 'import torch' shows why; {INSTALL}")
     version, seen, nccl = said.split()
-    found = f"{seen} of {count}, torch {version}, NCCL {nccl}"
+    summary = f"{seen} of {count}, torch {version}, NCCL {nccl}"
     if int(seen) < count:
-        return Check("gpus", "error", found, "a CUDA build that fits the driver: make install TORCH_INDEX=URL")
-    return Check("gpus", "ok", found if count else f"none: training on the CPU, torch {version}")
+        return Check("gpus", "error", summary, "install a CUDA build for this driver: make install TORCH_INDEX=URL")
+    return Check("gpus", "ok", summary if count else f"none; training uses the CPU, torch {version}")
 
 
 def host_name() -> Check:
@@ -106,12 +113,40 @@ def host_name() -> Check:
     try:
         addresses = sorted({str(info[4][0]) for info in socket.getaddrinfo(name, None)})
     except OSError as error:
-        return Check("host name", "error", f"{name} has no address: {error}", f"a line for {name} in /etc/hosts or DNS")
-    found = f"{name}: {', '.join(addresses)}"
+        return Check(
+            "host name", "error", f"{name} has no address: {error}", f"add a line for {name} to /etc/hosts or DNS"
+        )
+    summary = f"{name}: {', '.join(addresses)}"
     if all(address.startswith("127.") or address == "::1" for address in addresses):
-        cure = f"where several machines train together, {name} has to resolve to an address that they reach"
-        return Check("host name", "warning", found, cure)
-    return Check("host name", "ok", found)
+        cure = f"to train on several machines, {name} must resolve to an address that they can reach"
+        return Check("host name", "warning", summary, cure)
+    return Check("host name", "ok", summary)
+
+
+def network() -> Check:
+    """On which addresses a training waits for connections; everybody who reaches them can run code as this user."""
+    interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    ranks = f"interface {interface}" if interface else f"the address of {socket.gethostname()}"
+    several = f"all interfaces (rendezvous) and {ranks} (ranks)"
+    return Check("network", "ok", f"trainings on this machine listen on loopback, on several machines on {several}")
+
+
+def cpus() -> Check:
+    """What limits the processes, threads and trials that are run at a time."""
+    limits = ", ".join(f"{name} {count}" for name, count in cpu_limits().items())
+    return Check("cpus", "ok", f"{usable_cpus()} usable ({limits})")
+
+
+def folder_of_ray() -> Check:
+    """Where a Ray of our own has its sockets, whose paths may not be long."""
+    parent = ray_parent()
+    if not os.access(parent, os.W_OK | os.X_OK):
+        cure = f"export TMPDIR=FOLDER, a writable folder whose path has at most {LONGEST_PARENT} characters"
+        return Check("folder of Ray", "error", f"{parent} cannot be written", cure)
+    is_long = len(os.environ.get("TMPDIR", "")) > LONGEST_PARENT
+    return Check(
+        "folder of Ray", "ok", f"in {parent}" + (", because the path in TMPDIR is too long" if is_long else "")
+    )
 
 
 def open_files() -> Check:
@@ -119,7 +154,7 @@ def open_files() -> Check:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < FEW_FILES:
         return Check(
-            "open files", "warning", f"limit {soft}, at most {hard}", "setup: [ulimit -n 65536] in the site's file"
+            "open files", "warning", f"limit {soft}, at most {hard}", "setup: [ulimit -n 65536] in the site file"
         )
     return Check("open files", "ok", f"limit {soft}")
 
@@ -130,32 +165,35 @@ def folder(shared: Path) -> Check:
     aside = probe.with_suffix(".aside")
     try:
         for text in ("before", "after"):
-            with aside.open("w") as file:
+            with aside.open("w", encoding="utf-8") as file:
                 file.write(text)
                 os.fsync(file.fileno())
             aside.replace(probe)
-        replaced = probe.read_text() == "after" and not aside.exists()
+        replaced = probe.read_text(encoding="utf-8") == "after" and not aside.exists()
     except OSError as error:
-        return Check(
-            "folder", "error", f"{shared}: {error.strerror}", "name a folder that can be written: --shared DIR"
-        )
+        return Check("folder", "error", f"{shared}: {error.strerror}", "choose a writable folder: --shared DIR")
     finally:
         for path in (probe, aside):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
     if not replaced:
-        return Check("folder", "error", f"{shared}: a rename does not replace a file", "a file system that POSIX knows")
+        return Check(
+            "folder", "error", f"{shared}: a rename does not replace a file", "choose a POSIX file system: --shared DIR"
+        )
     return Check("folder", "ok", f"{shared} can be written, and a rename replaces a file")
 
 
 def disk(shared: Path) -> Check:
     """Room for checkpoints."""
     usage = shutil.disk_usage(shared)
-    found = f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.1f}"
+    summary = f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.1f}"
     if usage.free < NO_DISK:
-        return Check("disk", "error", found, "make room, or name another folder: --shared DIR")
+        return Check("disk", "error", summary, "free some space, or choose another folder: --shared DIR")
     if usage.free < LITTLE_DISK:
-        return Check("disk", "warning", found, "a run of `small` takes about 0.3 GiB; train.keep_checkpoints bounds it")
-    return Check("disk", "ok", found)
+        return Check(
+            "disk", "warning", summary, "a run of `small` needs about 0.3 GiB; train.keep_checkpoints limits it"
+        )
+    return Check("disk", "ok", summary)
 
 
 def clock(shared: Path) -> Check:
@@ -167,23 +205,24 @@ def clock(shared: Path) -> Check:
     except OSError as error:
         return Check("clock", "warning", f"cannot be compared: {error.strerror}", "see `folder`")
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
     if abs(ahead) > CLOCK_SECONDS:
-        cure = "let both follow the same time server (chrony, ntpd)"
-        return Check("clock", "warning", f"the folder's is {ahead:+.0f} s from this machine's", cure)
-    return Check("clock", "ok", f"within {CLOCK_SECONDS:.0f} s of the folder's")
+        cure = "use the same time server for both (chrony, ntpd)"
+        return Check("clock", "warning", f"the clock of the folder is {ahead:+.0f} s from this machine's", cure)
+    return Check("clock", "ok", f"within {CLOCK_SECONDS:.0f} s of the clock of the folder")
 
 
 def tracking() -> Check:
     """Where tracking.wandb=auto would send a run."""
     if _version("wandb") is None:
-        return Check("W&B", "warning", "not installed: runs are recorded in their folders alone", INSTALL)
+        return Check("W&B", "warning", "not installed; runs are recorded in their folders alone", INSTALL)
     if os.environ.get("WANDB_API_KEY"):
         return Check("W&B", "ok", "a key in WANDB_API_KEY")
     netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    if netrc.exists() and "wandb" in netrc.read_text(errors="replace"):
+    if netrc.exists() and "wandb" in netrc.read_text(errors="replace", encoding="utf-8"):
         return Check("W&B", "ok", f"a key in {netrc}")
-    return Check("W&B", "ok", "no key: tracking.wandb=auto records offline; `wandb login` changes that")
+    return Check("W&B", "ok", "no key; tracking.wandb=auto records offline until you run `wandb login`")
 
 
 def _version(package: str) -> str | None:
@@ -196,7 +235,7 @@ def _version(package: str) -> str | None:
 def _said(argv: list[str]) -> str | None:
     """What a command prints; None if it is absent, fails or hangs."""
     try:
-        result = subprocess.run(argv, capture_output=True, text=True, timeout=TORCH_SECONDS)
+        result = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", timeout=TORCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import NO_CLASS, DrumMap, pitch_name
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
 from musicvae.groove.picture import drum_grid
-from musicvae.midi.parser import MidiError, TooManyHitsError
-from musicvae.midi.performance import Performance, read_performances
-from musicvae.midi.quantize import stretches_of
-from preprocess.convert import Conversion, FileCounts, convert
+from musicvae.midi.groove_file import unusable
+from musicvae.midi.performance import Performance
+from musicvae.midi.quantize import bar_of, metre_sections
+from musicvae.terminal import shown
+from preprocess.checks import file_warnings
+from preprocess.convert import Conversion, convert
 from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
 from preprocess.sources.groove import find_groove, open_groove
@@ -41,16 +42,15 @@ def show_file(path: Path, settings: BuildSettings, window: int | None, *, as_jso
         DataError: the file is rejected, once everything that is known is shown.
     """
     if not path.exists():
-        expected, found = "a MIDI file or a folder of shards", "nothing at that path"
-        raise ConfigError(f"cannot show {path}", expected=expected, found=found, do="check the path")
+        expected = "a MIDI file or a folder of shards"
+        raise ConfigError(f"cannot show {path}", expected=expected, found="nothing at that path", do="correct the path")
     file, own_map = _file_of(path)
     drum_map = DrumMap.load(own_map if settings.drum_map == "auto" else settings.drum_map)
     data = read_source(file, settings.limits)
     if isinstance(data, Rejection):
-        conversion, performances = Conversion(data), []
+        conversion = Conversion(data)
     else:
         conversion = convert(data, settings, drum_map, source=file.name, style=file.style, tempo=file.tempo)
-        performances = _performances(data, settings)
     result = conversion.result
     windows = None if isinstance(result, Rejection) else result
     if window is not None and windows is not None and not 0 <= window < len(windows):
@@ -58,14 +58,14 @@ def show_file(path: Path, settings: BuildSettings, window: int | None, *, as_jso
         expected = f"0 to {len(windows) - 1}"
         raise ConfigError(f"there is no window {window} in {path}", expected=expected, found=str(window), likely=likely)
     if as_json:
-        print(json.dumps(_values(file, drum_map, performances, conversion, window, settings)))
+        print(json.dumps(_values(file, drum_map, conversion, window, settings)))
     else:
         if window is None or windows is None:
-            print("\n".join(_about(path, file, drum_map, performances, conversion, settings)))
+            print(shown("\n".join(_about(path, file, drum_map, conversion, settings))))
         if windows is not None:
-            print("\n".join(_drawn(windows, drum_map, window, settings)))
+            print(shown("\n".join(_drawn(windows, drum_map, window, settings))))
     if isinstance(result, Rejection):
-        raise DataError(f"{path} gives no windows: {result.reason}", found=result.detail)
+        raise unusable(path, settings.window.grid, result.reason, result.detail)
 
 
 def _file_of(path: Path) -> tuple[SourceFile, str]:
@@ -81,27 +81,8 @@ def _file_of(path: Path) -> tuple[SourceFile, str]:
     return SourceFile(printable(path.name), FilePlace(str(path))), "general_midi"
 
 
-def _performances(data: bytes, settings: BuildSettings) -> list[Performance]:
-    """The pieces of the file; none where it is no MIDI, which the rejection says."""
-    reading = settings.reading
-    try:
-        return read_performances(
-            data,
-            channels=reading.channels,
-            drum_tracks=reading.drum_tracks,
-            max_hits=settings.limits.max_notes,
-        )
-    except (MidiError, TooManyHitsError):
-        return []
-
-
 def _about(
-    path: Path,
-    file: SourceFile,
-    drum_map: DrumMap,
-    performances: Sequence[Performance],
-    conversion: Conversion,
-    settings: BuildSettings,
+    path: Path, file: SourceFile, drum_map: DrumMap, conversion: Conversion, settings: BuildSettings
 ) -> Iterator[str]:
     """What is told of the file before its windows are drawn."""
     yield printable(str(path))
@@ -114,16 +95,21 @@ def _about(
         yield _line("style", printable(file.style))
     chosen = "auto" if settings.drum_map == "auto" else "as set"
     yield _line("drum map", f"{drum_map.name} ({chosen})")
-    for number, performance in enumerate(performances, start=1):
-        piece = f" {number}" if len(performances) > 1 else ""
+    for number, performance in enumerate(conversion.performances, start=1):
+        piece = f" {number}" if len(conversion.performances) > 1 else ""
         yield _line(f"tempo map{piece}", _listed(_tempos(performance)))
         yield _line(f"metre map{piece}", _listed(_metres(performance)))
     counts = conversion.counts
-    if counts.hits:
+    if counts.reading:
         yield ""
-        yield from _hit_lines(counts, settings)
+        for name, text in counts.reading.lines():
+            yield _line(name, text)
+        accepted = not isinstance(conversion.result, Rejection)
+        for warning in file_warnings(file.name, counts.reading, counts.signs, accepted=accepted):
+            yield _line("warning", f"{warning.text}; what to do: {warning.remedy}")
+    if counts.reading and counts.reading.hits:
         yield ""
-        yield from _pitch_lines(performances, drum_map)
+        yield from _pitch_lines(conversion.performances, drum_map)
     yield from _dropped("dropped bars", counts.dropped_bars)
     yield from _dropped("windows left out by filters", counts.filtered)
 
@@ -135,7 +121,7 @@ def _drawn(windows: WindowBlock, drum_map: DrumMap, window: int | None, settings
         yield ""
         yield window_text(f"window {number}", windows.meta[number], windows.groove(number, grid), drum_map.classes)
     if window is None and len(windows) > len(drawn):
-        yield f"\n{len(windows) - len(drawn)} more, overlapping these or after them: --window 0 to {len(windows) - 1}"
+        yield f"\n{len(windows) - len(drawn)} more windows; to draw one, add --window 0 to {len(windows) - 1}"
 
 
 def _side_by_side(windows: WindowBlock, bars: int) -> list[int]:
@@ -154,8 +140,8 @@ def _tempos(performance: Performance) -> list[str]:
 
 def _metres(performance: Performance) -> list[str]:
     return [
-        f"{stretch.numerator}/{stretch.denominator}{_place(performance, stretch.start)}"
-        for stretch in stretches_of(performance.metres, performance.ticks_per_quarter)
+        f"{section.numerator}/{section.denominator}{_place(performance, section.start)}"
+        for section in metre_sections(performance.metres, performance.ticks_per_quarter)
     ]
 
 
@@ -163,28 +149,13 @@ def _place(performance: Performance, tick: int) -> str:
     """Where a mark stands, in bars counted from 1 as musicians do; nothing at the start."""
     if tick == 0:
         return ""
-    stretches = stretches_of(performance.metres, performance.ticks_per_quarter)
-    stretch = [stretch for stretch in stretches if stretch.start <= tick][-1]
-    bars, within = stretch.bars_until(tick, performance.ticks_per_quarter)
-    return f" {'in' if within else 'from'} bar {stretch.first_bar + bars + 1}"
+    bar, within = bar_of(performance, tick)
+    return f" {'in' if within else 'from'} bar {bar + 1}"
 
 
 def _listed(marks: Sequence[str]) -> str:
     more = len(marks) - MOST_MARKS
     return ", ".join(marks[:MOST_MARKS]) + (f", and {more} more" if more > 0 else "")
-
-
-def _hit_lines(counts: FileCounts, settings: BuildSettings) -> Iterator[str]:
-    unknown, nearest = sum(counts.unknown_pitches.values()), settings.reading.unknown_pitch == "nearest"
-    kept = counts.hits - counts.doubled - counts.outside - (0 if nearest else unknown)
-    yield _line("hits", f"{counts.hits:,}")
-    for name, count, why in (
-        ("doubled", counts.doubled, "a louder one has their step and drum"),
-        ("outside", counts.outside, "in bars that are dropped"),
-        ("unknown", unknown, "given to the nearest known pitch" if nearest else "the drum map has no class for them"),
-        ("on the grid", kept, ""),
-    ):
-        yield _line(f"  {name}", f"{count:,}" + (f", {why}" if count and why else ""))
 
 
 def _pitch_lines(performances: Sequence[Performance], drum_map: DrumMap) -> Iterator[str]:
@@ -216,26 +187,29 @@ def _line(name: str, text: str) -> str:
 
 
 def _values(
-    file: SourceFile,
-    drum_map: DrumMap,
-    performances: Sequence[Performance],
-    conversion: Conversion,
-    window: int | None,
-    settings: BuildSettings,
+    file: SourceFile, drum_map: DrumMap, conversion: Conversion, window: int | None, settings: BuildSettings
 ) -> dict[str, Any]:
     """Everything as plain values; of one window also its hits."""
     values: dict[str, Any] = {
         "file": file.name,
         "drum_map": {"name": drum_map.name, "pitches": drum_map.pitches},
         "performances": [
-            {"ticks_per_quarter": own.ticks_per_quarter, "tempos": own.tempos, "metres": own.metres, "end": own.end}
-            for own in performances
+            {
+                "ticks_per_quarter": performance.ticks_per_quarter,
+                "tempos": performance.tempos,
+                "metres": performance.metres,
+                "end": performance.end,
+            }
+            for performance in conversion.performances
         ],
         "pitches": {
             str(pitch): {"name": name, "drum": None if drum == UNKNOWN else drum, "hits": hits}
-            for pitch, (name, drum, hits) in _pitches(performances, drum_map).items()
+            for pitch, (name, drum, hits) in _pitches(conversion.performances, drum_map).items()
         },
-        "counts": asdict(conversion.counts),
+        "reading": conversion.counts.reading.to_json() if conversion.counts.reading else None,
+        "dropped_bars": dict(conversion.counts.dropped_bars),
+        "filtered": dict(conversion.counts.filtered),
+        "signs": dict(conversion.counts.signs),
     }
     match conversion.result:
         case Rejection(reason=reason, detail=detail):

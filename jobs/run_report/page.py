@@ -12,6 +12,7 @@ from typing import Any, Literal
 from jobs.run_report.record import Point, RunRecord, Series
 from jobs.training.settings import TrainConfig
 from musicvae.groove.groove import DrumGroove
+from musicvae.training.settings import MAIN_FIGURES
 from preprocess.pages.charts import Scale, Tick, number, rule_distance, rules
 from preprocess.pages.page import changed_settings, dotted, page_environment, style
 
@@ -83,10 +84,15 @@ def _tiles(run: RunRecord) -> list[tuple[str, str]]:
     accuracy = best.get("validation.token_accuracy_teacher_forced")
     tiles = [
         (_progress(run), "steps"),
-        (_value(best.get("validation.negative_elbo")), f"best −ELBO, step {best['step']:,}" if best else "best −ELBO"),
+        *(
+            (_value(best.get(figure)), f"best {name}, step {best['step']:,}" if best else f"best {name}")
+            for figure, (name, _) in MAIN_FIGURES.items()
+        ),
+        (_value(best.get("validation.velocity_nats"), ".3f"), "velocity there, nats per hit"),
+        (_value(best.get("validation.offset_nats"), ".3f"), "timing there, nats per hit"),
         (_value(best.get("validation.kl_bits")), "bits of KL there"),
         (_active(run), "active units"),
-        (_value(accuracy, ".3f"), "token accuracy, forced"),
+        (_value(accuracy, ".3f"), "token accuracy, teacher-forced"),
         (_value(_rate(run), ",.0f"), "windows a second"),
         (str(run.status.get("restarts", 0)), "restarts"),
     ]
@@ -97,17 +103,22 @@ def _comparison(runs: Sequence[RunRecord]) -> list[Row]:
     def best(name: str, form: str = ".2f") -> tuple[str, ...]:
         return tuple(_value(run.metrics.best.get(name), form) for run in runs)
 
-    losses = [run.metrics.best.get("validation.negative_elbo") for run in runs]
-    lowest = min((loss for loss in losses if loss is not None), default=None)
-    return [
+    rows = [
         Row("state", tuple(run.state for run in runs)),
         Row("steps", tuple(_progress(run) for run in runs)),
-        Row("best −ELBO, nats", best("validation.negative_elbo"), None if lowest is None else losses.index(lowest)),
+        Row("best −ELBO, nats", best("validation.negative_elbo"), _lowest(runs, "validation.negative_elbo")),
+        Row(
+            "best velocity and timing, nats per hit",
+            best("validation.nats_per_hit", ".3f"),
+            _lowest(runs, "validation.nats_per_hit"),
+        ),
+        Row("velocity, nats per hit", best("validation.velocity_nats", ".3f")),
+        Row("timing, nats per hit", best("validation.offset_nats", ".3f")),
         Row("at step", tuple(_value(run.metrics.best.get("step"), ",d") for run in runs)),
         Row("reconstruction, nats", best("validation.reconstruction")),
         Row("KL, bits", best("validation.kl_bits")),
         Row("active units", tuple(_active(run) for run in runs)),
-        Row("token accuracy, forced", best("validation.token_accuracy_teacher_forced", ".3f")),
+        Row("token accuracy, teacher-forced", best("validation.token_accuracy_teacher_forced", ".3f")),
         Row(
             "token accuracy, free-running",
             tuple(_value(run.figure("validation.token_accuracy_free_running"), ".3f") for run in runs),
@@ -116,6 +127,13 @@ def _comparison(runs: Sequence[RunRecord]) -> list[Row]:
         Row("restarts", tuple(str(run.status.get("restarts", 0)) for run in runs)),
         Row("steps left out", tuple(f"{run.nonfinite_count:,}" for run in runs)),
     ]
+    return [row for row in rows if set(row.values) != {NO_VALUE}]
+
+
+def _lowest(runs: Sequence[RunRecord], figure: str) -> int | None:
+    """The place of the run whose best value of a figure is the lowest; None where no run has one."""
+    values = [run.metrics.best.get(figure, math.inf) for run in runs]
+    return None if min(values) == math.inf else values.index(min(values))
 
 
 def _progress(run: RunRecord) -> str:
@@ -195,7 +213,7 @@ def _described(run: RunRecord) -> dict[str, Any]:
 def _facts(runs: Sequence[RunRecord]) -> list[Row]:
     """Where each run comes from and what it ran on."""
 
-    def of(name: str) -> tuple[str, ...]:
+    def recorded(name: str) -> tuple[str, ...]:
         return tuple(str(run.config.get("provenance", {}).get(name) or NO_VALUE) for run in runs)
 
     def packages(run: RunRecord) -> str:
@@ -207,11 +225,11 @@ def _facts(runs: Sequence[RunRecord]) -> list[Row]:
         Row("run", tuple(run.config["run_id"] for run in runs)),
         Row("shards", tuple(run.config["shards"]["fingerprint"] for run in runs)),
         Row("drum map", tuple(run.config["shards"]["drum_map"]["name"] for run in runs)),
-        Row("commit", tuple(commit[:12] + changed for commit, changed in zip(of("commit"), dirty, strict=True))),
+        Row("commit", tuple(commit[:12] + changed for commit, changed in zip(recorded("commit"), dirty, strict=True))),
         Row("hosts", tuple(", ".join(run.hosts) or NO_VALUE for run in runs)),
-        Row("python", of("python")),
+        Row("python", recorded("python")),
         Row("packages", tuple(packages(run) for run in runs)),
-        Row("command", of("command")),
+        Row("command", recorded("command")),
     ]
     return [row for row in rows if set(row.values) != {NO_VALUE}]
 
@@ -240,6 +258,9 @@ CHARTS: tuple[ChartSpec, ...] = (
         "nats per window, lower is better",
         (("validation", "validation.negative_elbo"),),
     ),
+    ChartSpec("Velocity and timing", "nats per hit, lower is better", (("validation", "validation.nats_per_hit"),)),
+    ChartSpec("Velocity", "nats per hit", (("training", "velocity_nats"), ("validation", "validation.velocity_nats"))),
+    ChartSpec("Timing", "nats per hit", (("training", "offset_nats"), ("validation", "validation.offset_nats"))),
     ChartSpec("Loss", "nats per window, as it is minimised", (("training", "loss"),)),
     ChartSpec(
         "Reconstruction",
@@ -256,13 +277,15 @@ CHARTS: tuple[ChartSpec, ...] = (
         ),
     ),
     ChartSpec(
-        "Active units", "latent dimensions that move with the input", (("validation", "validation.active_units"),)
+        "Active units", "latent dimensions that depend on the input", (("validation", "validation.active_units"),)
     ),
-    ChartSpec("Gradient norm", "before clipping, logarithmic", (("training", "gradient_norm"),), logarithmic=True),
+    ChartSpec(
+        "Gradient norm", "before clipping, logarithmic scale", (("training", "gradient_norm"),), logarithmic=True
+    ),
     ChartSpec("Learning rate", "", (("training", "learning_rate"),)),
     ChartSpec(
         "Throughput",
-        "windows per second, evaluations not counted",
+        "windows per second, without evaluations",
         (("training", "windows_per_second"),),
         from_zero=True,
     ),
@@ -318,27 +341,27 @@ def charts(runs: Sequence[RunRecord]) -> list[Chart]:
 
 
 def _chart(spec: ChartSpec, runs: Sequence[RunRecord], last: int) -> Chart:
-    found: list[tuple[RunRecord, Kind, str, Series]] = [
+    drawn_series: list[tuple[RunRecord, Kind, str, Series]] = [
         (run, kind, figure, run.metrics.series[figure])
         for run in runs
         for kind, figure in spec.figures
         if figure in run.metrics.series and run.metrics.series[figure].points
     ]
-    means = [point.mean for _, _, _, series in found for point in series.points]
+    means = [point.mean for _, _, _, series in drawn_series for point in series.points]
     if spec.logarithmic:
         means = [mean for mean in means if mean > 0]
-    moves = any(len({point.mean for point in series.points}) > 1 for _, _, _, series in found)
+    moves = any(len({point.mean for point in series.points}) > 1 for _, _, _, series in drawn_series)
     if not means or (spec.only_if_it_moves and not moves):
         return Chart(spec.name, spec.about, (), (), (), (), ())
     scale = Scale(0.0 if spec.from_zero else min(means), max(means), logarithmic=spec.logarithmic)
     return Chart(
         spec.name,
         spec.about,
-        tuple(_curve(run, kind, figure, series, scale, last) for run, kind, figure, series in found),
-        tuple(dict.fromkeys(kind for _, kind, _, _ in found)),
+        tuple(_curve(run, kind, figure, series, scale, last) for run, kind, figure, series in drawn_series),
+        tuple(dict.fromkeys(kind for _, kind, _, _ in drawn_series)),
         _step_ticks(last),
         scale.ticks(),
-        _readings([(run, kind, series) for run, kind, _, series in found], len(runs) > 1, last),
+        _readings([(run, kind, series) for run, kind, _, series in drawn_series], len(runs) > 1, last),
     )
 
 
@@ -350,7 +373,7 @@ def _curve(run: RunRecord, kind: Kind, figure: str, series: Series, scale: Scale
         upper = [f"{x:.2f} {100 - scale.place(point.high):.2f}" for x, point in places]
         lower = [f"{x:.2f} {100 - scale.place(point.low):.2f}" for x, point in reversed(places)]
         band = "M" + "L".join([*upper, *lower]) + "Z"
-    best = run.metrics.best if figure == "validation.negative_elbo" else {}
+    best = run.metrics.best if figure in MAIN_FIGURES else {}
     return Curve(
         run.number,
         kind,
@@ -366,9 +389,9 @@ def _step_ticks(last: int) -> tuple[Tick, ...]:
     return tuple(Tick(100 * place / last, number(place)) for place in range(0, last + 1, step))
 
 
-def _readings(found: Sequence[tuple[RunRecord, Kind, Series]], several: bool, last: int) -> tuple[Reading, ...]:
+def _readings(drawn_series: Sequence[tuple[RunRecord, Kind, Series]], several: bool, last: int) -> tuple[Reading, ...]:
     lines: list[dict[str, str]] = [{} for _ in range(BINS)]
-    for run, kind, series in found:
+    for run, kind, series in drawn_series:
         who = " ".join([run.name] * several + [{"free": "free-running"}.get(kind, kind)])
         for point in series.points:
             place = min(BINS - 1, BINS * (point.step - 1) // last)

@@ -18,6 +18,7 @@ from musicvae.evaluation.scores import ACTIVE_VARIANCE
 from musicvae.training.examples import ExampleGrooves, Examples, example_files
 from musicvae.training.rank_records import RankRecords
 from musicvae.training.run_folder import RunFolder
+from musicvae.training.settings import main_figure
 
 MOST_POINTS = 400
 """Of a series after thinning, at most twice as many before; a chart is about as many pixels wide."""
@@ -86,7 +87,7 @@ class Metrics:
     Attributes:
         series: by the name of the figure.
         evaluations: the lines of evaluations, whole, thinned like a series.
-        best: the line with the lowest validation -ELBO.
+        best: the line with the lowest of `MAIN_FIGURES`.
         damaged_lines: how many could not be read, the torn last one not counted.
     """
 
@@ -111,8 +112,7 @@ def read_metrics(path: Path) -> Metrics:
             if name not in series:
                 series[name] = Series()
             series[name].add(step, value)
-        loss = record.get("validation.negative_elbo", math.nan)
-        if loss < best.get("validation.negative_elbo", math.inf):
+        if (name := main_figure(record)) and record[name] < best.get(name, math.inf):
             best = {"step": step, **record}
     return Metrics(series, last_step, best, damaged)
 
@@ -193,14 +193,14 @@ def read_run(path: Path, number: int, name: str) -> RunRecord:
     metrics = read_metrics(folder.metrics)
     notes = []
     if metrics.damaged_lines:
-        notes.append(f"{metrics.damaged_lines} lines of metrics.jsonl are damaged and left out")
+        notes.append(f"{metrics.damaged_lines} lines of metrics.jsonl are damaged and were left out")
     try:
         status = folder.read_status()
     except (OSError, ValueError) as error:
         status = {}
         notes.append(f"status.json cannot be read: {error}")
-    launch, ranks = status.get("launch", ""), RankRecords(path / "ranks")
-    notes += _failures(ranks, launch)
+    launch_id, ranks = status.get("launch", ""), RankRecords(path / "ranks")
+    notes += _failures(ranks, launch_id)
     steps = [record["step"] for record in records(folder.nonfinite) if record]
 
     examples_step, examples, grooves = None, None, None
@@ -228,7 +228,7 @@ def read_run(path: Path, number: int, name: str) -> RunRecord:
         metrics=metrics,
         nonfinite=tuple(steps[:NAMED_STEPS]),
         nonfinite_count=len(steps),
-        hosts=tuple(sorted({record.host for record in ranks.of(launch)})),
+        hosts=tuple(sorted({record.host for record in ranks.of(launch_id)})),
         examples_step=examples_step,
         examples=grooves,
         kl=tuple(kl[order].tolist()),
@@ -237,10 +237,10 @@ def read_run(path: Path, number: int, name: str) -> RunRecord:
     )
 
 
-def _failures(ranks: RankRecords, launch: str) -> list[str]:
+def _failures(ranks: RankRecords, launch_id: str) -> list[str]:
     """Why ranks of the last launch failed; those that only followed from another's are left out."""
     return [
         f"rank {error.rank} on {error.host} failed at step {error.step:,} ({error.category}): {error.message}"
-        for error in ranks.errors_of(launch)
+        for error in ranks.errors_of(launch_id)
         if not error.secondary
     ]

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int16, Int64
 
 from jobs.sampler.job import FILES_PER_FOLDER, SampleJob
-from jobs.sampler.options import Form
-from jobs.sampler.parts import Parts, Rows, Span
+from jobs.sampler.parts import Rows, SampleChunks, Span
+from jobs.sampler.settings import OutputFormat
 from musicvae.durable import aside_of
 from musicvae.generation.generate import Decoded, decode_batch
 from musicvae.generation.settings import BATCH
@@ -34,8 +34,8 @@ class ChunkMaker:
         scratch: a folder of the writer's own, on the file system of the output.
     """
 
-    def __init__(self, job: SampleJob, parts: Path, scratch: Path) -> None:
-        self.job, self.parts, self.scratch = job, parts, scratch
+    def __init__(self, job: SampleJob, finished: Path, scratch: Path) -> None:
+        self.job, self.finished, self.scratch = job, finished, scratch
         self._last: tuple[int, Decoded] | None = None
         self._training: np.ndarray | None = None
 
@@ -47,7 +47,7 @@ class ChunkMaker:
             ConfigError: the model's weights are not the job's any more.
         """
         trained = self.job.trained()
-        as_files = self.job.form is Form.FILES
+        as_files = self.job.options.pack is OutputFormat.FILES
         pieces = []
         # Files are written while the next batch is decoded: torch and the disk leave Python alone most of the time.
         with (
@@ -63,17 +63,17 @@ class ChunkMaker:
                 written.result()
             if files is not None:
                 files.publish()
-        Parts(self.parts).write(Rows.joined(pieces), self.scratch)
+        SampleChunks(self.finished).write(Rows.joined(pieces), self.scratch)
         return chunk.last - chunk.first
 
     def _batches(self, chunk: Span) -> Iterator[Rows]:
         """The chunk's rows of each inner batch that it has a share in."""
         for number in range(chunk.first // BATCH, -(-chunk.last // BATCH)):
             batch, start = self._batch(number), number * BATCH
-            own = slice(max(chunk.first - start, 0), min(chunk.last - start, BATCH))
-            tokens = batch.tokens[own]
-            items = np.arange(start + own.start, start + own.stop)
-            yield Rows(items, tokens, batch.codes[own], batch.log_likelihood[own], self._nearest(tokens))
+            places = slice(max(chunk.first - start, 0), min(chunk.last - start, BATCH))
+            tokens = batch.tokens[places]
+            items = np.arange(start + places.start, start + places.stop)
+            yield Rows(items, tokens, batch.codes[places], batch.log_likelihood[places], self._nearest(tokens))
 
     def _batch(self, number: int) -> Decoded:
         """A whole inner batch; chunks that share one mostly follow each other, so the last is kept."""
@@ -82,11 +82,11 @@ class ChunkMaker:
         return self._last[1]
 
     def _nearest(self, tokens: np.ndarray) -> np.ndarray:
-        if self.job.shards is None:
+        if self.job.options.shards is None:
             return np.zeros(0, dtype=np.int64)
         trained = self.job.trained()
         if self._training is None:
-            self._training = training_windows(trained, self.job.shards)
+            self._training = training_windows(trained, self.job.options.shards)
         return nearest_distances(tokens, self._training, trained.drum_map.num_drums)
 
 
@@ -139,8 +139,8 @@ def lost_files(job: SampleJob, items: Int64[np.ndarray, " item"]) -> Int64[np.nd
     lost = []
     for number in sorted({*_folders(job), *(items // FILES_PER_FOLDER).tolist()}):
         folder = job.out / f"{number:03d}"
-        own = items[items // FILES_PER_FOLDER == number]
-        wanted = {Path(job.file(item, suffix)).name: item for item in own.tolist() for suffix in job.suffixes}
+        folder_items = items[items // FILES_PER_FOLDER == number]
+        wanted = {Path(job.file(item, suffix)).name: item for item in folder_items.tolist() for suffix in job.suffixes}
         present = set()
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in wanted and OURS.fullmatch(path.name):
@@ -148,7 +148,7 @@ def lost_files(job: SampleJob, items: Int64[np.ndarray, " item"]) -> Int64[np.nd
             elif path.stat().st_size:
                 present.add(path.name)
         lost += sorted({item for name, item in wanted.items() if name not in present})
-        if not len(own) and folder.is_dir() and not any(folder.iterdir()):
+        if not len(folder_items) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return np.array(lost, dtype=np.int64)
 

@@ -17,16 +17,18 @@ The list of grooves that a gallery saves, and that `jobs.sample --pick LIST` rea
 """
 
 import base64
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
+from jobs.sampler.job import SampleJob
 from musicvae.data.windows import OFFSET_UNITS
 from musicvae.durable import write_whole
 from musicvae.groove.drum_map import DrumMap
@@ -34,6 +36,8 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.sound import voices
 from musicvae.midi.settings import TICKS_PER_QUARTER
+from musicvae.performance.play import TOGETHER
+from musicvae.pretrained.model import TrainedModel
 from preprocess.pages.page import page_environment, style
 
 MOST_SHOWN = 10_000
@@ -61,12 +65,12 @@ SCRIPTS = (
 )
 """In the order in which they run; `page.js` brings the others together and comes last."""
 HELP = (
-    (("←", "→", "↑", "↓"), "another groove; while one plays, the other is heard"),
-    (("Home", "End", "PgUp", "PgDn"), "first, last, a screen on"),
+    (("←", "→", "↑", "↓"), "choose another groove; during playback, the new one plays"),
+    (("Home", "End", "PgUp", "PgDn"), "first, last, next screen"),
     (("space", "Enter"), "play in a loop, stop"),
-    (("f",), "favourite, or not any more"),
+    (("f",), "mark or unmark as a favourite"),
     (("m",), "save the groove as MIDI"),
-    (("/",), "search and filter; Esc goes back to the grooves"),
+    (("/",), "search and filter; Esc returns to the grooves"),
     (("?",), "this help"),
 )
 
@@ -97,7 +101,7 @@ class GalleryGroove:
 
     def __post_init__(self) -> None:
         if not ID.fullmatch(self.id):
-            raise ValueError(f"an id must be of letters, digits, '.', '-' and '_', found {self.id!r}")
+            raise ValueError(f"an id must consist of letters, digits, '.', '-' and '_', found {self.id!r}")
         if self.velocity.shape != self.offset.shape or len(self.velocity) != len(self.tokens):
             shapes = f"tokens {self.tokens.shape}, velocity {self.velocity.shape}, offset {self.offset.shape}"
             raise ValueError(f"{self.id}: shapes that do not match: {shapes}")
@@ -244,7 +248,7 @@ def write_gallery(
             css=style(PARTS / STYLE),
             data=data,
             help=HELP,
-            scripts=[(PARTS / name).read_text() for name in SCRIPTS],
+            scripts=[(PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS],
         )
     )
     # A title may hold what UTF-8 cannot, if it comes from the name of a file.
@@ -252,6 +256,51 @@ def write_gallery(
 
 
 def _about(data: GalleryData, grid: GridSpec, drum_map: DrumMap) -> str:
-    grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest has all"
+    grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest lists all"
     bars = f"{grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps"
     return f"{grooves} · {bars} · drum map {drum_map.name}"
+
+
+DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the same hits", kind="flag")
+MANIFEST_COLUMNS = (
+    FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
+    FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
+    FigureColumn("log_likelihood", "log p(x | z)", "in nats: how likely the groove is under the model", decimals=1),
+    FigureColumn("nearest_training", "from training", "hits that differ from the nearest training window", decimals=0),
+    FigureColumn("nearest_groove", "from the others", "hits that differ from the nearest other groove", decimals=0),
+    FigureColumn("empty", "empty", "without a hit", kind="flag"),
+    FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
+    DUPLICATE,
+)
+"""What the manifest says of a groove; a figure that is not known of a job's grooves has no column."""
+
+
+def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: TrainedModel) -> None:
+    """Writes the page from manifest.jsonl, of which no more is read than the page shows.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with manifest.open(encoding="utf-8") as lines:
+        records = map(json.loads, lines)
+        first = next(records)
+        write_gallery(
+            page,
+            _manifest_grooves(chain([first], records), job, trained),
+            title=f"Grooves of seed {job.made.recipe.seed}",
+            grid=trained.grid,
+            drum_map=job.drum_map,
+            figures=[column for column in MANIFEST_COLUMNS if column is DUPLICATE or first[column.name] is not None],
+            ticks_per_quarter=job.layout.ticks_per_quarter,
+        )
+
+
+def _manifest_grooves(
+    records: Iterator[dict[str, Any]], job: SampleJob, trained: TrainedModel
+) -> Iterator[GalleryGroove]:
+    while some := list(islice(records, TOGETHER)):
+        tokens = np.array([record["tokens"] for record in some], dtype=np.int16)
+        grooves = job.grooves(trained, [record["index"] for record in some], tokens)
+        for record, groove in zip(some, grooves, strict=True):
+            figures = record | {DUPLICATE.name: record["duplicate_of"] is not None}
+            yield GalleryGroove.of(record["id"], groove, figures)

@@ -7,16 +7,17 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int16
+from jaxtyping import Bool, Float32, Int16
 
-from jobs.sampler.options import Audio, Form, SampleOptions
-from jobs.sampler.recipe import SampleRecipe, default_model, recipe_of
+from jobs.sampler.recipe import PLAYING, SampleRecipe, default_model, resolve
+from jobs.sampler.settings import Audio, SampleSettings
+from jobs.sampler.work import SampleWork
 from musicvae.errors import ConfigError
 from musicvae.generation.settings import BATCH
 from musicvae.groove.drum_map import DrumMap
@@ -25,10 +26,13 @@ from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.performer import shipped_performer
 
 FILES_PER_FOLDER = 1000
 """Most grooves in a folder; file managers and shared file systems suffer from more."""
 MIDI_SUFFIX = ".mid"
+AS_GIVEN = ("audio", "gallery", "midi_format", "ticks", "drop_duplicates", "drop_memorised", "best", "by", "refill")
+"""Options that decide the output by their own values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +56,25 @@ def loaded(place: ModelPlace) -> TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """What to make of a model and how to hand it over; not how much of it, nor where it is made.
+    """What to make of a model and how to hand it over; not where it is made.
 
     Attributes:
         weights: hash of the model's weights, as the job began with them.
         drum_map: the model's drums, with the pitches that they are written as.
-        gallery: whether a page of the grooves is made.
-        shards: folder or URL of the training windows, where the distance to them is asked for.
-        settings: all that decides the output, in plain values.
+        options: as they are given.
+        settings: all that decides the output but for how many grooves it has, in plain values.
+        earlier: whether a version began it that plays kept hits as it plays new ones; the rest is played so too.
     """
 
     out: Path
     model: ModelPlace
     weights: str
     made: SampleRecipe
-    form: Form
     drum_map: DrumMap
     layout: MidiLayout
-    audio: Audio
-    gallery: bool
-    shards: str | None
+    options: SampleSettings
     settings: dict[str, Any]
+    earlier: bool = False
 
     def trained(self) -> TrainedModel:
         """The model of the job.
@@ -83,11 +85,11 @@ class SampleJob:
         trained = loaded(self.model)
         if trained.weights_hash != self.weights:
             raise ConfigError(
-                "the model's weights have changed since the job began",
+                "the weights of the model have changed since the sampling started",
                 expected=f"weights {self.weights}",
                 found=f"weights {trained.weights_hash}",
                 likely="the run is still training",
-                do="export the run with python -m jobs.export, and sample the export into another --out",
+                do="export the run (python -m jobs.export), and sample from the export into another --out",
             )
         return trained
 
@@ -103,7 +105,7 @@ class SampleJob:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of the files that each groove has, or would have where they are packed."""
-        return tuple(filter(None, (MIDI_SUFFIX, sound_suffix(self.audio))))
+        return tuple(filter(None, (MIDI_SUFFIX, sound_suffix(self.options.audio))))
 
     def file(self, item: int, suffix: str = MIDI_SUFFIX) -> str:
         """Path of an item's file in the output."""
@@ -114,43 +116,65 @@ class SampleJob:
         source = self.made.source(item)
         return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
 
-    def groove(self, trained: TrainedModel, item: int, tokens: Int16[np.ndarray, " step"]) -> DrumGroove:
-        """An item's tokens as a groove with velocity, timing and tempo."""
+    def grooves(
+        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
+    ) -> list[DrumGroove]:
+        """Items' tokens as grooves with velocity, timing and tempo."""
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-        tempo = self.made.tempo_of(trained, item)
-        return self.made.feel(trained).groove(hits, tempo=tempo, source=self.caption(item))
+        tempos = [self.made.tempo_of(trained, item) for item in items]
+        velocity, offset = self._played(trained, items, hits, tempos)
+        return [
+            DrumGroove(trained.grid, hits[row], velocity[row], offset[row], tempos[row], self.caption(item))
+            for row, item in enumerate(items)
+        ]
 
     def contents(
         self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
     ) -> Iterator[dict[str, bytes]]:
         """What each item's files hold, by suffix; one loop of sound is held at a time."""
-        midi = self.midi(trained, items, tokens)
-        for item, own, data in zip(items, tokens, midi, strict=True):
+        midi, sounds = self.midi(trained, items, tokens), self.options.audio is not Audio.NONE
+        grooves = self.grooves(trained, items, tokens) if sounds else [None] * len(items)
+        for groove, data in zip(grooves, midi, strict=True):
             contents = {MIDI_SUFFIX: data}
-            if self.audio is not Audio.NONE:
-                groove = self.groove(trained, item, own)
-                contents[sound_suffix(self.audio)] = sound_bytes(self.audio, groove, trained.drum_map)
+            if groove is not None:
+                contents[sound_suffix(self.options.audio)] = sound_bytes(self.options.audio, groove, trained.drum_map)
             yield contents
 
     def midi(self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> list[bytes]:
         """The MIDI file of each item."""
-        hits, feel = hits_from_tokens(tokens, trained.drum_map.num_drums), self.made.feel(trained)
-        tables = [np.tile(of_bar, (trained.grid.bars, 1)) for of_bar in (feel.velocity, feel.offset)]
-        velocity, offset = (np.broadcast_to(table, hits.shape) for table in tables)
+        hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
         tempos = [self.made.tempo_of(trained, item) for item in items]
+        velocity, offset = self._played(trained, items, hits, tempos)
         return grooves_to_midi(hits, velocity, offset, tempos, [*map(self.name, items)], trained.grid, self.layout)
 
+    def _played(
+        self,
+        trained: TrainedModel,
+        items: Sequence[int],
+        hits: Bool[np.ndarray, "item step drum"],
+        tempos: Sequence[float],
+    ) -> tuple[Float32[np.ndarray, "item step drum"], Float32[np.ndarray, "item step drum"]]:
+        """Velocity and offset of each item's hits."""
+        kept = self.made.kept(items)
+        if self.made.performer is None:
+            return self.made.feel(trained).play(hits, kept)
+        played = shipped_performer().play_items(items, hits, tempos, kept, seed=self.made.recipe.seed)
+        return played.velocity, played.offset
 
-def job_of(options: SampleOptions, out: Path) -> SampleJob:
-    """The job that options ask for.
+
+def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> SampleJob:
+    """The job that options ask for, as an earlier version would make it if one began it in `out`.
+
+    Args:
+        overwrite: whether another job in `out`, and this one if it is complete, is replaced.
 
     Raises:
         ConfigError: no such model, drum map or file, or they do not fit together.
-        DataError: a damaged model, or a file that cannot be varied.
+        DataError: a damaged model, a file that cannot be varied, or a damaged record in `out`.
     """
     place = ModelPlace(options.run, options.preset or default_model(options))
     trained = loaded(place)
-    made = recipe_of(options, trained)
+    made = resolve(options, trained)
     drum_map = _written_as(options.pitches, trained.drum_map)
     pitches = tuple(drum_map.written_pitch.tolist())
     layout = MidiLayout(pitches, options.midi_format, options.ticks)  # type: ignore[arg-type]
@@ -161,47 +185,34 @@ def job_of(options: SampleOptions, out: Path) -> SampleJob:
         "training_shards": trained.fingerprint,
         "inner_batch": BATCH,
         "feel": hashlib.sha256(trained.feel.velocity.tobytes() + trained.feel.offset.tobytes()).hexdigest()[:12],
-        "form": options.form,
+        "form": options.pack,
         "pitches": list(layout.pitches),
-        "midi_format": layout.file_format,
-        "ticks": layout.ticks_per_quarter,
-        "audio": options.audio,
-        "gallery": options.gallery,
         "nearest_training": options.shards is not None,
-        "drop_duplicates": options.drop_duplicates,
-        "drop_memorised": options.drop_memorised,
-        "best": options.best,
-        "by": options.by,
-        "refill": options.refill,
+        **{name: getattr(options, name) for name in AS_GIVEN},
         "pick": None if options.pick is None else _list_hash(options.pick),
     }
-    return SampleJob(
-        out=out,
-        model=place,
-        weights=trained.weights_hash,
-        made=made,
-        form=options.form,
-        drum_map=drum_map,
-        layout=layout,
-        audio=options.audio,
-        gallery=options.gallery,
-        shards=options.shards,
-        settings=settings,
-    )
+    job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings)
+    if made.given is None:
+        return job
+    before = {name: value for name, value in settings.items() if name != PLAYING}
+    earlier = replace(job, made=replace(made, given=None), settings=before, earlier=True)
+    work = SampleWork(out)
+    resumed = work.is_half_made(before, options) if overwrite else work.began_without(PLAYING)
+    return earlier if resumed else job
 
 
 def _list_hash(items: Sequence[int]) -> str:
     return f"{len(items)} grooves, {hashlib.sha256(json.dumps(items).encode()).hexdigest()[:12]}"
 
 
-def _written_as(name: str | None, own: DrumMap) -> DrumMap:
-    drum_map = own if name is None else DrumMap.load(name)
-    if drum_map.classes != own.classes:
+def _written_as(name: str | None, model_map: DrumMap) -> DrumMap:
+    drum_map = model_map if name is None else DrumMap.load(name)
+    if drum_map.classes != model_map.classes:
         raise ConfigError(
             f"--pitches {name} cannot be used",
-            expected=f"a drum map with the model's classes: {', '.join(own.classes)}",
+            expected=f"a drum map with the classes of the model: {', '.join(model_map.classes)}",
             found=", ".join(drum_map.classes),
-            do="name roland or general_midi, or a map of your own with these classes",
+            do="choose roland or general_midi, or a drum map of your own with these classes",
         )
     return drum_map
 
@@ -228,4 +239,4 @@ def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap) -> bytes:
             soundfile.write(data, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
             return data.getvalue()
         case Audio.NONE:
-            raise ValueError("no sound is asked for")
+            raise ValueError("no sound is requested")

@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int64
 
 from jobs.sampler.job import SampleJob
-from jobs.sampler.options import Form
 from jobs.sampler.parts import Rows
 from jobs.sampler.selection import NO_ITEM
+from jobs.sampler.settings import OutputFormat
 from musicvae.groove.distance import nearest_others, window_hashes
 from musicvae.groove.features import hits_per_bar, syncopation
 from musicvae.groove.groove import hits_from_tokens
@@ -104,7 +104,7 @@ def columns(job: SampleJob, trained: TrainedModel, block: CheckedBlock, first_ro
     unknown = [None] * count
     return {
         "id": [job.name(item) for item in items],
-        "file": unknown if job.form is Form.NONE else [job.file(item) for item in items],
+        "file": unknown if job.options.pack is OutputFormat.NONE else [job.file(item) for item in items],
         "index": items,
         "seed": [job.made.recipe.seed] * count,
         "z": list(range(first_row, first_row + count)),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs.sampler.job import MIDI_SUFFIX
-from jobs.sampler.options import Form
+from jobs.sampler.settings import OutputFormat
 
 SAMPLES_PER_TAR = 10_000
 ZIP = "grooves.zip"
@@ -34,16 +34,16 @@ class Pack(Protocol):
 
 
 @contextmanager
-def packing(form: Form, folder: Path) -> Iterator[Pack]:
+def packing(output_format: OutputFormat, folder: Path) -> Iterator[Pack]:
     """What packs grooves into a folder, or lets them be."""
-    match form:
-        case Form.TAR:
+    match output_format:
+        case OutputFormat.TAR:
             tars = _Tars(folder)
             try:
                 yield tars
             finally:
                 tars.close()
-        case Form.ZIP:
+        case OutputFormat.ZIP:
             with zipfile.ZipFile(folder / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
                 yield _Zip(archive)
         case _:

@@ -58,8 +58,8 @@ class Rows:
         return cls(*(np.concatenate([getattr(rows, name) for rows in several]) for name in names))
 
 
-class Parts:
-    """The parts in a folder."""
+class SampleChunks:
+    """The finished chunks in a folder, each as a part."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -111,9 +111,9 @@ class Parts:
         """
         waiting: list[Rows] = []
         for rows in self.read(Span(0, int(items[-1]) + 1)) if len(items) else ():
-            own = items[np.searchsorted(items, rows.items[0]) : np.searchsorted(items, rows.items[-1], side="right")]
-            if len(own):
-                waiting.append(rows.take(own - rows.items[0]))
+            chosen = items[np.searchsorted(items, rows.items[0]) : np.searchsorted(items, rows.items[-1], side="right")]
+            if len(chosen):
+                waiting.append(rows.take(chosen - rows.items[0]))
             while sum(map(len, waiting)) >= size:
                 whole = Rows.joined(waiting)
                 yield whole.take(slice(0, size))
@@ -140,8 +140,8 @@ class Parts:
                 f"{path} cannot be used",
                 expected=f"items {span.first} to {span.last - 1} of a sampling",
                 found=f"{type(error).__name__}: {error}",
-                likely="a disk that lost data, or a file that was edited",
-                do="delete it and run the same command again: its items are made anew",
+                likely="the disk lost data, or the file was edited",
+                do="delete the file and run the same command again, which remakes its grooves",
             ) from None
         return rows
 

@@ -4,30 +4,44 @@ A style of playing is one that the model carries, or one that the shards of its 
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jobs.sampler.inputs import constraints, windows_of
-from jobs.sampler.options import DEFAULT_BARS, DEFAULT_STEPS, STYLE, SampleOptions, amounts, numbers, span
-from musicvae.data.feel import GrooveFeel
-from musicvae.data.style_feels import StyleFeel
-from musicvae.data.windows import WindowMeta
+from jobs.command.command_line import option_error
+from jobs.sampler.inputs import constraints, window_of, windows_of
+from jobs.sampler.settings import (
+    DEFAULT_BARS,
+    DEFAULT_STEPS,
+    PLAIN,
+    PLAYED,
+    STYLE,
+    SampleSettings,
+    amounts,
+    numbers,
+    span,
+)
+from musicvae.data.feel import GrooveFeel, StyleFeel
+from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import ConfigError
 from musicvae.generation.constraints import looped
-from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Moved, Recipe
+from musicvae.generation.recipe import GenerationSettings, Interpolation, Moved, PriorSource, VariationSource
 from musicvae.generation.settings import DEFAULT_DISTANCE
-from musicvae.groove.groove import DrumGroove
-from musicvae.midi.groove_file import read_groove
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.played import PlayedHits
 from musicvae.model.token_choice import Temperature
 from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.performer import shipped_performer
 from musicvae.pretrained.training_windows import training_styles
 from musicvae.randomness import Purpose, uniforms
 
 SLOWEST, FASTEST = 4, 1000
 """Quarter notes per minute that --tempo takes."""
+PLAYING = "playing"
+"""The setting of a sampling that has a `given`; one that an earlier version began has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +52,24 @@ class SampleRecipe:
         tempo: quarter notes per minute, between both of which each item has its own, or a style that it has it from;
             None is the source's, or the median of the style or of all training data.
         dry: one velocity for every hit, and every hit on the grid.
-        style: what velocity and timing are those of; None is the mean of all training data.
-        windows: what the windows of a `LikeWindows` recipe are, in its order; both ends of an `Interpolation`.
+        style: what velocity and timing of new hits are those of; None is the mean of all training data.
+        windows: what the windows of a `VariationSource` recipe are, in its order; both ends of an `Interpolation`.
+        given: what was played in these windows and stays where an item keeps a hit; None plays all hits as new ones.
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
+        performer: hash of the weights of the performance model that plays new hits; None where none does.
     """
 
-    recipe: Recipe
+    recipe: GenerationSettings
     tempo: tuple[float, float] | StyleFeel | None = None
     dry: bool = False
     style: StyleFeel | None = None
     windows: tuple[WindowMeta, ...] = ()
+    given: WindowBlock | None = None
     moves: tuple[tuple[str, float], ...] = ()
+    performer: str | None = None
 
     @property
-    def origin(self) -> FromPrior | LikeWindows | Interpolation:
+    def origin(self) -> PriorSource | VariationSource | Interpolation:
         """Where codes come from before they are moved."""
         match self.recipe.origin:
             case Moved(origin=before):
@@ -62,7 +80,7 @@ class SampleRecipe:
     def source(self, item: int) -> WindowMeta | None:
         """The window that an item is a variation of."""
         match self.origin:
-            case LikeWindows() as like:
+            case VariationSource() as like:
                 return self.windows[like.window_of(item)]
             case _:
                 return None
@@ -76,36 +94,52 @@ class SampleRecipe:
             least, most = self.tempo
             return least + (most - least) * share
         match self.origin:
-            case FromPrior():
+            case PriorSource():
                 return self.feel(trained).tempo
-            case LikeWindows() as like:
+            case VariationSource() as like:
                 return self.windows[like.window_of(item)].tempo
-            case Interpolation() as way:
+            case Interpolation() as path:
                 start, end = (window.tempo for window in self.windows)
-                return start + (end - start) * way.share_of(item)
+                return start + (end - start) * path.share_of(item)
+
+    def kept(self, items: Sequence[int]) -> PlayedHits | None:
+        """What each item keeps as it was played, wherever it has these hits; None if nothing is given."""
+        if self.given is None:
+            return None
+        match self.origin:
+            case PriorSource():
+                return None
+            case VariationSource() as like:
+                return self.given.take(np.array([like.window_of(item) for item in items])).played()
+            case Interpolation() as path:
+                ends = np.array([path.ends_of(item) for item in items])
+                first, second = (self.given.take(rows).played() for rows in ends.T)
+                return first.otherwise(second)
 
     def feel(self, trained: TrainedModel) -> GrooveFeel:
-        """Velocity and timing of the items."""
+        """Velocity and timing of new hits."""
         feel = trained.feel if self.style is None else self.style.applied(trained.feel)
         return feel.plain() if self.dry else feel
 
     def settings(self) -> dict[str, Any]:
         """All that decides an item, in plain values: outputs of different ones are never mixed."""
         match self.origin:
-            case FromPrior():
+            case PriorSource():
                 origin: dict[str, Any] = {"origin": "prior"}
-            case LikeWindows(mu=mu, distance=distance):
+            case VariationSource(mu=mu, distance=distance):
                 files = sorted({window.source for window in self.windows})
                 origin = {"origin": "like", "distance": distance, "like": files, "codes": _hash(mu)}
             case Interpolation(start=start, end=end, points=points):
                 ends = [window.source for window in self.windows]
                 origin = {"origin": "interpolation", "ends": ends, "steps": points, "codes": _hash(start, end)}
-        recipe, given, whole, style = self.recipe, self.recipe.given, self.recipe.whole, self.style
+        recipe, hit_mask, constraint, style = self.recipe, self.recipe.hit_mask, self.recipe.constraint, self.style
         tempo = STYLE if isinstance(self.tempo, StyleFeel) else self.tempo and list(self.tempo)
+        given = self.given
+        playing = {} if given is None else {PLAYING: f"kept {_hash(given.velocity, given.offset)}"}
         return origin | {
             "move": dict(self.moves),
-            "given": None if given is None else _hash(given.decided, given.hits),
-            "whole": None if whole is None else [whole.must_have, whole.fewest, whole.most],
+            "given": None if hit_mask is None else _hash(hit_mask.decided, hit_mask.hits),
+            "whole": None if constraint is None else [constraint.must_have, constraint.fewest, constraint.most],
             "seed": recipe.seed,
             "temperature": list(recipe.temperature) if isinstance(recipe.temperature, tuple) else recipe.temperature,
             "top_p": recipe.top_p,
@@ -113,16 +147,18 @@ class SampleRecipe:
             "tempo": tempo,
             "dry": self.dry,
             "style": style and f"{style.name} {_hash(style.velocity, style.offset, style.tempos)}",
+            **playing,
+            **({} if self.performer is None else {"performer": self.performer}),
         }
 
 
-def default_model(options: SampleOptions) -> str:
+def default_model(options: SampleSettings) -> str:
     """The shipped model that is best at what is asked for."""
-    near = options.like is not None or options.modes.start is not None
+    near = options.like is not None or options.interpolate is not None
     return "reconstruction" if near else "generation"
 
 
-def recipe_of(options: SampleOptions, trained: TrainedModel) -> SampleRecipe:
+def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     """What the options ask of a model.
 
     Raises:
@@ -130,79 +166,79 @@ def recipe_of(options: SampleOptions, trained: TrainedModel) -> SampleRecipe:
             constraints that contradict each other.
         DataError: a file without drums that the model could take, or a damaged shard.
     """
-    modes = options.modes
-    kept = modes.continued or modes.source
-    source = None if kept is None else read_groove(Path(kept), trained.drum_map, trained.grid, 0, "repeat")
-    origin, windows = _origin(options, source, trained)
-    given, whole = constraints(modes, source, trained)
-    moves = amounts(modes.move)
+    kept = options.continued or options.source
+    read = (trained.grid, trained.drum_map, options.reading_settings)
+    source = None if kept is None else window_of(Path(kept), *read, options.first_bars[0])
+    origin, windows, given = _origin(options, source, trained)
+    hit_mask, constraint = constraints(options, source, trained)
+    moves = amounts(options.move)
     if moves:
         origin = Moved(origin, trained.attribute_vectors().shift(moves))
-    recipe = Recipe(
+    recipe = GenerationSettings(
         origin,
         options.seed,
         _temperature(options, trained),
-        top_p=1.0 if modes.top_p is None else modes.top_p,
-        given=given,
-        whole=whole,
-        precision=modes.decoding_precision(trained.precision),
+        top_p=1.0 if options.top_p is None else options.top_p,
+        hit_mask=hit_mask,
+        constraint=constraint,
+        precision=options.precision or trained.precision,  # type: ignore[arg-type]
     )
-    style = None if options.feel is None else style_of(options.feel, trained, options.shards)
-    tempo = style if modes.tempo_range == STYLE else _tempo(options)
-    return SampleRecipe(recipe, tempo, options.dry, style, windows, tuple(sorted(moves.items())))
+    style = None if options.style is None else style_of(options.style, trained, options.shards)
+    tempo = style if options.tempo_range == STYLE else _tempo(options)
+    plain = options.feel == PLAIN
+    moved = tuple(sorted(moves.items()))
+    performer = shipped_performer().weights_hash if options.feel == PLAYED else None
+    return SampleRecipe(recipe, tempo, plain, style, windows, None if plain else given, moved, performer)
 
 
 def _origin(
-    options: SampleOptions, kept: DrumGroove | None, trained: TrainedModel
-) -> tuple[FromPrior | LikeWindows | Interpolation, tuple[WindowMeta, ...]]:
-    modes = options.modes
+    options: SampleSettings, kept: WindowBlock | None, trained: TrainedModel
+) -> tuple[PriorSource | VariationSource | Interpolation, tuple[WindowMeta, ...], WindowBlock | None]:
+    """Where codes come from, the windows that this needs, and what was played in them and may be kept."""
     distance = DEFAULT_DISTANCE if options.distance is None else options.distance
+    read = (trained.grid, trained.drum_map, options.reading_settings)
     if options.like is not None:
-        windows = windows_of(Path(options.like), trained.grid, trained.drum_map)
-        return LikeWindows(trained.encode(windows.tokens), distance), tuple(windows.meta)
-    if modes.start is not None and modes.end is not None:
-        ends = [read_groove(Path(end), trained.drum_map, trained.grid, 0, "repeat") for end in (modes.start, modes.end)]
-        start, end = trained.encode(ends)
-        return trained.way(start, end, modes.steps or DEFAULT_STEPS), tuple(map(_meta, ends))
+        windows = windows_of(Path(options.like), *read, options.first_bars[0])
+        return VariationSource(trained.encode(windows.tokens), distance), tuple(windows.meta), windows
+    if options.interpolate is not None:
+        files = zip(options.interpolate, options.first_bars, strict=True)
+        ends = WindowBlock.joined([window_of(Path(file), *read, bar) for file, bar in files])
+        start, end = trained.encode(ends.tokens)
+        return trained.path(start, end, options.steps or DEFAULT_STEPS), tuple(ends.meta), ends
     if kept is None:
-        return FromPrior(), ()
-    tokens = kept.tokens[None]
-    if modes.continued is not None:
-        tokens = looped(tokens, modes.bars or DEFAULT_BARS, trained.grid)
-    return LikeWindows(trained.encode(tokens), distance), (_meta(kept),)
+        return PriorSource(), (), None
+    tokens, given = kept.tokens, kept
+    if options.continued is not None:
+        bars = options.bars or DEFAULT_BARS
+        tokens, given = looped(tokens, bars, trained.grid), _first_bars(kept, bars, trained.grid)
+    return VariationSource(trained.encode(tokens), distance), tuple(kept.meta), given
 
 
-def _meta(groove: DrumGroove) -> WindowMeta:
-    return WindowMeta(groove.source, 0, groove.tempo)
+def _first_bars(windows: WindowBlock, bars: int, grid: GridSpec) -> WindowBlock:
+    """Windows of whose later bars it is not known how they were played."""
+    early = (np.arange(grid.num_steps) < bars * grid.steps_per_bar)[:, None]
+    return replace(windows, velocity=windows.velocity * early, offset=windows.offset * early)
 
 
-def _temperature(options: SampleOptions, trained: TrainedModel) -> Temperature:
+def _temperature(options: SampleSettings, trained: TrainedModel) -> Temperature:
     """What is asked for; else tokens are drawn, unless codes alone are to decide."""
-    if options.modes.bar_temperature is None:
-        by_code = options.like is not None or options.modes.start is not None
+    if options.bar_temperature is None:
+        by_code = options.like is not None or options.interpolate is not None
         return None if by_code and options.temperature is None else options.temperature or 1.0
-    of_bars = tuple(numbers("--bar-temperature", options.modes.bar_temperature))
+    of_bars = tuple(numbers("--bar-temperature", options.bar_temperature))
     if len(of_bars) != trained.grid.bars or min(of_bars) <= 0:
-        raise ConfigError(
-            f"--bar-temperature {options.modes.bar_temperature} cannot be used",
-            expected=f"{trained.grid.bars} numbers above 0, one a bar, with commas between them",
-            found=repr(options.modes.bar_temperature),
-            do="correct the command line",
-        )
+        expected = f"{trained.grid.bars} numbers above 0, one for each bar, separated by commas"
+        raise option_error("--bar-temperature", options.bar_temperature, expected)
     return of_bars
 
 
-def _tempo(options: SampleOptions) -> tuple[float, float] | None:
-    if options.modes.tempo_range is None:
+def _tempo(options: SampleSettings) -> tuple[float, float] | None:
+    if options.tempo_range is None:
         return None if options.tempo is None else (options.tempo, options.tempo)
-    least, most = span("--tempo-range", options.modes.tempo_range)
+    least, most = span("--tempo-range", options.tempo_range)
     if not SLOWEST <= least <= most <= FASTEST:
-        raise ConfigError(
-            f"--tempo-range {options.modes.tempo_range} cannot be used",
-            expected=f"LEAST:MOST within {SLOWEST} to {FASTEST} quarter notes a minute, or {STYLE} beside --feel",
-            found=repr(options.modes.tempo_range),
-            do="correct the command line",
-        )
+        expected = f"LEAST:MOST within {SLOWEST} to {FASTEST} quarter notes a minute, or {STYLE} with --feel"
+        raise option_error("--tempo-range", options.tempo_range, expected)
     return least, most
 
 
@@ -225,10 +261,10 @@ def style_of(name: str, trained: TrainedModel, shards: str | None) -> StyleFeel:
         styles = training_styles(trained, shards)
     if styles is None:
         raise ConfigError(
-            f"--feel {name} cannot be used: nothing is known of the styles that the model was trained on",
-            expected="an export with them, or --shards",
+            f"--feel {name} cannot be used: the styles of the training data are not known",
+            expected="an export with styles, or --shards",
             found="no --shards, and " + ("no training data" if trained.training is None else "none") + " in the model",
-            likely="a run folder, an export without --shards, or one of an earlier version",
-            do="add --shards, or once: python -m jobs.export renew EXPORT --shards SHARDS",
+            likely="a run folder, an export without --shards, or an export of an earlier version",
+            do="add --shards, or run once: python -m jobs.export renew EXPORT --shards SHARDS",
         )
     return styles.of(name)

@@ -31,7 +31,7 @@ MADE, TRAINING = "made", "training"
 ABOUT = {
     "hits per bar": "of all drums",
     "syncopation": "after Longuet-Higgins and Lee, per bar",
-    "polyphony": "hits of a step that has any",
+    "polyphony": "hits on a step that has any",
     "self-similarity": "of bars to each other",
     "mean onset": "step of the bar, mean over a groove's hits",
     "onset step": "step of the bar, all hits",
@@ -76,24 +76,24 @@ def tally(block: CheckedBlock, trained: TrainedModel) -> Tally:
     )
 
 
-def report(found: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None) -> dict[str, Any]:
+def report(total: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None) -> dict[str, Any]:
     """Everything in plain values, as report.json keeps it."""
-    made, data, overlaps = found.features, training and training.histograms, None
+    made, data, overlaps = total.features, training and training.histograms, None
     if data is not None:
         overlaps = made.overlaps(data).round(4).tolist()
     return {
-        "grooves": found.grooves.windows,
+        "grooves": total.grooves.windows,
         "looked_at": selected.looked_at,
         "dropped": selected.dropped,
         "lacking": selected.lacking,
-        "empty": found.grooves.empty,
-        "duplicates": found.duplicates,
-        "memorised": found.memorised,
-        "near_training": found.near_training,
-        "near_each_other": found.near_each_other,
+        "empty": total.grooves.empty,
+        "duplicates": total.duplicates,
+        "memorised": total.memorised,
+        "near_training": total.near_training,
+        "near_each_other": total.near_each_other,
         "near_cells": NEAR_CELLS,
-        "log_likelihood": round(found.log_likelihood / max(1, found.grooves.windows), 4),
-        "hits": dict(zip(trained.drum_map.classes, found.grooves.hits.tolist(), strict=True)),
+        "log_likelihood": round(total.log_likelihood / max(1, total.grooves.windows), 4),
+        "hits": dict(zip(trained.drum_map.classes, total.grooves.hits.tolist(), strict=True)),
         "features": {
             name: {
                 "mean": round(float(made.means[row]), 4),
@@ -107,40 +107,40 @@ def report(found: Tally, selected: Selected, trained: TrainedModel, training: Tr
     }
 
 
-def comparison(found: Tally, trained: TrainedModel) -> Table:
+def comparison(total: Tally, trained: TrainedModel) -> Table:
     """The grooves made beside the windows trained on."""
-    table = Table(title="what was made, beside what was learnt from", title_justify="left")
+    table = Table(title="grooves and training data", title_justify="left")
     table.add_column()
-    for heading in headings(found, trained):
+    for heading in headings(total, trained):
         table.add_column(heading, justify="right")
-    for section in sections(found, trained):
+    for section in sections(total, trained):
         for row in section:
             table.add_row(*row)
         table.add_section()
     return table
 
 
-def headings(found: Tally, trained: TrainedModel) -> tuple[str, str]:
+def headings(total: Tally, trained: TrainedModel) -> tuple[str, str]:
     """What is made and what it is compared with."""
-    return f"{found.grooves.windows:,} grooves", f"{trained.feel.statistics.windows:,} training windows"
+    return f"{total.grooves.windows:,} grooves", f"{trained.feel.statistics.windows:,} training windows"
 
 
-def sections(found: Tally, trained: TrainedModel) -> list[list[tuple[str, str, str]]]:
+def sections(total: Tally, trained: TrainedModel) -> list[list[tuple[str, str, str]]]:
     """Lines of the comparison that belong together: a figure, its value of what was made, and of the training data."""
-    made, data, count = found.grooves, trained.feel.statistics, max(1, found.grooves.windows)
+    made, data, count = total.grooves, trained.feel.statistics, max(1, total.grooves.windows)
     return [
         [
             ("empty", f"{made.empty_share:.1%}", f"{data.empty_share:.1%}"),
             ("hits per bar", f"{made.hits_per_bar:.2f}", f"{data.hits_per_bar:.2f}"),
-            ("log p(x | z), nats", f"{found.log_likelihood / count:.1f}", ""),
+            ("log p(x | z), nats", f"{total.log_likelihood / count:.1f}", ""),
         ],
         [
             (words, UNKNOWN if number is None else f"{number / count:.1%}", "")
             for words, number in (
-                ("stand in the training windows", found.memorised),
-                (f"differ from one in {NEAR_CELLS} hits at most", found.near_training),
-                ("equal an earlier groove", found.duplicates),
-                (f"differ from another in {NEAR_CELLS} hits at most", found.near_each_other),
+                ("contained in the training set", total.memorised),
+                (f"differ from one in {NEAR_CELLS} hits at most", total.near_training),
+                ("duplicates of an earlier groove", total.duplicates),
+                (f"differ from another in {NEAR_CELLS} hits at most", total.near_each_other),
             )
         ],
         [
@@ -150,17 +150,17 @@ def sections(found: Tally, trained: TrainedModel) -> list[list[tuple[str, str, s
     ]
 
 
-def distributions(found: Tally, training: TrainingRecord) -> Table:
+def distributions(total: Tally, training: TrainingRecord) -> Table:
     """How features are distributed, beside the training data."""
-    made, data = found.features, training.histograms
-    table = Table(title="distributions of features, and how much they overlap", title_justify="left")
-    for name in ("", "made, mean", "", "trained on, mean", ""):
+    made, data = total.features, training.histograms
+    table = Table(title="distributions of features and their overlap", title_justify="left")
+    for name in ("", "grooves, mean", "", "training data, mean", ""):
         table.add_column(name, justify="right" if "mean" in name else "left")
     table.add_column("overlap", justify="right")
     overlaps = made.overlaps(data)
     for row, name in enumerate(made.names):
-        pictures = [_picture(of.counts[row]) for of in (made, data)]
-        means = [f"{of.means[row]:.2f}" for of in (made, data)]
+        pictures = [_picture(histograms.counts[row]) for histograms in (made, data)]
+        means = [f"{histograms.means[row]:.2f}" for histograms in (made, data)]
         table.add_row(name, means[0], pictures[0], means[1], pictures[1], f"{overlaps[row]:.3f}")
     return table
 
@@ -172,12 +172,12 @@ def _picture(counts: np.ndarray) -> str:
     return "".join(BARS[height] for height in heights)
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
 
 
 def sample_report_page(
-    job: SampleJob, found: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None
+    job: SampleJob, total: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None
 ) -> str:
     """The page as HTML.
 
@@ -188,15 +188,15 @@ def sample_report_page(
         page_environment(TEMPLATE.parent)
         .get_template(TEMPLATE.name)
         .render(
-            title=f"{found.grooves.windows:,} grooves of seed {job.made.recipe.seed}",
+            title=f"{total.grooves.windows:,} grooves of seed {job.made.recipe.seed}",
             css=style(STYLE),
             job=job,
             looked_at=selected.looked_at,
             lost=", ".join(f"{count:,} {reason}" for reason, count in selected.dropped.items()),
-            headings=headings(found, trained),
-            sections=sections(found, trained),
+            headings=headings(total, trained),
+            sections=sections(total, trained),
             training=training is not None,
-            histograms=list(_histograms(found.features, training and training.histograms, trained)),
+            histograms=list(_histograms(total.features, training and training.histograms, trained)),
         )
     )
 
@@ -207,7 +207,9 @@ def _histograms(made: FeatureHistograms, data: FeatureHistograms | None, trained
     for row, name in enumerate(made.names):
         end = ENDS.get(name, float(trained.grid.steps_per_bar))
         series = {MADE: made} if data is None else {TRAINING: data, MADE: made}
-        means = ", ".join(f"{which} {number(round(float(of.means[row]), 2))}" for which, of in series.items())
+        means = ", ".join(
+            f"{which} {number(round(float(histograms.means[row]), 2))}" for which, histograms in series.items()
+        )
         about = [ABOUT.get(name, "hits per bar"), f"mean: {means}"]
         if overlaps is not None:
             about.append(f"overlap {overlaps[row]:.3f}")
@@ -217,7 +219,7 @@ def _histograms(made: FeatureHistograms, data: FeatureHistograms | None, trained
         yield histogram(
             name.replace("_", " "),
             "; ".join(about),
-            {which: _shown(of.counts[row], bins, by_step=by_step) for which, of in series.items()},
+            {which: _shown(histograms.counts[row], bins, by_step=by_step) for which, histograms in series.items()},
             [f"step {place}" if by_step else _words(place, bins, end) for place in range(bins)],
             [(place * rule / end * bins + by_step / 2, number(place * rule)) for place in range(round(end / rule) + 1)],
             trim=True,

@@ -11,36 +11,38 @@ settings.json                      weights and settings that made them; written 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from rich.progress import track
 
+from cluster.code import Look
 from cluster.tasks import TaskRunner, task_runner
 from jobs.command.command_line import console
-from jobs.command.provenance import OUR_CODE
+from jobs.command.provenance import code_for_ray
 from jobs.sampler.chunk import ChunkMaker, lost_files, writing_files
-from jobs.sampler.gallery_of_job import write_sample_gallery
+from jobs.sampler.gallery import write_sample_gallery
 from jobs.sampler.job import SampleJob
 from jobs.sampler.manifest import BLOCK, CheckedBlock, ParquetManifest, checked, columns, lines
-from jobs.sampler.options import REFILL_LIMIT, Form, SampleOptions
 from jobs.sampler.pack import packing
 from jobs.sampler.parts import Rows, Span
 from jobs.sampler.report import Tally, report, sample_report_page, tally
 from jobs.sampler.selection import Selected, figure_of, select
-from jobs.sampler.work import MANIFEST, SETTINGS, SampleWork, Shard
+from jobs.sampler.settings import REFILL_LIMIT, Execution, OutputFormat, SampleSettings
+from jobs.sampler.work import MANIFEST, SETTINGS, SampleShare, SampleWork
+from musicvae.data.manifest import is_url
 from musicvae.durable import publish_files, write_json
 from musicvae.errors import ConfigError, DataError, FolderInUseError
 from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import DrumGroove
 from musicvae.groove.picture import drum_sheet
 from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.performer import SHIPPED_NAME
+from musicvae.pretrained.shipped import shipped_models
 from musicvae.pretrained.training_record import TrainingRecord, record_of
 from musicvae.pretrained.training_windows import training_windows
-from preprocess.work_folder import check_shared
+from preprocess.work_folder import looking_for
 
 TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
 GALLERY, PAGE = "gallery.html", "report.html"
@@ -51,13 +53,13 @@ GROOVES_ON_SHEET = 16
 class Merged:
     """An output that is whole: its figures, and its first grooves."""
 
-    found: Tally
+    tally: Tally
     selected: Selected
     first: list[DrumGroove]
 
 
 def selection(
-    work: SampleWork, options: SampleOptions, trained: TrainedModel, training: TrainingRecord | None, made: int
+    work: SampleWork, options: SampleSettings, trained: TrainedModel, training: TrainingRecord | None, made: int
 ) -> Selected:
     """What to keep of items 0 to `made` - 1, or of those that are picked.
 
@@ -66,19 +68,14 @@ def selection(
     """
     by = options.by and figure_of(options.by.removeprefix("-"), trained.drum_map.num_drums, trained.grid)
     if options.pick is None:
-        rows = work.parts.read(Span(0, made))
+        rows = work.finished.read(Span(0, made))
     else:
-        rows = work.parts.read_chosen(np.array(options.pick, dtype=np.int64), BLOCK)
+        rows = work.finished.read_chosen(np.array(options.pick, dtype=np.int64), BLOCK)
     return select(rows, options, training, by or None)
 
 
 def merge(
-    job: SampleJob,
-    work: SampleWork,
-    options: SampleOptions,
-    training: TrainingRecord | None,
-    selected: Selected,
-    scratch: Path,
+    job: SampleJob, work: SampleWork, training: TrainingRecord | None, selected: Selected, scratch: Path
 ) -> Merged:
     """Puts the output together, in memory that does not grow with it but for the selection.
 
@@ -90,14 +87,14 @@ def merge(
         OSError: something cannot be written.
     """
     trained = job.trained()
-    if job.form is Form.FILES:
+    if job.options.pack is OutputFormat.FILES:
         _mend_files(job, trained, work, selected, scratch)
-    found, first = None, []
+    total, first = None, []
     with ExitStack() as stack:
-        manifest = stack.enter_context((scratch / MANIFEST).open("w"))
+        manifest = stack.enter_context((scratch / MANIFEST).open("w", encoding="utf-8"))
         table = stack.enter_context(ParquetManifest(scratch / TABLE))
         codes = stack.enter_context((scratch / CODES).open("wb"))
-        pack = stack.enter_context(packing(job.form, scratch))
+        pack = stack.enter_context(packing(job.options.pack, scratch))
         _write_header(codes, len(selected.items), trained.latent)
         for row, block in _blocks(work, trained, training, selected):
             of_block = columns(job, trained, block, row)
@@ -105,26 +102,25 @@ def merge(
             manifest.writelines(written)
             table.write(of_block)
             codes.write(block.rows.codes.tobytes())
-            if job.form in (Form.TAR, Form.ZIP):
+            if job.options.pack in (OutputFormat.TAR, OutputFormat.ZIP):
                 contents = _contents(job, trained, block.rows)
                 for file, of_file, line in zip(of_block["file"], contents, written, strict=True):
                     pack.add(file, of_file, line)
-            found = tally(block, trained) if found is None else found + tally(block, trained)
+            total = tally(block, trained) if total is None else total + tally(block, trained)
             wanted = GROOVES_ON_SHEET - len(first)
-            items = zip(block.rows.items.tolist(), block.rows.tokens, strict=True)
-            first += [job.groove(trained, item, tokens) for item, tokens in islice(items, wanted)]
-    assert found is not None, "what keeps nothing is refused before"
-    if job.gallery:
+            first += job.grooves(trained, block.rows.items[:wanted].tolist(), block.rows.tokens[:wanted])
+    assert total is not None, "what keeps nothing is refused before"
+    if job.options.gallery:
         write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
-    write_json(scratch / REPORT, report(found, selected, trained, training))
-    (scratch / PAGE).write_text(sample_report_page(job, found, selected, trained, training))
+    write_json(scratch / REPORT, report(total, selected, trained, training))
+    (scratch / PAGE).write_text(sample_report_page(job, total, selected, trained, training), encoding="utf-8")
     _remove_packs(job.out)
     publish_files(scratch, job.out)
     # Last, and written in the scratch folder too, so that a kill leaves nothing beside the grooves.
-    write_json(scratch / SETTINGS, {**job.settings, "count": options.count})
+    write_json(scratch / SETTINGS, {**job.settings, "count": job.options.count})
     publish_files(scratch, job.out)
-    return Merged(found, selected, first)
+    return Merged(total, selected, first)
 
 
 def _blocks(
@@ -132,14 +128,14 @@ def _blocks(
 ) -> Iterator[tuple[int, CheckedBlock]]:
     """(row of its first groove, block) of what is kept."""
     row = 0
-    for rows in work.parts.read_chosen(selected.items, BLOCK):
+    for rows in work.finished.read_chosen(selected.items, BLOCK):
         yield row, checked(rows, selected.duplicate_of[row : row + len(rows)], trained, training)
         row += len(rows)
 
 
 def _mend_files(job: SampleJob, trained: TrainedModel, work: SampleWork, selected: Selected, scratch: Path) -> None:
     """Removes the files of what is not kept, and makes anew what is missing of the others."""
-    for rows in work.parts.read_chosen(lost_files(job, selected.items), BATCH):
+    for rows in work.finished.read_chosen(lost_files(job, selected.items), BATCH):
         with writing_files(job, trained, scratch) as files:
             files.write(rows.items.tolist(), rows.tokens)
             files.publish()
@@ -159,40 +155,24 @@ def _write_header(file: IO[bytes], count: int, latent: int) -> None:
 
 def _remove_packs(out: Path) -> None:
     """Packs of a smaller count or another selection."""
-    for path in [*out.glob("grooves-*.tar"), *out.glob("grooves.zip")]:
+    for path in [*out.glob("grooves-[0-9][0-9][0-9][0-9][0-9].tar"), *out.glob("grooves.zip")]:
         path.unlink()
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a sampling is made with; nothing of it changes the output.
-
-    Attributes:
-        chunk: items of a task, and of a part.
-        workers: processes, or tasks at a time on Ray; None is one process, or what the cluster has.
-    """
-
-    chunk: int
-    workers: int | None = None
-    ray_address: str | None = None
-
-
-def make_shard(job: SampleJob, work: SampleWork, options: SampleOptions, shard: Shard, means: Means) -> None:
-    """Makes what is missing of a shard.
+def make_share(job: SampleJob, work: SampleWork, share: SampleShare, execution: Execution) -> None:
+    """Makes what is missing of a share.
 
     Raises:
         ConfigError: somebody else makes it, a worker was killed, or no cluster answers.
         OSError: something cannot be written.
     """
-    with work.writer(shard) as scratch:
-        work.grow(options)
-        chunks = work.chunks(shard.stretches(options), means.chunk)
-        _make(ChunkMaker(job, work.parts.folder, scratch), chunks, means)
+    with work.writer(share) as scratch:
+        work.grow(job.options)
+        chunks = work.chunks(share.spans(job.options), execution.chunk)
+        _make(ChunkMaker(job, work.finished.folder, scratch), chunks, execution)
 
 
-def finish(
-    job: SampleJob, work: SampleWork, options: SampleOptions, training: TrainingRecord | None, means: Means
-) -> Merged | None:
+def finish(job: SampleJob, work: SampleWork, training: TrainingRecord | None, execution: Execution) -> Merged | None:
     """Puts the output together if nothing is missing; None if something is, or somebody else is at it.
 
     Raises:
@@ -200,81 +180,89 @@ def finish(
         DataError: nothing is kept, --refill finds too little, or a part is damaged.
         OSError: something cannot be written.
     """
-    if work.parts.missing(Shard().stretches(options)):
+    if work.finished.missing(SampleShare().spans(job.options)):
         return None
     try:
         with work.merging() as scratch:
-            selected = _selected(job, work, options, training, means)
-            return merge(job, work, options, training, selected, scratch)
+            selected = _selected(job, work, training, execution)
+            return merge(job, work, training, selected, scratch)
     except FolderInUseError:
         return None
 
 
-def training_record(job: SampleJob, options: SampleOptions, trained: TrainedModel) -> TrainingRecord | None:
+def training_record(job: SampleJob, trained: TrainedModel) -> TrainingRecord | None:
     """What is known of the training windows: from the shards, or carried by the model.
 
     Raises:
         ConfigError: other shards, or nothing is known where the options need it.
     """
-    if job.shards is not None:
-        return record_of(training_windows(trained, job.shards), trained.grid, trained.drum_map)
-    by_distance = (options.by or "").endswith("nearest_training")
-    if by_distance or (options.drop_memorised and trained.training is None):
+    if job.options.shards is not None:
+        return record_of(training_windows(trained, job.options.shards), trained.grid, trained.drum_map)
+    by_distance = (job.options.by or "").endswith("nearest_training")
+    if by_distance or (job.options.drop_memorised and trained.training is None):
         raise ConfigError(
-            "--by nearest_training needs the training windows" if by_distance else "what is memorised is not known",
+            "--by nearest_training needs the training windows"
+            if by_distance
+            else "--drop-memorised needs the training windows",
             expected="--shards, the shards that the model was trained on",
             found="no --shards" + ("" if by_distance else ", and a model without hashes of its training windows"),
             likely="" if by_distance else "a run folder, or an export without --shards",
-            do="add --shards" + ("" if by_distance else ", or sample what python -m jobs.export --shards wrote"),
+            do="add --shards" + ("" if by_distance else ", or sample from an export made with --shards"),
         )
     return trained.training
 
 
-def _selected(
-    job: SampleJob, work: SampleWork, options: SampleOptions, training: TrainingRecord | None, means: Means
-) -> Selected:
+def _selected(job: SampleJob, work: SampleWork, training: TrainingRecord | None, execution: Execution) -> Selected:
     """What to keep; with --refill more is made until there is enough."""
-    trained, made = job.trained(), options.count
-    while (found := selection(work, options, trained, training, made)).lacking:
+    options, trained, made = job.options, job.trained(), job.options.count
+    while (selected := selection(work, options, trained, training, made)).lacking:
         if made >= REFILL_LIMIT * options.count:
             raise DataError(
-                f"--refill finds no {options.count} grooves",
-                expected=f"{options.count} that are kept",
-                found=f"{options.count - found.lacking} of {made}",
-                likely="a model, or a temperature, that makes the same few grooves again and again",
+                f"--refill found fewer than {options.count} grooves",
+                expected=f"{options.count} kept grooves",
+                found=f"{options.count - selected.lacking} of {made}",
+                likely="the model repeats the same few grooves at this temperature",
                 do="raise --temperature, or leave --refill out",
             )
         # As many as would do at the share kept so far, in whole inner batches.
-        kept = max(1, options.count - found.lacking)
-        more = -(-found.lacking * made // (kept * BATCH)) * BATCH
+        kept = max(1, options.count - selected.lacking)
+        more = -(-selected.lacking * made // (kept * BATCH)) * BATCH
         until = min(made + more, REFILL_LIMIT * options.count)
-        with work.writer(Shard()) as scratch:
-            chunks = work.chunks([Span(made, until)], means.chunk)
-            _make(ChunkMaker(job, work.parts.folder, scratch), chunks, means)
+        with work.writer(SampleShare()) as scratch:
+            chunks = work.chunks([Span(made, until)], execution.chunk)
+            _make(ChunkMaker(job, work.finished.folder, scratch), chunks, execution)
         made = until
-    if not len(found.items):
+    if not len(selected.items):
         raise DataError(
             "no groove is kept",
             expected="at least one",
-            found=", ".join(f"{reason}: {count}" for reason, count in found.dropped.items()),
+            found=", ".join(f"{reason}: {count}" for reason, count in selected.dropped.items()),
             do="leave --drop-memorised out to see what the model makes",
         )
-    return found
+    return selected
 
 
-def _make(maker: ChunkMaker, chunks: list[Span], means: Means) -> None:
+def _make(maker: ChunkMaker, chunks: list[Span], execution: Execution) -> None:
     if not chunks:
         return
-    where = "ray" if means.ray_address else "here" if means.workers in (None, 1) else "processes"
-    with task_runner(where, means.workers, ray_address=means.ray_address, code=OUR_CODE) as run:
-        sources = [path for path in (maker.job.model.run, maker.job.shards) if path is not None]
-        check_shared(run, maker.scratch, sources)
-        for _ in _with_progress(partial(_sizes, run, maker, chunks)(), sum(c.last - c.first for c in chunks)):
+    where = "ray" if execution.ray_address else "here" if execution.workers in (None, 1) else "processes"
+    model, address, shards = maker.job.model, execution.ray_address, maker.job.options.shards
+    # A cluster gets only the shipped models that it needs; all else it reads where this process does.
+    shipped = [model.name] if model.run is None and model.name in shipped_models() else []
+    files = [*([] if shipped else [model.run or model.name]), *([shards] if shards and not is_url(shards) else [])]
+    players = [] if maker.job.made.performer is None else [SHIPPED_NAME]
+    code = code_for_ray(models=[*shipped, *players])
+    with (
+        task_runner(where, execution.workers, ray_address=address, code=code, packages=["torch"]) as run,
+        looking_for(maker.scratch, files) as look,
+    ):
+        sizes = _sizes(run, maker, chunks, look)
+        for _ in _with_progress(sizes, sum(c.last - c.first for c in chunks)):
             pass
 
 
-def _sizes(run: TaskRunner, maker: ChunkMaker, chunks: list[Span]) -> Iterator[int]:
-    for _, made in run(maker, chunks):
+def _sizes(run: TaskRunner, maker: ChunkMaker, chunks: list[Span], look: Look) -> Iterator[int]:
+    for _, made in run(maker, chunks, look=look):
         yield from range(made)
 
 

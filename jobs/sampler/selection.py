@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from jobs.sampler.options import SampleOptions
 from jobs.sampler.parts import Rows
+from jobs.sampler.settings import SampleSettings
 from musicvae.groove.distance import window_hashes
 from musicvae.groove.features import hits_per_bar, syncopation
 from musicvae.groove.grid import GridSpec
@@ -42,7 +42,7 @@ class Selected:
 
 
 def figure_of(name: str, num_drums: int, grid: GridSpec) -> Callable[[Rows], Float64[np.ndarray, " item"]]:
-    """The function that gives a figure of `jobs.sampler.options.RANKED`."""
+    """The function that gives a figure of `jobs.sampler.settings.RANKED`."""
     match name:
         case "hits_per_bar":
             return lambda rows: hits_per_bar(hits_from_tokens(rows.tokens, num_drums), grid)
@@ -57,7 +57,7 @@ def figure_of(name: str, num_drums: int, grid: GridSpec) -> Callable[[Rows], Flo
 
 def select(
     made: Iterator[Rows],
-    options: SampleOptions,
+    options: SampleSettings,
     training: TrainingRecord | None,
     figure: Callable[[Rows], Float64[np.ndarray, " item"]] | None,
 ) -> Selected:

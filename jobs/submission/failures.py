@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 from cluster.attempts import SIGNALLED
 from cluster.errors import ExitCode
-from cluster.standing import Standing
+from cluster.status import ElementStatus
 from cluster.submission import Submission, log_name
 from jobs.submission.run_view import RunView
 from jobs.training.failures import Failure, first_failure
 from jobs.training.rank_logs import log_of
-from musicvae.training.rank_records import Category as RankCategory
+from musicvae.errors import Category as RankCategory
 from musicvae.training.rank_records import RankRecords
 
 Category: TypeAlias = Literal[
@@ -22,17 +22,17 @@ Category: TypeAlias = Literal[
     "interrupted",
 ]  # fmt: skip
 CURES: dict[Category, str] = {
-    "out of memory": "more with --mem, or train.accumulation, which changes no result, or fewer ranks on a node",
-    "preempted": "submit it again, or with more --retries: it was stopped so often that it could not get further",
-    "time limit": "a longer --time, or a longer notice_seconds of the site so that saving fits into it",
-    "data": "mend or build the shards again: python -m jobs.build_shards ...; python -m jobs.show SHARDS checks them",
+    "out of memory": "use more --mem, a larger train.accumulation (same result), or fewer ranks on a node",
+    "preempted": "submit it again, with more --retries if it is stopped often before it can save",
+    "time limit": "use a longer --time; if it had no time to save, raise notice_seconds of the site",
+    "data": "check the shards (python -m jobs.show SHARDS), then copy or build them again",
     "configuration": "correct the arguments and submit again",
-    "code": "the traceback says where; submit again with the mended code",
-    "node": "python -m jobs.retry --failed SUBMISSION; if it happens again, ask the site about the node",
-    "diverged": "a smaller optimizer.learning_rate, or train.on_nonfinite=skip",
-    "disk": "make room, or ask for a larger quota; the last whole checkpoint stands",
-    "hang": "the stacks of the stuck rank are in RUN/ranks; resources.hang_seconds is how long to wait",
-    "interrupted": "submit it again: it goes on where it was stopped",
+    "code": "fix the code where the traceback points, then submit again",
+    "node": "python -m jobs.retry --failed SUBMISSION; if it fails again, ask the administrators about the node",
+    "diverged": "use a lower optimizer.learning_rate, or train.on_nonfinite=skip",
+    "disk": "free some space, or ask for a larger quota; the last complete checkpoint is kept",
+    "hang": "read the stacks of the hanging rank in RUN/ranks; if it was only slow, raise resources.hang_seconds",
+    "interrupted": "submit it again to resume",
 }
 OF_RANK: dict[RankCategory, Category] = {
     "config": "configuration",
@@ -106,37 +106,37 @@ def failures_of_run(run: RunView) -> Iterator[FailureSummary]:
 
 
 def failures_of(
-    submission: Submission, standings: tuple[Standing, ...], run: RunView | None
+    submission: Submission, statuses: tuple[ElementStatus, ...], run: RunView | None
 ) -> Iterator[FailureSummary]:
     """The failures of one job of a submission, one for each element that failed.
 
     Args:
         run: what the job trains, if anything.
     """
-    for standing in standings:
-        if standing.state in ("failed", "lost"):
-            summary = _of_standing(submission, standing, run)
+    for status in statuses:
+        if status.state in ("failed", "lost"):
+            summary = _of_status(submission, status, run)
             yield replace(summary, do=summary.do.replace("SUBMISSION", str(submission.folder)))
 
 
-def _of_standing(submission: Submission, standing: Standing, run: RunView | None) -> FailureSummary:
-    job = standing.job
-    name = f"{job.name} of {submission.name}" + (f", element {standing.element}" if job.array else "")
-    receipt = standing.receipt
-    log = submission.logs / log_name(job, receipt.number, standing.element - receipt.first) if receipt else None
+def _of_status(submission: Submission, status: ElementStatus, run: RunView | None) -> FailureSummary:
+    job = status.job
+    name = f"{job.name} of {submission.name}" + (f", element {status.element}" if job.array else "")
+    receipt = status.receipt
+    log = submission.logs / log_name(job, receipt.number, status.element - receipt.first) if receipt else None
     text = _tail(log) if log else ""
-    last = standing.attempts[-1] if standing.attempts else None
-    if (told := OF_SLURM.get(standing.why)) is None and run and (failure := _rank_failure(run)):
+    last = status.attempts[-1] if status.attempts else None
+    if (slurm_category := OF_SLURM.get(status.why)) is None and run and (failure := _rank_failure(run)):
         summary = _of_rank(name, run.path, failure)
         memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
         return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary
-    category = told or _category(last.code if last else None, standing, text)
-    cause, lines = _told_by_log(text)
+    category = slurm_category or _category(last.code if last else None, status, text)
+    cause, lines = _cause_in_log(text)
     where = f"{last.host}, exit status {last.code}" if last and last.code is not None else last.host if last else ""
-    return FailureSummary(name, category, where, cause or standing.why, lines, log, CURES[category])
+    return FailureSummary(name, category, where, cause or status.why, lines, log, CURES[category])
 
 
-def _category(code: int | None, standing: Standing, text: str) -> Category:
+def _category(code: int | None, status: ElementStatus, text: str) -> Category:
     match code:
         case ExitCode.USAGE:
             return "configuration"
@@ -148,18 +148,18 @@ def _category(code: int | None, standing: Standing, text: str) -> Category:
             return "preempted"
         case ExitCode.INTERRUPTED:
             return "interrupted"
-    if told := _category_of_log(text):
-        return told
+    if log_category := _category_of_log(text):
+        return log_category
     if code == 128 + 9:  # nothing but the kernel's OOM killer kills without a word and leaves the script alive
         return "out of memory"
-    return "node" if standing.state == "lost" or code is None or code in SIGNALLED else "code"
+    return "node" if status.state == "lost" or code is None or code in SIGNALLED else "code"
 
 
 def _category_of_log(text: str) -> Category | None:
     return next((category for pattern, category in OF_LOG if re.search(pattern, text, re.MULTILINE)), None)
 
 
-def _told_by_log(text: str) -> tuple[str, tuple[str, ...]]:
+def _cause_in_log(text: str) -> tuple[str, tuple[str, ...]]:
     """The cause in the words of the command: its `error:` block, or the end of its traceback; and lines to look at."""
     lines = text.splitlines()
     for number in reversed(range(len(lines))):

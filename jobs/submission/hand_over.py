@@ -16,15 +16,15 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from cluster import ray_jobs, slurm
+from cluster import local, ray_jobs, sbatch, slurm
+from cluster.code import CODE_PACKAGES
 from cluster.errors import ExitCode, TargetError
 from cluster.job import Job
-from cluster.local import new_launch, run_here
-from cluster.sbatch import render
 from cluster.slurm import Call
-from cluster.standing import LIVE, UNFINISHED, State, standings
-from cluster.submission import CODE_PACKAGES, Submission, take_snapshot
+from cluster.status import LIVE, UNFINISHED, State, element_statuses
+from cluster.submission import Submission, take_snapshot
 from jobs import CHECKOUT
+from jobs.command.streams import outlive_terminal
 from musicvae.errors import ConfigError
 
 
@@ -32,10 +32,10 @@ def plan_table(submission: Submission, missing: Mapping[str, Sequence[int]]) -> 
     """One row a job, for what of it is missing."""
     table = Table("job", "elements", "after", "nodes", "GPUs", "CPUs", "memory", "time", title=submission.name)
     for job in submission.jobs:
-        own, resources = len(missing[job.name]), job.resources
+        missing_count, resources = len(missing[job.name]), job.resources
         table.add_row(
             job.name,
-            f"{own} of {len(job.elements)}" if job.array else "done" if not own else "1",
+            f"{missing_count} of {len(job.elements)}" if job.array else "done" if not missing_count else "1",
             ", ".join(job.after),
             str(resources.nodes),
             str(resources.nodes * resources.gpus_per_node),
@@ -49,7 +49,11 @@ def plan_table(submission: Submission, missing: Mapping[str, Sequence[int]]) -> 
 
 def gpu_hours(submission: Submission, missing: Mapping[str, Sequence[int]]) -> float:
     """The most that what is missing may use; infinite where GPUs have no limit of time."""
-    return sum(job.resources.gpu_hours * len(own) for job in submission.jobs if (own := missing[job.name]))
+    return sum(
+        job.resources.gpu_hours * len(missing_elements)
+        for job in submission.jobs
+        if (missing_elements := missing[job.name])
+    )
 
 
 def confirm(submission: Submission, missing: Mapping[str, Sequence[int]], *, yes: bool) -> None:
@@ -65,19 +69,19 @@ def confirm(submission: Submission, missing: Mapping[str, Sequence[int]], *, yes
     sums = _sums(submission, missing)
     if not sys.stdin.isatty():
         raise ConfigError(
-            "the plan is large, and there is nobody to ask",
+            "the submission is large and needs a confirmation",
             expected=f"up to {site.ask_above_gpu_hours:g} GPU-hours and {site.ask_above_jobs} jobs, or --yes",
             found=sums,
-            do="look at the plan with --dry-run, then add --yes",
+            do="check the plan with --dry-run, then add --yes",
         )
     if not typer.confirm(f"{sums}: submit?", err=True):
-        raise ConfigError("nothing was submitted", do="the same command asks again")
+        raise ConfigError("nothing was submitted", do="run the same command again to be asked again")
 
 
 def _sums(submission: Submission, missing: Mapping[str, Sequence[int]]) -> str:
     elements, hours = sum(map(len, missing.values())), gpu_hours(submission, missing)
-    told = f"up to {hours:.1f} GPU-hours" if math.isfinite(hours) else "GPU-hours without a limit: no --time"
-    return f"{elements} job(s), {told}"
+    gpu_time = f"up to {hours:.1f} GPU-hours" if math.isfinite(hours) else "GPU-hours without a limit (no --time)"
+    return f"{elements} job(s), {gpu_time}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +101,24 @@ def outstanding(submission: Submission, states: Collection[State] = UNFINISHED) 
     """What of a submission is in some states, and what waits or runs."""
     elements: dict[str, list[int]] = {job.name: [] for job in submission.jobs}
     numbers: dict[str, list[str]] = {job.name: [] for job in submission.jobs}
-    for standing in standings(submission):
-        own = numbers[standing.job.name]
-        if standing.state in states:
-            elements[standing.job.name].append(standing.element)
-        elif standing.state in LIVE and standing.receipt and standing.receipt.number not in own:
-            own.append(standing.receipt.number)
+    for status in element_statuses(submission):
+        job_numbers = numbers[status.job.name]
+        if status.state in states:
+            elements[status.job.name].append(status.element)
+        elif status.state in LIVE and status.receipt and status.receipt.number not in job_numbers:
+            job_numbers.append(status.receipt.number)
     return Outstanding(elements, numbers)
 
 
-def keep_code(submission: Submission) -> None:
-    """Puts the code as it stands now into the submission, in place of what an earlier one has left there."""
+def keep_code(submission: Submission, tell: Callable[[str], None]) -> None:
+    """Puts the code as it stands now into the submission, in place of what an earlier one has left there.
+
+    Args:
+        tell: gets a line if files are left out.
+    """
     shutil.rmtree(submission.code, ignore_errors=True)
-    take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code)
+    if left_out := take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code):
+        tell(f"links and files that look like secrets were not copied: {', '.join(left_out)}")
 
 
 def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell: Callable[[str], None]) -> ExitCode:
@@ -127,9 +136,10 @@ def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell:
     """
     submission.mark_cancelled(False)
     if submission.target == "local":
-        launch = new_launch()
+        launch = local.new_launch_id()
+        outlive_terminal()  # what the jobs say is in their logs too
         _take_all(submission, missing, launch)
-        return run_here(submission, missing.elements, launch, tell)
+        return local.run_here(submission, missing.elements, launch, tell)
     if submission.target == "ray":
         number = f"{submission.name}-{secrets.token_hex(3)}"
         ray_jobs.submit(
@@ -139,7 +149,8 @@ def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell:
         tell(f"Ray job {number} on {submission.ray_jobs}")
         return ExitCode.SUCCESS
     for job in submission.jobs:
-        Path(submission.place.script(job)).write_text(render(job, submission.site, submission.place))
+        script = sbatch.render(job, submission.site, submission.place)
+        Path(submission.place.script(job)).write_text(script, encoding="utf-8")
     for job, call, number in slurm_calls(submission, missing, hold=hold, send=slurm.submit):
         submission.take_receipt(job, number, call.elements, first=call.first)
         tell(f"{job.name}: SLURM job {number}" + (f", {len(call.elements)} element(s)" if job.array else ""))
@@ -167,7 +178,7 @@ def slurm_calls(
         send: submits a call and gives SLURM's number, on which later ones depend.
     """
     limit = max_array_size(submission)
-    numbers = {name: list(own) for name, own in missing.on_their_way.items()}
+    numbers = {name: list(job_numbers) for name, job_numbers in missing.on_their_way.items()}
     for job in submission.jobs:
         elements = missing.elements[job.name]
         if not elements:

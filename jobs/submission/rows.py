@@ -1,21 +1,25 @@
-"""The rows of `jobs.status`: runs and submissions below some folders, each told from what it wrote down itself."""
+"""Runs and submissions below some folders: the rows of `jobs.status`, and which submissions a command is about."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.attempts import PLAN
-from cluster.job import Told
-from cluster.standing import Standing, scheduler_says, standings_told
-from cluster.submission import Submission, read_submission
+from cluster.job import SchedulerStates
+from cluster.status import ElementStatus, scheduler_says, statuses_from
+from cluster.submission import Submission, read_submission, submissions_in
 from jobs.submission.failures import FailureSummary, failures_of, failures_of_run
 from jobs.submission.run_view import RunView, is_run, read_run_view
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, DataError
 
 ORDER = ("failed", "lost", "running", "saved", "waiting", "cancelled", "not submitted", "done")
 """Of several elements the first of these is the state of all."""
+DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading the records of a run or submission raises where somebody else has written into them."""
+SUBMISSIONS = Path("submissions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Row:
         elements: how many elements of an array are in each state; empty for others.
         why: it waits or failed, or what of its folder cannot be read.
         run: what it trains, if anything.
-        submission, standings: whose job it is, and how its elements stand.
+        submission, statuses: whose job it is, and how its elements stand.
     """
 
     name: str
@@ -38,14 +42,16 @@ class Row:
     why: str
     run: RunView | None
     submission: Submission | None = None
-    standings: tuple[Standing, ...] = ()
+    statuses: tuple[ElementStatus, ...] = ()
 
-    def failures(self) -> Iterator[FailureSummary]:
-        """Of its elements, or of the run."""
-        if self.submission is not None:
-            yield from failures_of(self.submission, self.standings, self.run)
-        elif self.run is not None:
-            yield from failures_of_run(self.run)
+    def failures(self) -> list[FailureSummary]:
+        """Of its elements, or of the run; none where the records of them are damaged."""
+        with suppress(*DAMAGES):
+            if self.submission is not None:
+                return list(failures_of(self.submission, self.statuses, self.run))
+            if self.run is not None:
+                return list(failures_of_run(self.run))
+        return []
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -67,28 +73,30 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
     Raises:
         ConfigError: a folder is none of these.
     """
-    said: dict[tuple[str, str], Told] = {}
+    said: dict[tuple[str, str], SchedulerStates] = {}
     for folder in folders:
-        found = list(_below(folder))
-        if not found and not folder.is_dir():
+        entries = list(_below(folder))
+        if not entries and not folder.is_dir():
             raise ConfigError(
-                f"there is nothing in {folder}",
-                expected="a run, a submission, or a folder that holds some",
-                do="name the folder; without one, ./runs and ./submissions are shown",
+                f"there is no run or submission in {folder}",
+                expected="a run, a submission, or a folder of them",
+                do="correct the path; without one, ./runs and ./submissions are shown",
             )
-        for path, kind in found:
-            if kind == "run":
-                yield run_row(path)
-                continue
+        for path, kind in entries:
             try:
-                submission = read_submission(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                yield Row(path.name, path, "unknown", {}, 0, f"{PLAN} is damaged: {error}", None)
-                continue
-            where = (submission.target, submission.ray_jobs)
-            if where not in said:
-                said[where] = scheduler_says(submission)
-            yield from submission_rows(submission, said[where])
+                rows = [run_row(path)] if kind == "run" else _rows_of_submission(path, said)
+            except DAMAGES as error:  # the others are shown all the same
+                damaged = PLAN if kind == "submission" else "the run"
+                rows = [Row(path.name, path, "unknown", {}, 0, f"{damaged} is damaged: {error}", None)]
+            yield from rows
+
+
+def _rows_of_submission(path: Path, said: dict[tuple[str, str], SchedulerStates]) -> list[Row]:
+    submission = read_submission(path)
+    where = (submission.target, submission.ray_jobs)
+    if where not in said:
+        said[where] = scheduler_says(submission)
+    return list(submission_rows(submission, said[where]))
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -109,14 +117,14 @@ def run_row(path: Path) -> Row:
     return Row(path.name, path, run.state, {}, run.restarts, "; ".join(run.problems), run)
 
 
-def submission_rows(submission: Submission, scheduler: Told) -> Iterator[Row]:
+def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Iterator[Row]:
     """A row for each job."""
-    by_job: dict[str, list[Standing]] = {job.name: [] for job in submission.jobs}
-    for standing in standings_told(submission, scheduler):
-        by_job[standing.job.name].append(standing)
+    by_job: dict[str, list[ElementStatus]] = {job.name: [] for job in submission.jobs}
+    for status in statuses_from(submission, scheduler):
+        by_job[status.job.name].append(status)
     for job in submission.jobs:
-        own = by_job[job.name]
-        counts = Counter(standing.state for standing in own)
+        job_statuses = by_job[job.name]
+        counts = Counter(status.state for status in job_statuses)
         state = next(state for state in ORDER if counts[state])  # type: ignore[index]
         run = read_run_view(Path(job.status).parent) if job.status and is_run(Path(job.status).parent) else None
         yield Row(
@@ -124,9 +132,44 @@ def submission_rows(submission: Submission, scheduler: Told) -> Iterator[Row]:
             folder=submission.folder,
             state=state,
             elements=dict(counts) if job.array else {},
-            restarts=sum(standing.restarts for standing in own),
-            why=next((standing.why for standing in own if standing.state == state), ""),
+            restarts=sum(status.restarts for status in job_statuses),
+            why=next((status.why for status in job_statuses if status.state == state), ""),
             run=run,
             submission=submission,
-            standings=tuple(own),
+            statuses=tuple(job_statuses),
         )
+
+
+def chosen(folders: Iterable[Path]) -> list[Submission]:
+    """The submissions that folders are, hold, or whose run they are; those in ./submissions without a folder.
+
+    Raises:
+        ConfigError: a folder has nothing to do with a submission.
+        DataError: a plan is damaged.
+    """
+    submissions: dict[Path, Submission] = {}
+    for folder in list(folders) or [SUBMISSIONS]:
+        in_folder = [_read(path) for path in submissions_in(folder.absolute())] or _that_train(folder)
+        if not in_folder:
+            raise ConfigError(
+                f"there is no submission in {folder}",
+                expected="a submission, a folder of submissions, or a run of a submission in ./submissions",
+                do="give the folder of a submission; python -m jobs.status shows those in ./submissions",
+            )
+        submissions |= {submission.folder: submission for submission in in_folder}
+    return list(submissions.values())
+
+
+def _that_train(run: Path) -> list[Submission]:
+    status = str((run / "status.json").absolute())
+    submissions = map(_read, submissions_in(SUBMISSIONS.absolute()))
+    return [submission for submission in submissions if any(job.status == status for job in submission.jobs)]
+
+
+def _read(folder: Path) -> Submission:
+    try:
+        return read_submission(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"the plan of {folder} is damaged", found=str(error), do="submit again, or delete the folder"
+        ) from None

@@ -4,10 +4,13 @@ A folder that is being written to, torn or half gone is shown as far as it can b
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from musicvae.training.settings import main_figure
 
 LARGEST_HEADER = 1_000_000
 """Bytes; a safetensors header that says it is longer is damaged."""
@@ -20,7 +23,8 @@ class RunView:
     Attributes:
         state: of status.json; `unknown` where it cannot be read.
         rate: windows per second.
-        validation: the lowest -ELBO so far, in nats.
+        validation: the lowest so far of the figure that the run is summed up by, in nats.
+        figure: which figure that is, one of `MAIN_FIGURES`.
         heartbeat: seconds since the epoch.
         failure: the launcher's verdict on which rank failed first, and why.
         problems: what of the folder cannot be read.
@@ -37,6 +41,7 @@ class RunView:
     launch: str | None
     failure: Mapping[str, Any] | None
     validation: float | None
+    figure: str | None
     problems: tuple[str, ...]
 
 
@@ -49,6 +54,7 @@ def read_run_view(path: Path) -> RunView:
     """The view of a run folder, whatever state it is in."""
     problems: list[str] = []
     status = _status(path / "status.json", problems)
+    figure, validation = _validation(path / "best.safetensors", problems)
     return RunView(
         path=path,
         state=str(status.get("state", "unknown" if problems else "starting")),
@@ -60,14 +66,15 @@ def read_run_view(path: Path) -> RunView:
         heartbeat=_number(status, "heartbeat", problems),
         launch=status.get("launch"),
         failure=status.get("failure") if isinstance(status.get("failure"), dict) else None,
-        validation=_validation(path / "best.safetensors", problems),
+        validation=validation,
+        figure=figure,
         problems=tuple(problems),
     )
 
 
 def _status(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(values, dict):
             return values
         problems.append("status.json is damaged")
@@ -80,13 +87,13 @@ def _status(path: Path, problems: list[str]) -> dict[str, Any]:
 
 def _number(status: dict[str, Any], name: str, problems: list[str]) -> Any:
     value = status.get(name)
-    if value is None or isinstance(value, int | float):
+    if value is None or (isinstance(value, int | float) and math.isfinite(value)):
         return value
     problems.append(f"status.json has {name} = {value!r}")
     return None
 
 
-def _validation(path: Path, problems: list[str]) -> float | None:
+def _validation(path: Path, problems: list[str]) -> tuple[str | None, float | None]:
     """From the header of the best weights alone: the weights are not read."""
     try:
         with path.open("rb") as file:
@@ -94,9 +101,10 @@ def _validation(path: Path, problems: list[str]) -> float | None:
             if length > LARGEST_HEADER:
                 raise ValueError
             best = json.loads(json.loads(file.read(length))["__metadata__"]["best"])
-            return best["figures"].get("validation.negative_elbo")
+            figure = main_figure(best["figures"])
+            return figure, None if figure is None else float(best["figures"][figure])
     except FileNotFoundError:
-        return None
+        return None, None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         problems.append("best.safetensors is damaged")
-        return None
+        return None, None

@@ -7,30 +7,30 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from jobs.command.stop_signals import StopSignals
-from jobs.sweeps.decisions import Draw, Go, Idle, Repeat, cut_trials, first_steps, is_gone_on_with, next_step, standings
+from jobs.sweeps import decisions
+from jobs.sweeps.decisions import Draw, Idle, Repeat, Resume
 from jobs.sweeps.folder import SweepFolder
-from jobs.sweeps.ledger import Begun, Drawn, End, Ledger, Start, SweepState, TrialHistory, Trimmed
+from jobs.sweeps.ledger import Drawn, End, Ledger, Start, SweepState, TrialHistory, Trimmed
 from jobs.sweeps.pools import Lost, TrialPool
-from jobs.sweeps.settings import Kept, SweepSettings
-from jobs.sweeps.tpe import TpeSearch
+from jobs.sweeps.search import LearningSearch
+from jobs.sweeps.settings import LEARNING, Kept, SweepSettings, Values
 from jobs.sweeps.trial import TrialEnd, TrialJob, end_of_lost
 from jobs.sweeps.trials import SweepPlan, Trial, TrialFactory
-from musicvae.errors import ConfigError, DiskFullError, StoppedError, UserError
-from musicvae.settings import parse_settings
+from musicvae.errors import ConfigError, DiskFullError, FolderInUseError, StoppedError, UserError
+from musicvae.folder_lock import hold_folder, holders
 from musicvae.training.run_folder import RunFolder
-from musicvae.training.stopping import Wish
+from musicvae.training.stopping import Stop
 
-LOOK_SECONDS = 0.5
 LIVE_SECONDS = 1.0
-FIXED = {"preset", "metric", "direction", "asha"}
-"""What trials share and are compared by; so do the sweep's `settings`."""
+IDLE_SECONDS = 600.0
+"""An element of an array that has had nothing to start for so long leaves; others are at work then."""
 MOST_REDRAWN = 50
 """Configurations in a row that cannot be trained, before the space is to blame."""
 ORDER: tuple[Kept, ...] = ("all", "weights", "nothing")
@@ -59,6 +59,8 @@ class SweepRun:
     retried: deque[str] = field(default_factory=deque)
     _started_at: dict[str, float] = field(default_factory=dict)
     _disk_full: str = ""
+    _idle_since: float | None = None
+    _coming: dict[int, Values] = field(default_factory=dict)
 
     def run(self) -> None:
         """Returns when nothing is left to be started.
@@ -66,6 +68,7 @@ class SweepRun:
         Raises:
             StoppedError: it was asked to stop; running trials have saved.
             DiskFullError: no room for more.
+            ConfigError: the first trials have all failed in the same way.
         """
         try:
             self._run()
@@ -73,32 +76,26 @@ class SweepRun:
             self.folder.forget_live()
 
     def _run(self) -> None:
-        sweep, state = self.factory.sweep, self.ledger.state
+        sweep = self.factory.sweep
+        self._coming = dict(self.plan.coming)
         retention = Retention(sweep, self.folder, self.ledger, planned=self.plan.numbers)
-        search = TpeSearch(sweep) if sweep.search == "tpe" else None
+        search = LearningSearch(sweep) if sweep.search in LEARNING else None
         live_at = 0.0
         while True:
             idle: Idle | None = None
             while not idle and not self._disk_full and not self.signals.any and self.pool.room():
-                match self._next():
+                match self._next(search):
                     case Idle() as idle:
                         pass
-                    case Go(trial, steps):
-                        self._start(self._trial(state.trials[trial]), steps)
+                    case Resume(trial, steps):
+                        self._start(self._trial(self.ledger.state.trials[trial]), steps)
                     case Draw(number):
-                        if search:
-                            free = next(number for number in count(number) if number not in state.numbers)
-                            self._draw(self._searched(search, free), free)
-                        else:
-                            place, values = self.plan.coming[number - self.plan.drawn]
-                            self._draw(self.factory.trial(values), place)
-                    case Repeat(of, repeat):
-                        values = state.trials[of].drawn.values
-                        self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=of)
+                        self._draw_number(number, search)
+                    case Repeat(trial, repeat):
+                        values = self.ledger.state.trials[trial].drawn.values
+                        self._draw(self.factory.trial(values, repeat=repeat), -1, repeat_of=trial)
             running = self.pool.running
-            if not running and idle and idle.why != "wait":
-                if idle.why == "done":
-                    retention.after_all()
+            if not running and idle and (idle.why != "wait" or self._has_waited()):
                 return
             if not running and self._disk_full:
                 raise self._no_room()
@@ -107,21 +104,63 @@ class SweepRun:
             if time.monotonic() - live_at > LIVE_SECONDS:
                 live_at = time.monotonic()
                 self.folder.write_live({"running": running, "waiting": self.pool.why_waiting()})
-            for job, end in self.pool.ended(LOOK_SECONDS):
+            for job, end in self.pool.ended(self.ledger.look_seconds):
                 self._end(job, end)
                 retention.after(job.trial)
                 if retention.over_cap():
-                    self._disk_full = f"{state.bytes / 2**30:.2f} GiB of run folders"
+                    self._disk_full = f"{self.ledger.state.bytes / 2**30:.2f} GiB of run folders"
 
-    def _next(self) -> Go | Draw | Repeat | Idle:
-        running = self.pool.running
+    def _next(self, search: LearningSearch | None) -> Resume | Draw | Repeat | Idle:
+        running = {*self.ledger.look(), *self.pool.running}
+        sweep, state = self.factory.sweep, self.ledger.state
         while self.retried:
-            trial = self.ledger.state.trials[self.retried.popleft()]
-            if trial.id not in running and trial.last_start:
-                return Go(trial.id, trial.last_start.steps)
-        return next_step(self.factory.sweep, self.ledger.state, planned=self.plan.numbers, running=running)
+            trial = state.trials[self.retried.popleft()]
+            if trial.id not in running and trial.state == "failed" and trial.last_start:
+                return Resume(trial.id, trial.last_start.steps)
+        number = self._free_number(search)
+        planned = self.plan.numbers if number is not None else len(state.numbers)
+        step = decisions.next_step(sweep, state, planned=planned, running=running)
+        if isinstance(step, Draw) and number is not None:
+            step = Draw(number)
+        if isinstance(step, Repeat | Idle) and self.ledger.undecided:
+            return Idle("wait")
+        if isinstance(step, Resume) or not (cause := decisions.same_failure(state)):
+            return step
+        if running:
+            return Idle("wait")
+        raise ConfigError(
+            "all trials failed in the same way",
+            expected="at least one trial that can be trained",
+            found=cause,
+            likely="a setting of all trials, the shards, or the machine",
+            do="fix the cause, then run the same command with --retry failed",
+        )
 
-    def _searched(self, search: TpeSearch, number: int) -> Trial:
+    def _free_number(self, search: LearningSearch | None) -> int | None:
+        """The first number that nobody has drawn or is about to draw; None where this driver has no more to draw."""
+        numbers, coming = self.ledger.state.numbers, self._coming
+        while coming and numbers.get(first := next(iter(coming))):
+            del coming[first]
+        free = next((number for number in coming if number not in numbers), None)
+        return next(number for number in count() if number not in numbers) if free is None and search else free
+
+    def _draw_number(self, number: int, search: LearningSearch | None) -> None:
+        if not self.ledger.claim_number(number):
+            return
+        if number in self._coming:
+            self._draw(self.factory.trial(self._coming[number]), number)
+        elif search:
+            self._draw(self._searched(search, number), number)
+
+    def _has_waited(self) -> bool:
+        """Whether there has been nothing to start for long while others are at work, of whom one goes on to the end."""
+        self._idle_since = self._idle_since or time.monotonic()
+        if time.monotonic() - self._idle_since < IDLE_SECONDS:
+            return False
+        self.say(f"nothing to start for {IDLE_SECONDS / 60:.0f} minutes; {self.ledger.others} others continue")
+        return True
+
+    def _searched(self, search: LearningSearch, number: int) -> Trial:
         """The next trial of a search that learns; configurations that cannot be trained are passed over.
 
         Raises:
@@ -134,11 +173,11 @@ class SweepRun:
 
     def _draw(self, trial: Trial, number: int, *, repeat_of: str | None = None) -> None:
         """Writes a configuration down, and starts it if it was not there already."""
-        state, seed = self.ledger.state, trial.config.train.seed
-        is_new = trial.id not in state.trials
-        self.ledger.append(Drawn(number, trial.id, trial.values, seed, repeat_of, time.time()))
-        if is_new:
-            self._start(trial, first_steps(state.trials[trial.id], self.factory.sweep))
+        drawn = Drawn(number, trial.id, trial.values, trial.config.train.seed, repeat_of, time.time())
+        if trial.id in self.ledger.state.trials:
+            self.ledger.append(drawn)
+        else:
+            self._start(trial, decisions.first_steps(TrialHistory(drawn), self.factory.sweep), drawn)
 
     def _trial(self, history: TrialHistory) -> Trial:
         """The configuration of a trial that was drawn before.
@@ -151,18 +190,24 @@ class SweepRun:
         trial = self.factory.trial(drawn.values, repeat=repeat)
         if trial.id != drawn.trial:
             raise ConfigError(
-                f"trial {drawn.trial} cannot be gone on with",
-                expected="the configuration that it was drawn with",
+                f"trial {drawn.trial} cannot be resumed",
+                expected="the configuration that was drawn",
                 found=f"its values now give run {trial.id}",
-                likely="a preset, or defaults of settings, that have changed since",
-                do="go on with the code that it was begun with, or begin another sweep",
+                likely="a preset or the default of a setting has changed since then",
+                do="use the code that the sweep was started with, or start another sweep",
             )
         return trial
 
-    def _start(self, trial: Trial, steps: int) -> None:
-        sweep = self.factory.sweep
-        start = Start(trial.id, self.ledger.state.trials[trial.id].starts, steps, time.time())
-        self.ledger.append(start)
+    def _start(self, trial: Trial, steps: int, drawn: Drawn | None = None) -> None:
+        """Starts a trial, unless another driver has just done so; `drawn` is its configuration, where that is new."""
+        sweep, new = self.factory.sweep, [drawn] if drawn else []
+        attempt = 0 if drawn else self.ledger.state.trials[trial.id].starts
+        start = self.ledger.claimed(Start(trial.id, attempt, steps, time.time()), drawn)
+        if start is None:
+            self.ledger.append(*(drawn for drawn in new if drawn.number >= 0))  # equal to another number's
+            return
+        self._idle_since = None
+        self.ledger.append(*new, start)
         self._started_at[trial.id] = time.monotonic()
         self.pool.start(
             TrialJob(
@@ -173,7 +218,7 @@ class SweepRun:
                 shards=self.shards,
                 run=self.folder.run(trial.id),
                 provenance={**self.provenance, "tracking_id": secrets.token_hex(6)},
-                launch=secrets.token_hex(8),
+                launch_id=secrets.token_hex(8),
                 metric=sweep.metric,
                 maximize=sweep.direction == "maximize",
                 cpus=sweep.resources.cpus,
@@ -181,8 +226,7 @@ class SweepRun:
             )
         )
 
-    def _end(self, job: TrialJob, found: TrialEnd | Lost) -> None:
-        end = found
+    def _end(self, job: TrialJob, end: TrialEnd | Lost) -> None:
         if isinstance(end, Lost):
             end = end_of_lost(job, end.reason, out_of_memory=end.out_of_memory)
         last_end = self.ledger.state.trials[job.trial].last_end
@@ -201,6 +245,7 @@ class SweepRun:
                 bytes=folder_bytes(job.run),
                 host=end.host,
                 when=time.time(),
+                steps=job.steps,
             )
         )
         if end.step > before:
@@ -222,51 +267,24 @@ class SweepRun:
             StoppedError: always.
         """
         by_user = self.signals.user
-        self.pool.ask_to_stop(Wish.STOP_FOR_USER if by_user else Wish.STOP_FOR_SCHEDULER)
-        print(f"{len(self.pool.running)} running trial(s) save and leave", file=sys.stderr)
+        self.pool.ask_to_stop(Stop.STOP_FOR_USER if by_user else Stop.STOP_FOR_SCHEDULER)
+        print(f"{len(self.pool.running)} running trial(s) save and exit", file=sys.stderr)
         give_up_at = time.monotonic() + self.factory.shutdown_seconds
         while self.pool.running and time.monotonic() < give_up_at:
-            for job, end in self.pool.ended(LOOK_SECONDS):
+            for job, end in self.pool.ended(LIVE_SECONDS):
                 self._end(job, end)
         stopped = StoppedError(0, by_user=by_user)
         stopped.shown_elsewhere = True
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
         raise stopped
 
     def _no_room(self) -> UserError:
         cap = self.factory.sweep.retention.disk_gib
         return DiskFullError(
-            f"no room for more trials in {self.folder.path}",
+            f"there is no space for more trials in {self.folder.path}",
             expected=f"at most {cap:g} GiB (retention.disk_gib)" if cap else "space for run folders",
             found=self._disk_full,
             do="free some space or keep less (retention.finished, .stopped), then run the same command again",
-        )
-
-
-def check_goes_on(begun: Begun, sweep: SweepSettings, fingerprint: str) -> None:
-    """A sweep may be extended; what its trials share and are compared by stays.
-
-    Raises:
-        ConfigError: that has changed.
-    """
-    before = parse_settings(SweepSettings, begun.sweep)
-    was, now = ({**own.model_dump(include=FIXED), **own.settings} for own in (before, sweep))
-    differing = [
-        f"{name} was {was.get(name, 'not set')}, is {now.get(name, 'not set')}"
-        for name in dict.fromkeys([*was, *now])
-        if was.get(name) != now.get(name)
-    ]
-    if sweep.budget.steps < before.budget.steps:
-        differing.append(f"budget.steps was {before.budget.steps}, is {sweep.budget.steps}, which is less")
-    if fingerprint != begun.fingerprint:
-        differing.append(f"shards were {begun.fingerprint}, are {fingerprint}")
-    if differing:
-        raise ConfigError(
-            "the folder holds another sweep",
-            expected="the same preset, settings, metric, direction, asha and shards, and at least as many steps",
-            found="; ".join(differing),
-            likely="an edited file; space, trials, hours, repeats, attempts, resources and retention may change",
-            do="name another --out, or take the change back",
         )
 
 
@@ -290,7 +308,7 @@ class Retention:
     def after(self, ended: str) -> None:
         """After the end of a start: of this trial, and of those that it has beaten for good."""
         state = self.ledger.state
-        cut = cut_trials(self.sweep, state, planned=self.planned)
+        cut = decisions.cut_trials(self.sweep, state, planned=self.planned)
         self._settle([state.trials[ended], *cut], {trial.id for trial in cut})
         self._make_room()
 
@@ -315,7 +333,7 @@ class Retention:
                     self._trim(trial, self.sweep.retention.stopped)
                 case "diverged":
                     self._trim(trial, self.sweep.retention.stopped)
-                case "failed" if trial.id not in state.unfinished or not is_gone_on_with(trial, self.sweep):
+                case "failed" if trial.id not in state.unfinished or not decisions.is_gone_on_with(trial, self.sweep):
                     self._trim(trial, self.sweep.retention.stopped)
 
     def _make_room(self) -> None:
@@ -328,10 +346,19 @@ class Retention:
         if ORDER.index(kept) <= ORDER.index(trial.kept):
             return
         run = RunFolder(self.folder.run(trial.id))
-        shutil.rmtree(run.checkpoints, ignore_errors=True)
-        if kept == "nothing":
-            run.best.unlink(missing_ok=True)
-        self.ledger.append(Trimmed(trial.id, kept, folder_bytes(run.path), time.time()))
+        if holders([run.path]):  # somebody trains it, or trims it
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold_folder(run.path))
+            except FolderInUseError:
+                return
+            except OSError:
+                pass  # there is no folder, or the disk is too full for the lock, and that is why files are removed
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+            if kept == "nothing":
+                run.best.unlink(missing_ok=True)
+            self.ledger.append(Trimmed(trial.id, kept, folder_bytes(run.path), time.time(), trial.starts - 1))
 
 
 def folder_bytes(path: Path) -> int:
@@ -349,7 +376,7 @@ def folder_bytes(path: Path) -> int:
 def _sacrifices(sweep: SweepSettings, state: SweepState) -> Iterator[tuple[TrialHistory, Kept]]:
     """What to remove to make room, in order: all of the unsuccessful, then the checkpoints of the finished from the
     worst on. Of those that may yet be repeated, and of the best, nothing is removed."""
-    at_end = [state.trials[name] for _, name in standings(sweep, state)[sweep.budget.steps]]
+    at_end = [state.trials[name] for _, name in decisions.rung_rankings(sweep, state)[sweep.budget.steps]]
     spared = {trial.id for trial in at_end[: sweep.repeats.of_best or 1]}
     finished = [trial for trial in reversed(at_end) if trial.id not in spared]
     for trial in state.trials.values():

@@ -7,8 +7,10 @@ live.json         what the driver is doing, for `jobs.sweep status`; nothing dep
 best.yaml         all settings of the winner, for `jobs.train --config`
 trials.csv        a row for each trial; trials.parquet holds the same
 report.html       the page
+study.journal     the same for `optuna.load_study`, written by `jobs.sweep report`
 lock              held by the driver
-shares/K-of-M/    ledger, live.json and lock of each driver, where several divide the sweep among them
+elements/K/        ledger, live.json and lock of each driver, where the elements of an array decide together
+claims/            which of them starts what
 """
 
 import json
@@ -19,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.job import PROGRESS_NAME
-from jobs.sweeps.ledger import LEDGER_NAME, SHARES, ledgers_in
+from jobs.sweeps.ledger import ELEMENTS, LEDGER_NAME, SHARES, SweepState, read_ledger
+from jobs.sweeps.settings import SweepSettings
 from musicvae.durable import write_whole
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, NotThereError
 from musicvae.folder_lock import LOCK_NAME
+from musicvae.settings import parse_settings
 
 DEAD_SECONDS = 30.0
 """A driver that has not been heard of for so long is gone."""
@@ -30,19 +34,19 @@ DEAD_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SweepFolder:
-    """Paths of one sweep, for its driver or for one of those who divide it.
+    """Paths of one sweep, for its driver or for an element of an array.
 
     Attributes:
-        share: K-of-M, of a driver that trains a share.
+        element: its number.
     """
 
     path: Path
-    share: str | None = None
+    element: str | None = None
 
     @property
     def own(self) -> Path:
         """What this driver holds and writes to."""
-        return self.path / SHARES / self.share if self.share else self.path
+        return self.path / ELEMENTS / self.element if self.element else self.path
 
     @property
     def ledger(self) -> Path:
@@ -54,8 +58,17 @@ class SweepFolder:
         """That of the sweep as a whole."""
         return self.path / LEDGER_NAME
 
+    @property
+    def claims(self) -> Path:
+        """Where elements claim what they start."""
+        return self.path / "claims"
+
+    def elements(self) -> list[Path]:
+        """The folders of elements that have ever been at work."""
+        return sorted((self.path / ELEMENTS).glob("*"))
+
     def shares(self) -> list[Path]:
-        """The folders of shares that are not gathered yet."""
+        """The folders of an earlier version's shares that are not gathered yet."""
         return sorted(path for path in (self.path / SHARES).glob("*-of-*") if path.is_dir())
 
     @property
@@ -65,6 +78,10 @@ class SweepFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "study.journal"
 
     def run(self, trial: str) -> Path:
         """The run folder of a trial."""
@@ -79,7 +96,7 @@ class SweepFolder:
         write_whole(self.own / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
 
     def note_progress(self) -> None:
-        """A trial has got further. Drivers of shares write the same file, so that it holds the time, which grows."""
+        """A trial has got further. Elements write the same file, so that it holds the time, which grows."""
         write_whole(self.path / PROGRESS_NAME, json.dumps({"step": int(time.time())}) + "\n", sync=False)
 
     def forget_live(self) -> None:
@@ -88,7 +105,7 @@ class SweepFolder:
 
     def read_live(self) -> dict[str, Any] | None:
         """What the drivers said last, taken together; None where none is at work."""
-        said = [live for own in (self.path, *self.shares()) if (live := _read_live(own / "live.json"))]
+        said = [live for folder in (self.path, *self.elements()) if (live := _read_live(folder / "live.json"))]
         if not said:
             return None
         return {
@@ -100,27 +117,32 @@ class SweepFolder:
         """Whether there are entries that a sweep which was killed at its very start does not leave."""
         if not self.path.is_dir():
             return self.path.exists()
-        own = (LOCK_NAME, LEDGER_NAME, SHARES)
-        return any(entry.name not in own and not entry.name.startswith(".") for entry in self.path.iterdir())
+        begun_entries = (LOCK_NAME, LEDGER_NAME, SHARES, ELEMENTS, self.claims.name)
+        return any(entry.name not in begun_entries and not entry.name.startswith(".") for entry in self.path.iterdir())
 
-    def check(self) -> None:
-        """Makes sure that there is a sweep.
+    def read(self) -> tuple[SweepSettings, SweepState]:
+        """What the ledgers of a sweep in any state say.
 
         Raises:
-            ConfigError: there is none.
+            NotThereError: there is no such folder.
+            ConfigError: it holds no sweep.
+            DataError: a line is damaged.
         """
-        if not any(ledger.exists() for ledger in ledgers_in(self.path)):
-            raise ConfigError(
-                f"no sweep in {self.path}",
-                expected="a folder that jobs.sweep run made",
-                found="no such folder" if not self.path.exists() else f"no {LEDGER_NAME} in it",
-                do="check the path, or run one: python -m jobs.sweep run demo --shards SHARDS --out SWEEP",
+        begun = (state := read_ledger(self.path)).begun
+        if begun is None:
+            kind = ConfigError if self.path.exists() else NotThereError
+            raise kind(
+                f"there is no sweep in {self.path}",
+                expected="a folder that jobs.sweep run wrote",
+                found=f"no line in {LEDGER_NAME}" if self.path.exists() else "no such folder",
+                do="correct the path, or run a sweep: python -m jobs.sweep run demo --shards SHARDS --out SWEEP",
             )
+        return parse_settings(SweepSettings, begun.sweep), state
 
 
 def _read_live(path: Path) -> dict[str, Any] | None:
     try:
-        live = json.loads(path.read_text())
+        live = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return live if time.time() - live["when"] < DEAD_SECONDS else None

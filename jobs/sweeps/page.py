@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.run_report.record import read_metrics
-from jobs.sweeps.best import Configuration, ranking
+from jobs.sweeps import search, status
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import SweepState, TrialHistory
 from jobs.sweeps.settings import Dimension, SweepSettings, plain
-from jobs.sweeps.status import Outcome, is_done, outcomes
-from jobs.sweeps.tpe import importances
+from jobs.sweeps.status import Configuration, ranking
 from musicvae.training.run_folder import RunFolder
 from preprocess.pages.charts import Scale, Tick, number, rule_distance
 from preprocess.pages.page import page_environment, style
@@ -33,37 +32,27 @@ OUTLIERS = 0.9
 MOST_TICKS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What all trials of one outcome took."""
-
-    outcome: Outcome
-    trials: int
-    steps: int
-    hours: float
-    mib: float
-
-
 def sweep_page(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> str:
     """The page as HTML, which can always be encoded as UTF-8; of a sweep in any state."""
     assert state.begun is not None, "a sweep begins with it"
     environment = page_environment(TEMPLATE.parent)
     environment.filters["number"] = number
-    ranked, became = ranking(sweep, state), outcomes(sweep, state)
+    ranked, became = ranking(sweep, state), status.outcomes(sweep, state)
     compared, results = comparable(sweep, state)
-    importance = importances(
-        sweep.space, [trial.drawn.values for trial in compared], results, maximize=sweep.direction == "maximize"
+    importance = search.importances(
+        sweep.space, [trial.drawn.values for trial in compared], list(map(sweep.better, results))
     )
     seeds, seed_ticks = spreads(sweep, ranked)
     failed = [trial for trial in state.trials.values() if became[trial.id] in ("failed", "diverged")]
     page = environment.get_template(TEMPLATE.name).render(
-        css=style(STYLES[0]) + STYLES[1].read_text(),
+        css=style(STYLES[0]) + STYLES[1].read_text(encoding="utf-8"),
         begun=state.begun,
         sweep=sweep,
-        done=is_done(sweep, state),
+        done=status.is_done(sweep, state),
         tiles=_tiles(sweep, state, became),
-        best=[(one, mean_text(one)) for one in ranked[:BEST_SHOWN]],
-        names=list(dict.fromkeys(name for one in ranked[:BEST_SHOWN] for name in one.values)),
+        best=[(configuration, _beside(configuration, ranked[0])) for configuration in ranked[:BEST_SHOWN]],
+        paired=any(_beside(configuration, ranked[0]) for configuration in ranked[:BEST_SHOWN]),
+        names=list(dict.fromkeys(name for configuration in ranked[:BEST_SHOWN] for name in configuration.values)),
         parallel=parallel(sweep, ranked) if ranked else None,
         slices=slices(sweep, ranked) if ranked else [],
         importance=importance,
@@ -78,23 +67,25 @@ def sweep_page(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> 
     return page.encode(errors="backslashreplace").decode()
 
 
-def _tiles(sweep: SweepSettings, state: SweepState, became: dict[str, Outcome]) -> list[tuple[str, str]]:
+def _tiles(sweep: SweepSettings, state: SweepState, became: dict[str, status.Outcome]) -> list[tuple[str, str]]:
     ranked = ranking(sweep, state)
-    tiles = [(f"{len(state.numbers):,} of {state.begun.numbers if state.begun else 0:,}", "trials drawn")]
-    tiles += [(f"{sum(one == kind for one in became.values()):,}", kind) for kind in sorted(set(became.values()))]
+    tiles = [(f"{len(state.numbers):,} of {state.planned:,}", "trials drawn")]
+    tiles += [
+        (f"{sum(outcome == kind for outcome in became.values()):,}", kind) for kind in sorted(set(became.values()))
+    ]
     if ranked:
-        tiles.append((mean_text(ranked[0]), f"best {sweep.metric.removeprefix('validation.')}"))
+        tiles.append((ranked[0].text, f"best {sweep.metric.removeprefix('validation.')}"))
     return [*tiles, (f"{state.hours:.2f}", "hours of training"), (f"{state.bytes / 2**30:.2f}", "GiB on disk")]
 
 
-def _costs(state: SweepState, became: dict[str, Outcome]) -> list[Cost]:
-    found = []
+def _costs(state: SweepState, became: dict[str, status.Outcome]) -> dict[status.Outcome, tuple[int, int, float, float]]:
+    """Trials, steps, hours and MiB of each outcome."""
+    costs = {}
     for outcome in sorted(set(became.values())):
         trials = [trial for trial in state.trials.values() if became[trial.id] == outcome]
-        hours = sum(trial.seconds for trial in trials) / 3600
-        steps, mib = sum(trial.reached for trial in trials), sum(trial.bytes for trial in trials) / 2**20
-        found.append(Cost(outcome, len(trials), steps, hours, mib))
-    return found
+        hours, mib = sum(trial.seconds for trial in trials) / 3600, sum(trial.bytes for trial in trials) / 2**20
+        costs[outcome] = (len(trials), sum(trial.reached for trial in trials), hours, mib)
+    return costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +103,19 @@ class Axis:
 
 def axes(space: Mapping[str, Dimension], values: Sequence[Mapping[str, Any]]) -> list[Axis]:
     """An axis for each setting that differs between trials; one that a wider space has left behind is among them."""
-    names = dict.fromkeys([*space, *(name for own in values for name in own)])
-    found = (_axis(name, space.get(name), [own.get(name) for own in values]) for name in names)
-    return [axis for axis in found if len(set(axis.places.values())) > 1]
+    names = dict.fromkeys([*space, *(name for trial_values in values for name in trial_values)])
+    all_axes = (_axis(name, space.get(name), [trial_values.get(name) for trial_values in values]) for name in names)
+    return [axis for axis in all_axes if len(set(axis.places.values())) > 1]
 
 
 def _axis(name: str, dimension: Dimension | None, values: Sequence[Any]) -> Axis:
     given = [value for value in values if value is not None]
-    is_range = dimension is not None and (dimension.bounds or dimension.integer)
+    is_range = dimension is not None and (dimension.bounds or dimension.whole)
     if is_range and dimension and given and all(isinstance(value, int | float) for value in given):
-        scale = Scale(min(given), max(given), logarithmic=dimension.log_uniform is not None and min(given) > 0)
+        scale = Scale(min(given), max(given), logarithmic=dimension.is_log and min(given) > 0)
         places = {place: scale.place(value) for place, value in enumerate(values) if value is not None}
         return Axis(name, places, _thinned(scale.ticks()))
-    listed = [plain(value) for value in (dimension.values() if dimension else ())]
+    listed = [plain(value) for value in (dimension.values() if dimension and not is_range else ())]
     listed += [value for place, value in enumerate(given) if value not in listed and value not in given[:place]]
     if all(isinstance(value, int | float) for value in listed):
         listed.sort()
@@ -207,54 +198,54 @@ def metric_scale(sweep: SweepSettings, values: Sequence[float]) -> Scale:
 
 def slices(sweep: SweepSettings, ranked: Sequence[Configuration]) -> list[Slice]:
     """For each setting the metric of every configuration."""
-    scale = metric_scale(sweep, [one.mean for one in ranked])
+    scale = metric_scale(sweep, [configuration.mean for configuration in ranked])
     return [
         Slice(
             axis,
             tuple(
-                Dot(place, scale.place(ranked[at].mean), _kind(sweep, ranked, at), _told(ranked[at]))
+                Dot(place, scale.place(ranked[at].mean), _kind(sweep, ranked, at), _hover_text(ranked[at]))
                 for at, place in sorted(axis.places.items(), reverse=True)
             ),
             scale.ticks(),
         )
-        for axis in axes(sweep.space, [one.values for one in ranked])
+        for axis in axes(sweep.space, [configuration.values for configuration in ranked])
     ]
 
 
 def parallel(sweep: SweepSettings, ranked: Sequence[Configuration]) -> Parallel:
     """Each configuration as a line through its values; those without a setting pass its axis by."""
     shown = drawn(ranked, MOST_LINES)
-    scale = metric_scale(sweep, [one.mean for one in ranked])
-    found = axes(sweep.space, [one.values for one in shown])
-    between = 100 / max(1, len(found))
+    scale = metric_scale(sweep, [configuration.mean for configuration in ranked])
+    setting_axes = axes(sweep.space, [configuration.values for configuration in shown])
+    between = 100 / max(1, len(setting_axes))
     lines = []
     for at in reversed(range(len(shown))):  # the best is drawn last, above the others
-        points = [(between * n, axis.places[at]) for n, axis in enumerate(found) if at in axis.places]
+        points = [(between * n, axis.places[at]) for n, axis in enumerate(setting_axes) if at in axis.places]
         points.append((100.0, scale.place(shown[at].mean)))
-        lines.append(Line(_path(points), _kind(sweep, shown, at), _told(shown[at]), points[-1]))
-    named = [(between * n, axis.name, axis.ticks) for n, axis in enumerate(found)]
+        lines.append(Line(_path(points), _kind(sweep, shown, at), _hover_text(shown[at]), points[-1]))
+    named = [(between * n, axis.name, axis.ticks) for n, axis in enumerate(setting_axes)]
     return Parallel((*named, (100.0, sweep.metric, scale.ticks())), tuple(lines))
 
 
 def curves(
-    folder: SweepFolder, sweep: SweepSettings, ranked: Sequence[Configuration], became: Mapping[str, Outcome]
+    folder: SweepFolder, sweep: SweepSettings, ranked: Sequence[Configuration], became: Mapping[str, status.Outcome]
 ) -> Curves | None:
     """The metric of trials over their steps, from their run folders; None where none has an evaluation."""
-    found: list[tuple[int, TrialHistory, list[tuple[int, float]]]] = []
+    drawn_trials: list[tuple[int, TrialHistory, list[tuple[int, float]]]] = []
     shown = drawn(ranked, MOST_CURVES)
-    for at, one in enumerate(shown):
-        series = read_metrics(RunFolder(folder.run(one.id)).metrics).series.get(sweep.metric)
+    for at, configuration in enumerate(shown):
+        series = read_metrics(RunFolder(folder.run(configuration.id)).metrics).series.get(sweep.metric)
         if series and series.points:
-            found.append((at, one.trials[0], [(point.step, point.mean) for point in series.points]))
-    if not found:
+            drawn_trials.append((at, configuration.trials[0], [(point.step, point.mean) for point in series.points]))
+    if not drawn_trials:
         return None
-    scale = metric_scale(sweep, [value for _, _, points in found for _, value in points])
-    last = max(step for _, _, points in found for step, _ in points)
+    scale = metric_scale(sweep, [value for _, _, points in drawn_trials for _, value in points])
+    last = max(step for _, _, points in drawn_trials for step, _ in points)
     lines = []
-    for at, trial, points in reversed(found):
+    for at, trial, points in reversed(drawn_trials):
         places = [(100 * step / last, scale.place(value)) for step, value in points]
         kind = f"{_kind(sweep, shown, at)} {became[trial.id]}"
-        lines.append(Line(_path(places), kind, _told(shown[at]), places[-1]))
+        lines.append(Line(_path(places), kind, _hover_text(shown[at]), places[-1]))
     step = max(1, round(rule_distance(last)))
     x_ticks = tuple(Tick(100 * place / last, number(place)) for place in range(0, last + 1, step))
     cuts = tuple(Tick(100 * rung / last, number(rung)) for rung in sweep.rungs[:-1] if rung <= last)
@@ -263,19 +254,19 @@ def curves(
 
 def spreads(sweep: SweepSettings, ranked: Sequence[Configuration]) -> tuple[list[Spread], tuple[Tick, ...]]:
     """Configurations with several seeds, best first, and the ticks of their axis."""
-    several = [one for one in ranked if len(one.results) > 1]
+    several = [configuration for configuration in ranked if len(configuration.results) > 1]
     if not several:
         return [], ()
-    results = [result for one in several for result in one.results]
+    results = [result for configuration in several for result in configuration.results.values()]
     scale = Scale(min(results), max(results), logarithmic=False)
     return [
         Spread(
-            one.id,
-            tuple((scale.place(result), number(result)) for result in one.results),
-            scale.place(one.mean),
-            mean_text(one),
+            configuration.id,
+            tuple((scale.place(result), number(result)) for result in configuration.results.values()),
+            scale.place(configuration.mean),
+            configuration.text,
         )
-        for one in several
+        for configuration in several
     ], scale.ticks()
 
 
@@ -295,9 +286,9 @@ def drawn(ranked: Sequence[Configuration], most: int) -> list[Configuration]:
     return [*ranked[:best], *(ranked[best + others * at // (most - best)] for at in range(most - best))]
 
 
-def mean_text(one: Configuration) -> str:
-    """The metric with its spread."""
-    return f"{one.mean:.5g}" + (f" ± {one.deviation:.2g}" if one.deviation is not None else "")
+def _beside(configuration: Configuration, winner: Configuration) -> str:
+    difference = configuration.beside(winner) if configuration is not winner else None
+    return f"{difference[0]:+.3g} ± {difference[1]:.2g}" if difference else ""
 
 
 def _kind(sweep: SweepSettings, ranked: Sequence[Configuration], at: int) -> str:
@@ -306,9 +297,9 @@ def _kind(sweep: SweepSettings, ranked: Sequence[Configuration], at: int) -> str
     return "whole" if ranked[at].steps >= sweep.budget.steps else "cut"
 
 
-def _told(one: Configuration) -> str:
-    values = "\n".join(f"{name} = {value}" for name, value in one.values.items())
-    return f"{one.id}: {mean_text(one)} after {one.steps:,} steps\n{values}"
+def _hover_text(configuration: Configuration) -> str:
+    values = "\n".join(f"{name} = {value}" for name, value in configuration.values.items())
+    return f"{configuration.id}: {configuration.text} after {configuration.steps:,} steps\n{values}"
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

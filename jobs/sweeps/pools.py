@@ -12,11 +12,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
+from cluster.local import usable_cpus
 from cluster.tasks import end_with_parent
 from jobs.sweeps.settings import TrialResources
-from jobs.training.messages import Asked
+from jobs.training.messages import StopRequest
 from musicvae.errors import ConfigError
-from musicvae.training.stopping import Wish
+from musicvae.training.stopping import Stop
 
 if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
@@ -62,7 +63,7 @@ class TrialPool(Protocol):
         """Why no more trials run than do; empty if nothing waits for room."""
         ...
 
-    def ask_to_stop(self, wish: Wish) -> None:
+    def ask_to_stop(self, stop: Stop) -> None:
         """Lets running trials save and leave."""
         ...
 
@@ -84,7 +85,7 @@ def too_small(resources: TrialResources, nodes: Sequence[Mapping[str, float]]) -
         "no node can hold a trial",
         expected=f"{resources.cpus} CPU and {resources.gpus:g} GPU on one node",
         found=f"at most {cpus:g} CPU and {gpus:g} GPU",
-        likely="nodes that have not joined yet, or a trial that asks for too much",
+        likely="nodes have not joined yet, or a trial requests too much",
         do="start larger nodes, or lower resources.cpus or resources.gpus of the sweep",
     )
 
@@ -128,7 +129,7 @@ class ProcessPool:
 
     def ended(self, seconds: float) -> "list[tuple[TrialJob, TrialEnd | Lost]]":
         watched = {worker.work: slot for slot, worker in self._workers.items()}
-        found = []
+        ended_trials = []
         for connection in wait(list(watched), timeout=seconds):
             slot = watched[connection]  # pyright: ignore[reportArgumentType]
             worker = self._workers[slot]
@@ -137,9 +138,9 @@ class ProcessPool:
                 del self._workers[slot]
                 _finish(worker)
             if worker.job is not None:
-                found.append((worker.job, end))
+                ended_trials.append((worker.job, end))
             worker.job = None
-        return found
+        return ended_trials
 
     @property
     def running(self) -> list[str]:
@@ -148,10 +149,10 @@ class ProcessPool:
     def why_waiting(self) -> str:
         return ""
 
-    def ask_to_stop(self, wish: Wish) -> None:
+    def ask_to_stop(self, stop: Stop) -> None:
         for worker in self._workers.values():
             with suppress(BrokenPipeError):
-                worker.words.send(Asked(wish))
+                worker.words.send(StopRequest(stop))
 
     def end(self) -> None:
         """Ends all processes at once."""
@@ -192,11 +193,9 @@ def process_pool(
     """
     import torch
 
-    told = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
-    cpus = int(told) if told else len(os.sched_getaffinity(0))
     names = [name for name in environment.get(VISIBLE, "").split(",") if name]
     gpus = names or [str(number) for number in range(torch.cuda.device_count())]
-    here = {"CPU": cpus, "GPU": len(gpus)}
+    here = {"CPU": usable_cpus(environment), "GPU": len(gpus)}
     room = room_on(here, resources)
     if not room:
         raise too_small(resources, [here])
@@ -230,13 +229,13 @@ def _serve(trainer: "Trainer", devices: str, work: Connection, words: Connection
     """What a process does until its pool ends."""
     end_with_parent()
     os.environ[VISIBLE] = devices
-    heard = Asked()
+    request = StopRequest()
 
-    def asked() -> Asked:
-        nonlocal heard
+    def asked() -> StopRequest:
+        nonlocal request
         while words.poll():
-            heard = words.recv()
-        return heard
+            request = words.recv()
+        return request
 
     with suppress(EOFError):
         while True:

@@ -1,31 +1,43 @@
 """Processes that train one trial after another, on an embedded Ray or on a cluster; of sweeps only this file knows Ray.
 
 These are plain actors, not Ray Tune: what is tried next, what goes on and what is tried again follows from the sweep's
-ledger. Tune keeps an account of its own, which forgets trials with a killed driver and cannot take a wider space.
+ledger. Tune keeps an account of its own, starts interrupted trials anew and cannot take a wider space.
+
+It is imported inside a `ray_session` alone, which sets what Ray reads when it is imported.
 """
 
+import pickle
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.tasks import ray_session
-from jobs.command.provenance import our_code
+import ray
+from ray._private.state import actors
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+from cluster.code import Message, opened_work
+from cluster.errors import TargetError
+from cluster.ray_session import RaySession
 from jobs.sweeps.pools import Lost, room_on, too_small
 from jobs.sweeps.settings import TrialResources
-from musicvae.errors import ConfigError
-from musicvae.training.stopping import Wish
+from jobs.training.messages import StopRequest
+from musicvae.training.stopping import Stop
 
 if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
-    from jobs.training.messages import Asked
 
 WORDS = "words"
 NODES_SECONDS = 5.0
 """Between two looks at what nodes there are."""
+FRUITLESS_BIRTHS = 3
+"""Processes in a row that die on a node before they are ready; then it is left out."""
+SAME_PACKAGES = ("torch",)
+"""Of the driver and all nodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,18 +58,21 @@ class RayPool:
 
     Args:
         trainer: what they do with a trial.
-        must_see: a file that the driver has made; a node that does not see it does not share the folder.
+        must_see: a file that the driver has made; a node that does not see it does not share the folder, and is left
+            out.
 
     Raises:
         ConfigError: no node could hold a trial.
     """
 
-    def __init__(self, resources: TrialResources, trainer: "Trainer", must_see: Path) -> None:
-        self.resources, self._trainer, self._must_see = resources, trainer, must_see
+    def __init__(self, session: RaySession, resources: TrialResources, trainer: "Trainer", must_see: Path) -> None:
+        self.resources, self._session = resources, session
+        self._work = pickle.dumps(Message.of((trainer, partial(_blind_spot, must_see)), *SAME_PACKAGES))
         self._workers: list[_Worker] = []
+        self._fruitless: Counter[str] = Counter()
         self._capacity, self._looked_at = self._count(), time.monotonic()
         if not self._capacity:
-            raise too_small(resources, _alive())
+            raise too_small(resources, [node["Resources"] for node in session.nodes()])
 
     def room(self) -> bool:
         """Whether a trial can be started at once."""
@@ -67,30 +82,29 @@ class RayPool:
     def start(self, job: "TrialJob") -> None:
         """Begins to train a trial; there has to be room."""
         worker = next(worker for worker in self._workers if worker.ready is None and worker.job is None)
-        worker.job, worker.end = job, worker.actor.train.remote(job)
+        worker.job, worker.end = job, worker.actor.train.remote(Message.of(job, *SAME_PACKAGES))
 
     def ended(self, seconds: float) -> "list[tuple[TrialJob, TrialEnd | Lost]]":
         """Waits a while; gives what came of trials that ended meanwhile.
 
         Raises:
-            ConfigError: a node does not see the sweep folder.
+            TargetError: no node is left that can train, or the head of the cluster is lost.
+            ConfigError: the nodes that are left are too small.
         """
-        import ray
-
         refs = {ref: worker for worker in self._workers if (ref := worker.ready or worker.end) is not None}
         if not refs:
             time.sleep(seconds)
             return []
-        found = []
-        done, _ = ray.wait(list(refs), num_returns=1, timeout=seconds)
-        more, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-        for ref in {*done, *more}:
+        ended_trials = []
+        if self.running:
+            self._session.note_progress()
+        for ref in self._session.wait(list(refs), seconds=seconds, who="each trial", needs=self._needs):
             worker = refs[ref]
             if worker.ready is not None:
                 self._begin(worker)
             elif worker.job is not None:
-                found.append((worker.job, self._end(worker)))
-        return found
+                ended_trials.append((worker.job, self._end(worker)))
+        return ended_trials
 
     @property
     def running(self) -> list[str]:
@@ -99,28 +113,28 @@ class RayPool:
 
     def why_waiting(self) -> str:
         """Why no more trials run than do: what is asked for, and what is free; empty if nothing waits for room."""
-        import ray
-
         unready = sum(worker.ready is not None for worker in self._workers)
         if not unready:
             return ""
-        free = ray.available_resources()
+        free = self._session.free()
         asked = [f"{self.resources.cpus} CPU", *([f"{self.resources.gpus:g} GPU"] if self.resources.gpus else [])]
         return (
-            f"{unready} process(es) to be started: {' and '.join(asked)} asked for each, "
-            f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU free on the cluster"
+            f"{unready} process(es) to start. Each requests {' and '.join(asked)}; "
+            f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU are free on the cluster"
         )
 
-    def ask_to_stop(self, wish: Wish) -> None:
+    def ask_to_stop(self, stop: Stop) -> None:
         """Lets running trials save and leave."""
-        from jobs.training.messages import Asked
-
         for worker in self._workers:
-            worker.actor.ask.options(concurrency_group=WORDS).remote(Asked(wish))
+            worker.actor.ask.options(concurrency_group=WORDS).remote(StopRequest(stop))
+
+    @property
+    def _needs(self) -> Mapping[str, float]:
+        return {"CPU": self.resources.cpus, **({"GPU": self.resources.gpus} if self.resources.gpus else {})}
 
     def _count(self) -> int:
         """How many trials the nodes hold if nobody else uses them, at most `at_once`."""
-        room = sum(room_on(node, self.resources) for node in _alive())
+        room = sum(room_on(node["Resources"], self.resources) for node in self._session.nodes())
         return min(room, self.resources.at_once or room)
 
     def _grow(self) -> None:
@@ -130,33 +144,59 @@ class RayPool:
             self._workers.append(self._new_worker())
 
     def _new_worker(self) -> _Worker:
-        import ray
-
         options: dict[str, Any] = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus}
-        options["concurrency_groups"] = {WORDS: 1}
+        options |= {"concurrency_groups": {WORDS: 1}, **self._session.placement()}
         kind: Any = ray.remote(**options)(_Trials)
-        actor = kind.remote(self._trainer, self._must_see)
+        actor = kind.remote(self._work)
         return _Worker(actor, actor.ready.remote())
 
     def _begin(self, worker: _Worker) -> None:
-        import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        """After the first word of a process.
 
+        Raises:
+            TargetError, ConfigError: no node is left that can train.
+        """
         try:
-            ray.get(worker.ready)
-            worker.ready = None
-        except RayActorError:  # its node has gone; another one will be made
+            node, host, problem = ray.get(worker.ready)
+        except (RayActorError, RayTaskError) as error:
+            self._session.check_head(now=True)
             self._workers.remove(worker)
-        except RayTaskError as error:
-            raise error.cause from None
+            self._note_fruitless(worker, error)
+            ray.kill(worker.actor)
+            return
+        if not problem:
+            worker.ready = None
+            self._fruitless[node] = 0
+            return
+        self._workers.remove(worker)
+        ray.kill(worker.actor)
+        self._leave_out(node, host, problem)
+
+    def _note_fruitless(self, worker: _Worker, error: RayError) -> None:
+        """A process has died at its birth; one that went with its node does not count."""
+        node = actors(worker.actor._actor_id.hex()).get("Address", {}).get("NodeID", "")
+        about = next((other for other in ray.nodes() if other["NodeID"] == node), None)
+        if about and not about["Alive"]:
+            return
+        self._fruitless[node] += 1
+        if self._fruitless[node] >= FRUITLESS_BIRTHS:
+            last = str(error).strip().splitlines()[-1].strip()
+            problem = f"{FRUITLESS_BIRTHS} processes in a row died as they started; the last one: {last}"
+            if not about:  # Ray does not say where
+                raise TargetError("no trial can be started", found=problem, do="look at the logs of the nodes")
+            self._leave_out(node, about["NodeManagerHostname"], problem)
+
+    def _leave_out(self, node: str, host: str, problem: str) -> None:
+        self._session.leave_out(node, host, problem)
+        self._capacity, self._looked_at = self._count(), time.monotonic()
+        if not self._capacity:
+            raise too_small(self.resources, [other["Resources"] for other in self._session.nodes()])
 
     def _end(self, worker: _Worker) -> "TrialEnd | Lost":
-        import ray
-        from ray.exceptions import OutOfMemoryError, RayError
-
         try:
             end: TrialEnd = ray.get(worker.end)  # pyright: ignore[reportAssignmentType]
         except RayError as error:
+            self._session.check_head(now=True)  # its loss is no failure of the trial
             self._workers.remove(worker)
             out_of_memory = isinstance(error, OutOfMemoryError) or "running low on memory" in str(error)
             return Lost(str(error).strip().splitlines()[-1].strip(), out_of_memory)
@@ -167,45 +207,28 @@ class RayPool:
         return end
 
 
-@contextmanager
-def ray_pool(address: str | None, resources: TrialResources, trainer: "Trainer", must_see: Path) -> Iterator[RayPool]:
-    """Processes on the cluster at an address, or on a Ray of this process's own; they end with the block.
-
-    Raises:
-        TargetError: no cluster answers.
-        ConfigError: it has no node that could hold a trial.
-    """
-    with ray_session(address, cpus=None, code=our_code()):
-        yield RayPool(resources, trainer, must_see)
-
-
-def _alive() -> list[dict[str, float]]:
-    """What each node has."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _blind_spot(must_see: Path) -> str:
+    return "" if must_see.exists() else f"it does not see {must_see}"
 
 
 class _Trials:
-    """The actor."""
+    """The actor.
 
-    def __init__(self, trainer: "Trainer", must_see: Path) -> None:
-        from jobs.training.messages import Asked
+    Args:
+        work: a pickled `Message` of the trainer, and of what looks at the node.
+    """
 
-        self._trainer, self._must_see, self._asked = trainer, must_see, Asked()
+    def __init__(self, work: bytes) -> None:
+        self._work, self._asked = work, StopRequest()
 
-    def ready(self) -> None:
-        if not self._must_see.exists():
-            raise ConfigError(
-                f"node {socket.gethostname()} does not see the sweep folder",
-                expected="a folder that all nodes share, under the same path",
-                found=f"no {self._must_see}",
-                likely="a folder on one machine's own disk",
-                do="put --out and --shards on the shared file system, or leave --ray-address out",
-            )
+    def ready(self) -> tuple[str, str, str]:
+        """Node id, host, and what is wrong with the node; empty if nothing is."""
+        problem, _ = opened_work(self._work)
+        return ray.get_runtime_context().get_node_id(), socket.gethostname(), problem
 
-    def train(self, job: "TrialJob") -> "TrialEnd":
-        return self._trainer(job, lambda: self._asked)
+    def train(self, message: Message) -> "TrialEnd":
+        _, trainer = opened_work(self._work)
+        return trainer(message.open(), lambda: self._asked)
 
-    def ask(self, asked: "Asked") -> None:
+    def ask(self, asked: StopRequest) -> None:
         self._asked = asked

@@ -13,12 +13,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from jobs.command.command_line import settings_text
-from jobs.sweeps.best import Configuration, best_of, ranking
+from jobs.sweeps import page, status
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Begun, SweepState, TrialHistory
-from jobs.sweeps.page import sweep_page
 from jobs.sweeps.settings import SweepSettings
-from jobs.sweeps.status import Outcome, outcomes
+from jobs.sweeps.status import Configuration, best_of, ranking
 from jobs.training.settings import TrainConfig
 from musicvae.durable import aside_of, write_whole
 from musicvae.errors import ConfigError
@@ -29,7 +28,7 @@ from musicvae.training.run_folder import RunFolder
 def write_report(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> list[Path]:
     """Writes the page and the tables; gives their paths."""
     write_tables(folder, sweep, state)
-    write_whole(folder.report, sweep_page(folder, sweep, state))
+    write_whole(folder.report, page.sweep_page(folder, sweep, state))
     return [folder.report, folder.table("csv"), folder.table("parquet")]
 
 
@@ -45,9 +44,8 @@ def write_winner(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -
             f"no trial of {folder.path} has a result yet", do=f"wait for one: python -m jobs.sweep status {folder.path}"
         )
     command = write_best(folder, state.begun, sweep, best)
-    spread = f" ± {best.deviation:.4g}" if best.deviation is not None else ""
     return (
-        f"best: trial {best.id}, {sweep.metric} {best.mean:.6g}{spread} over {len(best.results)} seed(s)\n"
+        f"best: trial {best.id}, {sweep.metric} {best.text} over {len(best.results)} seed(s)\n"
         f"settings: {folder.best}\ntrain it: {command}"
     )
 
@@ -57,7 +55,7 @@ def rows(sweep: SweepSettings, state: SweepState) -> Iterator[dict[str, Any]]:
     ranked = [trial for configuration in ranking(sweep, state) for trial in configuration.trials]
     names = list(dict.fromkeys(name for trial in state.trials.values() for name in trial.drawn.values))
     figures = sorted({name for trial in ranked if trial.last_end for name in trial.last_end.figures} - {"step"})
-    became, seen = outcomes(sweep, state), set[str]()
+    became, seen = status.outcomes(sweep, state), set[str]()
     for trial in (*ranked, *state.trials.values()):
         if trial.id not in seen:
             seen.add(trial.id)
@@ -74,7 +72,7 @@ def write_tables(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -
         aside.replace(path)
 
 
-def _row(trial: TrialHistory, became: Outcome, names: list[str], figures: list[str]) -> dict[str, Any]:
+def _row(trial: TrialHistory, became: status.Outcome, names: list[str], figures: list[str]) -> dict[str, Any]:
     end = trial.last_end
     return {
         "trial": trial.id,
@@ -106,9 +104,8 @@ def write_best(folder: SweepFolder, begun: Begun, sweep: SweepSettings, best: Co
     settings = RunFolder(folder.run(best.id)).read_config()["settings"]
     config = parse_settings(TrainConfig, apply_values(settings, {"tracking.group": None}))
     command = f"python -m jobs.train --config {folder.best} --shards {begun.shards} --run RUN"
-    spread = f" ± {best.deviation:.4g}" if best.deviation is not None else ""
     lines = [
-        f"The winner of sweep {begun.name}: {sweep.metric} {best.mean:.6g}{spread} over {len(best.results)} seed(s)",
+        f"The winner of sweep {begun.name}: {sweep.metric} {best.text} over {len(best.results)} seed(s)",
         f"after {best.steps:,} steps; trials {', '.join(trial.id for trial in best.trials)}.",
         *(f"  {name}: {value}" for name, value in best.values.items()),
         f"Train it again: {command}",

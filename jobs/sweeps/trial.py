@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from jobs.sweeps.ledger import EndState
-from jobs.training.failures import category_of, first_failure, message_of
-from jobs.training.messages import Asked, RankJob, Stopped
+from jobs.training import failures
+from jobs.training.messages import RankJob, Stopped, StopRequest
+from jobs.training.rank import train_as_rank
 from jobs.training.settings import TrainConfig
-from jobs.training.worker import train_as_rank
-from musicvae.data.sources import open_shards
+from musicvae.data.manifest import open_shards
 from musicvae.durable import read_lines
-from musicvae.errors import DiskFullError, DivergedError, FolderInUseError
+from musicvae.errors import Category, DiskFullError, DivergedError, FolderInUseError
 from musicvae.folder_lock import DEAD_SECONDS
 from musicvae.settings import parse_settings
-from musicvae.training.rank_records import Category, RankRecords
+from musicvae.training.rank_records import RankRecords
 from musicvae.training.run_folder import RunFolder, RunIdentity
 
 HELD_SECONDS = 3 * DEAD_SECONDS
@@ -35,7 +35,7 @@ class TrialJob:
         settings: all of them, of the whole trial.
         steps: optimizer steps that this start comes to.
         provenance: of a run folder that is new.
-        launch: names this start.
+        launch_id: names this start.
         metric, maximize: which figure is the trial's value.
     """
 
@@ -46,7 +46,7 @@ class TrialJob:
     shards: str
     run: Path
     provenance: dict[str, Any]
-    launch: str
+    launch_id: str
     metric: str
     maximize: bool
     cpus: int
@@ -66,11 +66,11 @@ class TrialEnd:
     host: str = ""
 
 
-Trainer = Callable[[TrialJob, Callable[[], Asked]], TrialEnd]
+Trainer = Callable[[TrialJob, Callable[[], StopRequest]], TrialEnd]
 """Trains one trial until it ends or is asked to stop. It runs in another process and raises nothing of its own."""
 
 
-def train_trial(job: TrialJob, asked: Callable[[], Asked]) -> TrialEnd:
+def train_trial(job: TrialJob, asked: Callable[[], StopRequest]) -> TrialEnd:
     """Trains a trial up to `job.steps`; whatever goes wrong is its end, and no affair of others."""
     folder, stopped = RunFolder(job.run), False
     try:
@@ -82,11 +82,10 @@ def train_trial(job: TrialJob, asked: Callable[[], Asked]) -> TrialEnd:
     except Exception as error:
         if folder.config.exists() and not isinstance(error, FolderInUseError):
             folder.finish_status("failed")
-        return _ended(job, folder, "failed", category_of(error), error)
+        return _ended(job, folder, "failed", failures.category_of(error), error)
     end = _ended(job, folder, "stopped" if stopped else "finished")
     if end.state == "finished" and end.value is None:
-        names = sorted({name for line in read_lines(folder.metrics) for name in line if "." in name})
-        message = f"no {job.metric} in {folder.metrics}: a sweep's metric is one of {', '.join(names)}"
+        message = f"no evaluation gave a finite {job.metric}: see {folder.metrics}"
         return TrialEnd("failed", step=end.step, category="config", message=message, host=end.host)
     return end
 
@@ -101,7 +100,7 @@ def end_of_lost(job: TrialJob, reason: str, *, out_of_memory: bool) -> TrialEnd:
     folder, records = RunFolder(job.run), RankRecords(RunFolder(job.run).ranks)
     if folder.config.exists():
         folder.finish_status("failed")
-    failure = first_failure(records.of(job.launch), records.errors_of(job.launch))
+    failure = failures.first_failure(records.of(job.launch_id), records.errors_of(job.launch_id))
     category: Category = failure.category if failure else "killed"
     if out_of_memory:
         category = "memory"
@@ -129,7 +128,7 @@ def open_trial(job: TrialJob) -> TrainConfig:
     return settings
 
 
-def _train(job: TrialJob, folder: RunFolder, asked: Callable[[], Asked]) -> bool:
+def _train(job: TrialJob, folder: RunFolder, asked: Callable[[], StopRequest]) -> bool:
     """Gives whether it was stopped."""
     settings = open_trial(job)
     train = settings.train.model_copy(update={"steps": job.steps})
@@ -139,7 +138,7 @@ def _train(job: TrialJob, folder: RunFolder, asked: Callable[[], Asked]) -> bool
         job.run,
         None,
         folder.read_config()["provenance"],
-        job.launch,
+        job.launch_id,
         job.attempt,
     )
     give_up_at = time.monotonic() + HELD_SECONDS
@@ -152,7 +151,7 @@ def _train(job: TrialJob, folder: RunFolder, asked: Callable[[], Asked]) -> bool
                 device=torch.device("cuda", 0) if job.use_gpu else torch.device("cpu"),
                 cpus=job.cpus,
                 asked=asked,
-                tell=lambda line: None,
+                emit=lambda line: None,
             )
         except FolderInUseError:
             if time.monotonic() > give_up_at:
@@ -180,7 +179,7 @@ def _ended(
         value=best.get(job.metric),
         figures={name: value for name, value in best.items() if name.startswith("validation.") or name == "step"},
         category=category,
-        message=message_of(error)[0] if error else "",
+        message=failures.message_of(error)[0] if error else "",
         host=socket.gethostname(),
     )
 

@@ -3,21 +3,17 @@
 import os
 import secrets
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from cluster.local import started
 from cluster.torchrun import Group
-from musicvae.errors import ConfigError, UserError
-from musicvae.kept_memory import keep_freed_memory
-
-if TYPE_CHECKING:  # torch takes seconds to load, in which no signal would be heard
-    import torch
-
-    from jobs.training.settings import ResourceSettings
-    from musicvae.training.world import World
+from musicvae.errors import AbsentRanksError, ConfigError, UserError
 
 LAUNCHER_VARIABLE = "GROOVES_LAUNCHER"
 """Set for the ranks of `jobs.train --ranks`: whether nodes may leave and join."""
@@ -25,13 +21,72 @@ LAUNCHER_VARIABLE = "GROOVES_LAUNCHER"
 LOG_VARIABLE = "GROOVES_AGENT_LOG"
 """Names the file that the torchrun agent logs to."""
 
+STARTS_VARIABLE = "GROOVES_AGENT_STARTS"
+"""The file handle to which the torchrun agent writes a line for each start of its ranks."""
+
+STORES_VARIABLE = "GROOVES_RANK_STORES"
+"""Names the folder in which the ranks of one machine meet."""
+
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells a rank, and what is left in a shell where somebody has exported them."""
+ANNOUNCE_SECONDS = 10.0
+"""Ranks that are started together come within a few seconds of each other."""
+UNSET = "if this process belongs to no launch, unset the variables:\n            unset " + " ".join(VARIABLES)
+
 
 def launched_by_torchrun() -> bool:
-    """Whether torchrun, or anything that sets its variables, started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    """Whether torchrun, or anything that sets its variables, started this process; one of the two says nothing."""
+    return bool(os.environ.get("RANK") and os.environ.get("WORLD_SIZE"))
 
 
-def launcher() -> Literal["fixed", "elastic"] | None:
+def check_variables() -> None:
+    """Makes sure that this process is either alone or knows its place in a launch.
+
+    Raises:
+        ConfigError: it has a part of torchrun's variables, or values that cannot be.
+    """
+    if not launched_by_torchrun():
+        return
+    if missing := [name for name in VARIABLES if not os.environ.get(name)]:
+        raise ConfigError(
+            f"RANK and WORLD_SIZE are set, but not {' and '.join(missing)}",
+            expected="all of torchrun's variables, or neither RANK nor WORLD_SIZE",
+            found=", ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ),
+            likely="variables that are left over from another launch",
+            do=UNSET,
+        )
+    for name, usable in (
+        ("WORLD_SIZE", world_size() > 0),
+        ("RANK", 0 <= own_rank() < world_size()),
+        ("MASTER_PORT", 0 <= _number("MASTER_PORT", 0) < 1 << 16),
+        ("LOCAL_WORLD_SIZE", local_size() > 0),
+        ("LOCAL_RANK", 0 <= local_rank() < local_size()),
+        ("TORCHELASTIC_RESTART_COUNT", attempt() >= 0),
+    ):
+        if not usable:
+            raise _not_usable(name)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    try:
+        return int(text) if text else default
+    except ValueError:
+        raise _not_usable(name) from None
+
+
+def _not_usable(name: str) -> ConfigError:
+    return ConfigError(
+        f"{name}={os.environ.get(name)} cannot be used",
+        expected="a place in a launch, as torchrun gives it: 0 <= RANK < WORLD_SIZE",
+        found=", ".join(f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE", name) if name in os.environ),
+        likely="variables that are left over from another launch",
+        do=UNSET,
+    )
+
+
+def launched_by() -> Literal["fixed", "elastic"] | None:
     """The kind of launch if our own launcher started torchrun."""
     match os.environ.get(LAUNCHER_VARIABLE):
         case "fixed":
@@ -44,17 +99,33 @@ def launcher() -> Literal["fixed", "elastic"] | None:
 
 def own_rank() -> int:
     """This process among all of the launch."""
-    return int(os.environ.get("RANK", 0))
+    return _number("RANK", 0) if launched_by_torchrun() else 0
 
 
 def world_size() -> int:
     """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return _number("WORLD_SIZE", 1) if launched_by_torchrun() else 1
+
+
+def local_rank() -> int:
+    """This process among those of the launch on this machine."""
+    return _number("LOCAL_RANK", 0) if launched_by_torchrun() else 0
+
+
+def local_size() -> int:
+    """How many processes of the launch this machine has."""
+    return _number("LOCAL_WORLD_SIZE", 1) if launched_by_torchrun() else 1
 
 
 def attempt() -> int:
     """How often torchrun has started the ranks again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) if launched_by_torchrun() else 0
+
+
+def store_file() -> Path | None:
+    """The file in which the ranks of this attempt meet; None where they meet at MASTER_ADDR."""
+    folder = os.environ.get(STORES_VARIABLE)
+    return Path(folder) / f"attempt-{attempt()}" if folder else None
 
 
 @cache
@@ -68,16 +139,8 @@ def launch_id() -> str:
     if identity != "none":
         return identity
     if launched_by_torchrun():
-        return f"{socket.gethostname()}-{os.getppid()}-{_start_of(os.getppid())}"
+        return f"{socket.gethostname()}-{os.getppid()}-{started(os.getppid())}"
     return secrets.token_hex(8)
-
-
-def _start_of(pid: int) -> str:
-    """When a process began, in clock ticks since the machine did; a process number alone is used again."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "0"
 
 
 @contextmanager
@@ -87,44 +150,40 @@ def only_main_speaks() -> Iterator[None]:
         yield
     except UserError as error:
         error.shown_elsewhere = own_rank() != 0
+        if error.shown_elsewhere:
+            print(f"rank {own_rank()} of {world_size()} cannot start; rank 0 shows why", file=sys.stderr)
         raise
 
 
-def join_world(resources: "ResourceSettings") -> "World":
-    """The world that torchrun describes, or a world of one; sets this process's CPU threads and keeps its memory.
+@contextmanager
+def waiting_for_others(seconds: float) -> Iterator[None]:
+    """Joins a launch in the block: says whom this process waits for if that takes a while, and why it was in vain.
+
+    Args:
+        seconds: for how long the block waits.
 
     Raises:
-        ConfigError: CUDA is asked for and absent.
+        ConfigError: in place of the `AbsentRanksError` of the block.
     """
-    import torch
-
-    from musicvae.training.world import World
-
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(resources.threads or max(1, cores // local_size))
-    device = _device(resources, local_rank, local_size)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return World.join(device=device) if launched_by_torchrun() else World.single(device)
-
-
-def _device(resources: "ResourceSettings", local_rank: int, local_size: int) -> "torch.device":
-    import torch
-
-    count = torch.cuda.device_count()
-    if resources.device == "cuda" and count < local_size:
+    rank, size = own_rank(), world_size()
+    others = f"rank {1 - rank}" if size == 2 else f"the other {size - 1} ranks"
+    meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    message = f"rank {rank} of {size} waits for {others} at {meeting}; it gives up after {seconds:g} s"
+    announcement = threading.Timer(min(ANNOUNCE_SECONDS, seconds / 3), print, [message], {"file": sys.stderr})
+    announcement.daemon = True
+    announcement.start()
+    try:
+        yield
+    except AbsentRanksError as error:
         raise ConfigError(
-            "not enough CUDA devices",
-            expected=f"one for each of the {local_size} rank(s) on this machine",
-            found=str(count),
-            likely="a CPU build of torch, or fewer GPUs than --ranks",
-            do="make install TORCH_INDEX=... for a CUDA build, or resources.device=cpu",
-        )
-    if resources.device == "cpu" or count < local_size:
-        return torch.device("cpu")
-    return torch.device("cuda", local_rank)
+            f"rank {rank} of {size} has waited for {others} at {meeting} in vain",
+            expected=f"all {size} ranks within resources.join_seconds = {seconds:g}",
+            found=str(error),
+            likely="RANK and WORLD_SIZE are left over from another launch, or some ranks or machines did not start",
+            do=UNSET,
+        ) from None
+    finally:
+        announcement.cancel()
 
 
 def group_of(
@@ -148,33 +207,52 @@ def group_of(
     Raises:
         ConfigError: a number out of range, or several machines and nothing that they have in common.
     """
-    low, separator, high = nodes.partition(":")
-    try:
-        min_nodes, max_nodes = int(low), int(high if separator else low)
-    except ValueError:
-        min_nodes = max_nodes = 0
-    if not 1 <= min_nodes <= max_nodes:
-        raise ConfigError(f"--nodes {nodes} is no number of machines", expected="N or MIN:MAX", do="--nodes 2, or 1:4")
+    min_nodes, max_nodes = least_and_most("--nodes", nodes, unit="machines", do="--nodes 2, or 1:4")
     if ranks < 1:
-        raise ConfigError(f"--ranks {ranks} is no number of processes", expected="1 or more", do="--ranks 2")
-    if ranks * max_nodes > lanes:
-        raise ConfigError(
-            f"{ranks * max_nodes} ranks cannot share the data",
-            expected=f"at most data.lanes = {lanes}",
-            found=f"--ranks {ranks} on {max_nodes} machine(s)",
-            do="fewer ranks, or a new run with more data.lanes",
-        )
+        raise ConfigError(f"--ranks {ranks} cannot be used", expected="1 or more", do="--ranks 2")
+    check_lanes(ranks * max_nodes, lanes, given=f"--ranks {ranks} on {max_nodes} machine(s)", fewer="ranks")
     if max_nodes == 1:
-        return Group(ranks, 1, 1, "localhost:0", secrets.token_hex(8), shutdown_seconds)
+        return Group(ranks, 1, 1, "", secrets.token_hex(8), shutdown_seconds)
     identity = rendezvous_id or _slurm_launch()
     if not rendezvous or not identity:
         missing = "--rendezvous" if not rendezvous else "--rendezvous-id"
         raise ConfigError(
             f"several machines need {missing}",
-            expected="--rendezvous HOST:PORT of one of them, and an identity that is new for every launch",
-            do="give the same on every machine; docs/train.sbatch does",
+            expected="--rendezvous HOST:PORT of one of them, and a new --rendezvous-id for each launch",
+            do="give the same values on all machines, as docs/train.sbatch does",
         )
     return Group(ranks, min_nodes, max_nodes, rendezvous, identity, shutdown_seconds)
+
+
+def least_and_most(option: str, text: str, *, unit: str, do: str) -> tuple[int, int]:
+    """The numbers of N or MIN:MAX.
+
+    Raises:
+        ConfigError: it is neither, or there are none.
+    """
+    low, separator, high = text.partition(":")
+    try:
+        least, most = int(low), int(high if separator else low)
+    except ValueError:
+        least = most = 0
+    if not 1 <= least <= most:
+        raise ConfigError(f"{option} {text} is not a number of {unit}", expected="N or MIN:MAX", do=do)
+    return least, most
+
+
+def check_lanes(ranks: int, lanes: int, *, given: str, fewer: str) -> None:
+    """Makes sure that so many ranks can share the data.
+
+    Raises:
+        ConfigError: they are more than the lanes.
+    """
+    if ranks > lanes:
+        raise ConfigError(
+            f"{ranks} ranks cannot share the data",
+            expected=f"at most data.lanes = {lanes}",
+            found=given,
+            do=f"use fewer {fewer}, or start a new run with more data.lanes",
+        )
 
 
 def _slurm_launch() -> str | None:

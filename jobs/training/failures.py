@@ -1,20 +1,13 @@
 """Which rank failed first, and why: from exceptions to records, and from records to what a user reads."""
 
+import sys
 import traceback
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cluster.errors import ExitCode
-from musicvae.errors import (
-    ConfigError,
-    DataError,
-    DiskFullError,
-    DivergedError,
-    MemoryExhaustedError,
-    SupersededError,
-    UserError,
-)
-from musicvae.training.rank_records import Category, RankError, RankRecord
+from musicvae.errors import Category, ConfigError, DataError, DivergedError, UserError
+from musicvae.training.rank_records import RankError, RankPlace, RankRecord
+from musicvae.training.run_folder import FULL, RunFolder
 
 SHOWN_TRACEBACK_LINES = 16
 LOST_PEER = (
@@ -36,36 +29,24 @@ LOST_PEER = (
     "client has already left",
 )
 """What gloo, NCCL and the store say when the other end is gone (seen with torch 2.13)."""
+ABSENT_PEER = ("timed out waiting", "wait timeout", "collective operation timeout", "application timeout caused")
+"""What they say when the other end has not answered for too long."""
 FINAL: frozenset[Category] = frozenset({"config", "data", "diverged", "memory", "disk", "superseded"})
 """Failures that come back after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(RankPlace):
     """The failure that the others follow from."""
 
-    rank: int
-    world_size: int
-    host: str
-    pid: int
-    step: int
-    phase: str
     category: Category
     message: str
     traceback: str = ""
 
     @property
-    def exit_code(self) -> ExitCode:
+    def exit_code(self) -> int:
         """What the launch ends with."""
-        match self.category:
-            case "config":
-                return ExitCode.USAGE
-            case "data":
-                return ExitCode.DATA
-            case "diverged":
-                return ExitCode.DIVERGED
-            case _:
-                return ExitCode.UNEXPECTED
+        return {kind.category: kind.exit_code for kind in (ConfigError, DataError, DivergedError)}.get(self.category, 1)
 
     def one_line(self) -> str:
         """For a line in passing."""
@@ -73,25 +54,45 @@ class Failure:
         return f"rank {self.rank} of {self.world_size} on {self.host}, step {self.step}: {self.category}: {problem}"
 
 
+class Restarts:
+    """Counts the attempts of a launch that fail in a row without a new checkpoint in between.
+
+    Args:
+        most: restarts in a row that may pass so.
+
+    Attributes:
+        step: of the newest checkpoint when the last attempt failed.
+        fruitless: the attempts, with the one that this series began with.
+    """
+
+    def __init__(self, run: RunFolder, most: int) -> None:
+        self.run, self.most = run, most
+        self.step, self.fruitless = run.saved_step(), 0
+
+    @property
+    def used_up(self) -> bool:
+        """Whether there is to be no other attempt."""
+        return self.fruitless > self.most
+
+    def count_failure(self) -> None:
+        """An attempt has failed."""
+        step = self.run.saved_step()
+        self.step, self.fruitless = step, 1 if step > self.step else self.fruitless + 1
+
+    def tell(self, why: str) -> None:
+        """Says that there is another attempt."""
+        print(f"{why}; all ranks restart from step {self.step}", file=sys.stderr)
+
+
 def category_of(error: BaseException) -> Category:
     """The category of what a rank raised."""
-    match error:
-        case ConfigError():
-            return "config"
-        case DataError():
-            return "data"
-        case DivergedError():
-            return "diverged"
-        case MemoryExhaustedError() | MemoryError():
-            return "memory"
-        case DiskFullError():
-            return "disk"
-        case SupersededError():
-            return "superseded"
-        case _:
-            # torch's own, by name and words: the class cannot be asked for where torch has not been loaded.
-            exhausted = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-            return "memory" if exhausted else "code"
+    if isinstance(error, UserError) and error.category != "code":
+        return error.category
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "disk"
+    # torch's own, by name and words: the class cannot be asked for where torch has not been loaded.
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return "memory" if named or "DefaultCPUAllocator" in str(error) else "code"
 
 
 def is_secondary(error: BaseException) -> bool:
@@ -101,6 +102,11 @@ def is_secondary(error: BaseException) -> bool:
     if type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError"):
         return True
     return isinstance(error, RuntimeError | OSError) and any(text in str(error).lower() for text in LOST_PEER)
+
+
+def gave_up_waiting(error: BaseException) -> bool:
+    """Whether a rank raised it because another has not come in time, as one that is stopped."""
+    return any(text in str(error).lower() for text in ABSENT_PEER)
 
 
 def message_of(error: BaseException) -> tuple[str, str]:
@@ -126,56 +132,52 @@ def first_failure(
     """
     if failed is not None:
         errors = [error for error in errors if error.rank in failed]
-    if own := [error for error in errors if not error.secondary]:
-        return _of_error(min(own, key=lambda error: error.when))
+    if primary := [error for error in errors if not error.secondary]:
+        return _of_error(min(primary, key=lambda error: error.when))
     blamed = [error for error in errors if error.culprit is not None]
     if blamed:
         first = min(blamed, key=lambda error: error.when)
         for record in records:
             if record.rank == first.culprit:
-                return _of_record(record, "hang", first.message)
+                return _failure(record, "hang", first.message)
     present = {record.rank for record in records}
     missing = sorted(set(range(max((record.world_size for record in records), default=0))) - present)
     if missing:
-        some = records[0]
-        message = "ended before it could say why: its Python did not start, or not with this project; see above"
-        return Failure(missing[0], some.world_size, "an unknown machine", 0, 0, "starting", "code", message)
-    told = {error.rank for error in errors}
+        message = "ended before it could report why; its Python, or the import of this project, failed (see above)"
+        unborn = replace(records[0], rank=missing[0], host="an unknown machine", pid=0, step=0, phase="starting")
+        return _failure(unborn, "code", message)
+    ranks_with_errors = {error.rank for error in errors}
     may_be_first = {record.rank for record in records} if failed is None else failed
-    silent = [r for r in records if r.rank in may_be_first and r.rank not in told and not r.ended]
+    silent = [r for r in records if r.rank in may_be_first and r.rank not in ranks_with_errors and not r.ended]
     if silent:
-        return _of_record(
+        return _failure(
             min(silent, key=lambda record: record.when),
             "killed",
-            "vanished without a word (the kernel's OOM killer, kill -9 by hand, a crash, or its machine is gone)",
+            "ended without a report (the OOM killer of the kernel, kill -9, a crash, or a lost machine)",
         )
     if errors:
         return _of_error(min(errors, key=lambda error: error.when))
     return None
 
 
+def unborn(world_size: int, host: str) -> Failure:
+    """The failure of an attempt of which no rank has left a record."""
+    return Failure(
+        rank=0,
+        world_size=world_size,
+        host=host,
+        pid=0,
+        step=0,
+        phase="starting",
+        category="code",
+        message="ended before it could report why, like all others; its Python, or the import of this project, failed "
+        "(see above)",
+    )
+
+
+def _failure(rank: RankPlace, category: Category, message: str, traceback: str = "") -> Failure:
+    return Failure(**rank.place(), category=category, message=message, traceback=traceback)
+
+
 def _of_error(error: RankError) -> Failure:
-    return Failure(
-        rank=error.rank,
-        world_size=error.world_size,
-        host=error.host,
-        pid=error.pid,
-        step=error.step,
-        phase=error.phase,
-        category=error.category,
-        message=error.message,
-        traceback=error.traceback,
-    )
-
-
-def _of_record(record: RankRecord, category: Category, message: str) -> Failure:
-    return Failure(
-        rank=record.rank,
-        world_size=record.world_size,
-        host=record.host,
-        pid=record.pid,
-        step=record.step,
-        phase=record.phase,
-        category=category,
-        message=message,
-    )
+    return _failure(error, error.category, error.message, error.traceback)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 HEADER = "--- "
@@ -34,34 +35,44 @@ def last_words(log: Path, lines: int = 8) -> list[str]:
     return said[headers[-1] + 1 if headers else 0 :][-lines:]
 
 
-def log_to_file(run: Path, *, rank: int, launch: str, attempt: int) -> None:
+def log_to_file(run: Path, *, rank: int, launch_id: str, attempt: int) -> None:
     """Sends what this process and its libraries write to the rank's log, without a word on the console.
 
     Only rank 0's standard output is shown too: a terminal gets it directly, with its live line, and not the log; a
-    file or pipe gets it line by line beside the log.
+    file or pipe gets it line by line beside the log. A log that cannot be written ends nothing; without one, what it
+    would hold stays on the console.
     """
     path = log_of(run, rank)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        when = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"{HEADER}{when} launch {launch}, attempt {attempt}, rank {rank}, process {os.getpid()}\n")
-        file.flush()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(file.fileno(), 2)
-        if rank != 0:
-            os.dup2(file.fileno(), 1)
-        elif not os.isatty(1):
-            # A process of its own writes on to both: what rank 0 said last is not lost when it is killed.
-            # It ignores signals: SLURM sends them to every process of a step.
-            tee = subprocess.Popen(
-                ["sh", "-c", 'trap "" USR2 TERM INT HUP; exec tee -a "$0"', path],
-                stdin=subprocess.PIPE,
-                start_new_session=True,
-            )
-            assert tee.stdin is not None
-            os.dup2(tee.stdin.fileno(), 1)
-            tee.stdin.close()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    header = f"{HEADER}{when} launch {launch_id}, attempt {attempt}, rank {rank}, process {os.getpid()}\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(file.fileno(), 2)
+            if rank != 0:
+                os.dup2(file.fileno(), 1)
+            with suppress(OSError):
+                file.write(header.encode())
+            if rank == 0 and not os.isatty(1):
+                _write_to_both(path)
+    except OSError as error:
+        print(f"rank {rank} has no log: {error}", file=sys.stderr)
     faulthandler.enable()
+
+
+def _write_to_both(path: Path) -> None:
+    """Has standard output go to a log and to where it went before.
+
+    A process of its own writes on to both: what rank 0 said last is not lost when it is killed. It ignores signals:
+    SLURM sends them to every process of a step. It goes on with the log if nobody reads the rest any more.
+    """
+    tee = subprocess.Popen(
+        ["sh", "-c", 'trap "" USR2 TERM INT HUP PIPE; exec tee -a "$0" 2>/dev/null', path],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert tee.stdin is not None
+    os.dup2(tee.stdin.fileno(), 1)
+    tee.stdin.close()

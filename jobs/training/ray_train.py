@@ -1,166 +1,156 @@
-"""Ranks as workers of Ray Train, and what they and the driver tell each other; the only file that knows Ray Train."""
+"""Ranks as workers of Ray Train, and what they and the driver tell each other; the only file that knows Ray Train.
 
-import tempfile
+It is imported inside a `ray_session` alone, which sets what Ray reads when it is imported.
+"""
+
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cluster.tasks import ray_session
-from jobs.command.provenance import our_code
-from musicvae.errors import ConfigError, DivergedError
-from musicvae.training.stopping import Wish
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-if TYPE_CHECKING:
-    from jobs.training.messages import Asked, RankJob, Stopped
+from cluster.code import Message
+from cluster.errors import TargetError
+from cluster.ray_session import RaySession
+from jobs.training.messages import Lost, RankJob, Size, Stopped, StopRequest
+from musicvae.errors import DivergedError
+from musicvae.training.heartbeat import group_seconds
+from musicvae.training.stopping import Stop
 
 ASK_SECONDS = 1.0
 """Between two looks of a rank at what the driver asks."""
 DRAIN_SECONDS = 5.0
 """Between two looks at whether a node is about to be taken away."""
-GROUP_SECONDS = 600
 NEVER_SECONDS = 1e9
 """Ray's own way to more workers kills those that run; `Ranks.room` lets them save first."""
 LINES_KEPT = 10_000
+LINES_SECONDS = 5.0
 WORDS = "words"
+SAME_PACKAGES = ("torch",)
+"""Of the driver and all nodes."""
 TRAIN_VARIABLES = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 """A group that was planned for a node which has gone is planned anew after so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How many workers there may be, and what each of them gets."""
+class Ranks:
+    """One launch on Ray: attempts follow one another, each with all its workers anew.
 
-    least: int
-    most: int
-    cpus: int
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Ranks ended without an agreement to do so.
-
-    Attributes:
-        reason: in Ray's words.
-        errors: what each failed rank raised, as far as Ray knows; empty if no rank came so far.
+    Raises:
+        TargetError: the cluster could not even hold the fewest workers if it were empty.
     """
 
-    reason: str
-    errors: Mapping[int, BaseException]
-
-
-class Ranks:
-    """One launch on Ray: attempts follow one another, each with all its workers anew."""
-
-    def __init__(self, size: Size, storage: Path, *, use_gpu: bool) -> None:
-        self.size, self.use_gpu = size, use_gpu
-        self._storage = storage
-        self._desk: Any = None
+    def __init__(self, size: Size, storage: Path, session: RaySession) -> None:
+        self.size, self.use_gpu = size, _use_gpu(size, session.resources())
+        self._storage, self._session = storage, session
+        self._mailbox: Any = None
         self._end: Any = None
+        self._said: Any = None
+        self._world_size = 0
 
-    def start(self, job: "RankJob") -> None:
-        """Begins an attempt."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def start(self, job: RankJob, stopping: Callable[[], object]) -> None:
+        """Begins an attempt on the nodes that see the run and have the same versions.
 
+        Args:
+            stopping: whether the launch is to stop, so that nobody waits for nodes.
+
+        Raises:
+            TargetError: there is no such node, they are too small, or the head is lost.
+        """
         self.end()
+        self._said, self._world_size = None, 0
+        session = self._session
+        if session.look_at_nodes(job.blind_spot, *SAME_PACKAGES, stopping=stopping):
+            _use_gpu(self.size, session.resources())
+        session.note_progress()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Words have a thread of their own, one, so that they keep their order.
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {WORDS: 1}, "scheduling_strategy": here}
-        self._desk = ray.remote(**options, runtime_env={"env_vars": TRAIN_VARIABLES})(_Desk).remote()
-        self._end = self._desk.run.remote(job, self.size, str(self._storage), use_gpu=self.use_gpu)
+        self._mailbox = ray.remote(**options, runtime_env={"env_vars": TRAIN_VARIABLES})(_Mailbox).remote()
+        self._end = self._mailbox.run.remote(
+            Message.of(job, *SAME_PACKAGES),
+            self.size,
+            str(self._storage),
+            use_gpu=self.use_gpu,
+            label_selector=session.placement().get("label_selector"),
+        )
 
-    def ended(self, seconds: float) -> bool:
-        """Waits a while for the end of the attempt; gives whether it has come."""
-        import ray
+    def ended(self, seconds: float, *, begun: bool) -> bool:
+        """Waits a while for the end of the attempt; gives whether it has come.
 
-        return bool(ray.wait([self._end], timeout=seconds)[0])
+        Args:
+            begun: whether the ranks have; until then they may wait for room, which is said.
 
-    def outcome(self) -> "Stopped | DivergedError | Lost | None":
+        Raises:
+            TargetError: the head is lost.
+        """
+        who, gpus = f"{self.size.least} worker(s)", {"GPU": self.size.least} if self.use_gpu else {}
+        needs = {} if begun else {"CPU": self.size.least * self.size.cpus, **gpus}
+        return bool(self._session.wait([self._end], seconds=seconds, who=who, needs=needs))
+
+    def outcome(self) -> Stopped | DivergedError | Lost | None:
         """What all ranks ended with alike, None for a finished run; or that some ended otherwise."""
-        import ray
-        from ray.exceptions import RayError
-
         try:
             return ray.get(self._end)
         except RayError as error:
+            self._session.check_head(now=True)
             return Lost(str(error), {})
 
     def end(self) -> None:
         """Ends the attempt at once, with all its workers."""
-        import ray
+        if self._mailbox is not None and not self._session.lost:
+            ray.kill(self._mailbox)
 
-        if self._desk is not None:
-            ray.kill(self._desk)
-
-    def ask(self, asked: "Asked") -> None:
+    def ask(self, asked: StopRequest) -> None:
         """Lets the ranks know, now and as long as the attempt lasts."""
-        self._desk.ask.options(concurrency_group=WORDS).remote(asked)
+        self._mailbox.ask.options(concurrency_group=WORDS).remote(asked)
 
-    def said(self) -> tuple[list[str], int]:
-        """The lines that rank 0 has for the user, each once, and the world size; 0 before the ranks have begun."""
-        import ray
-        from ray.exceptions import RayError
+    def lines(self) -> tuple[list[str], int]:
+        """The lines that rank 0 has for the user, each once, and the world size; 0 before the ranks have begun.
 
+        Raises:
+            TargetError: the head is lost.
+        """
+        self._said = self._said or self._mailbox.drain.options(concurrency_group=WORDS).remote()
+        if not self._session.wait([self._said], seconds=LINES_SECONDS):
+            return [], self._world_size
+        said, self._said = self._said, None
         try:
-            return ray.get(self._desk.take.options(concurrency_group=WORDS).remote())
+            lines, self._world_size = ray.get(said)
         except RayError:  # the attempt has ended: `outcome` tells why
             return [], 0
+        return lines, self._world_size
 
     def room(self) -> int:
         """How many workers more the free part of the cluster would hold."""
-        import ray
-
-        free = ray.available_resources()
+        free = self._session.free()
         room = int(free.get("CPU", 0) // self.size.cpus)
         return min(room, int(free.get("GPU", 0))) if self.use_gpu else room
 
 
-@contextmanager
-def ranks_on_ray(address: str | None, size: Size) -> Iterator[Ranks]:
-    """Ranks on the cluster at an address, or on a Ray of this process's own.
-
-    Raises:
-        TargetError: no cluster answers.
-        ConfigError: it could not even hold the fewest workers if it were empty.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="ray-train-") as storage,
-        ray_session(address, cpus=size.most * size.cpus, code=our_code()),
-    ):
-        ranks = Ranks(size, Path(storage), use_gpu=_use_gpu(size))
-        try:
-            yield ranks
-        finally:
-            ranks.end()
-
-
-def _use_gpu(size: Size) -> bool:
-    import ray
-
-    have = ray.cluster_resources()
+def _use_gpu(size: Size, have: Mapping[str, float]) -> bool:
     gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 0))
     use_gpu = size.device == "cuda" or (size.device == "auto" and gpus >= size.least)
     lacking = [f"{cpus} CPUs"] if cpus < size.least * size.cpus else []
     if use_gpu and gpus < size.least:
         lacking.append(f"{gpus} GPUs")
     if lacking:
-        raise ConfigError(
+        raise TargetError(
             f"the Ray cluster is too small for {size.least} worker(s)",
             expected=f"{size.cpus} CPU(s){' and a GPU' if use_gpu else ''} for each",
             found=" and ".join(lacking) + " in all",
-            likely="nodes that have not joined yet",
-            do="fewer --workers, or MIN:MAX to begin with the nodes that are there",
+            likely="nodes have not joined yet",
+            do="use fewer --workers, or MIN:MAX to start with the available nodes",
         )
     return use_gpu
 
 
-class _Desk:
+class _Mailbox:
     """An actor on the driver's node that runs one attempt, and where driver and ranks leave each other word.
 
     The attempt ends with it, and it ends with the driver.
@@ -168,28 +158,27 @@ class _Desk:
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._asked: Asked | None = None
+        self._asked: StopRequest | None = None
         self._world_size = 0
 
     def run(
-        self, job: "RankJob", size: Size, storage: str, *, use_gpu: bool
-    ) -> "Stopped | DivergedError | Lost | None":
-        import ray
-        from ray.exceptions import RayError
+        self, message: Message, size: Size, storage: str, *, use_gpu: bool, label_selector: dict[str, str] | None
+    ) -> Stopped | DivergedError | Lost | None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
-        desk = ray.get_runtime_context().current_actor
+        mailbox, job = ray.get_runtime_context().current_actor, message.open()
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"job": job, "desk": desk, "use_gpu": use_gpu, "cpus": size.cpus},
-            torch_config=TorchConfig(timeout_s=GROUP_SECONDS),
+            train_loop_config={"message": message, "mailbox": mailbox, "use_gpu": use_gpu, "cpus": size.cpus},
+            torch_config=TorchConfig(timeout_s=int(group_seconds(job.settings["resources"]["hang_seconds"]))),
             scaling_config=ScalingConfig(
                 num_workers=size.least if size.least == size.most else (size.least, size.most),
                 use_gpu=use_gpu,
                 resources_per_worker={"CPU": size.cpus, **({"GPU": 1} if use_gpu else {})},
                 elastic_resize_monitor_interval_s=NEVER_SECONDS,
+                label_selector=label_selector,
             ),
             run_config=RunConfig(
                 name=f"attempt-{job.attempt}",
@@ -207,10 +196,10 @@ class _Desk:
         except (TrainingFailedError, RayError) as error:
             return Lost(str(error), {})
 
-    def ask(self, asked: "Asked") -> None:
+    def ask(self, asked: StopRequest) -> None:
         self._asked = asked
 
-    def asked(self) -> "Asked | None":
+    def asked(self) -> StopRequest | None:
         return self._asked
 
     def begun(self, world_size: int) -> None:
@@ -219,44 +208,36 @@ class _Desk:
     def say(self, line: str) -> None:
         self._lines.append(line)
 
-    def take(self) -> tuple[list[str], int]:
+    def drain(self) -> tuple[list[str], int]:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         return lines, self._world_size
 
 
-class _Ears:
+class _Listener:
     """Listens, beside a rank's work, to the driver and to Ray's word that a node is to be taken away."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
-        self._asked: Asked | None = None
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._asked: StopRequest | None = None
         self._draining = False
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._watch_nodes, daemon=True).start()
 
-    def asked(self) -> "Asked":
-        from jobs.training.messages import Asked
-
-        own = self._asked or Asked()
-        return Asked(own.leave, own.again or self._draining)
+    def asked(self) -> StopRequest:
+        requested = self._asked or StopRequest()
+        return StopRequest(requested.leave, requested.again or self._draining)
 
     def _listen(self) -> None:
-        import ray
-        from ray.exceptions import RayError
-
-        from jobs.training.messages import Asked
-
         while True:
             try:
-                self._asked = ray.get(self._desk.asked.options(concurrency_group=WORDS).remote())
+                self._asked = ray.get(self._mailbox.asked.options(concurrency_group=WORDS).remote())
             except RayError:  # the driver or its node is gone: nobody would read what this rank ends with
-                self._asked = Asked(Wish.STOP_FOR_SCHEDULER)
+                self._asked = StopRequest(Stop.STOP_FOR_SCHEDULER)
                 return
             time.sleep(ASK_SECONDS)
 
     def _watch_nodes(self) -> None:
         import ray.train
-        from ray.exceptions import RayError
 
         with suppress(RayError):
             while ray.train.get_preemption_info() is None:  # waits for the same call of all other ranks
@@ -264,22 +245,22 @@ class _Ears:
             self._draining = True
 
 
-def _work(config: dict[str, Any]) -> "Stopped | DivergedError | None":
+def _work(config: dict[str, Any]) -> Stopped | DivergedError | None:
     import ray.train
     import torch
     from ray.train.torch import get_device
 
-    from jobs.training.worker import train_as_rank
+    from jobs.training.rank import train_as_rank
 
-    desk, context = config["desk"], ray.train.get_context()
+    job, mailbox, context = config["message"].open(), config["mailbox"], ray.train.get_context()
     if context.get_world_rank() == 0:
-        desk.begun.options(concurrency_group=WORDS).remote(context.get_world_size())
+        mailbox.begun.options(concurrency_group=WORDS).remote(context.get_world_size())
     return train_as_rank(
-        config["job"],
+        job,
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=get_device() if config["use_gpu"] else torch.device("cpu"),
         cpus=config["cpus"],
-        asked=_Ears(desk).asked,
-        tell=desk.say.options(concurrency_group=WORDS).remote,
+        asked=_Listener(mailbox).asked,
+        emit=mailbox.say.options(concurrency_group=WORDS).remote,
     )

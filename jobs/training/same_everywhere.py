@@ -1,17 +1,15 @@
 """All ranks run the same code on the same data with the same settings, or none runs."""
 
-import hashlib
-import os
+import json
 import socket
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import torch
+from torch.cuda import nccl
 
-from cluster.submission import CODE_PACKAGES
-from jobs import CHECKOUT
+from cluster.code import CODE_PACKAGES, code_hash
 from musicvae.errors import ConfigError
-from musicvae.training.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,64 +17,70 @@ class RankVersion:
     """What has to agree between ranks, and who says so."""
 
     host: str
-    pid: int
     code: str
     torch: str
+    device: str
+    cuda: str
+    nccl: str
     manifest: str
     run: str
 
 
-@cache
-def code_hash() -> str:
-    """A short hash of all our source."""
-    total = hashlib.sha256()
-    for package in CODE_PACKAGES:
-        for path in sorted((CHECKOUT / package).rglob("*.py")):
-            total.update(f"{path.relative_to(CHECKOUT)}\0".encode())
-            total.update(path.read_bytes())
-    return total.hexdigest()[:12]
-
-
-def check_same_everywhere(world: World, *, manifest: str, run: str) -> list[RankVersion]:
-    """Compares all ranks with rank 0 and gives what they said, by rank.
+def version_of_rank(device: torch.device, *, manifest: str, run: str) -> RankVersion:
+    """Of this rank.
 
     Args:
-        manifest: the fingerprint of this rank's shards.
+        device: where it computes.
+        manifest: the fingerprint of its shards.
         run: the identity that its settings give.
+    """
+    on_cuda = device.type == "cuda"
+    return RankVersion(
+        host=socket.gethostname(),
+        code=code_hash(),
+        torch=torch.__version__,
+        device=device.type,
+        cuda=str(torch.version.cuda) if on_cuda else "-",
+        nccl=".".join(map(str, nccl.version())) if on_cuda else "-",
+        manifest=manifest,
+        run=run,
+    )
+
+
+def check_same_everywhere(exchange: Callable[[str], Sequence[str]], this_rank: RankVersion, *, rank: int) -> None:
+    """Compares all ranks with rank 0.
+
+    Args:
+        exchange: gives a text to all ranks, and the texts of all of them to this one.
+        rank: of this process.
 
     Raises:
         ConfigError: they differ; on every rank, with the ranks, their machines and the values.
     """
-    own = RankVersion(
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        code=code_hash(),
-        torch=torch.__version__,
-        manifest=manifest,
-        run=run,
-    )
-    versions = world.gather(own)
+    versions = [json.loads(text) for text in exchange(json.dumps(asdict(this_rank)))]
     meanings = {
         "code": f"source code ({', '.join(CODE_PACKAGES)})",
         "torch": "torch",
+        "device": "device",
+        "cuda": "CUDA",
+        "nccl": "NCCL",
         "manifest": "shards (manifest fingerprint)",
         "run": "settings (run id)",
     }
     differing = [
-        f"{meanings[name]}: {getattr(versions[0], name)} on rank 0 ({versions[0].host}), "
-        f"{getattr(version, name)} on rank {rank} ({version.host})"
+        f"{meanings[name]}: {versions[0].get(name)} on rank 0 ({versions[0]['host']}), "
+        f"{version.get(name)} on rank {place} ({version['host']})"
         for name in meanings
-        for rank, version in enumerate(versions)
-        if getattr(version, name) != getattr(versions[0], name)
+        for place, version in enumerate(versions)
+        if version.get(name) != versions[0].get(name)
     ]
     if differing:
         error = ConfigError(
-            "the ranks do not agree on what to run",
-            expected="the same code, torch, shards and settings on every machine",
+            "the ranks have different versions",
+            expected="the same code, torch, devices, shards and settings on every machine",
             found="; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else ""),
-            likely="a checkout or a copy of the shards that was updated on some machines only",
-            do="bring these machines to the same version",
+            likely="the checkout or the shards were updated on some machines only, or a machine has no GPU",
+            do="update these machines to the same version; resources.device=cpu does without GPUs",
         )
-        error.shown_elsewhere = not world.is_main
+        error.shown_elsewhere = rank != 0
         raise error
-    return versions

@@ -17,33 +17,37 @@ class TrackingSettings(Settings):
     """Where figures go beside the run folder's own metrics.jsonl."""
 
     wandb: Annotated[Literal["off", "auto", "offline", "online"], BeforeValidator(_yaml_off)] = "off"
-    """`auto`: online when a key is configured, else offline; offline files are sent later by `wandb sync`."""
+    """`auto`: online if a key is configured, otherwise offline. `wandb sync` sends offline files later."""
     project: str = "musicvae-grooves"
     group: str | None = None
-    """Runs that W&B shows together, as those of a sweep."""
+    """A name for runs that W&B shows together, such as those of a sweep."""
     media_minutes: NonNegativeFloat = 10
-    """Pictures and sounds are sent at the first and the last evaluation, and between them this far apart."""
+    """Minutes between pictures and sounds; they are also sent at the first and the last evaluation."""
     init_timeout: PositiveFloat = 30
-    """Seconds that W&B may take to answer before the run is recorded offline; training goes on meanwhile."""
+    """Most seconds that W&B may need to answer; after them the run is recorded offline. Training does not wait for
+    it."""
     finish_timeout: PositiveFloat = 60
-    """Seconds that the end of a run may wait for W&B."""
+    """Most seconds that the end of a run waits for W&B."""
 
 
 class ResourceSettings(Settings):
     """What a run computes on; none of it is part of the run's identity."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: CUDA where there is a device, else the CPU."""
+    """`auto`: CUDA if there is a device, otherwise the CPU. Fewer devices than ranks are an error."""
     threads: NonNegativeInt = 0
-    """CPU threads of each rank; 0 shares the machine's cores among the ranks on it."""
+    """CPU threads of each rank; 0: the cores of the machine divided by its ranks."""
     max_restarts: NonNegativeInt = 3
-    """`--ranks`: how often in a row the ranks are started again without a new checkpoint in between."""
+    """`--ranks`: most restarts in a row without a new checkpoint."""
     hang_seconds: PositiveFloat = 600.0
-    """A rank without progress for so long is named, dumps its stacks and ends; thrice as long at the start."""
+    """Seconds without progress after which a rank counts as hanging: its stacks are written and all ranks restart;
+    three times as many at the start."""
+    join_seconds: PositiveFloat = 300.0
+    """Seconds that a rank waits for the others at the start, where torchrun was not started by `--ranks`."""
     stop_margin_seconds: NonNegativeFloat = 120.0
-    """`--stop-before`: how long ahead of that time to begin saving."""
+    """`--stop-before`: seconds before that time at which saving starts."""
     shutdown_seconds: PositiveInt = 100
-    """`--ranks`: what ranks get to save and leave after a signal before they are killed."""
+    """`--ranks`: seconds for ranks to save and exit after a signal; then they are killed."""
 
 
 class TrainConfig(FitConfig):

@@ -4,36 +4,34 @@ torchrun ends with 1 whatever its ranks ended with, and restarts what a restart 
 the run folder: status.json and RUN/ranks.
 """
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cluster.errors import ExitCode
 from cluster.local import signal_tree, start_guarded
-from cluster.torchrun import Group, agent_command, agent_environment
+from cluster.torchrun import JOIN_SECONDS, RENDEZVOUS_LOST, Group, agent_command, agent_environment
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals, told_of_suspension
-from jobs.training.environment import LAUNCHER_VARIABLE, LOG_VARIABLE
-from jobs.training.failures import FINAL, Failure, first_failure
+from jobs.training import environment, failures, rank_logs
 from jobs.training.plan import TrainPlan
-from jobs.training.rank_logs import last_words, log_of, logs_of
 from musicvae.training.rank_records import RankError, RankRecord, RankRecords
-from musicvae.training.run_folder import RunFolder, checkpoints, step_of
+from musicvae.training.run_folder import RunFolder, disk_full
 
 LOOK_SECONDS = 0.5
 OPEN_SECONDS = 20.0
 SAVING_STATES = {"preempted": ExitCode.PREEMPTED, "interrupted": ExitCode.INTERRUPTED}
 
 
-def launch(
-    run: RunFolder, group: Group, arguments: Sequence[str], signals: StopSignals, *, max_restarts: int
-) -> ExitCode:
+def launch(run: RunFolder, group: Group, arguments: Sequence[str], signals: StopSignals, *, max_restarts: int) -> int:
     """Runs one launch of `jobs.train` on the ranks of this node and gives what it ended with.
 
     Args:
@@ -42,32 +40,49 @@ def launch(
         signals: what this process hears; it is handed on to the agent.
         max_restarts: restarts in a row that may pass without a new checkpoint.
     """
-    logs = logs_of(run.path)
+    logs = rank_logs.logs_of(run.path)
     logs.mkdir(exist_ok=True)
     oom_kills = _oom_kills()
-    agent = start_guarded(
-        agent_command("jobs.training.torchrun_agent", group, "jobs.train", *arguments),
-        {
-            **agent_environment(group),
-            LAUNCHER_VARIABLE: "elastic" if group.elastic else "fixed",
-            LOG_VARIABLE: str(logs / f"torchrun-{socket.gethostname()}.log"),
-        },
-        when_orphaned=signal.SIGUSR2,
-    )
-    watch = LaunchWatch(run, group, max_restarts)
-    try:
-        with told_of_suspension(
-            lambda: signal_tree(agent.pid, signal.SIGTSTP), lambda: signal_tree(agent.pid, signal.SIGCONT)
-        ):
-            _supervise(agent, signals, watch)
-            _await_orphans(watch, group.shutdown_seconds)
-    except KeyboardInterrupt:  # the second Ctrl-C
-        signal_tree(agent.pid, signal.SIGKILL)
-        agent.wait()
-        print("interrupted at once; what was not saved is lost", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    with _store_folder(group) as stores:
+        starts, agent_starts = os.pipe()
+        os.set_blocking(starts, False)
+        agent = start_guarded(
+            agent_command("jobs.training.torchrun_agent", group, "jobs.train", *arguments),
+            {
+                **agent_environment(group),
+                environment.LAUNCHER_VARIABLE: "elastic" if group.elastic else "fixed",
+                environment.LOG_VARIABLE: str(logs / f"torchrun-{socket.gethostname()}.log"),
+                environment.STARTS_VARIABLE: str(agent_starts),
+                environment.STORES_VARIABLE: stores,
+            },
+            when_orphaned=signal.SIGUSR2,
+            pass_fds=[agent_starts],
+        )
+        os.close(agent_starts)
+        watch = LaunchWatch(run, group, max_restarts, starts)
+        try:
+            with told_of_suspension(
+                lambda: signal_tree(agent.pid, signal.SIGTSTP), lambda: signal_tree(agent.pid, signal.SIGCONT)
+            ):
+                _supervise(agent, signals, watch)
+                _await_orphans(watch, group.shutdown_seconds)
+        except KeyboardInterrupt:  # the second Ctrl-C
+            signal_tree(agent.pid, signal.SIGKILL)
+            agent.wait()
+            print("interrupted; work that was not saved is lost", file=sys.stderr)
+            return ExitCode.INTERRUPTED
     watch.look()
     return _verdict(run, agent.returncode, signals, watch, killed_for_memory=_oom_kills() > oom_kills)
+
+
+def _store_folder(group: Group) -> AbstractContextManager[str]:
+    """The folder in which the ranks of one machine meet, closed to other users; empty for several machines.
+
+    torch's own store is a port on all interfaces that lets everybody read and write.
+    """
+    if group.max_nodes > 1:
+        return nullcontext("")
+    return TemporaryDirectory(prefix="musicvae-ranks-", ignore_cleanup_errors=True)
 
 
 def open_run(plan: TrainPlan, *, several: bool) -> None:
@@ -92,73 +107,99 @@ def _is_empty(path: Path) -> bool:
 
 
 class LaunchWatch:
-    """What the ranks' records tell while they run: failures, restarts, and when to give up.
+    """What the ranks' records and the agent tell while they run: failures, restarts, and when to give up.
+
+    Args:
+        starts: where the agent of this machine reports each start of its ranks; closed once it has ended.
 
     Attributes:
         failure: of the last attempt that failed.
         over: no restart can help, or too many did not.
+        begun: the agent has met those of the other machines and has started its ranks.
         stopped: all ranks agreed to stop and saved; an agent whose peers have gone would wait for them.
     """
 
-    def __init__(self, run: RunFolder, group: Group, max_restarts: int) -> None:
-        self.run = run
-        self.launch = group.identity
+    def __init__(self, run: RunFolder, group: Group, max_restarts: int, starts: int) -> None:
+        self.run, self.group = run, group
+        self.launch_id = group.identity
         self.elastic = group.elastic
-        self.max_restarts = max_restarts
+        self.restarts = failures.Restarts(run, max_restarts)
+        self.begun = False
+        self._starts = starts
+        self._failed_here = 0
+        self._counted: set[RankError] = set()
         self.records: list[RankRecord] = []
         self.errors: list[RankError] = []
-        self.failure: Failure | None = None
+        self.failure: failures.Failure | None = None
         self.attempt = 0
-        self.without_progress = 0
-        self.step = self._saved_step()
-        self.gave_up = False
         self.stopped = False
         self._first_status = run.read_status()
 
     @property
     def over(self) -> bool:
-        return self.gave_up or any(error.category in FINAL and not error.secondary for error in self.errors)
+        return self._was_last or any(error.category in failures.FINAL and not error.secondary for error in self.errors)
+
+    @property
+    def _was_last(self) -> bool:
+        """Whether the attempt that ended is not to be followed by another."""
+        return self.restarts.used_up or (self.failure is not None and self.failure.category in failures.FINAL)
 
     def look(self) -> None:
         """Reads the records; tells of a restart."""
+        failed_here = self._read_starts()  # before the records: those of failed ranks are whole by then
         files = RankRecords(self.run.ranks)
-        records, errors = files.of(self.launch), files.errors_of(self.launch)
-        attempt = max((record.attempt for record in records), default=self.attempt)
-        if attempt > self.attempt:
-            old = [error for error in errors if error.attempt < attempt]
-            self._attempt_ended(first_failure(self.records, old or self.errors))
-            self.attempt = attempt
+        records, errors = files.of(self.launch_id), files.errors_of(self.launch_id)
+        attempt = max([self.attempt, failed_here, *(record.attempt for record in records)])
+        if attempt > self.attempt or failed_here > self._failed_here:
+            old = [error for error in errors if error.attempt < attempt] or self.errors
+            new_errors = [error for error in old if error not in self._counted]
+            self._counted |= set(new_errors)
+            # Some ranks may have written over their records since they were last read.
+            seen = [*self.records, *(record for record in records if record.attempt == self.attempt)]
+            self._attempt_ended(list({record.rank: record for record in seen}.values()), new_errors)
+            self.attempt, self._failed_here = attempt, failed_here
         status = self.run.read_status()
         self.stopped = (
             not self.elastic
-            and status.get("launch") == self.launch
+            and status.get("launch") == self.launch_id
             and status.get("state") in SAVING_STATES
             and status != self._first_status
         )
         self.records = [record for record in records if self.elastic or record.attempt == attempt]
         self.errors = [error for error in errors if self.elastic or error.attempt == attempt]
 
-    def last_failure(self) -> Failure | None:
+    def last_failure(self) -> failures.Failure | None:
         """Of the attempt under way, or else of the one before; what came of giving up is no failure of its own."""
-        if self.gave_up:
+        if self._was_last:
             return self.failure
-        return first_failure(self.records, self.errors) or self.failure
+        failure = failures.first_failure(self.records, self.errors)
+        return self._explained(failure) if failure else self.failure
 
-    def _attempt_ended(self, failure: Failure | None) -> None:
+    def _attempt_ended(self, records: Sequence[RankRecord], errors: Sequence[RankError]) -> None:
+        failure = failures.first_failure(records, errors)
+        if not records and not errors:
+            failure = failures.unborn(self.group.ranks * self.group.max_nodes, socket.gethostname())
         if failure is None:
-            print("the ranks start again: nodes joined or left", file=sys.stderr)
+            print("the ranks restart because nodes joined or left", file=sys.stderr)
             return
-        self.failure = failure
-        step = self._saved_step()
-        self.without_progress = 1 if step > self.step else self.without_progress + 1
-        self.step = step
-        self.gave_up = self.without_progress > self.max_restarts
-        if not self.gave_up:
-            print(f"{failure.one_line()}; all ranks start again from step {step}", file=sys.stderr)
+        self.failure = self._explained(failure)
+        self.restarts.count_failure()
+        if not self._was_last:
+            self.restarts.tell(self.failure.one_line())
 
-    def _saved_step(self) -> int:
-        newest = checkpoints(self.run.checkpoints)
-        return step_of(newest[-1]) if newest else 0
+    def _explained(self, failure: failures.Failure) -> failures.Failure:
+        """The same, or that the disk is full: then a rank cannot even write down that it failed, nor why."""
+        if failure.category in failures.FINAL or not (full := disk_full(self.run)):
+            return failure
+        return replace(failure, category="disk", message=str(full), traceback="")
+
+    def _read_starts(self) -> int:
+        """How often the agent of this machine has reported failed ranks."""
+        failed = self._failed_here
+        with suppress(BlockingIOError):
+            while report := os.read(self._starts, 1 << 16):
+                self.begun, failed = True, int(report.split()[-1])
+        return failed
 
 
 def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: LaunchWatch) -> None:
@@ -170,7 +211,8 @@ def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: Laun
             handed_on.add(number)
             agent.send_signal(number)
 
-    looked = 0.0
+    began = time.monotonic()
+    looked, announced = 0.0, watch.group.min_nodes == 1
     while agent.poll() is None:
         signals.look()
         if signals.user:
@@ -182,8 +224,16 @@ def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: Laun
             watch.look()
         if watch.over or watch.stopped:
             hand_on(signal.SIGUSR2)
+        if not announced and not watch.begun and time.monotonic() - began > environment.ANNOUNCE_SECONDS:
+            announced = True
+            print(f"waiting for {_others(watch.group)}; this launch gives up after {JOIN_SECONDS} s", file=sys.stderr)
         with suppress(subprocess.TimeoutExpired):
             agent.wait(0.1)
+
+
+def _others(group: Group) -> str:
+    others = group.min_nodes - 1
+    return f"{others} other machine(s) at {group.endpoint} with --rendezvous-id {group.identity}"
 
 
 def _await_orphans(watch: LaunchWatch, seconds: float) -> None:
@@ -212,9 +262,9 @@ def _command_line(pid: int) -> bytes:
 
 def _verdict(
     run: RunFolder, agent_code: int, signals: StopSignals, watch: LaunchWatch, *, killed_for_memory: bool
-) -> ExitCode:
+) -> int:
     status = run.read_status()
-    state = status.get("state") if status.get("launch") == watch.launch else None
+    state = status.get("state") if status.get("launch") == watch.launch_id else None
     failure = watch.last_failure()
     if agent_code == 0 and state not in SAVING_STATES:
         return ExitCode.SUCCESS
@@ -222,21 +272,33 @@ def _verdict(
         asked = ExitCode.INTERRUPTED if signals.user else ExitCode.PREEMPTED if signals.scheduler else None
         code = asked or SAVING_STATES.get(str(state))
         if code is not None:
-            run.close_status(watch.launch, "interrupted" if code == ExitCode.INTERRUPTED else "preempted")
-            print(f"stopped at step {status.get('step', 0)}; the same command continues from there", file=sys.stderr)
+            run.close_status(watch.launch_id, "interrupted" if code == ExitCode.INTERRUPTED else "preempted")
+            print(f"stopped at step {status.get('step', 0)}; run the same command again to resume", file=sys.stderr)
             return code
+    step = run.saved_step()
+    lost = agent_code == RENDEZVOUS_LOST and watch.begun and not watch.over
+    if lost and step and state not in ("failed", "diverged"):  # as the launcher there has said
+        run.close_status(watch.launch_id, "preempted")
+        print(f"{watch.group.endpoint}, where the machines of this launch meet, is lost", file=sys.stderr)
+        print(f"run the same command again to resume from step {step}", file=sys.stderr)
+        return ExitCode.PREEMPTED
     if failure is None:
-        log = logs_of(run.path) / f"torchrun-{socket.gethostname()}.log"
-        print(f"error: the ranks did not start\n  log       {log}", file=sys.stderr)
+        log = rank_logs.logs_of(run.path) / f"torchrun-{socket.gethostname()}.log"
+        problem = "the ranks did not start"
+        if watch.group.min_nodes > 1 and not watch.begun:
+            problem = f"the ranks did not start: no sign of {_others(watch.group)}"
+        print(f"error: {problem}\n  log       {log}", file=sys.stderr)
         return ExitCode.UNEXPECTED
-    run.close_status(watch.launch, "diverged" if failure.category == "diverged" else "failed", failure=asdict(failure))
+    run.close_status(
+        watch.launch_id, "diverged" if failure.category == "diverged" else "failed", failure=asdict(failure)
+    )
     print(_summary(run, failure, watch, killed_for_memory=killed_for_memory), file=sys.stderr)
     return failure.exit_code
 
 
-def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for_memory: bool) -> str:
+def _summary(run: RunFolder, failure: failures.Failure, watch: LaunchWatch, *, killed_for_memory: bool) -> str:
     """The last thing that a user reads: who failed first, where, why, and where to read on."""
-    log = log_of(run.path, failure.rank)
+    log = rank_logs.log_of(run.path, failure.rank)
     rows = [
         f"error: {failure.category}: rank {failure.rank} of {failure.world_size} failed first, on {failure.host} "
         f"(process {failure.pid}), at step {failure.step} in phase {failure.phase!r}",
@@ -244,17 +306,17 @@ def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for
         *(f"  | {line}" for line in failure.traceback.splitlines()),
     ]
     if failure.category == "killed":
-        rows += [f"  | {line}" for line in last_words(log)]
+        rows += [f"  | {line}" for line in rank_logs.last_words(log)]
     if failure.category == "killed" and killed_for_memory:
-        rows.append("  likely    memory: the kernel's OOM killer has killed a process here during this launch")
-    if watch.gave_up:
+        rows.append("  likely    too little memory: the kernel killed a process of this machine during this launch")
+    if (restarts := watch.restarts).used_up:
         rows.append(
-            f"  restarts  {watch.without_progress - 1} without a new checkpoint after step {watch.step}; "
-            f"resources.max_restarts = {watch.max_restarts}"
+            f"  restarts  {restarts.fruitless - 1} without a new checkpoint after step {restarts.step}; "
+            f"resources.max_restarts = {restarts.most}"
         )
     others = [record.rank for record in watch.records if record.rank != failure.rank]
     if others:
-        rows.append(f"  others    {len(others)} rank(s) ended because of it")
+        rows.append(f"  others    {len(others)} rank(s) ended as a result")
     rows.append(f"  log       {log}")
     stack = RankRecords(run.ranks).stack(failure.rank)
     if failure.category == "hang" and stack.exists() and stack.stat().st_size:
@@ -265,7 +327,7 @@ def _summary(run: RunFolder, failure: Failure, watch: LaunchWatch, *, killed_for
 def _oom_kills() -> int:
     """How many processes the kernel has killed for memory since this machine started; 0 where it does not say."""
     with suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
+        for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill":
                 return int(value)

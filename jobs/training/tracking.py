@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from jobs import CHECKOUT
 from jobs.training.settings import TrackingSettings
 from musicvae.training.examples import Examples
+from musicvae.training.settings import main_figure
 
 QUEUED = 10_000
 """Messages that may wait, some megabytes."""
@@ -51,15 +52,12 @@ class TerminalTracker:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if "loss" in values:
-            text = (
-                f"loss {values['loss']:.1f}  KL {values['kl_bits']:.1f} bits  "
-                f"{values['windows_per_second']:.0f} windows/s"
-            )
+            text = f"loss {values['loss']:.1f}  {_of_kind(values)}  {values['windows_per_second']:.0f} windows/s"
             self.live.update(self.task, completed=step, description=text)
             if not self.console.is_terminal:
                 self.say(f"step {step}/{self.total}  {text}  ETA {self._left(step, values['windows_per_second'])}")
-        if "validation.negative_elbo" in values:
-            self.say(_validation(step, values))
+        if main_figure(values):
+            self.say(f"step {step}: validation {_validation(values)}")
 
     def show(self, step: int, examples: Examples) -> None:
         """Drum grids would push the line of progress away; `jobs.report` draws them."""
@@ -78,10 +76,20 @@ class TerminalTracker:
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def _validation(step: int, values: Mapping[str, float]) -> str:
+def _of_kind(values: Mapping[str, float]) -> str:
+    """What a step of a model is told by, beside its loss."""
+    if "kl_bits" in values:
+        return f"KL {values['kl_bits']:.1f} bits"
+    return f"velocity {values['velocity_nats']:.2f}, timing {values['offset_nats']:.2f} nats per hit"
+
+
+def _validation(values: Mapping[str, float]) -> str:
+    if "validation.nats_per_hit" in values:
+        velocity, offset = values["validation.velocity_nats"], values["validation.offset_nats"]
+        return f"velocity {velocity:.3f}, timing {offset:.3f} nats per hit"
     free = values.get("validation.token_accuracy_free_running")
     return (
-        f"step {step}: validation -ELBO {values['validation.negative_elbo']:.2f} nats per window "
+        f"-ELBO {values['validation.negative_elbo']:.2f} nats per window "
         f"(reconstruction {values['validation.reconstruction']:.2f}, KL {values['validation.kl_nats']:.2f} nats = "
         f"{values['validation.kl_bits']:.1f} bits, {values['validation.active_units']:.0f} active units), "
         f"token accuracy {values['validation.token_accuracy_teacher_forced']:.3f} teacher-forced"
@@ -135,7 +143,7 @@ class WandbTracker:
             if self._process is not None:
                 self._process.kill()
             self.warn(
-                f"W&B did not take everything within {seconds:g} s; what is missing is sent by: "
+                f"W&B did not receive everything within {seconds:g} s; to send the rest: "
                 f"wandb sync {self.run}/wandb/*run-*"
             )
 
@@ -147,21 +155,21 @@ class WandbTracker:
         except Full:
             self.dropped += 1
             if self.dropped == 1:
-                self.warn("W&B is too slow: figures are left out of it until it catches up; metrics.jsonl has them")
+                self.warn("W&B is too slow: figures are not sent until it catches up; metrics.jsonl has all of them")
 
     def _deliver(self) -> None:
         """The thread's whole life: starts the process, feeds it, waits for its end."""
         log = self.run / "wandb" / "session.log"
         try:
             log.parent.mkdir(exist_ok=True)
-            with log.open("w") as errors:
+            with log.open("w", encoding="utf-8") as errors:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", "from jobs.training.wandb_session import main; main()"],
                     cwd=CHECKOUT,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
-                    text=True,
+                    encoding="utf-8",
                     start_new_session=True,  # Ctrl-C is for the ranks, who then say how the run ended
                 )
             with self._process as process:
@@ -209,4 +217,4 @@ class WandbTracker:
 
     def _leave_out(self, reason: str) -> None:
         if not self._given_up:
-            self.warn(f"W&B is left out: {reason}")
+            self.warn(f"W&B is not used: {reason}")

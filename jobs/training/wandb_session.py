@@ -66,7 +66,7 @@ class Session:
                 for begun in set(self._online_folders()) - before:
                     shutil.rmtree(begun, ignore_errors=True)
                 self.tell(
-                    f"W&B cannot be reached ({_first_line(error)}); the run is recorded offline, to be sent later by: "
+                    f"W&B cannot be reached ({_first_line(error)}); the run is recorded offline; to send it later: "
                     f"wandb sync {self.folder.path}/wandb/offline-run-*"
                 )
         return self._init(start, config, "offline")
@@ -156,7 +156,7 @@ def main() -> None:
         start = json.loads(sys.stdin.readline())
         session = Session(wandb, start, tell)
     except Exception as error:
-        tell(f"W&B is left out: {_first_line(error)}")
+        tell(f"W&B is not used: {_first_line(error)}")
         sys.exit(1)
     failed: set[str] = set()
     for line in sys.stdin:
@@ -174,7 +174,7 @@ def main() -> None:
         except Exception as error:  # one picture that cannot be drawn must not cost the curves
             if kind not in failed:
                 failed.add(kind)
-                tell(f"W&B misses {kind}: {_first_line(error)}")
+                tell(f"W&B has not received {kind}: {_first_line(error)}")
     # Nobody is left: the run was killed. W&B gets as long as it would have had, then this ends too.
     deadline = threading.Timer(start["finish_timeout"], os._exit, (1,))
     deadline.daemon = True
@@ -184,9 +184,9 @@ def main() -> None:
 
 def _own_output() -> Callable[[str], object]:
     """Takes the output for sentences to the user; what wandb or its service prints goes to the log."""
-    own = os.fdopen(os.dup(1), "w", buffering=1)
+    user_output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
-    return lambda text: print(text, file=own)
+    return lambda text: print(text, file=user_output)
 
 
 def _first_line(error: Exception) -> str:
@@ -198,4 +198,4 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    return netrc.exists() and "wandb" in netrc.read_text(errors="replace")
+    return netrc.exists() and "wandb" in netrc.read_text(errors="replace", encoding="utf-8")

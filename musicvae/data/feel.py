@@ -4,10 +4,15 @@ The model writes which drums are hit when. Their velocity and timing are the tra
 the bar and the same drum class: not a performance, but far closer to one than a fixed velocity on the grid (mean
 squared error on GMD's validation windows: velocity .069 instead of .084, offset .037 instead of .044). `FeelSums` are
 sums over windows, which parts of a data set can add up.
+
+A style is what stands before the stroke in GMD's names: `jazz/swing` is jazz. Windows without a style count in the mean
+of all alone.
 """
 
+import difflib
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -18,13 +23,24 @@ from safetensors import SafetensorError
 
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.durable import write_whole
-from musicvae.errors import DataError
+from musicvae.errors import ConfigError, DataError
 from musicvae.groove.features import GrooveStatistics, count_grooves
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.groove.played import PlayedHits
 
 PLAIN_VELOCITY = 100 / MAX_VELOCITY
 """What most sequencers give a note that nobody played."""
+SHRINKAGE = 1000
+"""Hits of the mean of all styles that are added to those of a style, at each step of the bar and drum.
+
+So a cell with 1,000 hits of the style (windows overlap: about 250 that were played) is half its own, one with ten is
+nearly the mean of all, and one without is that. Mean squared error on GMD's validation windows with their styles given:
+velocity .0633, offset .0367, where the mean of all has .0688 and .0370, and hardly shrunk styles (10) have .0668 and
+.0377.
+"""
+TEMPO_STEPS = 32
+"""Into which the tempos of a style, in order, are cut: 33 of them are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,16 +78,36 @@ class GrooveFeel:
         """The same with one velocity for every hit and every hit on the grid."""
         return replace(self, velocity=np.full_like(self.velocity, PLAIN_VELOCITY), offset=np.zeros_like(self.offset))
 
+    def play(
+        self, hits: Bool[np.ndarray, "*groove step drum"], kept: PlayedHits | None = None
+    ) -> tuple[Float32[np.ndarray, "*groove step drum"], Float32[np.ndarray, "*groove step drum"]]:
+        """Velocity and offset of hits, 0 where there is none: every groove that is generated is played here.
+
+        Args:
+            kept: hits that stay as they were played, where the grooves have them: of each groove, or one for all of
+                them. All other hits are new and have the mean.
+        """
+        velocity, offset = (np.tile(of_bar, (self.grid.bars, 1)) for of_bar in (self.velocity, self.offset))
+        if kept is not None:
+            velocity = np.where(kept.hits, kept.velocity, velocity)
+            offset = np.where(kept.hits, kept.offset, offset)
+        return np.where(hits, velocity, np.float32(0)), np.where(hits, offset, np.float32(0))
+
     def groove(
-        self, hits: Bool[np.ndarray, "step drum"], *, tempo: float | None = None, source: str = ""
+        self,
+        hits: Bool[np.ndarray, "step drum"],
+        *,
+        tempo: float | None = None,
+        source: str = "",
+        kept: PlayedHits | None = None,
     ) -> DrumGroove:
-        """Hits as a groove with this feel, at the median tempo unless told otherwise."""
-        bars = (self.grid.bars, 1)
+        """Hits as a groove, played as in `play`, at the median tempo unless told otherwise."""
+        velocity, offset = self.play(hits, kept)
         return DrumGroove(
             grid=self.grid,
             hits=hits,
-            velocity=np.where(hits, np.tile(self.velocity, bars), np.float32(0)),
-            offset=np.where(hits, np.tile(self.offset, bars), np.float32(0)),
+            velocity=velocity,
+            offset=offset,
             tempo=self.tempo if tempo is None else tempo,
             source=source,
         )
@@ -109,10 +145,10 @@ class GrooveFeel:
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise DataError(
                 f"{path} cannot be used",
-                expected="velocity, timing and tempo of the training data, as a training run writes them",
+                expected="velocity, timing and tempo of the training data, as jobs.train writes them",
                 found=f"{type(error).__name__}: {error}",
-                likely="a run that never started, or a copy that broke off",
-                do="copy the run folder again; `python -m jobs.train` on the same run writes the file anew",
+                likely="the run never started, or an incomplete copy",
+                do="copy the run folder again, or run the same jobs.train command again, which rewrites the file",
             ) from None
 
 
@@ -219,3 +255,138 @@ def _shrunk(
     added: int,
 ) -> Float32[np.ndarray, "bar_step drum"]:
     return ((sums + added * towards.astype(np.float64)) / (hits + added)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StyleFeel:
+    """What is known of how a style is played.
+
+    Attributes:
+        velocity: mean, in 0..1, as in `GrooveFeel`, shrunk towards that of all styles (`SHRINKAGE`).
+        offset: mean, in steps, shrunk as well.
+        tempos: quarter notes per minute that 0/32, 1/32, ... 32/32 of the windows do not exceed. They are what was
+            played and are not shrunk: a style of one performance has one tempo.
+        windows: of the style.
+
+    Raises:
+        ValueError: shapes that do not match, or values out of range.
+    """
+
+    name: str
+    velocity: Float32[np.ndarray, "bar_step drum"]
+    offset: Float32[np.ndarray, "bar_step drum"]
+    tempos: Float64[np.ndarray, " share"]
+    windows: int
+
+    def __post_init__(self) -> None:
+        if self.velocity.shape != self.offset.shape or self.tempos.shape != (TEMPO_STEPS + 1,):
+            shapes = f"{self.velocity.shape}, {self.offset.shape}, {self.tempos.shape}"
+            raise ValueError(f"velocity, offset and {TEMPO_STEPS + 1} tempos of style {self.name!r}, found {shapes}")
+        if not (self.tempos[0] > 0 and (np.diff(self.tempos) >= 0).all()):
+            raise ValueError(f"tempos of style {self.name!r} must be positive and ascend, found {self.tempos}")
+
+    def tempo_at(self, share: float) -> float:
+        """The tempo, quarter notes per minute, that a share in 0..1 of the windows do not exceed."""
+        return float(np.interp(share, np.linspace(0, 1, TEMPO_STEPS + 1), self.tempos))
+
+    def applied(self, feel: GrooveFeel) -> GrooveFeel:
+        """The feel of all windows with velocity, timing and median tempo of this style.
+
+        Raises:
+            ValueError: it is of another grid or number of drums.
+        """
+        return replace(feel, velocity=self.velocity, offset=self.offset, tempo=float(self.tempos[TEMPO_STEPS // 2]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StyleFeels:
+    """The feel of every style, in alphabetical order; empty if no window had one."""
+
+    styles: tuple[StyleFeel, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the styles."""
+        return tuple(style.name for style in self.styles)
+
+    def of(self, name: str) -> StyleFeel:
+        """A style by its name.
+
+        Raises:
+            ConfigError: there is no such style.
+        """
+        for style in self.styles:
+            if style.name == name:
+                return style
+        by_word = {known.lower(): known for known in self.names}
+        near = difflib.get_close_matches(name.partition("/")[0].strip().lower(), by_word, n=1)
+        raise ConfigError(
+            f"there is no style {name!r}",
+            expected=", ".join(self.names) or "training windows with a style; those of this model have none",
+            found=repr(name),
+            likely=f"{by_word[near[0]]} was meant" if near else "",
+            do="choose one of them" if self.names else "leave the style out",
+        )
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, as a safetensors file without metadata takes them."""
+        names = {"style_names": np.frombuffer(json.dumps(self.names).encode(), dtype=np.uint8)}
+        if not self.styles:
+            return names
+        return names | {
+            "style_velocity": np.stack([style.velocity for style in self.styles]),
+            "style_offset": np.stack([style.offset for style in self.styles]),
+            "style_tempos": np.stack([style.tempos for style in self.styles]),
+            "style_windows": np.array([style.windows for style in self.styles], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], grid: GridSpec, num_drums: int) -> "StyleFeels":
+        """What `tensors` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: something else, or styles of another grid or number of drums.
+        """
+        names: list[str] = json.loads(tensors["style_names"].tobytes())
+        if not names:
+            return cls(())
+        windows: Int64[np.ndarray, " style"] = tensors["style_windows"]
+        velocity, offset, tempos = (tensors[f"style_{name}"] for name in ("velocity", "offset", "tempos"))
+        expected = (len(names), grid.steps_per_bar, num_drums)
+        if velocity.shape != expected or len(windows) != len(names):
+            raise ValueError(f"feels of shape {expected} expected, found {velocity.shape}")
+        columns = zip(names, velocity, offset, tempos, windows.tolist(), strict=True)
+        return cls(tuple(StyleFeel(*values) for values in columns))
+
+
+def primary_style(style: str) -> str:
+    """What a style is a kind of: `jazz` of `jazz/swing`."""
+    return style.partition("/")[0]
+
+
+def measure_styles(blocks: Iterable[WindowBlock], grid: GridSpec) -> StyleFeels:
+    """Measures windows as they stream by, in any order; memory grows with the styles and different tempos alone."""
+    sums: dict[str, FeelSums] = {}
+    tempos: dict[str, Counter[float]] = {}
+    for block in blocks:
+        styles = np.array([primary_style(meta.style) for meta in block.meta])
+        for name in np.unique(styles).tolist():
+            of_style = block.take(np.flatnonzero(styles == name))
+            of_block = sum_feel(of_style, grid)
+            sums[name] = sums[name] + of_block if name in sums else of_block
+            tempos.setdefault(name, Counter()).update(meta.tempo for meta in of_style.meta)
+    if not sums:
+        return StyleFeels(())
+    first, *others = sums.values()
+    velocity, offset = sum(others, start=first).means(when_silent=PLAIN_VELOCITY)
+    return StyleFeels(
+        tuple(
+            StyleFeel(
+                name,
+                *sums[name].shrunk(velocity, offset, SHRINKAGE),
+                np.array(tempo_quantiles(tempos[name], TEMPO_STEPS)),
+                tempos[name].total(),
+            )
+            for name in sorted(filter(None, sums))
+        )
+    )

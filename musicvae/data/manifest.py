@@ -1,4 +1,4 @@
-"""`manifest.json`: what a folder of shards holds, with the hashes that prove it."""
+"""`manifest.json`: what shards hold, with the hashes that prove it; and where shards are: a folder, or any URL."""
 
 import hashlib
 import json
@@ -7,18 +7,46 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from stat import S_ISREG
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from musicvae.durable import write_json
-from musicvae.errors import ConfigError, DataError
+from musicvae.errors import ConfigError, DataError, NotThereError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 Split = Literal["train", "validation", "test"]
+MOST_STEPS = 65_536
+"""Of a window: a manifest that says more is damaged, and would have memory taken for it."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def check_whole(what: str, value: object) -> None:
+    """Refuses what JSON may hold in the place of a count.
+
+    Raises:
+        ValueError: no whole number of 0 or more.
+    """
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{what}: expected a whole number, found {value!r}")
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Opens a file for reading; does not wait for the other end of a pipe.
+
+    Raises:
+        ValueError: something else has its name.
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("no regular file")
+    return os.fdopen(handle, "rb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +63,8 @@ class ShardEntry:
     sha256: str
 
     def __post_init__(self) -> None:
+        check_whole(f"windows of shard {self.name!r}", self.windows)
+        check_whole(f"bytes of shard {self.name!r}", self.bytes)
         if self.windows < 1 or self.bytes < 1:
             raise ValueError(f"shard {self.name!r} must hold windows, found {self.windows} in {self.bytes} bytes")
         if self.name != Path(self.name).name or self.name.startswith("."):
@@ -61,11 +91,13 @@ class SplitEntry:
     shards: tuple[ShardEntry, ...]
 
     def __post_init__(self) -> None:
+        check_whole("windows of a split", self.windows)
+        check_whole("files of a split", self.files)
         total = sum(shard.windows for shard in self.shards)
         if total != self.windows:
             raise ValueError(f"the shards hold {total} windows, the split says {self.windows}")
         if len({shard.name for shard in self.shards}) != len(self.shards):
-            raise ValueError("a shard stands twice in one split")
+            raise ValueError("a shard is listed twice in one split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +133,10 @@ class ShardManifest:
                 f"there is no split {name!r} in these shards",
                 expected=f"one of {', '.join(f'{k} ({v.windows} windows)' for k, v in self.splits.items())}",
                 found=f"{name!r}{'' if entry is None else ', which is empty'}",
-                likely="the collection is too small for every split to get files"
-                if name in SPLITS
-                else "a misspelt name",
+                likely="the collection is too small to give each split files" if name in SPLITS else "a misspelt name",
                 do="build the shards from more files, or with another split.validation_share"
                 if name in SPLITS
-                else f"name one of {', '.join(SPLITS)}",
+                else f"choose one of {', '.join(SPLITS)}",
             )
         return entry
 
@@ -119,16 +149,19 @@ class ShardManifest:
         """The manifest of a folder of shards.
 
         Raises:
-            ConfigError: there is none.
+            NotThereError: there is none.
             DataError: it is damaged, of another schema, or edited (its fingerprint does not match).
         """
         path = folder / MANIFEST_NAME
         try:
-            return cls.parse(path.read_text(), str(path))
+            with open_regular(path) as file:
+                return cls.parse(file.read().decode(), str(path))
         except FileNotFoundError:
-            found = "no such folder" if not folder.exists() else f"no {MANIFEST_NAME} in it"
-            raise no_shards(str(folder), found, f"python -m jobs.build_shards --source ... --out {folder}") from None
-        except (OSError, UnicodeDecodeError) as error:
+            problem = "no such folder" if not folder.exists() else f"no {MANIFEST_NAME} in it"
+            raise no_shards(str(folder), problem, f"python -m jobs.build_shards --source ... --out {folder}") from None
+        except DataError:
+            raise
+        except (OSError, ValueError) as error:
             raise _damaged(str(path), f"{type(error).__name__}: {error}") from None
 
     @classmethod
@@ -144,7 +177,7 @@ class ShardManifest:
         try:
             values = json.loads(text)
             manifest = cls._from_values(values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(name, f"{type(error).__name__}: {error}") from None
         if values.get("fingerprint") != manifest.fingerprint:
             raise _damaged(name, f"fingerprint {values.get('fingerprint')}, its content has {manifest.fingerprint}")
@@ -167,29 +200,35 @@ class ShardManifest:
             name: SplitEntry(split["windows"], split["files"], tuple(ShardEntry(**shard) for shard in split["shards"]))
             for name, split in values["splits"].items()
         }
-        pitches = {drum: tuple(pitches) for drum, pitches in values["drum_map"]["pitches"]}
-        drum_map = DrumMap(values["drum_map"]["name"], pitches)
-        return cls(GridSpec(**values["grid"]), drum_map, splits, values["schema"])
+        pitches = {str(drum): tuple(pitches) for drum, pitches in values["drum_map"]["pitches"]}
+        for pitch in chain.from_iterable(pitches.values()):
+            check_whole("a pitch", pitch)
+        for name, value in values["grid"].items():
+            check_whole(f"grid.{name}", value)
+        grid = GridSpec(**values["grid"])
+        if grid.num_steps > MOST_STEPS:
+            raise ValueError(f"windows of {grid.num_steps} steps, at most {MOST_STEPS} are read")
+        return cls(grid, DrumMap(str(values["drum_map"]["name"]), pitches), splits, values["schema"])
 
 
-def no_shards(place: str, found: str, do: str) -> ConfigError:
+def no_shards(place: str, problem: str, do: str) -> NotThereError:
     """What to tell a user who named a place without shards."""
-    return ConfigError(
+    return NotThereError(
         f"no shards in {place}",
-        expected=f"a folder with {MANIFEST_NAME}, as jobs.build_shards makes it",
-        found=found,
-        likely="another path, or build_shards has not finished there",
+        expected=f"a folder with {MANIFEST_NAME}, as jobs.build_shards writes it",
+        found=problem,
+        likely="a wrong path, or jobs.build_shards has not finished",
         do=do,
     )
 
 
-def _damaged(name: str, found: str) -> DataError:
+def _damaged(name: str, damage: str) -> DataError:
     return DataError(
         f"{name} cannot be used",
         expected=f"a manifest of schema {SCHEMA} as jobs.build_shards writes it",
-        found=found,
-        likely="a copy that broke off, another version, or an edit by hand",
-        do="copy the folder again, or build the shards anew with --overwrite",
+        found=damage,
+        likely="an incomplete copy, another version of this program, or an edited file",
+        do="copy the folder again, or rebuild the shards with --overwrite",
     )
 
 
@@ -205,5 +244,104 @@ def check_bytes(file: BufferedReader, shard: ShardEntry) -> None:
     """
     if (size := os.fstat(file.fileno()).st_size) != shard.bytes:
         raise WrongBytesError(f"{size} bytes, the manifest says {shard.bytes}")
-    if (found := hashlib.file_digest(file, "sha256").hexdigest()) != shard.sha256:
-        raise WrongBytesError(f"sha256 {found[:12]}..., the manifest says {shard.sha256[:12]}...")
+    if (digest := hashlib.file_digest(file, "sha256").hexdigest()) != shard.sha256:
+        raise WrongBytesError(f"sha256 {digest[:12]}..., the manifest says {shard.sha256[:12]}...")
+
+
+@runtime_checkable
+class ShardSource(Protocol):
+    """Shards wherever they are; as text, a name for messages that holds no password."""
+
+    def manifest(self) -> ShardManifest:
+        """What the shards hold.
+
+        Raises:
+            ConfigError: there are no shards.
+            DataError: the manifest is damaged.
+        """
+        ...
+
+    def local(self, shard: ShardEntry) -> Path:
+        """The shard as a file of this machine, fetched where need be. Its bytes are for the reader to verify.
+
+        Raises:
+            DataError: it cannot be had.
+        """
+        ...
+
+    def discard(self, shard: ShardEntry) -> bool:
+        """Drops a damaged copy of a shard; False where there is only the original, which stays."""
+        ...
+
+
+class FolderShards:
+    """Shards in a folder that this machine sees."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def manifest(self) -> ShardManifest:
+        return ShardManifest.read(self.folder)
+
+    def local(self, shard: ShardEntry) -> Path:
+        return self.folder / shard.name
+
+    def discard(self, shard: ShardEntry) -> bool:
+        return False
+
+
+def open_shards(
+    location: str | Path, *, cache_dir: str | Path | None = None, cache_gib: float | None = None
+) -> ShardSource:
+    """The shards at a path or URL; nothing is read yet.
+
+    Args:
+        cache_dir, cache_gib: where copies of remote shards are kept, and how much of them; see `ShardCache`.
+
+    Raises:
+        ConfigError: a URL that runs a program, of no known kind, or whose driver is not installed.
+    """
+    text = str(location)
+    if isinstance(location, Path) or not is_url(text):
+        return FolderShards(Path(location))
+    if text.startswith("file://") and "::" not in text:
+        return FolderShards(Path(text.removeprefix("file://")))
+    from musicvae.data.cache import ShardCache
+    from musicvae.data.remote import RemoteShards  # loads fsspec, so only where there is a URL
+
+    return RemoteShards(text, ShardCache.at(cache_dir, cache_gib))
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL or a chain of them, and not a path."""
+    return "://" in location or "::" in location or location.startswith("pipe:")
+
+
+def refuse_programs(url: str) -> None:
+    """Refuses `pipe:`, as webdataset's own URLs know it: data must not decide what runs on a machine.
+
+    Raises:
+        ConfigError: a part of the URL runs a program.
+    """
+    if any(part.strip().lower().startswith("pipe:") or part.strip().lower() == "pipe" for part in url.split("::")):
+        raise ConfigError(
+            "shards cannot be read from a program",
+            expected="a folder, or a URL such as https://, s3:// or gs://",
+            found="a pipe: URL",
+            do="give the URL that the program reads; --shards accepts each URL that fsspec has a driver for",
+        )
+
+
+def without_secrets(text: str) -> str:
+    """A text without what URLs in it hold beside host and path: user, password, signed queries."""
+    return "::".join(re.sub(r"([A-Za-z][\w+.-]*://)([^\s'\"<>]*)", _bare_url, part) for part in text.split("::"))
+
+
+def _bare_url(match: re.Match[str]) -> str:
+    scheme, rest = match.groups()
+    authority, slash, path = re.fullmatch(r"([^/?#]*)([/?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    plain, mark, _ = (slash + path).partition("?")
+    return f"{scheme}{authority.rpartition('@')[2]}{plain.partition('#')[0]}{'?...' if mark else ''}"

@@ -6,18 +6,30 @@ from collections.abc import Callable
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from ssl import CertificateError
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import fsspec
+from fsspec.callbacks import NoOpCallback
 from fsspec.core import url_to_fs
 
 from musicvae.data.cache import ShardCache
-from musicvae.data.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, WrongBytesError, check_bytes, no_shards
-from musicvae.data.sources import refuse_programs, without_secrets
-from musicvae.errors import ConfigError, DataError
+from musicvae.data.manifest import (
+    MANIFEST_NAME,
+    ShardEntry,
+    ShardManifest,
+    WrongBytesError,
+    check_bytes,
+    no_shards,
+    refuse_programs,
+    without_secrets,
+)
+from musicvae.errors import ConfigError, DataError, NotThereError
 
 ATTEMPTS = 5
+MOST_MANIFEST_BYTES = 2**28
+"""A line for each of a million shards."""
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 """A server that does not answer, or stops sending, for so long counts as gone."""
 REFUSED = (401, 403)
@@ -49,7 +61,8 @@ class RemoteShards:
         first_wait: seconds before the second attempt; each further wait is twice as long.
 
     Raises:
-        ConfigError: the URL runs a program, is of no known kind, or its driver is not installed.
+        ConfigError: the URL runs a program, or is of no known kind.
+        NotThereError: its driver is not installed on this machine.
     """
 
     def __init__(self, url: str, cache: ShardCache, *, attempts: int = ATTEMPTS, first_wait: float = 1.0) -> None:
@@ -67,21 +80,24 @@ class RemoteShards:
         """What the shards hold.
 
         Raises:
-            ConfigError: there are no shards, or the server cannot be reached.
+            NotThereError: there are no shards, or the server cannot be reached.
             DataError: the manifest is damaged.
         """
         try:
-            data = bytes(self._tried(lambda: self._files.cat_file(self._place(MANIFEST_NAME))))  # type: ignore[arg-type]
+            with TemporaryDirectory() as folder:
+                copy = Path(folder) / MANIFEST_NAME
+                self._tried(lambda: self._get(MANIFEST_NAME, copy, MOST_MANIFEST_BYTES))
+                data = copy.read_bytes()
         except FileNotFoundError:
             do = "upload the whole folder, or correct the URL"
             raise no_shards(self.name, f"no {MANIFEST_NAME} there", do) from None
         except Exception as error:  # drivers raise what they like
-            raise ConfigError(
+            raise NotThereError(
                 f"cannot read the shards at {self.name}",
                 expected="a server that answers",
                 found=_described(error),
-                likely="no network on this machine, a proxy that is not set, or missing credentials",
-                do="read the URL with another tool from this machine, or copy the shards to a disk that it sees",
+                likely="this machine has no network, a proxy is not set, or credentials are missing",
+                do="check the URL with another tool on this machine, or copy the shards to one of its disks",
             ) from None
         return ShardManifest.parse(data.decode(errors="replace"), f"{self.name}: {MANIFEST_NAME}")
 
@@ -101,7 +117,7 @@ class RemoteShards:
 
     def _fetch(self, shard: ShardEntry, aside: Path) -> None:
         def transfer() -> None:
-            self._files.get_file(self._place(shard.name), str(aside))
+            self._get(shard.name, aside, shard.bytes)
             with aside.open("rb") as file:
                 check_bytes(file, shard)
 
@@ -109,6 +125,9 @@ class RemoteShards:
             self._tried(transfer)
         except Exception as error:  # drivers raise what they like
             raise self._not_fetched(shard, error) from None
+
+    def _get(self, name: str, to: Path, most: int) -> None:
+        self._files.get_file(self._place(name), str(to), callback=_Limit(most))  # type: ignore[arg-type]
 
     def _tried(self, transfer: Callable[[], T]) -> T:
         """The result of a transfer that is repeated while its failure may pass."""
@@ -132,20 +151,20 @@ class RemoteShards:
         match error:
             case OSError(errno=number) if number in (ENOSPC, EDQUOT):
                 return DataError(
-                    f"no room for a copy of shard {shard.name} in {self.cache.folder}",
+                    f"there is no space for a copy of shard {shard.name} in {self.cache.folder}",
                     expected=f"{shard.bytes / 1e6:,.1f} MB",
                     found=str(error.strerror),
-                    do="free some, set a smaller data.cache_gib, or name another disk with data.cache_dir",
+                    do="free some space, lower data.cache_gib, or choose another disk with data.cache_dir",
                 )
             case WrongBytesError():
-                likely = "shards of another build under the same URL, or a proxy that changes or cuts files"
-                do = "upload the shards again, all files and the manifest last"
+                likely = "the URL has shards of another build, or a proxy changes or truncates files"
+                do = "upload all files again, the manifest last"
             case FileNotFoundError():
-                likely = "an upload that is not complete"
-                do = "upload the shards again, all files and the manifest last"
+                likely = "the upload is not complete"
+                do = "upload all files again, the manifest last"
             case _:
-                likely = "the server or the network is down, or the credentials have expired"
-                do = "run the same command again later: it goes on where it stopped"
+                likely = "the server or the network is down, or credentials have expired"
+                do = "run the same command again later to resume"
         return DataError(
             f"shard {shard.name} cannot be fetched from {self.name}",
             expected="the file that the manifest describes",
@@ -153,6 +172,26 @@ class RemoteShards:
             likely=likely,
             do=do,
         )
+
+
+class _Limit(NoOpCallback):
+    """Ends a transfer that brings more bytes than were announced."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def set_size(self, size: int | None) -> None:
+        self._check(size or 0)
+        super().set_size(size)
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        self._check(self.value)
+
+    def _check(self, size: int) -> None:
+        if size > self.most:
+            raise WrongBytesError(f"more than {self.most} bytes")
 
 
 def _is_final(error: Exception) -> bool:
@@ -180,11 +219,11 @@ def _connect(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return url_to_fs(url, **options)
     except ImportError as error:
         missing = next((DRIVERS[scheme] for scheme in schemes if scheme in DRIVERS), None)
-        raise ConfigError(
+        raise NotThereError(
             f"there is no driver for {without_secrets(url)}",
-            expected="the package that reads such URLs",
+            expected="the package that reads URLs of this kind",
             found=str(error),
-            do=f"pip install {missing}" if missing else "install the package that the line above names",
+            do=f"pip install {missing}" if missing else "install the package that is named above",
         ) from None
     except Exception as error:  # drivers connect at once and raise what they like
         raise ConfigError(

@@ -11,18 +11,19 @@ class DataSettings(Settings):
     """How windows are ordered and varied."""
 
     lanes: PositiveInt = 64
-    """Parallel streams that the order of an epoch is cut into; the largest world size."""
+    """Parallel streams of the data order; the largest number of ranks."""
     mix_drums: Probability = 0.0
     """Probability that a training window gets half its drums from another."""
     mix_bars: Probability = 0.0
     """Probability that a training window gets half its bars from another."""
     cached_blocks: PositiveInt = 2048
-    """Runs of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all; more than its lanes times the
-    blocks of a shard are not needed."""
+    """Blocks of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all (1.7 MiB each of velocity
+    and timing); more than its lanes times the blocks of a shard are not needed."""
     cache_dir: str | None = None
-    """Folder on a disk of this machine for copies of remote shards; none: this user's own among the temporary files."""
+    """Folder on a disk of this machine for copies of remote shards; null: a folder of this user in the temporary
+    files."""
     cache_gib: PositiveFloat = DEFAULT_GIB
-    """Space for these copies; those used longest ago give way."""
+    """Most GiB of these copies; the least recently used ones are removed."""
 
 
 def check_sizes(num_windows: int, *, lanes: int, global_batch: int) -> None:
@@ -33,8 +34,8 @@ def check_sizes(num_windows: int, *, lanes: int, global_batch: int) -> None:
     """
     if global_batch % lanes:
         raise ConfigError(
-            "the global batch cannot be shared among the lanes",
-            expected=f"train.global_batch a multiple of data.lanes ({lanes})",
+            "the global batch cannot be divided among the lanes",
+            expected=f"train.global_batch is a multiple of data.lanes ({lanes})",
             found=f"train.global_batch={global_batch}",
             do=f"set train.global_batch={max(lanes, round(global_batch / lanes) * lanes)}",
         )
@@ -44,7 +45,7 @@ def check_sizes(num_windows: int, *, lanes: int, global_batch: int) -> None:
             "there are fewer training windows than one batch needs",
             expected=f"at least train.global_batch={global_batch} windows",
             found=f"{num_windows} training windows, data.lanes={lanes}",
-            likely="a small collection, or most files were rejected: see the table of build_shards",
+            likely="a small collection, or most files were rejected (see report.html of the shards)",
             do=f"set train.global_batch={fitting}"
             if fitting
             else f"set data.lanes={num_windows} train.global_batch={num_windows}"

@@ -1,21 +1,33 @@
 """Windows of a split by their ids, out of shards that are fetched and verified when they are first needed.
 
 A shard is verified once, by whoever needs it first: the reader, or a helper that fetches ahead. `WindowStore` gives the
-tokens that training reads; `find_windows` gives single windows with all that is known of them.
+tokens or the playing that training reads; `find_windows` gives single windows with all that is known of them.
 """
 
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int16, Int64
 
-from musicvae.data.manifest import ShardEntry, ShardManifest
-from musicvae.data.shards import BLOCK_WINDOWS, ShardChangedError, TokenIndex, index_tokens, read_shard, read_tokens_at
-from musicvae.data.sources import ShardSource
-from musicvae.data.windows import WindowMeta
+from musicvae.data.manifest import ShardEntry, ShardManifest, ShardSource
+from musicvae.data.shards import (
+    ARRAYS,
+    BLOCK_WINDOWS,
+    PLAYING,
+    TEMPO,
+    TOKENS,
+    ShardChangedError,
+    ShardIndex,
+    index_playing,
+    index_tokens,
+    read_blocks,
+    read_windows_at,
+    shape_of_window,
+)
+from musicvae.data.windows import PlayedWindows, WindowMeta
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.groove import DrumGroove
 
@@ -24,59 +36,83 @@ CHANGES = 3
 
 
 class WindowStore:
-    """The token windows of one split by id, with a bounded number of decoded blocks in memory.
+    """The windows of one split by id, with a bounded number of decoded blocks in memory.
 
     A shard is verified against its hash when it is first read, and again only if its file changes. One thread at a
-    time may call `tokens`.
+    time may call `tokens` or `played`.
 
     Args:
         source: where the shards are.
+        played: whether velocity, timing and tempo are read, in place of tokens.
         cached_blocks: how many runs of 1,024 windows are kept, those used last.
 
     Raises:
         ConfigError: no such split.
     """
 
-    def __init__(self, source: ShardSource, manifest: ShardManifest, split: str, *, cached_blocks: int) -> None:
+    def __init__(
+        self, source: ShardSource, manifest: ShardManifest, split: str, *, cached_blocks: int, played: bool = False
+    ) -> None:
         self.grid = manifest.grid
         self.num_drums = manifest.drum_map.num_drums
         entries = manifest.split(split).shards
-        self._shards = VerifiedShards(source, entries, num_steps=self.grid.num_steps)
+        steps, drums = self.grid.num_steps, self.num_drums
+        self._shards = VerifiedShards(source, entries, num_steps=steps, num_drums=drums, played=played)
         self._windows = np.array([shard.windows for shard in entries], dtype=np.int64)
         self._starts = np.cumsum(self._windows) - self._windows
         self.num_windows = int(self._windows.sum())
 
-        # All cached blocks lie in one array, so that a batch is gathered in one operation. Memory that no block has
-        # been read into yet is not taken from the machine.
+        # All cached blocks lie in one array of a kind, so that a batch is gathered in one operation. Memory that no
+        # block has been read into yet is not taken from the machine.
         blocks = -(-self._windows // BLOCK_WINDOWS)
         total = int(blocks.sum())
         self._first_block = np.cumsum(blocks) - blocks
         self.capacity = min(cached_blocks, total)
-        self._blocks = np.empty((self.capacity, BLOCK_WINDOWS, self.grid.num_steps), dtype=np.int16)
+        rows = (self.capacity, BLOCK_WINDOWS)
+        self._blocks: dict[str, np.ndarray] = {
+            name: np.empty((*rows, *shape_of_window(name, steps, drums)), ARRAYS[name])
+            for name in (PLAYING if played else TOKENS)
+        }
+        if played:
+            self._blocks[TEMPO] = np.empty(rows, dtype=np.float32)
         self._slot_of_block = np.full(total, -1, dtype=np.int32)
         self._block_in_slot = np.full(self.capacity, -1, dtype=np.int64)
         self._last_use = np.zeros(self.capacity, dtype=np.int64)
         self._uses = 0
 
     def tokens(self, window_ids: Int64[np.ndarray, " window"]) -> Int16[np.ndarray, "window step"]:
-        """The windows with these ids.
+        """The tokens of the windows with these ids.
 
         Raises:
             DataError: a shard is missing, damaged, or was changed while it was in use.
         """
-        result = np.empty((len(window_ids), self.grid.num_steps), dtype=np.int16)
+        return self._gathered(window_ids)["tokens.npy"]
+
+    def played(self, window_ids: Int64[np.ndarray, " window"]) -> PlayedWindows:
+        """How the windows with these ids were played.
+
+        Raises:
+            DataError: as `tokens`.
+        """
+        arrays = self._gathered(window_ids)
+        return PlayedWindows(arrays["velocity.npy"], arrays["offset.npy"], arrays[TEMPO])
+
+    def expect(self, shards: Iterable[int]) -> None:
+        """Has shards, by their places in the split, made ready in the background; see `VerifiedShards.expect`."""
+        self._shards.expect(shards)
+
+    def _gathered(self, window_ids: Int64[np.ndarray, " window"]) -> dict[str, np.ndarray]:
+        """Each array of the windows."""
+        result = {name: np.empty((len(window_ids), *kept.shape[2:]), kept.dtype) for name, kept in self._blocks.items()}
         # So many windows cannot need more blocks than there is room for.
         for first in range(0, len(window_ids), self.capacity):
             part = slice(first, first + self.capacity)
             shard = np.searchsorted(self._starts, window_ids[part], side="right") - 1
             in_shard = window_ids[part] - self._starts[shard]
-            block = self._first_block[shard] + in_shard // BLOCK_WINDOWS
-            result[part] = self._blocks[self._slots(block), in_shard % BLOCK_WINDOWS]
+            slots = self._slots(self._first_block[shard] + in_shard // BLOCK_WINDOWS)
+            for name, kept in self._blocks.items():
+                result[name][part] = kept[slots, in_shard % BLOCK_WINDOWS]
         return result
-
-    def expect(self, shards: Iterable[int]) -> None:
-        """Has shards, by their places in the split, made ready in the background; see `VerifiedShards.expect`."""
-        self._shards.expect(shards)
 
     def _slots(self, blocks: Int64[np.ndarray, " window"]) -> Int64[np.ndarray, " window"]:
         """Where the blocks are in the cache; those that are not are read first."""
@@ -97,7 +133,7 @@ class WindowStore:
         shard = int(np.searchsorted(self._first_block, block, side="right")) - 1
         first = (block - int(self._first_block[shard])) * BLOCK_WINDOWS
         count = min(BLOCK_WINDOWS, int(self._windows[shard]) - first)
-        self._shards.read(shard, first, self._blocks[slot, :count])
+        self._shards.read(shard, first, {name: kept[slot, :count] for name, kept in self._blocks.items()})
         self._slot_of_block[block] = slot
         self._block_in_slot[slot] = block
         self._last_use[slot] = self._uses
@@ -113,25 +149,30 @@ class _Preparation:
 
 
 class VerifiedShards:
-    """Reads tokens from shards whose bytes are those of the manifest. Safe to use from several threads.
+    """Reads windows from shards whose bytes are those of the manifest. Safe to use from several threads.
 
     Args:
         source: where the shards are.
         entries: the shards; below, a shard is its place among these.
-        num_steps: steps of a window.
+        num_steps, num_drums: steps of a window, and drums that its tokens may hold.
+        played: whether velocity, timing and tempo are read, in place of tokens.
     """
 
-    def __init__(self, source: ShardSource, entries: Sequence[ShardEntry], *, num_steps: int) -> None:
+    def __init__(
+        self, source: ShardSource, entries: Sequence[ShardEntry], *, num_steps: int, num_drums: int, played: bool
+    ) -> None:
         self.source = source
         self.entries = entries
         self.num_steps = num_steps
+        self.num_drums = num_drums
+        self.played = played
         self._lock = threading.Lock()
-        self._indices: dict[int, TokenIndex] = {}
+        self._indices: dict[int, ShardIndex] = {}
         self._preparations: dict[int, _Preparation] = {}
         self._expected: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._helper: threading.Thread | None = None
 
-    def read(self, shard: int, first: int, into: Int16[np.ndarray, "window step"]) -> None:
+    def read(self, shard: int, first: int, into: Mapping[str, np.ndarray]) -> None:
         """Reads consecutive windows of a shard, from `first` on, as many as there is room for.
 
         A file that was replaced or touched since it was verified is verified anew.
@@ -143,17 +184,17 @@ class VerifiedShards:
         for _ in range(CHANGES):
             index = self._index(shard)
             try:
-                read_tokens_at(self.source.local(entry), index, first, into)
+                read_windows_at(self.source.local(entry), index, first, into)
                 return
             except ShardChangedError:
                 with self._lock:
                     self._indices.pop(shard, None)
         raise DataError(
-            f"shard {entry.name} of {self.source} does not stay the same",
-            expected="a file that nobody writes to while it is in use",
+            f"shard {entry.name} of {self.source} keeps changing",
+            expected="a file that does not change while it is in use",
             found=f"another size, time or inode {CHANGES} times in a row",
-            likely="something writes the shards at this moment",
-            do="wait for it to end, then run the same command again",
+            likely="another program is writing the shards",
+            do="wait until it has finished, then run the same command again",
         )
 
     def expect(self, shards: Iterable[int]) -> None:
@@ -170,8 +211,8 @@ class VerifiedShards:
                 self._helper = threading.Thread(target=self._prepare_expected, name="shards", daemon=True)
                 self._helper.start()
 
-    def _index(self, shard: int) -> TokenIndex:
-        """Where the shard's tokens lie; verifies it, or waits for the thread that does."""
+    def _index(self, shard: int) -> ShardIndex:
+        """Where the shard's windows lie; verifies it, or waits for the thread that does."""
         while True:
             with self._lock:
                 if index := self._indices.get(shard):
@@ -204,9 +245,9 @@ class VerifiedShards:
         finally:
             preparation.done.set()
 
-    def _verify(self, shard: int) -> TokenIndex:
-        entry = self.entries[shard]
-        return index_tokens(self.source.local(entry), entry, num_steps=self.num_steps)
+    def _verify(self, shard: int) -> ShardIndex:
+        entry, index = self.entries[shard], index_playing if self.played else index_tokens
+        return index(self.source.local(entry), entry, num_steps=self.num_steps, num_drums=self.num_drums)
 
     def _prepare_expected(self) -> None:
         while True:
@@ -249,15 +290,14 @@ def find_windows(source: ShardSource, manifest: ShardManifest, split: str, ids: 
             expected=f"0 to {entry.windows - 1}",
             found=str(outside[0]),
             likely="a window of another split, or of another build",
-            do="name a window in that range",
+            do="choose a window in that range",
         )
     starts = np.cumsum([0, *(shard.windows for shard in entry.shards)])
     shard_of = np.searchsorted(starts, ids, side="right") - 1
-    found: dict[int, FoundWindow] = {}
+    windows_by_id: dict[int, FoundWindow] = {}
     for shard in np.unique(shard_of).tolist():
-        path = source.local(entry.shards[shard])
-        windows = read_shard(path, entry.shards[shard], grid=manifest.grid, num_drums=manifest.drum_map.num_drums)
+        (windows,) = read_blocks(source, manifest, [entry.shards[shard]])
         for i in np.array(ids)[shard_of == shard].tolist():
             row = i - int(starts[shard])
-            found[i] = FoundWindow(split, i, windows.meta[row], windows.groove(row, manifest.grid))
-    return [found[i] for i in ids]
+            windows_by_id[i] = FoundWindow(split, i, windows.meta[row], windows.groove(row, manifest.grid))
+    return [windows_by_id[i] for i in ids]

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int16, Int64, UInt8
+from jaxtyping import Float32, Int16, Int64, UInt8
 
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
+from musicvae.groove.played import PlayedHits
 
 OFFSET_UNITS = 65536
 """Offsets are stored in 1/65536 of a step: int16 spans [-0.5, 0.5) exactly."""
@@ -62,6 +63,20 @@ class WindowBlock:
             source=self.meta[window].source,
         )
 
+    def played(self) -> PlayedHits:
+        """How each window was played."""
+        return played_hits(self.velocity, self.offset)
+
+    @classmethod
+    def of(cls, grooves: Sequence[DrumGroove]) -> "WindowBlock":
+        """Grooves, at least one, as windows; exact inverse of `groove` but for the first bar and the style."""
+        return cls(
+            np.stack([groove.tokens for groove in grooves]),
+            np.stack([np.rint(groove.velocity * MAX_VELOCITY) for groove in grooves]).astype(np.uint8),
+            np.stack([np.rint(groove.offset * OFFSET_UNITS) for groove in grooves]).astype(np.int16),
+            [WindowMeta(groove.source, 0, groove.tempo) for groove in grooves],
+        )
+
     @classmethod
     def joined(cls, blocks: Sequence["WindowBlock"]) -> "WindowBlock":
         """Several blocks, at least one, as one."""
@@ -71,6 +86,37 @@ class WindowBlock:
             np.concatenate([block.offset for block in blocks]),
             [meta for block in blocks for meta in block.meta],
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlayedWindows:
+    """How windows were played, as it is stored.
+
+    Attributes:
+        velocity: MIDI 1-127, 0 is no hit.
+        offset: in 1/65536 of a step.
+        tempo: quarter notes per minute.
+    """
+
+    velocity: UInt8[np.ndarray, "window step drum"]
+    offset: Int16[np.ndarray, "window step drum"]
+    tempo: Float32[np.ndarray, " window"]
+
+    def __len__(self) -> int:
+        return len(self.tempo)
+
+    def hits(self) -> PlayedHits:
+        """Velocity and timing in the units of grooves."""
+        return played_hits(self.velocity, self.offset)
+
+
+def played_hits(
+    velocity: UInt8[np.ndarray, "window step drum"], offset: Int16[np.ndarray, "window step drum"]
+) -> PlayedHits:
+    """Velocity and timing as they are stored, in the units of grooves."""
+    return PlayedHits(
+        velocity > 0, velocity.astype(np.float32) / MAX_VELOCITY, offset.astype(np.float32) / OFFSET_UNITS
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

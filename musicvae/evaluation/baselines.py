@@ -75,7 +75,7 @@ class _Level:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
+class _Contexts:
     """The context of each step at one depth; meaningless where it is not `known`."""
 
     known: Bool[np.ndarray, " row"]
@@ -124,22 +124,22 @@ class ContextModel:
         flat = tokens.ravel().astype(np.int64)
         strength = np.asarray(strengths, dtype=np.float64)[:, None]
         probability = np.full((len(strengths), flat.size), 1 / self.vocab)
-        for level, found in self._find(tokens):
-            pair = found.context * self.vocab + flat
+        for level, contexts in self._contexts(tokens):
+            pair = contexts.context * self.vocab + flat
             place = np.searchsorted(level.pairs, pair).clip(max=len(level.pairs) - 1)
             seen = np.where(level.pairs[place] == pair, level.pair_counts[place], 0)
-            backing = strength * level.distinct[found.context]
-            mixed = (seen + backing * probability) / (level.total[found.context] + backing)
-            probability = np.where(found.known, mixed, probability)
+            backing = strength * level.distinct[contexts.context]
+            mixed = (seen + backing * probability) / (level.total[contexts.context] + backing)
+            probability = np.where(contexts.known, mixed, probability)
         return -np.log(probability).reshape(len(strengths), *tokens.shape)
 
     def likeliest(
         self, tokens: Int16[np.ndarray, "window step"], *, strength: float
     ) -> Int16[np.ndarray, "window step"]:
         """The likeliest token of each step, given the tokens before it."""
-        found = list(self._find(tokens))
+        levels = list(self._contexts(tokens))
         chosen = [
-            self._distributions(found, slice(first, first + DENSE_ROWS), strength).argmax(axis=1)
+            self._distributions(levels, slice(first, first + DENSE_ROWS), strength).argmax(axis=1)
             for first in range(0, tokens.size, DENSE_ROWS)
         ]
         return np.concatenate(chosen).astype(np.int16).reshape(tokens.shape)
@@ -169,19 +169,19 @@ class ContextModel:
         """Windows written step by step."""
         windows = np.zeros((count, self.grid.num_steps), dtype=np.int16)
         for step in range(self.grid.num_steps):
-            found = list(self._find(windows, slice(step, step + 1)))
-            windows[:, step] = choose(step, self._distributions(found, slice(0, count), strength))
+            levels = list(self._contexts(windows, slice(step, step + 1)))
+            windows[:, step] = choose(step, self._distributions(levels, slice(0, count), strength))
         return windows
 
     def _distributions(
-        self, found: Sequence[tuple[_Level, _Found]], rows: slice, strength: float
+        self, levels: Sequence[tuple[_Level, _Contexts]], rows: slice, strength: float
     ) -> Float64[np.ndarray, "row vocab"]:
         """The probability of every token at some steps."""
-        num_rows = len(found[0][1].context[rows])
+        num_rows = len(levels[0][1].context[rows])
         probability = np.full((num_rows, self.vocab), 1 / self.vocab)
-        for level, of_steps in found:
-            known = np.flatnonzero(of_steps.known[rows])
-            context = of_steps.context[rows][known]
+        for level, contexts in levels:
+            known = np.flatnonzero(contexts.known[rows])
+            context = contexts.context[rows][known]
             backing = strength * level.distinct[context]
             whole = level.total[context] + backing
             probability[known] *= (backing / whole)[:, None]
@@ -193,9 +193,9 @@ class ContextModel:
             probability[np.repeat(known, pairs_of), token] += level.pair_counts[pair] / np.repeat(whole, pairs_of)
         return probability
 
-    def _find(
+    def _contexts(
         self, tokens: Int16[np.ndarray, "window step"], steps: slice = ALL_STEPS
-    ) -> Iterator[tuple[_Level, _Found]]:
+    ) -> Iterator[tuple[_Level, _Contexts]]:
         """The contexts of some steps, level by level; below an unknown context all are unknown."""
         rows = tokens[:, steps].size
         context, known = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=bool)
@@ -203,7 +203,7 @@ class ContextModel:
             keys = self._keys(tokens, context, level.features, steps)
             context = np.searchsorted(level.keys, keys).clip(max=len(level.keys) - 1)
             known = known & (level.keys[context] == keys)
-            yield level, _Found(known, context)
+            yield level, _Contexts(known, context)
 
     def _keys(
         self,

@@ -136,20 +136,23 @@ class EvaluationReport:
         )
 
 
-def evaluation_batches(
-    windows: WindowStore,
-    *,
-    batch: int,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Iterator[tuple[Int64[np.ndarray, " batch"], Int16[np.ndarray, "batch step"]]]:
-    """(window ids, tokens) of every `world_size`-th batch of a split, so that each window comes exactly once.
+def evaluation_rounds(
+    num_windows: int, *, batch: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Int64[np.ndarray, " batch"]]:
+    """Window ids of every `world_size`-th batch of a split, so that each window comes exactly once.
 
     All ranks get the same number of batches, so that a trainer may meet the others between them; the last may be empty.
     """
-    window_ids = np.arange(windows.num_windows)
+    window_ids = np.arange(num_windows)
     for first in range(0, len(window_ids), batch * world_size):
-        chosen = window_ids[first + rank * batch :][:batch]
+        yield window_ids[first + rank * batch :][:batch]
+
+
+def evaluation_batches(
+    windows: WindowStore, *, batch: int, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[Int64[np.ndarray, " batch"], Int16[np.ndarray, "batch step"]]]:
+    """(window ids, tokens) of the batches of `evaluation_rounds`."""
+    for chosen in evaluation_rounds(windows.num_windows, batch=batch, rank=rank, world_size=world_size):
         yield chosen, windows.tokens(chosen)
 
 
@@ -224,15 +227,15 @@ def evaluate_batch(
     """The sums over some windows of a split, possibly none; arguments as of `evaluate_windows`."""
     if not len(tokens):
         return EvaluationSums.empty(model.latent, num_drums)
-    found = evaluate_windows(model, tokens, window_ids, seed=seed, device=device, free_running=free_running)
-    free = found.free_running
+    per_window = evaluate_windows(model, tokens, window_ids, seed=seed, device=device, free_running=free_running)
+    free = per_window.free_running
     return EvaluationSums(
         windows=float(len(tokens)),
-        reconstruction=float(found.reconstruction.sum()),
-        kl=_sum_over_windows(found.kl),
-        mu=_sum_over_windows(found.posterior.mu),
-        mu_squared=_sum_over_windows(found.posterior.mu.double().square()),
-        teacher_forced=MatchCounts.compare(tokens, found.teacher_forced, num_drums),
+        reconstruction=float(per_window.reconstruction.sum()),
+        kl=_sum_over_windows(per_window.kl),
+        mu=_sum_over_windows(per_window.posterior.mu),
+        mu_squared=_sum_over_windows(per_window.posterior.mu.double().square()),
+        teacher_forced=MatchCounts.compare(tokens, per_window.teacher_forced, num_drums),
         free_running=MatchCounts.empty(num_drums) if free is None else MatchCounts.compare(tokens, free, num_drums),
     )
 

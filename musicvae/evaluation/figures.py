@@ -1,7 +1,7 @@
 """The figures of a predictor, each a ratio of sums over performances, so that each can have an interval.
 
-Definitions are those of `musicvae.evaluation.scores` (token accuracy, hit F1), `musicvae.evaluation.elbo` (nats),
-`musicvae.evaluation.predictions` and `musicvae.evaluation.predictions`. Names of figures:
+Definitions are those of `musicvae.evaluation.scores` (token accuracy, hit F1), `musicvae.evaluation.elbo` (nats)
+and `musicvae.evaluation.predictions`. Names of figures:
 
     negative_elbo, reconstruction, kl, importance_bound, mutual_information     nats per window
     teacher_forced.token_accuracy, teacher_forced.hit_f1                        over all steps and drums
@@ -47,11 +47,11 @@ def prediction_figures(
             "mutual_information": nats.information,
         }
         figures |= {name: _mean(values, reference) for name, values in of_windows.items()}
-    ways = {"teacher_forced": predictions.teacher_forced, "free_running": predictions.free_running}
-    for way, guesses in ways.items():
+    modes = {"teacher_forced": predictions.teacher_forced, "free_running": predictions.free_running}
+    for mode, guesses in modes.items():
         if guesses is not None:
             matches = _Matches(reference, guesses, drum_map.num_drums, first_step)
-            figures |= {f"{way}.{name}": figure for name, figure in _scores(matches, grid, drum_map)}
+            figures |= {f"{mode}.{name}": figure for name, figure in _scores(matches, grid, drum_map)}
     return figures
 
 
@@ -70,14 +70,14 @@ class _Matches:
         )
         self.correct = (reference.tokens == guesses.tokens) & self.scored
         hit, guessed = (hits_from_tokens(tokens, num_drums) for tokens in (reference.tokens, guesses.tokens))
-        self.found = hit & guessed & self.scored[..., None]
+        self.hits_in_both = hit & guessed & self.scored[..., None]
         self.unequal = (hit != guessed) & self.scored[..., None]
 
     def token_accuracy(self, steps: slice) -> RatioOfSums:
         return self._ratio(_sums(self.correct[:, steps]), _sums(self.scored[:, steps]))
 
     def hit_f1(self, steps: slice, drums: slice) -> RatioOfSums:
-        twice = 2 * _sums(self.found[:, steps, drums])
+        twice = 2 * _sums(self.hits_in_both[:, steps, drums])
         return self._ratio(twice, twice + _sums(self.unequal[:, steps, drums]))
 
     def _ratio(

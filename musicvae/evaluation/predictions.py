@@ -118,7 +118,7 @@ class EvaluatedWindows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _OfBatch:
+class _BatchPredictions:
     """What one batch of windows gives; the same names as in `Likelihoods` and `Predictions`."""
 
     reconstruction: PerWindow
@@ -140,7 +140,7 @@ def predict(
     draws: int,
     batch: int,
     device: torch.device,
-    beat: Callable[[int], None],
+    on_progress: Callable[[int], None],
     threads: int = 1,
 ) -> Predictions:
     """A model on the windows, at least one.
@@ -150,49 +150,56 @@ def predict(
         seed: of the noise that z is drawn with; each window has its own, whatever the others.
         draws: of the importance-weighted bound.
         batch: windows, or rows of the decoder, at once; a resource, it changes no more than rounding.
-        beat: called with the number of windows done, at times and in this thread.
+        on_progress: called with the number of windows done, at times and in this thread.
         threads: batches at a time, each computed by one thread; a resource too. Several small products keep cores
             busier than one that is shared out among them.
     """
     model.eval()
 
-    def of_batch(first: int) -> _OfBatch:
+    def predict_batch(first: int) -> _BatchPredictions:
         ids, tokens = windows.ids[first : first + batch], windows.split.tokens[first : first + batch]
-        found = evaluate_windows(model, tokens, ids, seed=seed, device=device)
-        assert found.free_running is not None
-        z, mu, sigma = (of.double().cpu().numpy() for of in (found.z, found.posterior.mu, found.posterior.sigma))
-        return _OfBatch(
-            reconstruction=found.reconstruction.cpu().numpy(),
-            kl=found.kl.double().sum(dim=1).cpu().numpy(),
+        per_window = evaluate_windows(model, tokens, ids, seed=seed, device=device)
+        assert per_window.free_running is not None
+        z, mu, sigma = (
+            values.double().cpu().numpy()
+            for values in (per_window.z, per_window.posterior.mu, per_window.posterior.sigma)
+        )
+        return _BatchPredictions(
+            reconstruction=per_window.reconstruction.cpu().numpy(),
+            kl=per_window.kl.double().sum(dim=1).cpu().numpy(),
             bound=importance_bounds(model, tokens, ids, draws=draws, seed=seed, rows=batch, device=device),
-            forced=found.teacher_forced,
-            free=found.free_running,
+            forced=per_window.teacher_forced,
+            free=per_window.free_running,
             z=z,
             mu=mu,
             sigma=sigma,
         )
 
-    done = []
-    for one in _in_threads(of_batch, range(0, len(windows), batch), threads):
-        done.append(one)
-        beat(min(len(done) * batch, len(windows)))
-    z, means, sigma = (np.concatenate([getattr(one, of) for one in done]) for of in ("z", "mu", "sigma"))
+    by_batch = []
+    for result in _in_threads(predict_batch, range(0, len(windows), batch), threads):
+        by_batch.append(result)
+        on_progress(min(len(by_batch) * batch, len(windows)))
+    z, means, sigma = (
+        np.concatenate([getattr(result, field) for result in by_batch]) for field in ("z", "mu", "sigma")
+    )
     return Predictions(
         name,
         Likelihoods(
-            reconstruction=np.concatenate([one.reconstruction for one in done]),
-            kl=np.concatenate([one.kl for one in done]),
-            importance_bound=np.concatenate([one.bound for one in done]),
+            reconstruction=np.concatenate([result.reconstruction for result in by_batch]),
+            kl=np.concatenate([result.kl for result in by_batch]),
+            importance_bound=np.concatenate([result.bound for result in by_batch]),
             information=mutual_information_terms(z, means, sigma),
             latent=model.latent,
             active_units=active_units(means.var(axis=0)),
         ),
-        Guesses(np.concatenate([one.forced for one in done])),
-        Guesses(np.concatenate([one.free for one in done])),
+        Guesses(np.concatenate([result.forced for result in by_batch])),
+        Guesses(np.concatenate([result.free for result in by_batch])),
     )
 
 
-def _in_threads(work: Callable[[int], _OfBatch], arguments: Iterable[int], threads: int) -> Iterator[_OfBatch]:
+def _in_threads(
+    work: Callable[[int], _BatchPredictions], arguments: Iterable[int], threads: int
+) -> Iterator[_BatchPredictions]:
     """The results in order; with one thread they are computed in this one, whose share of cores stays as it is."""
     if threads == 1:
         yield from map(work, arguments)
@@ -212,8 +219,8 @@ def mutual_information_terms(z: Codes, mu: Codes, sigma: Codes) -> Float64[np.nd
     all windows apart has log N whatever its KL.
     """
     noise = (z - mu) / sigma
-    own = -0.5 * noise**2 - np.log(sigma) - 0.5 * math.log(2 * math.pi)
-    return own.sum(axis=1) - log_aggregated_posterior(z, mu, sigma)
+    log_density = -0.5 * noise**2 - np.log(sigma) - 0.5 * math.log(2 * math.pi)
+    return log_density.sum(axis=1) - log_aggregated_posterior(z, mu, sigma)
 
 
 def log_aggregated_posterior(z: Codes, mu: Codes, sigma: Codes) -> Float64[np.ndarray, " window"]:

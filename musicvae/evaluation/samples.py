@@ -34,17 +34,9 @@ from jaxtyping import Float64, Int16, Int64
 
 from musicvae.data.windows import SplitTokens
 from musicvae.evaluation.bootstrap import Difference, Resamples
+from musicvae.groove import features
 from musicvae.groove.distance import nearest_distances
 from musicvae.groove.drum_map import DrumMap
-from musicvae.groove.features import (
-    class_density,
-    hits_per_bar,
-    onset_position,
-    onsets_in_bar,
-    polyphony,
-    self_similarity,
-    syncopation,
-)
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.randomness import Purpose, generator
@@ -92,19 +84,22 @@ class FeatureHistograms:
 
     def overlaps(self, other: "FeatureHistograms") -> Float64[np.ndarray, " feature"]:
         """Overlapping area of each feature, 0..1, as `musicvae.evaluation.samples` defines it, over these bins."""
-        shares = [of.counts / np.maximum(1, of.counts.sum(axis=1, keepdims=True)) for of in (self, other)]
+        shares = [
+            histograms.counts / np.maximum(1, histograms.counts.sum(axis=1, keepdims=True))
+            for histograms in (self, other)
+        ]
         return np.minimum(*shares).sum(axis=1)
 
 
 def count_features(tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap) -> FeatureHistograms:
     """The features of some windows; none at all count as nothing."""
-    features = window_features(tokens, grid, drum_map)
-    names = tuple(features)
+    by_feature = window_features(tokens, grid, drum_map)
+    names = tuple(by_feature)
     counts = np.zeros((len(names), BINS), dtype=np.int64)
     for row, name in enumerate(names):
-        bins = (features[name].values / ENDS.get(name, grid.steps_per_bar) * BINS).astype(np.int64)
+        bins = (by_feature[name].values / ENDS.get(name, grid.steps_per_bar) * BINS).astype(np.int64)
         counts[row] = np.bincount(bins.clip(0, BINS - 1), minlength=BINS)
-    sums = np.array([features[name].values.sum() for name in names], dtype=np.float64)
+    sums = np.array([by_feature[name].values.sum() for name in names], dtype=np.float64)
     return FeatureHistograms(names, counts, sums)
 
 
@@ -221,33 +216,38 @@ class SampleComparison:
         self.train_ids = [draw.choice(len(train.tokens), count, replace=False) for _ in range(TRAIN_RESAMPLES)]
         of_train = [window_features(train.tokens[ids], grid, drum_map) for ids in self.train_ids]
         self.train_overlap = {
-            name: float(np.mean([overlap(features[name].values, reference.values) for features in of_train]))
+            name: float(np.mean([overlap(by_feature[name].values, reference.values) for by_feature in of_train]))
             for name, reference in self.reference_features.items()
         }
         self.train_replicates = {
-            name: np.mean([self._replicates(features, name) for features in of_train], axis=0)
+            name: np.mean([self._replicates(by_feature, name) for by_feature in of_train], axis=0)
             for name in self.reference_features
         }
 
     def samples(self, name: str, tokens: Int16[np.ndarray, "sample step"]) -> SampleFigures:
         """Windows that a model wrote."""
-        features = window_features(tokens, self.grid, self.drum_map)
-        found = {name: overlap(features[name].values, of.values) for name, of in self.reference_features.items()}
+        by_feature = window_features(tokens, self.grid, self.drum_map)
+        overlaps = {
+            name: overlap(by_feature[name].values, reference.values)
+            for name, reference in self.reference_features.items()
+        }
         behind = {
             name: Difference(
-                found[name] - self.train_overlap[name],
-                self.resamples.percentiles(self._replicates(features, name) - self.train_replicates[name]),
+                overlaps[name] - self.train_overlap[name],
+                self.resamples.percentiles(self._replicates(by_feature, name) - self.train_replicates[name]),
             )
-            for name in found
+            for name in overlaps
         }
         nearest = nearest_distances(tokens, self.train.tokens, self.drum_map.num_drums)
-        return _figures(name, tokens, found, behind, nearest)
+        return _figures(name, tokens, overlaps, behind, nearest)
 
     def resample_of_train(self) -> SampleFigures:
         """Training windows: overlap is the mean of some resamples; the nearest are those of other performances."""
         ids = self.train_ids[0]
         tokens, owner = self.train.tokens, self.train.performance
-        nearest = nearest_distances(tokens[ids], tokens, self.drum_map.num_drums, own=owner[ids], owner=owner)
+        nearest = nearest_distances(
+            tokens[ids], tokens, self.drum_map.num_drums, excluded_owner=owner[ids], owner=owner
+        )
         return _figures("train", tokens[ids], self.train_overlap, {}, nearest)
 
     def reference_itself(self, name: str) -> SampleFigures:
@@ -255,10 +255,10 @@ class SampleComparison:
         tokens = self.reference.tokens
         return _figures(name, tokens, {}, {}, nearest_distances(tokens, self.train.tokens, self.drum_map.num_drums))
 
-    def _replicates(self, features: dict[str, FeatureValues], name: str) -> Float64[np.ndarray, " replicate"]:
-        of = self.reference_features[name]
-        performance = self.reference.performance[of.window]
-        return resampled_overlap(features[name].values, of.values, performance, self.resamples.counts)
+    def _replicates(self, by_feature: dict[str, FeatureValues], name: str) -> Float64[np.ndarray, " replicate"]:
+        reference = self.reference_features[name]
+        performance = self.reference.performance[reference.window]
+        return resampled_overlap(by_feature[name].values, reference.values, performance, self.resamples.counts)
 
 
 def window_features(
@@ -266,17 +266,17 @@ def window_features(
 ) -> dict[str, FeatureValues]:
     """Every feature that sets are compared by."""
     hits = hits_from_tokens(tokens, drum_map.num_drums)
-    density = class_density(hits, grid)
+    density = features.class_density(hits, grid)
     per_window = {
-        "hits per bar": hits_per_bar(hits, grid),
-        "syncopation": syncopation(hits, grid),
-        "polyphony": polyphony(hits),
-        "self-similarity": self_similarity(hits, grid),
-        "mean onset": onset_position(hits, grid),
+        "hits per bar": features.hits_per_bar(hits, grid),
+        "syncopation": features.syncopation(hits, grid),
+        "polyphony": features.polyphony(hits),
+        "self-similarity": features.self_similarity(hits, grid),
+        "mean onset": features.onset_position(hits, grid),
         **{f"{drum} density": density[:, number] for number, drum in enumerate(drum_map.classes)},
     }
     every = np.arange(len(tokens))
-    of_step = onsets_in_bar(hits, grid)
+    of_step = features.onsets_in_bar(hits, grid)
     onsets = np.repeat(np.tile(np.arange(grid.steps_per_bar), len(tokens)), of_step.ravel())
     onset_windows = np.repeat(every, of_step.sum(axis=1))
     return {name: FeatureValues(values, every) for name, values in per_window.items()} | {

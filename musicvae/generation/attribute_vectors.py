@@ -58,7 +58,7 @@ class AttributeVectors:
                     f"there is no attribute {name!r}",
                     expected=", ".join(self.names),
                     found=repr(name),
-                    do="name one of them",
+                    do="choose one of them",
                 )
             if not np.isfinite(amount):
                 raise ConfigError(f"{name} cannot be moved by {amount}", expected="a finite number", found=str(amount))
@@ -111,10 +111,10 @@ def fit_attribute_vectors(
     standard = (values - mean) / np.where(deviation > 0, deviation, 1)
     centred = codes.astype(np.float64) - codes.mean(axis=0, dtype=np.float64)
     covariance = centred.T @ standard / len(codes)
-    own = centred.T @ centred / len(codes)
-    penalty = RIDGE * np.trace(own) / len(own)
+    code_covariance = centred.T @ centred / len(codes)
+    penalty = RIDGE * np.trace(code_covariance) / len(code_covariance)
     # Codes that never vary have no inverse; their covariance with anything is zero, and so is their direction.
-    slopes = np.linalg.solve(own + np.eye(len(own)) * (penalty or 1), covariance)
+    slopes = np.linalg.solve(code_covariance + np.eye(len(code_covariance)) * (penalty or 1), covariance)
     rise = (slopes * covariance).sum(axis=0)
     directions = np.divide(covariance, rise, out=np.zeros_like(covariance), where=rise > np.finfo(np.float32).eps)
     left = ((standard - centred @ slopes) ** 2).mean(axis=0)

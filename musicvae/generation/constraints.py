@@ -1,15 +1,16 @@
-"""Constraints on generated grooves: given hits, aims for the whole groove, and given first bars.
+"""Constraints on generated grooves: hit masks, constraints on the whole groove, and given first bars.
 
-Given hits:
+Hit mask:
     Hits and silences that are decided before a groove is made. A step's token is a set of drums, so a decision about
     some drums is a mask over tokens: it keeps those that have all the drums to be hit and none of those to be silent.
     Applied to the logits, the decision is kept exactly.
 
-The whole groove:
+Groove constraint:
     Drums that have to occur, and a range of hits. A mask at one step cannot know what later steps will bring. So
     grooves are first drawn freely and drawn again where they miss, which gives the model's own distribution among
-    grooves that meet the aim. What still misses after some draws is *steered*: at each step no token is allowed after
-    which the aim is out of reach. Such a groove meets the aim too, though perhaps with a forced hit near its end.
+    grooves that meet the constraint. What still misses after some draws is *guided*: at each step no token is allowed
+    after which the constraint is out of reach. Such a groove meets it too, though perhaps with a forced hit near the
+    end.
 
 Continuation:
     The first bars are given to the decoder token by token, so they stay as they are and the rest follows them. z says
@@ -31,11 +32,11 @@ Tokens = Int16[np.ndarray, "window step"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GivenHits:
+class HitMask:
     """What is decided at each step of given grooves, which take turns among items; bit i is drum i.
 
     Attributes:
-        decided: drums about which the step's token is told.
+        decided: drums that are decided at a step; the model chooses the others.
         hits: those of them that are hit; the others are silent.
 
     Raises:
@@ -49,17 +50,15 @@ class GivenHits:
         if self.decided.shape != self.hits.shape or not len(self.hits):
             raise ValueError(f"decisions of shape {self.decided.shape} for hits of shape {self.hits.shape}")
         if (self.hits & ~self.decided).any():
-            raise ValueError("a hit that is not decided")
+            raise ValueError("a given hit must be decided")
 
     @classmethod
-    def nothing(cls, num_steps: int) -> "GivenHits":
+    def nothing(cls, num_steps: int) -> "HitMask":
         """All is left open."""
         return cls(*np.zeros((2, 1, num_steps), dtype=np.int16))
 
     @classmethod
-    def kept(
-        cls, tokens: Int16[np.ndarray, "groove step"], drums: int, steps: Bool[np.ndarray, " step"]
-    ) -> "GivenHits":
+    def kept(cls, tokens: Int16[np.ndarray, "groove step"], drums: int, steps: Bool[np.ndarray, " step"]) -> "HitMask":
         """What given grooves have of some drums, and all that they have at some steps.
 
         Args:
@@ -69,7 +68,7 @@ class GivenHits:
         decided = np.broadcast_to(np.where(steps, EVERY_DRUM, np.int16(drums)), tokens.shape)
         return cls(decided, tokens & decided)
 
-    def without(self, drums: int) -> "GivenHits":
+    def without(self, drums: int) -> "HitMask":
         """The same, and these drums are never hit.
 
         Raises:
@@ -77,7 +76,7 @@ class GivenHits:
         """
         if (self.hits & drums).any():
             raise ValueError("a drum is both given and forbidden")
-        return GivenHits(self.decided | np.int16(drums), self.hits)
+        return HitMask(self.decided | np.int16(drums), self.hits)
 
     def groove_of(self, items: range) -> list[int]:
         """The groove that each item has its decisions from: they take turns."""
@@ -91,7 +90,7 @@ class GivenHits:
         return torch.from_numpy((np.arange(vocab) & decided[:, None]) == hits[:, None])
 
 
-def first_bars(tokens: Tokens, bars: int, grid: GridSpec) -> GivenHits:
+def first_bars(tokens: Tokens, bars: int, grid: GridSpec) -> HitMask:
     """All that windows have in their first bars is given.
 
     Raises:
@@ -99,7 +98,7 @@ def first_bars(tokens: Tokens, bars: int, grid: GridSpec) -> GivenHits:
     """
     if not 0 < bars < grid.bars:
         raise ValueError(f"1 to {grid.bars - 1} bars can be continued, found {bars}")
-    return GivenHits.kept(tokens, 0, np.arange(grid.num_steps) < bars * grid.steps_per_bar)
+    return HitMask.kept(tokens, 0, np.arange(grid.num_steps) < bars * grid.steps_per_bar)
 
 
 def looped(tokens: Tokens, bars: int, grid: GridSpec) -> Tokens:
@@ -108,8 +107,8 @@ def looped(tokens: Tokens, bars: int, grid: GridSpec) -> Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class WholeGroove:
-    """An aim for a groove as a whole.
+class GrooveConstraint:
+    """What a groove has to have as a whole.
 
     Attributes:
         must_have: bits of drums that are hit at least once.
@@ -134,30 +133,30 @@ class WholeGroove:
         return has & (self.fewest <= hits) & (hits <= self.most)
 
 
-class Steering:
-    """Follows grooves step by step and tells the tokens after which their aim stays in reach.
+class ReachabilityGuide:
+    """Follows grooves step by step and gives the tokens after which their constraint stays in reach.
 
     Args:
-        items: the numbers of the grooves, which decide what is given to each.
+        items: the numbers of the grooves, which decide the part of the mask that each has.
 
     Raises:
-        ValueError: what is given leaves no groove that reaches the aim.
+        ValueError: the mask leaves no groove that meets the constraint.
     """
 
-    def __init__(self, aim: WholeGroove, given: GivenHits, items: range, num_drums: int) -> None:
-        self.aim, self.tokens = aim, torch.arange(1 << num_drums)
+    def __init__(self, constraint: GrooveConstraint, hit_mask: HitMask, items: range, num_drums: int) -> None:
+        self.constraint, self.tokens = constraint, torch.arange(1 << num_drums)
         every = (1 << num_drums) - 1
-        rows = given.groove_of(items)
-        certain = given.hits.astype(np.int64)[rows] & every
-        possible = (~given.decided.astype(np.int64)[rows] & every) | certain
+        rows = hit_mask.groove_of(items)
+        certain = hit_mask.hits.astype(np.int64)[rows] & every
+        possible = (~hit_mask.decided.astype(np.int64)[rows] & every) | certain
         self.certain, self.possible = (_still_to_come(bits, np.bitwise_or) for bits in (certain, possible))
         self.least, self.greatest = (_still_to_come(_count(bits), np.add) for bits in (certain, possible))
         self.seen = self.hits = torch.zeros(len(items), dtype=torch.int64)
         if not self._in_reach(self.seen[:, None], self.hits[:, None], step=0).all():
-            raise ValueError("what is given and what the whole groove has to have exclude each other")
+            raise ValueError("the given hits and the constraints of the whole groove contradict each other")
 
     def allowed(self, step: int) -> Bool[Tensor, "item vocab"]:
-        """The tokens of a step after which the aim is in reach; what is given at the step itself is not looked at."""
+        """The tokens of a step after which the constraint is in reach; the mask of the step itself is not looked at."""
         seen, hits = self.seen[:, None] | self.tokens, self.hits[:, None] + _bits_set(self.tokens)
         return self._in_reach(seen, hits, step=step + 1)
 
@@ -170,8 +169,10 @@ class Steering:
         certain, possible, least, greatest = (
             later[:, step, None] for later in (self.certain, self.possible, self.least, self.greatest)
         )
-        missing = self.aim.must_have & ~(seen | certain)
-        within = (hits + least + _bits_set(missing) <= self.aim.most) & (hits + greatest >= self.aim.fewest)
+        missing = self.constraint.must_have & ~(seen | certain)
+        within = (hits + least + _bits_set(missing) <= self.constraint.most) & (
+            hits + greatest >= self.constraint.fewest
+        )
         return within & ((missing & ~possible) == 0)
 
 

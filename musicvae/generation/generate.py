@@ -15,15 +15,15 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int16
 from torch import Tensor
 
-from musicvae.generation.constraints import GivenHits, Steering
-from musicvae.generation.recipe import Recipe, codes_of
+from musicvae.generation.constraints import HitMask, ReachabilityGuide
+from musicvae.generation.recipe import GenerationSettings, codes_of
 from musicvae.generation.settings import BATCH
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import DecodingPrecision
 from musicvae.randomness import Purpose, uniforms
 
 DRAWS = 8
-"""Most draws of an item that has to have something as a whole; in the last of them it is steered there."""
+"""Most draws of an item that has to have something as a whole; in the last of them it is guided there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,32 +51,32 @@ def num_batches(count: int) -> int:
     return -(-count // BATCH)
 
 
-def generate(model: MusicVAE, recipe: Recipe, count: int) -> Iterator[Int16[np.ndarray, "item step"]]:
+def generate(model: MusicVAE, recipe: GenerationSettings, count: int) -> Iterator[Int16[np.ndarray, "item step"]]:
     """Tokens of items 0..count - 1 in order, a batch at a time; memory does not grow with the count."""
     for number in range(num_batches(count)):
         yield generate_batch(model, recipe, number)[: count - number * BATCH]
 
 
-def generate_batch(model: MusicVAE, recipe: Recipe, number: int) -> Int16[np.ndarray, "item step"]:
+def generate_batch(model: MusicVAE, recipe: GenerationSettings, number: int) -> Int16[np.ndarray, "item step"]:
     """Tokens of items `number * BATCH` to `(number + 1) * BATCH - 1`."""
     return decode_batch(model, recipe, number).tokens
 
 
-def decode_batch(model: MusicVAE, recipe: Recipe, number: int) -> Decoded:
+def decode_batch(model: MusicVAE, recipe: GenerationSettings, number: int) -> Decoded:
     """As `generate_batch`, with the codes of the items and how likely the model finds them.
 
     Raises:
         ValueError: constraints that no groove can keep.
     """
     decoded = _drawn(model, recipe, number, 0, None)
-    if recipe.whole is None:
+    if recipe.constraint is None:
         return decoded
-    steering = Steering(recipe.whole, _given(model, recipe), _items(number), model.num_drums)
+    guide = ReachabilityGuide(recipe.constraint, _hit_mask(model, recipe), _items(number), model.num_drums)
     for draw in range(1, DRAWS):
-        missing = ~recipe.whole.reached(decoded.tokens)
+        missing = ~recipe.constraint.reached(decoded.tokens)
         if not missing.any():
             break
-        again = _drawn(model, recipe, number, draw, steering if draw == DRAWS - 1 else None)
+        again = _drawn(model, recipe, number, draw, guide if draw == DRAWS - 1 else None)
         decoded = decoded.replaced(missing, again)
     return decoded
 
@@ -126,27 +126,29 @@ def one_thread() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _drawn(model: MusicVAE, recipe: Recipe, number: int, draw: int, steering: Steering | None) -> Decoded:
-    """One of several independent draws of the items of a batch, steered if need be."""
-    items, given, choice = _items(number), _given(model, recipe), recipe.choice
+def _drawn(
+    model: MusicVAE, recipe: GenerationSettings, number: int, draw: int, guide: ReachabilityGuide | None
+) -> Decoded:
+    """One of several independent draws of the items of a batch, guided if need be."""
+    items, hit_mask, choice = _items(number), _hit_mask(model, recipe), recipe.choice
     with one_thread():
         codes = codes_of(
             recipe.origin, model.prior, model.latent, seed=recipe.seed, first=items.start, count=BATCH, draw=draw
         )
     numbers = torch.from_numpy(uniforms(recipe.seed, Purpose.DECODING, draw, items.start, BATCH, model.num_steps))
-    groove_of = given.groove_of(items)
+    groove_of = hit_mask.groove_of(items)
     log_likelihood = torch.zeros(BATCH, dtype=torch.float64)
 
     def next_token(step: int, logits: Tensor) -> Tensor:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        allowed = given.allowed(step, logits.shape[1])
+        allowed = hit_mask.allowed(step, logits.shape[1])
         allowed = None if allowed is None else allowed[groove_of]
-        if steering is not None:
-            in_reach = steering.allowed(step)
+        if guide is not None:
+            in_reach = guide.allowed(step)
             allowed = in_reach if allowed is None else allowed & in_reach
         token = choice.token(logits, numbers[:, step], place=step / model.num_steps, allowed=allowed)
-        if steering is not None:
-            steering.add(token)
+        if guide is not None:
+            guide.add(token)
         log_likelihood.add_(logits.log_softmax(dim=-1).gather(1, token[:, None])[:, 0])
         return token
 
@@ -159,5 +161,5 @@ def _items(number: int) -> range:
     return range(number * BATCH, (number + 1) * BATCH)
 
 
-def _given(model: MusicVAE, recipe: Recipe) -> GivenHits:
-    return recipe.given or GivenHits.nothing(model.num_steps)
+def _hit_mask(model: MusicVAE, recipe: GenerationSettings) -> HitMask:
+    return recipe.hit_mask or HitMask.nothing(model.num_steps)

@@ -1,7 +1,7 @@
-"""Points on the way between two codes that a listener would call evenly spaced.
+"""Points on the path between two codes that a listener would call evenly spaced.
 
 Equal fractions of an arc are not equal steps for the ear: a decoder changes its mind about most hits within a small
-part of the way. So points are placed where an equal share of all that changes has changed.
+part of the path. So points are placed where an equal share of all that changes has changed.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from musicvae.model.model import MusicVAE
 FINENESS = 256
 """Pieces of an arc on which changes are measured."""
 NO_CHANGE = 0.01
-"""Hits on a whole way below which nothing changes but rounding."""
+"""Hits on a whole path below which nothing changes but rounding."""
 
 
 def even_fractions(
@@ -30,7 +30,7 @@ def even_fractions(
 ) -> tuple[float, ...]:
     """Fractions of the arc (slerp) from `start` to `end`, 0 and 1 included, between which equally many hits change.
 
-    Where nothing changes on the whole way, equal fractions.
+    Where nothing changes on the whole path, equal fractions.
 
     Args:
         shown: as for `expected_changes`.
@@ -51,21 +51,21 @@ def even_fractions(
 
 def expected_changes(
     model: MusicVAE,
-    way: Float32[np.ndarray, "point latent"],
+    path: Float32[np.ndarray, "point latent"],
     shown: Int16[np.ndarray, "groove step"] | None = None,
 ) -> Float64[np.ndarray, " jump"]:
-    """How many hit cells change from each point of a way to the next by the decoder's probabilities.
+    """How many hit cells change from each point of a path to the next by the decoder's probabilities.
 
     sum |p' - p| over (step, drum), with p the probability of a hit when the decoder is shown a fixed groove before each
-    step: the mean of that with the reconstruction of the way's one end shown and with the other's. The likeliest tokens
-    themselves jump by whole hits, and a decoder that is shown its own choices goes another way after each.
+    step: the mean of that with the reconstruction of the path's one end shown and with the other's. The likeliest
+    tokens themselves jump by whole hits, and a decoder that is shown its own choices goes another way after each.
 
     Args:
         shown: tokens of the reconstructions of both ends, from `decode_codes`, where they are known already.
     """
     sizes = []
-    for groove in decode_codes(model, way[[0, -1]]) if shown is None else shown:
-        probabilities = hit_probabilities(model, way, np.tile(groove, (len(way), 1)))
+    for groove in decode_codes(model, path[[0, -1]]) if shown is None else shown:
+        probabilities = hit_probabilities(model, path, np.tile(groove, (len(path), 1)))
         sizes.append(np.abs(np.diff(probabilities, axis=0)).sum(axis=(1, 2)))
     return np.mean(sizes, axis=0)
 
@@ -77,10 +77,10 @@ def hit_probabilities(
     """Probability that each drum is hit at each step, when the decoder is shown these tokens before it."""
     every = np.arange(1 << model.num_drums, dtype=np.int16)
     has_drum = torch.from_numpy(hits_from_tokens(every, model.num_drums)).double()
-    found = []
+    probabilities = []
     with one_thread():
         for first in range(0, len(codes), BATCH):
             rows = slice(first, first + BATCH)
             logits = model.logits(torch.from_numpy(codes[rows]), torch.from_numpy(shown[rows]).long())
-            found.append((logits.double().softmax(dim=-1) @ has_drum).numpy())
-    return np.concatenate(found)
+            probabilities.append((logits.double().softmax(dim=-1) @ has_drum).numpy())
+    return np.concatenate(probabilities)

@@ -22,7 +22,7 @@ def slerp(
 ) -> Float[Tensor, "point latent"]:
     """Spherical interpolation (Shoemake 1985); fractions 0 and 1 give `start` and `end` to the last bit.
 
-    Where no arc is defined, that is for parallel, opposite or zero vectors, the way is the straight line.
+    Where no arc is defined, that is for parallel, opposite or zero vectors, the path is the straight line.
     """
     a, b, t = start.double(), end.double(), fractions.double()[:, None]
     angle = _angle(a, b)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from musicvae.generation.constraints import GivenHits, WholeGroove
+from musicvae.generation.constraints import GrooveConstraint, HitMask
 from musicvae.generation.latent import slerp, variations
 from musicvae.model.prior import Prior
 from musicvae.model.settings import DecodingPrecision
@@ -21,12 +21,12 @@ from musicvae.randomness import Purpose, normals
 
 
 @dataclass(frozen=True, slots=True)
-class FromPrior:
+class PriorSource:
     """New grooves: the code of item i is a draw from the prior."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LikeWindows:
+class VariationSource:
     """Variations of given windows, which take turns.
 
     Attributes:
@@ -77,8 +77,14 @@ class Interpolation:
         return len(self.fractions)
 
     def share_of(self, item: int) -> float:
-        """How far on its way an item is, by the number of its point: 0 at the start, 1 at the end."""
+        """How far along the path an item is, by the number of its point: 0 at the start, 1 at the end."""
         return item % self.points / (self.points - 1)
+
+    def ends_of(self, item: int) -> tuple[int, int]:
+        """The ends, 0 and 1, whose hits an item keeps: of the first, then of the second. An end is its own alone."""
+        share = self.share_of(item)
+        nearer = int(share > 0.5)
+        return (nearer, nearer) if share in (0, 1) else (nearer, 1 - nearer)
 
     def codes(self) -> Float32[Tensor, "point latent"]:
         """The code of each point."""
@@ -90,15 +96,15 @@ class Interpolation:
 class Moved:
     """Another origin's codes with something added to each, such as `AttributeVectors.shift`."""
 
-    origin: FromPrior | LikeWindows | Interpolation
+    origin: PriorSource | VariationSource | Interpolation
     shift: Float32[np.ndarray, " latent"]
 
 
-Origin: TypeAlias = FromPrior | LikeWindows | Interpolation | Moved
+LatentSource: TypeAlias = PriorSource | VariationSource | Interpolation | Moved
 
 
 def codes_of(
-    origin: Origin, prior: Prior, latent: int, *, seed: int, first: int, count: int, draw: int = 0
+    origin: LatentSource, prior: Prior, latent: int, *, seed: int, first: int, count: int, draw: int = 0
 ) -> Float32[Tensor, "item latent"]:
     """Codes of the items from `first` on, each a function of the origin, the seed, the draw and its own number.
 
@@ -111,22 +117,22 @@ def codes_of(
         return torch.from_numpy(normals(seed, purpose, draw, first, count, latent)).float()
 
     match origin:
-        case FromPrior():
+        case PriorSource():
             return prior.z_of(noise(Purpose.PRIOR))
-        case LikeWindows(mu=mu, distance=distance) as like:
+        case VariationSource(mu=mu, distance=distance) as like:
             rows = torch.from_numpy(mu[[like.window_of(item) for item in items]])
             if distance == 0:  # there and back again would cost the last bits
                 return rows
             return prior.z_of(variations(prior.noise_of(rows), noise(Purpose.VARIATION), distance))
-        case Interpolation() as way:
-            return way.codes()[[item % way.points for item in items]]
+        case Interpolation() as path:
+            return path.codes()[[item % path.points for item in items]]
         case Moved(origin=before, shift=shift):
             codes = codes_of(before, prior, latent, seed=seed, first=first, count=count, draw=draw)
             return codes + torch.from_numpy(shift)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class GenerationSettings:
     """How grooves are made.
 
     Attributes:
@@ -135,20 +141,20 @@ class Recipe:
         temperature: divides the logits before a token is drawn, one for all or one for each bar; None takes the
             likeliest token at every step, so that a groove is a function of its code alone.
         top_p: see `TokenChoice`.
-        given: hits and silences that are decided beforehand.
-        whole: what each groove has to have as a whole.
+        hit_mask: hits and silences that are decided beforehand.
+        constraint: what each groove has to have as a whole.
         precision: of decoding.
 
     Raises:
         ValueError: a negative seed, a temperature that is not positive, or a top_p outside (0, 1].
     """
 
-    origin: Origin
+    origin: LatentSource
     seed: int
     temperature: Temperature = 1.0
     top_p: float = 1.0
-    given: GivenHits | None = None
-    whole: WholeGroove | None = None
+    hit_mask: HitMask | None = None
+    constraint: GrooveConstraint | None = None
     precision: DecodingPrecision = "float32"
 
     def __post_init__(self) -> None:

@@ -21,14 +21,14 @@ def nearest_distances(
     corpus: Int16[np.ndarray, "other step"],
     num_drums: int,
     *,
-    own: Int64[np.ndarray, " window"] | None = None,
+    excluded_owner: Int64[np.ndarray, " window"] | None = None,
     owner: Int64[np.ndarray, " other"] | None = None,
 ) -> Int64[np.ndarray, " window"]:
     """Cells between each window and the one of the corpus that is nearest to it.
 
     Args:
-        own: of each window, the part of the corpus that it must not be compared with, such as its own performance;
-            None compares with all.
+        excluded_owner: of each window, the part of the corpus that it must not be compared with, such as its own
+            performance; None compares with all.
         owner: the part that each window of the corpus belongs to.
     """
     others = _cells(corpus, num_drums)
@@ -38,8 +38,8 @@ def nearest_distances(
     for first in range(0, len(windows), BLOCK):
         cells = _cells(windows[first : first + BLOCK], num_drums)
         distance = cells.sum(axis=1)[:, None] + hits_of_others - 2 * (cells @ others.T)
-        if own is not None and owner is not None:
-            distance[own[first : first + BLOCK, None] == owner] = np.inf
+        if excluded_owner is not None and owner is not None:
+            distance[excluded_owner[first : first + BLOCK, None] == owner] = np.inf
         nearest.append(distance.min(axis=1))
     return np.concatenate(nearest).astype(np.int64) if nearest else np.zeros(0, np.int64)
 
@@ -59,10 +59,10 @@ def nearest_others(windows: Int16[np.ndarray, "window step"], num_drums: int) ->
     right = np.concatenate([-2 * cells, np.ones_like(hits), hits], axis=1)
     nearest = np.full(len(windows), np.inf, dtype=np.float32)
     for first in range(0, len(windows), BLOCK):
-        own = slice(first, first + BLOCK)
-        distance = left[own] @ right[first:].T
+        rows = slice(first, first + BLOCK)
+        distance = left[rows] @ right[first:].T
         np.fill_diagonal(distance, np.inf)
-        nearest[own] = np.minimum(nearest[own], distance.min(axis=1))
+        nearest[rows] = np.minimum(nearest[rows], distance.min(axis=1))
         nearest[first:] = np.minimum(nearest[first:], distance.min(axis=0))
     return nearest.astype(np.int64)
 

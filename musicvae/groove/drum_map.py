@@ -31,6 +31,10 @@ PITCH_NAMES = (
     *("Bell Tree", "Castanets", "Mute Surdo", "Open Surdo"),
 )
 """Of pitches 27 to 87: General MIDI 2, which names 35 to 81 as General MIDI 1 does."""
+KIT_PITCHES = (22, 26, *range(35, 39), *range(40, 54), 55, 57, 59)
+"""What a drum kit sends: General MIDI's pitches without claps and percussion, and the edges of the TD-11's hi-hat."""
+OWN_PITCHES = {"general_midi": KIT_PITCHES, "roland": (*KIT_PITCHES, 58)}
+"""Of the shipped maps, the pitches whose class is their own drum; 58 is the rim of the TD-11's low tom."""
 SHIPPED_MAPS = Path(__file__).with_name("drum_maps.yaml")
 
 
@@ -95,6 +99,14 @@ class DrumMap:
         return self.class_of_pitch[known[nearest]]
 
     @cached_property
+    def makeshift(self) -> "numpy.ndarray":
+        """int64, shape (128,): 1 for pitches that a shipped map gives to another drum's class for want of their own."""
+        import numpy as np
+
+        own_pitches = np.isin(np.arange(128), OWN_PITCHES.get(self.name, range(128)))
+        return ((self.class_of_pitch != NO_CLASS) & ~own_pitches).astype(np.int64)
+
+    @cached_property
     def written_pitch(self) -> "numpy.ndarray":
         """uint8, shape (drum,): the pitch that each class is written as."""
         import numpy as np
@@ -110,21 +122,23 @@ class DrumMap:
         """
         import yaml  # a map that comes with a model is used without it
 
-        shipped = yaml.safe_load(SHIPPED_MAPS.read_text())
+        from musicvae.settings import load_yaml
+
+        shipped = yaml.safe_load(SHIPPED_MAPS.read_text(encoding="utf-8"))
         if name in shipped:
             return cls(name, {drum: tuple(pitches) for drum, pitches in shipped[name].items()})
         try:
-            own = yaml.safe_load(Path(name).read_text())
-            return cls(Path(name).stem, {str(drum): tuple(map(int, pitches)) for drum, pitches in own.items()})
+            classes = load_yaml(Path(name).read_text(encoding="utf-8"))
+            return cls(Path(name).stem, {str(drum): tuple(map(int, pitches)) for drum, pitches in classes.items()})
         except OSError:
-            found = f"{name!r}, which is neither a shipped map nor a readable file"
+            problem = f"{name!r}, which is not a shipped map and not a readable file"
         except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-            found = f"{name}: {error}"
+            problem = f"{name}: {error}"
         raise ConfigError(
             "the drum map cannot be used",
-            expected=f"one of {', '.join(sorted(shipped))}, or a YAML file with one `class: [pitches]` line a class",
-            found=found,
-            do=f"name a shipped map, or write a file like {SHIPPED_MAPS.name}'s entries",
+            expected=f"one of {', '.join(sorted(shipped))}, or a YAML file with lines `class: [pitches]`",
+            found=problem,
+            do=f"choose a shipped map, or write a file like the entries of {SHIPPED_MAPS.name}",
         )
 
 
@@ -141,7 +155,7 @@ def drum_bits(names: Iterable[str], drum_map: DrumMap) -> int:
                 f"there is no drum {name!r}",
                 expected=f"some of {', '.join(drum_map.classes)}",
                 found=repr(name),
-                do="name drum classes, with commas between them",
+                do="give drum classes, separated by commas",
             )
         bits |= 1 << drum_map.classes.index(name)
     return bits

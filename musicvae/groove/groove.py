@@ -5,9 +5,11 @@ Conventions:
     onset, never a sustained note. A *token* is the set of drums hit at one step: bit i is set when drum i is hit.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int16
@@ -37,6 +39,7 @@ class DrumGroove:
         offset: distance from the grid in steps, in [-0.5, 0.5), early is negative; zero where there is no hit.
         tempo: quarter notes per minute.
         source: where the groove came from.
+        reading_report: of a groove from `from_midi`: what was read of the file and what was not, and the bars used.
 
     Raises:
         ValueError: shapes that do not match the grid, values out of range, velocity or offset without a hit.
@@ -48,6 +51,7 @@ class DrumGroove:
     offset: Float32[np.ndarray, "step drum"]
     tempo: float = 120.0
     source: str = ""
+    reading_report: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         for name in ("hits", "velocity", "offset"):
@@ -72,62 +76,81 @@ class DrumGroove:
         cls,
         path: Path | str,
         *,
-        bar: int = 0,
+        bar: int | None = None,
         short: "Short" = "refuse",
         drum_map: str = DEFAULT_DRUM_MAP,
         grid: GridSpec | None = None,
+        reading: Mapping[str, Any] | None = None,
     ) -> "DrumGroove":
         """A window of a MIDI file: the drums on channel 10, each hit on its nearest step.
 
+        The `reading_report` of the groove says which bars are used, and what was read of the file and what was not.
+
         Args:
-            bar: where the window begins, counted from 0.
+            bar: where the window begins, counted from 0; if not given, at the first bar with hits, or as many bars
+                earlier as a whole window needs.
             short: what to do where the file's last hit is in an earlier bar than the window's last: refuse it, let
                 silence follow, or repeat what is there, as a loop of one or two bars wants it.
             drum_map: a shipped map by name, or the YAML file of one.
             grid: four bars of 4/4 in sixteenths unless told otherwise.
+            reading: which notes are hits, such as {"channels": 1}; the keys are those of `--reading` of `jobs.sample`.
 
         Raises:
-            ConfigError: the file cannot be read, or there is no such drum map.
+            ConfigError: the file cannot be read, or there is no such drum map or setting.
             DataError: it is no MIDI file, or has no drums or too few bars in the grid's metre from that bar on.
         """
         from musicvae.groove.drum_map import DrumMap
         from musicvae.midi.groove_file import read_groove
 
-        return read_groove(Path(path), DrumMap.load(drum_map), grid or GridSpec(), bar, short)
+        return read_groove(Path(path), DrumMap.load(drum_map), grid or GridSpec(), bar, short, reading)
 
-    def to_midi(self, path: Path | str, *, drum_map: str = DEFAULT_DRUM_MAP) -> None:
-        """Writes a MIDI file with one drum track; `from_midi` with short="silence" reads the same hits.
+    def to_midi(
+        self,
+        path: Path | str,
+        *,
+        drum_map: str = DEFAULT_DRUM_MAP,
+        midi_format: Literal[0, 1] = 1,
+        ticks: int = 480,
+    ) -> None:
+        """Writes a MIDI file as `jobs.sample` does; `from_midi` with short="silence" reads the same hits.
 
         Args:
-            drum_map: gives each class the pitch that it is written as.
+            drum_map: gives each class the pitch that it is written as; `--pitches` of the job.
+            midi_format: 0 is one track, 1 a track of tempo and one of drums.
+            ticks: of a quarter note, 24 to 32767.
 
         Raises:
             ConfigError: there is no such drum map, or it has another number of classes.
+            ValueError: a division that MIDI does not have.
         """
-        from musicvae.midi.writer import write_groove
+        from musicvae.midi.writer import groove_to_midi
 
-        write_groove(self, Path(path), self._written_by(drum_map))
+        Path(path).write_bytes(groove_to_midi(self, self._written_by(drum_map), midi_format=midi_format, ticks=ticks))
 
     @classmethod
     def from_pretty_midi(
         cls,
         midi: "PrettyMIDI",
         *,
-        bar: int = 0,
+        bar: int | None = None,
         short: "Short" = "refuse",
         drum_map: str = DEFAULT_DRUM_MAP,
         grid: GridSpec | None = None,
+        reading: Mapping[str, Any] | None = None,
     ) -> "DrumGroove":
         """A window of a `pretty_midi.PrettyMIDI` object, by the rules and with the arguments of `from_midi`.
 
         Raises:
-            ConfigError: there is no such drum map.
+            ConfigError: there is no such drum map or setting.
             DataError: the object has no drums, or too few bars in the grid's metre from that bar on.
         """
         from musicvae.groove.drum_map import DrumMap
-        from musicvae.midi.groove_file import groove_of_pretty_midi
+        from musicvae.midi.groove_file import read_groove
 
-        return groove_of_pretty_midi(midi, DrumMap.load(drum_map), grid or GridSpec(), bar, short)
+        data, name = BytesIO(), Path("a PrettyMIDI object")
+        midi.write(data)
+        pitches = DrumMap.load(drum_map)
+        return read_groove(name, pitches, grid or GridSpec(), bar, short, reading, data=data.getvalue())
 
     def to_pretty_midi(self, *, drum_map: str = DEFAULT_DRUM_MAP) -> "PrettyMIDI":
         """A `pretty_midi.PrettyMIDI` object with one drum instrument; `from_pretty_midi` reads the same hits.
@@ -149,9 +172,9 @@ class DrumGroove:
         if pitches.num_drums != self.hits.shape[1]:
             raise ConfigError(
                 f"drum map {drum_map!r} cannot write this groove",
-                expected=f"{self.hits.shape[1]} classes, as the groove has",
+                expected=f"{self.hits.shape[1]} classes, the number of the groove",
                 found=f"{pitches.num_drums} classes",
-                do="name the map that the groove was made with",
+                do="use the drum map that the groove was made with",
             )
         return pitches
 

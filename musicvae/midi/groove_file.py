@@ -1,49 +1,231 @@
-"""One groove from a MIDI file, or from a `PrettyMIDI` object, by the same rules; and such an object of a groove."""
+"""MIDI files, as everything reads them: their bytes on the grid, with a report of what was read and what was lost.
 
-from dataclasses import replace
+A build of shards (`preprocess.convert`) reads by its settings, a file that somebody names is read by their defaults.
+The windows of such a file stand side by side from the first bar with hits on; those without a hit are left out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.parser import MidiError, TooManyHitsError
-from musicvae.midi.performance import read_performance
+from musicvae.midi.parser import DEFAULT_READING, TooManyHitsError
+from musicvae.midi.performance import Performance, read_performances
 from musicvae.midi.quantize import QuantizedSong, quantize
+from musicvae.midi.reading_report import (
+    Hint,
+    ReadingReport,
+    UsedBars,
+    as_argument,
+    as_setting,
+    named_pitches,
+    not_read_lines,
+)
+from musicvae.midi.settings import DRUM_CHANNEL, Metre, ReadingSettings
+from musicvae.midi.tracks import MidiError, SmpteError
 from musicvae.midi.writer import groove_to_midi
+from musicvae.settings import parse_settings
 
 if TYPE_CHECKING:
     from pretty_midi import PrettyMIDI
 
 Short = Literal["refuse", "silence", "repeat"]
 """What to do with a file that ends before the window does."""
-MAX_BYTES = 16 * 2**20
-MAX_BARS = 10_000
-"""Five hours at 120 quarter notes a minute; what is longer is damaged."""
+MAX_BYTES, MAX_NOTES, MAX_BARS = 16 * 2**20, 200_000, 10_000
+"""Of a file; what is larger is no drum performance."""
+METRES_NAMED = 5
+"""How many of a file's metres a detail names."""
+CAUSES = {
+    "too-large": ("a recording of a whole concert, or no MIDI file", "cut the bars that you need out of the file"),
+    "not-midi": ("another kind of file, or an incomplete copy", "export the drums as a standard MIDI file (.mid)"),
+    "smpte": (
+        "a file for film or video",
+        "export the drums with ticks per quarter note, not with SMPTE time code",
+    ),
+    "no-drums": (
+        "the drums are on another channel, or the file has none",
+        "read their channel, if one is named above; or move them to channel 10, at their General MIDI pitches",
+    ),
+    "metre": ("music in another metre", "use a file with bars in 4/4; the model reads no other metre"),
+    "too-short": (
+        "a loop of less than a window",
+        'repeat the groove in the file until it fills a window, or read it with short="repeat"',
+    ),
+    "no-such-bar": (
+        "the window begins after the last hit, or in another metre",
+        "choose one of the bars that are named above; without a choice the first bar with hits is used",
+    ),
+}
+"""The likely cause and what to do about it, by the reason why a file cannot be used."""
 
 
-def read_groove(path: Path, drum_map: DrumMap, grid: GridSpec, bar: int, short: Short) -> DrumGroove:
-    """The window of a file that begins at a bar; see `DrumGroove.from_midi`."""
+class DroppedBars(StrEnum):
+    """Why bars of a file stand in no window. Silent bars after the last hit of a section are not counted."""
+
+    METRE = "other metre"
+    PARTIAL = "cut by a change of metre"
+    UNFINISHED = "cut by the end of the file"
+    SHORT = "section shorter than a window"
+    HOP = "between windows, or after the last one"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MidiReading:
+    """A file that was read.
+
+    Attributes:
+        report: what was read and what was not; None if nothing was.
+        performances: its pieces before any grid; none if it is no MIDI.
+        songs: those with hits, on the grid, by name: the source's, and `source#n` for piece n of a format 2 file.
+        dropped_bars: bars in no window, by `DroppedBars`.
+        refused: why it gives no windows, as (reason, detail); None if it does.
+    """
+
+    report: ReadingReport | None = None
+    performances: Sequence[Performance] = ()
+    songs: Mapping[str, QuantizedSong] = field(default_factory=dict)
+    dropped_bars: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[str, str] | None = None
+
+
+def read_midi(
+    data: bytes,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    *,
+    source: str,
+    reading: ReadingSettings = DEFAULT_READING,
+    hop_bars: int | None = None,
+    least_bars: int | None = None,
+    tempo: float | None = None,
+    pad_last_bar: bool = True,
+    max_notes: int = MAX_NOTES,
+    max_bars: int = MAX_BARS,
+    hint: Hint = as_setting,
+) -> MidiReading:
+    """Reads and quantizes one MIDI file.
+
+    Args:
+        data: content of the file.
+        source: name of the file.
+        reading: which notes are hits, and what becomes of hits that the drum map does not know.
+        hop_bars: bars from one window to the next; a window's, if not given.
+        least_bars: bars in a row that it has to have; a window's, if not given.
+        tempo: quarter notes per minute, if they are known better than from the file.
+        pad_last_bar: see `quantize`.
+        hint: how a setting of `reading` is written in the details of a refusal.
+    """
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise _refused(path, grid, f"{size} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}", expected="a MIDI file", found=error.strerror or str(error), do="check the path"
-        ) from None
-    return _groove(data, path, drum_map, grid, bar, short)
+        performances = read_performances(data, reading, max_hits=max_notes)
+    except SmpteError as error:
+        return MidiReading(refused=("smpte", str(error)))
+    except MidiError as error:
+        return MidiReading(refused=("not-midi", str(error)))
+    except TooManyHitsError as error:
+        return MidiReading(refused=("too-large", f"{error.hits} drum hits, more than limits.max_notes = {max_notes}"))
+    numbered = list(enumerate(performances, start=1))
+    if not numbered:
+        return MidiReading(refused=("no-drums", "no hits, and no tracks"))
+    songs = {
+        source if len(performances) == 1 else f"{source}#{number}": quantize(
+            performance if tempo is None else replace(performance, tempos=((0, tempo),), first_tempo=0),
+            grid,
+            drum_map,
+            nearest_pitch=reading.unknown_pitch == "nearest",
+            pad_last_bar=pad_last_bar,
+        )
+        for number, performance in [piece for piece in numbered if len(piece[1].tick)] or numbered[:1]
+    }
+    report = ReadingReport(list(songs.values()), drum_map)
+    bars = sum(song.bar_counts.file for song in songs.values())
+    longest = max((section.bars for song in songs.values() for section in song.sections), default=0)
+    refused, dropped = None, {}
+    if not report.hits:
+        elsewhere = [*not_read_lines(report.findings, hint)] or ["the file has no notes at all"]
+        refused = "no-drums", "; ".join([f"no hits on {_where(reading)}", *elsewhere])
+    elif reading.unknown_pitch == "reject" and report.unknown:
+        refused = "unknown-pitch", _unknown(report)
+    elif not bars:
+        elsewhere = not_read_lines(report.findings, hint)
+        refused = "no-drums", "; ".join([f"{_unknown(report)}, no other hits", *elsewhere])
+    elif bars > max_bars:
+        refused = "too-large", f"{bars} bars, more than limits.max_bars = {max_bars}"
+    else:
+        dropped = _dropped_bars(songs.values(), grid.bars, hop_bars or grid.bars)
+        if not longest and report.other_metres:
+            refused = "metre", _other_metres(report, hint)
+        elif longest < (grid.bars if least_bars is None else least_bars):
+            refused = "too-short", f"{longest} bars, a window has {grid.bars}"
+    return MidiReading(report, performances, songs, dropped, refused)
 
 
-def groove_of_pretty_midi(midi: "PrettyMIDI", drum_map: DrumMap, grid: GridSpec, bar: int, short: Short) -> DrumGroove:
-    """The window of an object that begins at a bar; see `DrumGroove.from_pretty_midi`."""
-    data = BytesIO()
-    midi.write(data)
-    return _groove(data.getvalue(), Path("a PrettyMIDI object"), drum_map, grid, bar, short)
+def read_windows(
+    path: Path,
+    grid: GridSpec,
+    drum_map: DrumMap,
+    short: Short = "repeat",
+    *,
+    bar: int | None = None,
+    first_only: bool = False,
+    source: str | None = None,
+    data: bytes | None = None,
+    reading: ReadingSettings = DEFAULT_READING,
+    hint: Hint = as_setting,
+) -> tuple[WindowBlock, ReadingReport]:
+    """The windows of a file that somebody names, one at least, and what was read of it.
+
+    Args:
+        short: what to do with a file of fewer bars than a window has.
+        bar: where the only window begins, counted from 0; if not given, windows stand side by side from the first bar
+            with hits on, and those without a hit are left out.
+        first_only: whether only the first window is wanted.
+        source: name that the windows carry; that of the file if not given.
+        data: content of the file, where the path is only a name.
+        reading, hint: as for `read_midi`.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        DataError: it is no MIDI file, has no drums, or too few bars in the grid's metre.
+    """
+    read = read_midi(
+        _content(path, grid) if data is None else data,
+        grid,
+        drum_map,
+        source=source or path.name,
+        reading=reading,
+        least_bars=None if short == "refuse" else 1,
+        hint=hint,
+    )
+    if read.refused is not None:
+        raise unusable(path, grid, *read.refused)
+    return _windows(read, path, grid, short, bar=bar, first_only=first_only)
+
+
+def read_groove(
+    path: Path,
+    drum_map: DrumMap,
+    grid: GridSpec,
+    bar: int | None,
+    short: Short,
+    reading: Mapping[str, Any] | None,
+    *,
+    data: bytes | None = None,
+) -> DrumGroove:
+    """The window of a file that begins at a bar; see `DrumGroove.from_midi`."""
+    settings = parse_settings(ReadingSettings, dict(reading or {}))
+    windows, report = read_windows(
+        path, grid, drum_map, short, bar=bar, first_only=True, data=data, reading=settings, hint=as_argument
+    )
+    return replace(windows.groove(0, grid), reading_report=report.text(path, as_argument))
 
 
 def pretty_midi_of(groove: DrumGroove, drum_map: DrumMap) -> "PrettyMIDI":
@@ -53,50 +235,110 @@ def pretty_midi_of(groove: DrumGroove, drum_map: DrumMap) -> "PrettyMIDI":
     except ImportError:
         raise ConfigError(
             "pretty_midi is not installed",
-            expected="the package that holds the class PrettyMIDI",
+            expected="the package with the class PrettyMIDI",
             do="pip install pretty_midi",
         ) from None
     return PrettyMIDI(BytesIO(groove_to_midi(groove, drum_map)))
 
 
-def _groove(data: bytes, path: Path, drum_map: DrumMap, grid: GridSpec, bar: int, short: Short) -> DrumGroove:
+def unusable(path: Path, grid: GridSpec, reason: str, detail: str) -> DataError:
+    """What to say of a file that gives no windows."""
+    likely, cure = CAUSES.get(reason, ("a file of another kind", "choose another file"))
+    return DataError(
+        f"{path} has no usable groove",
+        expected=f"a MIDI file with drums in {grid.beats_per_bar}/4",
+        found=f"{reason}: {detail}",
+        likely=likely,
+        do=cure,
+    )
+
+
+def _content(path: Path, grid: GridSpec) -> bytes:
     try:
-        song = quantize(read_performance(data), grid, drum_map)
-    except (MidiError, TooManyHitsError) as error:
-        raise _refused(path, grid, str(error)) from None
-    if song.bars > MAX_BARS:
-        raise _refused(path, grid, f"{song.bars} bars")
-    left = max((one.first_bar + one.bars - bar for one in song.stretches if one.first_bar <= bar), default=0)
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise unusable(path, grid, "too-large", f"{size} bytes, more than limits.max_bytes = {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}", expected="a MIDI file", found=error.strerror or str(error), do="correct the path"
+        ) from None
+
+
+def _windows(
+    read: MidiReading, path: Path, grid: GridSpec, short: Short, *, bar: int | None, first_only: bool
+) -> tuple[WindowBlock, ReadingReport]:
+    """The windows of a named file, or the one that begins at a bar, and the report with the bars that are used."""
+    assert read.report is not None, "a file that can be used"
+    if not read.report.kept:
+        raise unusable(path, grid, "metre", f"no hit is in a whole bar in {grid.beats_per_bar}/4")
+    if bar is None:
+        blocks = [song.windows(grid.bars, from_bar=song.first_window, source=name) for name, song in read.songs.items()]
+        windows = WindowBlock.joined(blocks)
+        windows = windows.take(np.flatnonzero(windows.tokens.any(axis=1))[: 1 if first_only else None])
+        if len(windows):
+            return windows, replace(read.report, used=UsedBars(windows.meta[0].bar, grid.bars, len(windows)))
+    name, song = next((name, song) for name, song in read.songs.items() if len(song.step))
+    bar = song.first_window if bar is None else bar
+    left = max(
+        (section.first_bar + section.bars - bar for section in song.sections if section.first_bar <= bar), default=0
+    )
     if left < (grid.bars if short == "refuse" else 1):
-        bars = ", ".join(f"{one.bars} from bar {one.first_bar} on" for one in song.stretches)
-        found = f"bars with hits in {grid.beats_per_bar}/4: {bars or 'none'}; the window begins at bar {bar}"
-        raise _refused(path, grid, found)
-    return _extended(_window(song, path, bar, min(left, grid.bars)), grid, repeat=short == "repeat")
+        bars = ", ".join(f"{section.first_bar + 1} to {section.first_bar + section.bars}" for section in song.sections)
+        detail = f"the window begins at bar {bar + 1}; the file has bars {bars} (counted from 1)"
+        raise unusable(path, grid, "too-short" if left > 0 else "no-such-bar", detail)
+    part = replace(grid, bars=min(left, grid.bars))
+    windows = replace(song, grid=part).windows(from_bar=bar, source=name)[:1]
+    extended = _extended(windows, grid, repeat=short == "repeat")
+    return extended, replace(read.report, used=UsedBars(bar, part.bars))
 
 
-def _window(song: QuantizedSong, path: Path, bar: int, bars: int) -> DrumGroove:
-    grid = replace(song.grid, bars=bars)
-    windows = replace(song, grid=grid).windows(source=path.name)
-    return windows.groove([meta.bar for meta in windows.meta].index(bar), grid)
-
-
-def _extended(groove: DrumGroove, grid: GridSpec, *, repeat: bool) -> DrumGroove:
-    """A groove of fewer bars on the grid: played again from its start, or followed by silence."""
+def _extended(windows: WindowBlock, grid: GridSpec, *, repeat: bool) -> WindowBlock:
+    """Windows of fewer bars on the grid: played again from their start, or followed by silence."""
 
     def to_length(values: np.ndarray) -> np.ndarray:
+        steps, others = values.shape[1], [(0, 0)] * (values.ndim - 2)
         if repeat:
-            return np.tile(values, (-(-grid.num_steps // len(values)), 1))[: grid.num_steps]
-        return np.pad(values, ((0, grid.num_steps - len(values)), (0, 0)))
+            return np.concatenate([values] * -(-grid.num_steps // steps), axis=1)[:, : grid.num_steps]
+        return np.pad(values, [(0, 0), (0, grid.num_steps - steps), *others])
 
-    hits, velocity, offset = map(to_length, (groove.hits, groove.velocity, groove.offset))
-    return replace(groove, grid=grid, hits=hits, velocity=velocity, offset=offset)
+    tokens, velocity, offset = map(to_length, (windows.tokens, windows.velocity, windows.offset))
+    return WindowBlock(tokens, velocity, offset, windows.meta)
 
 
-def _refused(path: Path, grid: GridSpec, found: str) -> DataError:
-    return DataError(
-        f"{path} holds no such groove",
-        expected=f"a MIDI file in {grid.beats_per_bar}/4 with {grid.bars} bars of drums on channel 10 from there on",
-        found=found,
-        likely="a loop shorter than the window, another metre, or drums on another channel",
-        do='for a short loop short="repeat"; else name a bar that enough bars follow, or another file',
-    )
+def _dropped_bars(songs: Iterable[QuantizedSong], window_bars: int, hop_bars: int) -> dict[str, int]:
+    dropped: dict[str, int] = {}
+
+    def drop(reason: DroppedBars, bars: int) -> None:
+        if bars:
+            dropped[reason.value] = dropped.get(reason.value, 0) + bars
+
+    for song in songs:
+        drop(DroppedBars.METRE, song.bar_counts.other_metre)
+        drop(DroppedBars.PARTIAL, song.bar_counts.cut)
+        drop(DroppedBars.UNFINISHED, song.bar_counts.unfinished)
+        for section in song.sections:
+            if section.bars < window_bars:
+                drop(DroppedBars.SHORT, section.bars)
+            else:
+                hops = (section.bars - window_bars) // hop_bars
+                in_windows = window_bars + hops * min(hop_bars, window_bars)
+                drop(DroppedBars.HOP, section.bars - in_windows)
+    return dropped
+
+
+def _where(reading: ReadingSettings) -> str:
+    channels = (DRUM_CHANNEL,) if reading.channels == "auto" else reading.channels
+    named = " or tracks named like drums" if reading.drum_tracks else ""
+    return f"channel{'s' * (len(channels) > 1)} {', '.join(map(str, channels))}{named}"
+
+
+def _unknown(report: ReadingReport) -> str:
+    return f"drum map {report.drum_map.name!r} does not know {named_pitches(report.unknown)}"
+
+
+def _other_metres(report: ReadingReport, hint: Hint) -> str:
+    named = sorted(report.other_metres)
+    text = ", ".join(named[:METRES_NAMED]) + ", ..." * (len(named) > METRES_NAMED)
+    as_4_4 = [metre for metre in named if metre in get_args(Metre)]
+    cure = hint(f"metres=[{','.join(as_4_4)}]")
+    return f"{text}; to read {' and '.join(as_4_4)} as 4/4: {cure}" if as_4_4 else text

@@ -1,213 +1,69 @@
-"""The bytes of a Standard MIDI File -> the events of a drum performance: hits, tempos, metres.
+"""A MIDI file -> the events of a drum performance: hits, tempos, metres; and what else the file holds.
 
 A hit is a note-on. Libraries that pair note-ons with note-offs lose hits where a drum is struck again before its
 note-off, or is never switched off; both happen in drum recordings, and neither is an error here.
-
-Every byte of a collection passes through here. So one pattern checks rows of channel events at once, numpy reads them
-later, and Python looks only at the other events, which are rare.
 """
 
-import re
-import struct
-from bisect import bisect_left
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-PROGRAM_CHANGE, PITCH_BEND, SYSEX, SYSEX_END, META = 0xC0, 0xE0, 0xF0, 0xF7, 0xFF
-TRACK_NAME, TEMPO, METRE = 0x03, 0x51, 0x58
-MICROSECONDS_A_MINUTE = 60_000_000
-MAX_TRACKS = 0xFFFF
-"""As many as a header can announce."""
-MAX_CHANGES = 100_000
-"""Of tempo and metre together; a file with millions is no music, and would cost seconds and gigabytes."""
-DRUM_NAME = re.compile(rb"drum|perc|kit|beat", re.IGNORECASE)
-EVENTS = re.compile(rb"(?:[\x80-\xff]{0,3}+[\x00-\x7f][\x80-\xbf\xe0-\xef]?+[\x00-\x7f]{2}+){1,1000}+")
-"""A row of delta times and channel events of two data bytes; a status byte like the one before may be left out.
+from musicvae.groove.drum_map import KIT_PITCHES
+from musicvae.midi.settings import DRUM_CHANNEL, ReadingSettings
+from musicvae.midi.tracks import DRUM_NAME, MidiError, MidiTracks, read_tracks
 
-Nothing in it can be read in two ways, so possessive quantifiers spare the bookkeeping for a second try."""
-OTHER_EVENT = bytes(2)
-"""Stands for every event that is no channel event of two data bytes, in the form of one that nobody hears; only its
-time matters."""
-DRUM_CHANNEL = 10
-"""The channel that General MIDI keeps for drums, counted from 1."""
 NOTE_ON = 0x90
 MAX_TICKS = 1 << 49
 """Every track is shorter, 18,000 years at 480 ticks a quarter and 120 quarters a minute, so that tick, pitch and
 velocity fit one number to sort by."""
+SHOWN_NAME = 40
+"""Characters of a track's name that are shown."""
+DEFAULT_READING = ReadingSettings()
 Mark = TypeVar("Mark", bound=tuple)
+IS_KIT_PITCH = np.isin(np.arange(128), KIT_PITCHES)
 
 
-class MidiError(ValueError):
-    """The bytes are no MIDI file that can be read."""
-
-
-class SmpteError(MidiError):
-    """The file counts time in frames of film, not in beats."""
-
-
-@dataclass(slots=True)
-class MidiTracks:
-    """The events of all tracks of a file, one after the other.
+@dataclass(frozen=True, slots=True)
+class ChannelNotes:
+    """Note-ons of a channel that was not read.
 
     Attributes:
-        kind: format of the file: 1 and 0 hold one piece, 2 a piece in each track.
-        division: ticks of a quarter note.
-        data: of each event its delta time, its status byte unless left out, and two data bytes.
-        starts: where in `data` each track starts.
-        named: whether each track is named like drums.
-        tempos: (place of the event in `data`, quarter notes per minute).
-        metres: (place of the event in `data`, numerator, denominator).
+        channel: counted from 1.
+        at_kit_pitches: of the notes, those at a pitch of a drum kit.
+        tracks: names of the tracks that have them.
     """
 
-    kind: int
-    division: int
-    data: bytearray = field(default_factory=bytearray)
-    starts: list[int] = field(default_factory=list)
-    named: list[bool] = field(default_factory=list)
-    tempos: list[tuple[int, float]] = field(default_factory=list)
-    metres: list[tuple[int, int, int]] = field(default_factory=list)
+    channel: int
+    notes: int
+    at_kit_pitches: int
+    tracks: tuple[str, ...]
 
 
-def read_tracks(data: bytes) -> MidiTracks:
-    """The tracks of a MIDI file, or of a RIFF file around one.
+@dataclass(frozen=True, slots=True)
+class FileFindings:
+    """What a file holds beside the hits that were read.
 
-    Raises:
-        MidiError: no MIDI header, or a damaged file.
-        SmpteError: time in frames of film.
+    Attributes:
+        not_read: notes of other channels, the channel with most at the pitches of a drum kit, by share, first.
+        melodic: whether channel 10 was not read because a GS or XG message makes it melodic.
+        salvaged: what is damaged and was stepped over, in words.
+        extra_bytes: bytes after the last track that was read.
     """
-    if data[:4] == b"RIFF":
-        data = _midi_in_riff(data)
-    if not data:
-        raise MidiError("the file is empty")
-    if data[:4] != b"MThd":
-        raise MidiError(f"no MIDI header, the file begins with {data[:4]!r}")
-    if len(data) < 14:
-        raise MidiError("the header is cut off")
-    size, kind, announced, division = struct.unpack(">IHHH", data[4:14])
-    if kind > 2:
-        raise MidiError(f"format {kind}, expected 0, 1 or 2")
-    if division >= 0x8000:
-        raise SmpteError("time in SMPTE frames, expected ticks of a quarter note")
-    if not division:
-        raise MidiError("0 ticks a quarter")
-    tracks = MidiTracks(kind, division)
-    start = 8 + size
-    while start + 8 <= len(data):
-        end = start + 8 + int.from_bytes(data[start + 4 : start + 8], "big")
-        if end > len(data):
-            raise MidiError(f"a chunk ends at byte {end}, the file at byte {len(data)}")
-        if data[start : start + 4] == b"MTrk":
-            try:
-                _read_track(data[start + 8 : end], tracks)
-            except IndexError:
-                raise MidiError(f"the track at byte {start} ends within an event") from None
-        start = end
-    if len(tracks.starts) < announced:
-        raise MidiError(f"{announced - len(tracks.starts)} tracks fewer than the header says")
-    if len(tracks.starts) > MAX_TRACKS:
-        raise MidiError(f"{len(tracks.starts)} tracks, a header can announce {MAX_TRACKS}")
-    return tracks
+
+    not_read: tuple[ChannelNotes, ...] = ()
+    melodic: bool = False
+    salvaged: tuple[str, ...] = ()
+    extra_bytes: int = 0
 
 
-def _midi_in_riff(data: bytes) -> bytes:
-    if data[8:12] != b"RMID":
-        raise MidiError(f"a RIFF file of kind {data[8:12]!r}, expected {b'RMID'!r}")
-    start = 12
-    while start + 8 <= len(data):
-        end = start + 8 + int.from_bytes(data[start + 4 : start + 8], "little")
-        if end > len(data):
-            raise MidiError(f"a RIFF chunk ends at byte {end}, the file at byte {len(data)}")
-        if data[start : start + 4] == b"data":
-            return data[start + 8 : end]
-        start = end + end % 2
-    raise MidiError("a RIFF file without a data chunk")
-
-
-def _read_track(track: bytes, tracks: MidiTracks) -> None:
-    """Appends a track's events.
-
-    Raises:
-        IndexError: the track ends within an event.
-        MidiError: bytes that are no event, or an event whose status byte was never said.
-    """
-    tracks.starts.append(len(tracks.data))
-    tracks.named.append(False)
-    place, any_status = 0, False
-    one_data_byte = False  # whether an event without a status byte has one data byte
-    while place < len(track):
-        if not one_data_byte and (row := EVENTS.match(track, place)):
-            if not any_status and track[_variable_length(track, place)[1]] < 0x80:
-                raise MidiError("a data byte before any status byte")
-            any_status = True
-            tracks.data += row.group()
-            place = row.end()
-            continue
-        start = place
-        _, place = _variable_length(track, start)
-        delta, byte = track[start:place], track[place]
-        if byte >= SYSEX:
-            place = _read_system_event(track, place, tracks)
-        elif PROGRAM_CHANGE <= byte < PITCH_BEND:  # these two kinds have one data byte, all others two
-            one_data_byte = True
-            place += 2
-        elif one_data_byte and byte < 0x80:
-            place += 1
-        elif one_data_byte:
-            one_data_byte = False
-            place = start
-            continue
-        else:
-            raise _no_event(track, place)
-        if place > len(track):
-            raise IndexError
-        tracks.data += delta + OTHER_EVENT
-
-
-def _no_event(track: bytes, place: int) -> Exception:
-    """Why no channel event of two data bytes stands at a place."""
-    size = 3 if track[place] >= 0x80 else 2
-    if place + size > len(track):
-        return IndexError()
-    return MidiError(f"bytes {track[place : place + size].hex(' ')} are no event: data bytes are below 80")
-
-
-def _read_system_event(track: bytes, place: int, tracks: MidiTracks) -> int:
-    """Reads a meta event or steps over a system exclusive one; returns the place after it."""
-    kind = track[place]
-    if kind not in (META, SYSEX, SYSEX_END):
-        raise MidiError(f"status byte {kind:#x} has no place in a file")
-    meta = track[place + 1] if kind == META else None
-    size, start = _variable_length(track, place + (2 if kind == META else 1))
-    end = start + size
-    if end > len(track):
-        raise IndexError
-    if meta == TEMPO and size >= 3 and (microseconds := int.from_bytes(track[start : start + 3], "big")):
-        tracks.tempos.append((len(tracks.data), MICROSECONDS_A_MINUTE / microseconds))
-    elif meta == METRE and size >= 2 and track[start]:
-        tracks.metres.append((len(tracks.data), track[start], 1 << track[start + 1]))
-    elif meta == TRACK_NAME and DRUM_NAME.search(track, start, end):
-        tracks.named[-1] = True
-    if len(tracks.tempos) + len(tracks.metres) > MAX_CHANGES:
-        raise MidiError(f"more than {MAX_CHANGES} changes of tempo and metre")
-    return end
-
-
-def _variable_length(track: bytes, place: int) -> tuple[int, int]:
-    """A number of up to four bytes of seven bits, and the place after it."""
-    value = 0
-    for byte in track[place : place + 4]:
-        place += 1
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, place
-    if place >= len(track):
-        raise IndexError
-    raise MidiError("a length of more than four bytes")
+NOTHING_ELSE = FileFindings()
 
 
 class TooManyHitsError(ValueError):
@@ -215,7 +71,7 @@ class TooManyHitsError(ValueError):
 
     def __init__(self, hits: int, most: int) -> None:
         self.hits = hits
-        super().__init__(f"{hits} hits, at most {most} are taken")
+        super().__init__(f"{hits} hits, at most {most} are read")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,6 +84,7 @@ class MidiEvents:
         tempos: (tick, quarter notes per minute).
         metres: (tick, numerator, denominator).
         end: tick of the last event of any kind.
+        findings: of the whole file.
     """
 
     division: int
@@ -237,21 +94,17 @@ class MidiEvents:
     tempos: list[tuple[int, float]]
     metres: list[tuple[int, int, int]]
     end: int
+    findings: FileFindings
 
 
 def read_events(
-    data: bytes,
-    *,
-    channels: Collection[int] = (DRUM_CHANNEL,),
-    drum_tracks: bool = False,
-    max_hits: int | None = None,
+    data: bytes, reading: ReadingSettings = DEFAULT_READING, *, max_hits: int | None = None
 ) -> list[MidiEvents]:
     """The pieces of a file: one in formats 0 and 1, whose tracks sound together; one for each track of format 2.
 
     Args:
         data: a MIDI file, or a RIFF file around one.
-        channels: channels whose notes are hits, counted from 1.
-        drum_tracks: whether all notes of tracks named like drums are hits too.
+        reading: which notes are hits, and what is read of a damaged file.
         max_hits: most hits of all pieces together.
 
     Raises:
@@ -259,7 +112,7 @@ def read_events(
         SmpteError: time in frames of film.
         TooManyHitsError: more than `max_hits`; raised before they are gathered.
     """
-    tracks = read_tracks(data)
+    tracks = read_tracks(data, salvage=reading.salvage != "off")
     row = np.frombuffer(tracks.data, dtype=np.uint8)
     # Three bytes of each event are below 128: the last of its delta and two data bytes. All its others are above.
     places = (row < 0x80).nonzero()[0]
@@ -267,16 +120,33 @@ def read_events(
     low = places.reshape(-1, 3)
     delta, pitch, velocity = row[low].T
     tick = _ticks(row, low[:, 0], delta, first)
+    if reading.transpose:
+        pitch = (pitch.astype(np.int64) + reading.transpose).clip(0, 127).astype(np.uint8)
 
-    status = _with_running_status(row[low[:, 1] - 1])
-    is_hit = np.zeros(len(low), dtype=bool)
-    for channel in channels:
-        is_hit |= status == NOTE_ON + channel - 1
-    if drum_tracks:
-        is_hit |= (status & 0xF0 == NOTE_ON) & np.repeat(tracks.named, np.diff(first, append=len(low)))
-    hits = (is_hit & (velocity > 0)).nonzero()[0]
+    status = row[low[:, 1] - 1]
+    channel = _with_running_status(status) - NOTE_ON  # of a note-on, from 0; of all else far above
+    chosen = _channels(reading.channels, frozenset(tracks.rhythm.items()))
+    is_chosen = np.zeros(len(low), dtype=bool)
+    for number in chosen:
+        is_chosen |= channel == number
+    if reading.drum_tracks and tracks.names:
+        named = [DRUM_NAME.search(name) is not None for name in tracks.names]
+        is_chosen |= np.repeat(named, np.diff(first, append=len(low)))
+    is_note = (channel < 16) & (velocity > 0)
+    hits, others = (is_note & is_chosen).nonzero()[0], (is_note & ~is_chosen).nonzero()[0]
     if max_hits is not None and len(hits) > max_hits:
         raise TooManyHitsError(len(hits), max_hits)
+    if tracks.broken or tracks.mended or tracks.missing:
+        mended = places.searchsorted(tracks.mended) // 3
+        _check_damage(tracks, reading, np.array([*first, len(low)]), hits, chosen, status, channel[mended])
+    findings = NOTHING_ELSE
+    if len(others) or tracks.rhythm or tracks.extra_bytes or tracks.broken or tracks.mended or tracks.missing:
+        findings = FileFindings(
+            not_read=_not_read(others, channel, pitch, first, tracks) if len(others) else (),
+            melodic=tracks.rhythm.get(DRUM_CHANNEL) is False and DRUM_CHANNEL - 1 not in chosen,
+            salvaged=tuple(_salvaged(tracks)),
+            extra_bytes=tracks.extra_bytes,
+        )
 
     bounds = [*first, len(low)]
     ends = [int(tick[end - 1]) if end > start else 0 for start, end in pairwise(bounds)]
@@ -295,9 +165,114 @@ def read_events(
             [(int(tick[event]), tempo) for event, tempo in _between(tempos, start, end)],
             [(int(tick[event]), beats, unit) for event, beats, unit in _between(metres, start, end)],
             last_tick,
+            findings,
         )
         for (start, end), (a, b), last_tick in zip(pairwise(bounds), pairwise(cuts), ends, strict=True)
     ]
+
+
+@lru_cache(maxsize=64)
+def _channels(read: tuple[int, ...] | Literal["auto"], rhythm: frozenset[tuple[int, bool]]) -> tuple[int, ...]:
+    """The channels, counted from 0, whose notes are hits.
+
+    Args:
+        read: as `reading.channels`.
+        rhythm: channels that the file says it of, and whether they are drum parts.
+    """
+    melodic = {channel for channel, is_drums in rhythm if not is_drums}
+    match read:
+        case "auto":
+            channels = {DRUM_CHANNEL, *(channel for channel, _ in rhythm)} - melodic
+        case (channel,) if channel == DRUM_CHANNEL:
+            channels = {channel} - melodic
+        case named:
+            channels = set(named)
+    return tuple(sorted(channel - 1 for channel in channels))
+
+
+def _check_damage(
+    tracks: MidiTracks,
+    reading: ReadingSettings,
+    first: Int64[np.ndarray, " bound"],
+    hits: Int64[np.ndarray, " hit"],
+    chosen: tuple[int, ...],
+    status: UInt8[np.ndarray, " event"],
+    mended: UInt8[np.ndarray, " mended"],
+) -> None:
+    """Refuses damage that can have cost a hit, unless everything is salvaged; and a file that has no hits left.
+
+    Args:
+        first: the first event of each track, and the number of events.
+        status: status byte of each event, below 128 where it has none.
+        mended: channel of each mended note-on; above 15 for other events.
+
+    Raises:
+        MidiError: with the first damage.
+    """
+    damage = ["a hit with a data byte above 127"] if np.isin(mended, chosen).any() else []
+    if tracks.missing:
+        damage.append(f"{tracks.missing} tracks fewer than the header says")
+    of_drums = (status >= 0x80) & np.isin(status & 0xF, chosen)
+    for number, problem in tracks.broken.items():
+        if DRUM_NAME.search(tracks.names[number]) or of_drums[first[number] : first[number + 1]].any():
+            damage.append(problem)
+    if damage and reading.salvage != "all":
+        raise MidiError(damage[0])
+    if not len(hits):
+        raise MidiError(next(iter([*tracks.broken.values(), *damage]), "events with a data byte above 127, no hits"))
+
+
+def _salvaged(tracks: MidiTracks) -> Iterator[str]:
+    """Each damage that was stepped over, in words."""
+    if tracks.missing:
+        yield f"{tracks.missing} of the tracks that the header lists are missing"
+    for number in tracks.broken:
+        yield f"track {number + 1}{_quoted(tracks.names[number])} is damaged and was read up to the damage"
+    of_track = Counter(bisect_right(tracks.starts, place) - 1 for place in tracks.mended)
+    for number, events in of_track.items():
+        yield f"track {number + 1}{_quoted(tracks.names[number])}: damaged events that were left out: {events}"
+
+
+def _quoted(name: bytes) -> str:
+    return f' "{text}"' if (text := _text(name)) else ""
+
+
+def _text(name: bytes) -> str:
+    """A track's name as it can be shown on any terminal."""
+    text = name.decode(errors="replace")
+    return "".join(letter for letter in text if letter.isprintable()).strip()[:SHOWN_NAME]
+
+
+def _not_read(
+    others: Int64[np.ndarray, " note"],
+    channel: UInt8[np.ndarray, " event"],
+    pitch: UInt8[np.ndarray, " event"],
+    first: list[int],
+    tracks: MidiTracks,
+) -> tuple[ChannelNotes, ...]:
+    """What is known of the notes that were not read, by channel.
+
+    Args:
+        others: their events.
+        channel, pitch: of every event.
+        first: the first event of each track.
+    """
+    channel_of_note = channel[others].astype(np.int64)
+    notes, at_kit = (
+        np.bincount(channel_of_note, minlength=16),
+        np.bincount(channel_of_note, IS_KIT_PITCH[pitch[others]], 16),
+    )
+    track = np.searchsorted(first, others, side="right") - 1
+    names: dict[int, list[str]] = {}
+    for place in np.bincount(channel_of_note * len(first) + track).nonzero()[0].tolist():
+        number, of_track = divmod(place, len(first))
+        if name := _text(tracks.names[of_track]):
+            names.setdefault(number, []).append(name)
+    by_channel = [
+        ChannelNotes(number + 1, int(notes[number]), int(at_kit[number]), tuple(dict.fromkeys(names.get(number, ()))))
+        for number in notes.nonzero()[0].tolist()
+    ]
+    return tuple(sorted(by_channel, key=lambda counts: (-counts.at_kit_pitches / counts.notes, -counts.notes)))
 
 
 def _event_numbers(

@@ -1,6 +1,5 @@
 """Drum performances from MIDI files: hits before any grid."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -8,7 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from musicvae.midi.parser import DRUM_CHANNEL, MidiError, MidiEvents, read_events
+from musicvae.midi.parser import DEFAULT_READING, NOTHING_ELSE, FileFindings, MidiEvents, read_events
+from musicvae.midi.settings import ReadingSettings
+from musicvae.midi.tracks import MidiError
 
 DEFAULT_TEMPO = 120.0
 """What the MIDI standard assumes of a file without a tempo."""
@@ -25,9 +26,12 @@ class Performance:
         pitch: MIDI pitch 0..127.
         velocity: MIDI velocity 1..127.
         ticks_per_quarter: the file's division.
-        tempos: (tick, quarter notes per minute) of each tempo in order; the first holds from the start on.
+        tempos: (tick, quarter notes per minute) of each tempo in order; 120 holds before the first.
         metres: (tick, numerator, denominator) of each time signature in order; 4/4 holds before the first.
         end: where the piece ends: the latest of its tracks' ends.
+        findings: what else its file holds.
+        first_tempo: tick of the file's first tempo; 0 where it has none.
+        has_metre: whether the file says a metre.
 
     Raises:
         ValueError: hits, tempos or time signatures that are not in order of time.
@@ -40,6 +44,9 @@ class Performance:
     tempos: tuple[tuple[int, float], ...] = ((0, DEFAULT_TEMPO),)
     metres: tuple[tuple[int, int, int], ...] = ((0, *DEFAULT_METRE),)
     end: int = 0
+    findings: FileFindings = NOTHING_ELSE
+    first_tempo: int = 0
+    has_metre: bool = True
 
     def __post_init__(self) -> None:
         if (self.tick[1:] < self.tick[:-1]).any():
@@ -49,62 +56,66 @@ class Performance:
                 raise ValueError(f"{name} must be there and in order of time, found {marks[:5]}")
 
     def tempo_at(self, ticks: Int64[np.ndarray, " place"]) -> Float64[np.ndarray, " place"]:
-        """Quarter notes per minute in force at each tick; before the first tempo the first."""
-        in_force = np.searchsorted([tick for tick, _ in self.tempos], ticks, side="right") - 1
-        return np.array([tempo for _, tempo in self.tempos])[in_force.clip(min=0)]
+        """Quarter notes per minute in force at each tick; 120 before the first tempo."""
+        in_force = np.searchsorted([tick for tick, _ in self.tempos], ticks, side="right")
+        return np.array([DEFAULT_TEMPO, *(tempo for _, tempo in self.tempos)])[in_force]
 
 
-def read_performance(data: bytes) -> Performance:
-    """The hits on the drum channel (10) of a MIDI file of one piece, ordered by time, then pitch.
+def read_performance(data: bytes, reading: ReadingSettings = DEFAULT_READING) -> Performance:
+    """The drum hits of a MIDI file of one piece, ordered by time, then pitch.
 
     Raises:
         MidiError: the bytes are not MIDI, damaged, or a format 2 file of several pieces.
     """
-    performances = read_performances(data)
+    performances = read_performances(data, reading)
     if len(performances) != 1:
         raise MidiError(f"format 2 with {len(performances)} pieces; read_performances gives each")
     return performances[0]
 
 
 def read_performances(
-    data: bytes,
-    *,
-    channels: Collection[int] = (DRUM_CHANNEL,),
-    drum_tracks: bool = False,
-    max_hits: int | None = None,
+    data: bytes, reading: ReadingSettings = DEFAULT_READING, *, max_hits: int | None = None
 ) -> list[Performance]:
     """The drum hits of each piece of a MIDI file: one piece, or in format 2 one for each track.
 
     Args:
         data: content of the file; a RIFF file around a MIDI file too.
-        channels: channels whose notes are hits in any track, counted from 1.
-        drum_tracks: whether tracks named like drums (drum, perc, kit, beat) count on every channel.
+        reading: which notes are hits, which metres are read as 4/4, and what is read of a damaged file.
         max_hits: most hits of all pieces together.
 
     Raises:
         MidiError: the bytes are not MIDI, or damaged.
         TooManyHitsError: more than `max_hits`.
     """
-    pieces = read_events(data, channels=channels, drum_tracks=drum_tracks, max_hits=max_hits)
-    return [_performance(piece) for piece in pieces]
+    return [_performance(piece, reading) for piece in read_events(data, reading, max_hits=max_hits)]
 
 
-def _performance(events: MidiEvents) -> Performance:
+def _performance(events: MidiEvents, reading: ReadingSettings) -> Performance:
     # One key sorts three times as fast as three; ticks below `MAX_TICKS` leave 14 bits.
     sound = events.pitch.astype(np.int64) << 7 | events.velocity
     order = (events.tick << 14 | sound).argsort(kind="stable")
     # Of several tempos or time signatures in one tick the last holds, wherever in it the tracks have them.
     tempos = dict(sorted(events.tempos, key=_tick))
     metres = {metre[0]: metre for metre in sorted(events.metres, key=_tick)}
+    if reading.metres:
+        metres = {tick: _read_as(metre, reading) for tick, metre in metres.items()}
     return Performance(
         tick=events.tick[order],
         pitch=events.pitch[order],
         velocity=events.velocity[order],
         ticks_per_quarter=events.division,
-        tempos=tuple(tempos.items()) or ((0, DEFAULT_TEMPO),),
+        tempos=tuple(({0: DEFAULT_TEMPO} | tempos).items()),
         metres=tuple(metres.values()) or ((0, *DEFAULT_METRE),),
         end=events.end,
+        findings=events.findings,
+        first_tempo=next(iter(tempos), 0),
+        has_metre=bool(metres),
     )
+
+
+def _read_as(metre: tuple[int, int, int], reading: ReadingSettings) -> tuple[int, int, int]:
+    tick, numerator, denominator = metre
+    return (tick, *DEFAULT_METRE) if f"{numerator}/{denominator}" in reading.metres else metre
 
 
 def _tick(event: tuple[Any, ...]) -> int:

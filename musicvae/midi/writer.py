@@ -223,9 +223,11 @@ def performance_to_midi(performance: Performance) -> bytes:
     return header + struct.pack(">4sI", b"MTrk", len(track)) + track
 
 
-def groove_to_midi(groove: DrumGroove, drum_map: DrumMap) -> bytes:
+def groove_to_midi(
+    groove: DrumGroove, drum_map: DrumMap, *, midi_format: Literal[0, 1] = 1, ticks: int = TICKS_PER_QUARTER
+) -> bytes:
     """A groove as the bytes of a MIDI file with one track of drums, as long as the groove (`grooves_to_midi`)."""
-    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()))
+    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()), midi_format, ticks)
     arrays = (groove.hits[None], groove.velocity[None], groove.offset[None])
     return grooves_to_midi(*arrays, [groove.tempo], [GROOVE_NAME], groove.grid, layout)[0]
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
-from musicvae.model.layers import PlacedAttention, TokenEmbedding, token_bits
+from musicvae.model.layers import KeyedDropout, TokenEmbedding, TransformerStack, token_bits
 from musicvae.model.settings import ModelSettings
 
 HEAD_INIT_STD = 1e-3
@@ -81,7 +81,7 @@ class FeedForwardEncoder(nn.Module):
         self.parts = grid.bars if settings.encoder_shares_bars else 1
         self.register_buffer("bits", token_bits(num_drums), persistent=False)
         self.first = feed_forward(grid.num_steps // self.parts * num_drums, hidden, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = KeyedDropout(dropout, self.parts, hidden)
         self.body = feed_forward(self.parts * hidden, hidden, settings.encoder_layers - 1, dropout=dropout)
         self.heads = PosteriorHeads(hidden, settings.latent)
 
@@ -93,7 +93,7 @@ class FeedForwardEncoder(nn.Module):
 class TransformerEncoder(nn.Module):
     """Attention over all steps; each segment of the window then gives its own part of z.
 
-    With several segments the same weights read all of them, and each part of z is about its own stretch, seen with
+    With several segments the same weights read all of them, and each part of z is about its own segment, seen with
     the whole window around it.
     """
 
@@ -106,8 +106,8 @@ class TransformerEncoder(nn.Module):
         self.heads = PosteriorHeads(hidden, settings.latent // self.segments)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
-        stretches = self.attend(self.embed(tokens)).reshape(len(tokens), self.segments, -1)
-        return self.heads(F.gelu(self.summary(stretches)))
+        segments = self.attend(self.embed(tokens)).reshape(len(tokens), self.segments, -1)
+        return self.heads(F.gelu(self.summary(segments)))
 
 
 class SegmentEncoder(nn.Module):
@@ -144,8 +144,8 @@ class NoEncoder(nn.Module):
         return Posterior(nothing, nothing)
 
 
-def _attention(settings: ModelSettings, *, places: int) -> PlacedAttention:
-    return PlacedAttention(
+def _attention(settings: ModelSettings, *, places: int) -> TransformerStack:
+    return TransformerStack(
         settings.encoder_hidden,
         settings.encoder_layers,
         heads=settings.encoder_heads,
@@ -161,5 +161,5 @@ def feed_forward(inputs: int, hidden: int, layers: int, *, dropout: float = 0.0)
     for layer in range(layers):
         body.extend([nn.Linear(inputs if layer == 0 else hidden, hidden), nn.GELU(), nn.LayerNorm(hidden)])
         if dropout and layer < layers - 1:
-            body.append(nn.Dropout(dropout))
+            body.append(KeyedDropout(dropout, hidden))
     return body

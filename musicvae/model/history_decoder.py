@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.model.decoders import NextToken
-from musicvae.model.layers import AttentionCache, LockedDropout, TokenScores, TransformerBlock, token_bits
+from musicvae.model.layers import AttentionCache, KeyedDropout, TokenScores, TransformerBlock, token_bits
 from musicvae.model.settings import ModelSettings
 
 INIT_STD = 0.1
@@ -48,7 +48,8 @@ class History(nn.Module):
         self.of_bar = nn.Parameter(torch.empty(grid.bars, size))
         for weight in (self.of_last.weight, self.of_bar_ago.weight, self.of_position, self.of_bar):
             nn.init.normal_(weight, std=INIT_STD)
-        self.dropout = LockedDropout(settings.history_dropout)
+        self.lagged_dropout = KeyedDropout(settings.history_dropout, 1, self.of_drums.in_features)
+        self.own_dropout = KeyedDropout(settings.history_dropout, 1, size)
 
     def before_window(self, batch: int) -> Int64[Tensor, "batch before"]:
         """The tokens that stand before the first step's: none is known."""
@@ -76,9 +77,9 @@ class History(nn.Module):
         return self._vectors(lagged, last, bar_ago, slice(past.steps, past.steps + 1))
 
     def _vectors(self, lagged: Tensor, last: Tensor, bar_ago: Tensor, steps: slice) -> Tensor:
-        own = self.of_last(last) + self.of_bar_ago(bar_ago)
+        from_tokens = self.of_last(last) + self.of_bar_ago(bar_ago)
         place = (self.of_bar[:, None] + self.of_position).flatten(0, 1)[steps]
-        return F.gelu(self.of_drums(self.dropout(lagged)) + self.dropout(own) + place)
+        return F.gelu(self.of_drums(self.lagged_dropout(lagged)) + self.own_dropout(from_tokens) + place)
 
 
 class Past:
@@ -120,7 +121,7 @@ class RecurrentBody(nn.Module):
             nn.LSTM(inputs if layer == 0 else hidden, hidden, batch_first=True)
             for layer in range(settings.decoder_layers)
         )
-        self.dropout = LockedDropout(settings.decoder_dropout)
+        self.dropouts = nn.ModuleList(KeyedDropout(settings.decoder_dropout, 1, hidden) for _ in self.layers)
 
     def first_state(self) -> LSTMStates:
         return [None] * len(self.layers)
@@ -131,9 +132,9 @@ class RecurrentBody(nn.Module):
         """All steps; with a state, the one that follows, which moves the state on."""
         state = self.first_state() if state is None else state
         values = inputs
-        for number, layer in enumerate(self.layers):
+        for number, (layer, dropout) in enumerate(zip(self.layers, self.dropouts, strict=True)):
             values, state[number] = layer(values, state[number])
-            values = self.dropout(values)
+            values = dropout(values)
         return torch.cat([values, inputs], dim=-1)
 
 
@@ -173,7 +174,7 @@ class HistoryDecoder(nn.Module):
         features = settings.step_features if settings.latent else 0
         inputs = settings.decoder_embedding + features
         self.history = History(settings, grid, num_drums)
-        self.dropout = LockedDropout(settings.decoder_dropout)
+        self.dropout = KeyedDropout(settings.decoder_dropout, 1, settings.decoder_embedding)
         if settings.decoder == "transformer":
             self.body = TransformerBody(settings, grid, inputs)
         else:

@@ -10,7 +10,8 @@ Tokens:
 Dropout:
     One mask for all steps of a window (Gal and Ghahramani 2016, arXiv 1512.05287). It generalises better in sequence
     models than a new mask at every step. It also draws 64 times fewer random numbers, which on a CPU otherwise take a
-    third of a training step.
+    third of a training step. A mask is a function of the window's key and of the place of the layer in the model alone,
+    whoever computes it on whatever device, so that the topology of a run never changes it.
 
 Attention:
     Transformer blocks (Vaswani et al. 2017, arXiv 1706.03762), normalised before each part, over the places of a
@@ -25,9 +26,12 @@ Attention by one step at a time:
     softmax; the scores are the sum of the rows of the keys' transpose (one row a dimension), weighted by the query.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int16, Int32, Int64
 from torch import Tensor, nn
 
 FIRST_PLACES = 16
@@ -35,6 +39,8 @@ FIRST_PLACES = 16
 FEED_FORWARD = 4
 """Width of the feed-forward part, in hidden sizes."""
 INIT_STD = 0.1
+DROPOUT_LEVELS = 1 << 16
+"""Shares of dropout are multiples of one in so many."""
 
 
 def token_bits(num_drums: int) -> Float[Tensor, "vocab drum"]:
@@ -101,22 +107,50 @@ class TokenScores(nn.Module):
         return F.linear(hidden, *self.weight_and_bias())
 
 
-class LockedDropout(nn.Module):
-    """Drops features of a window at all of its steps and scales up the others; does nothing in evaluation mode.
+class KeyedDropout(nn.Module):
+    """Drops values by a mask that `draw_masks` has drawn, and scales up the others; does nothing in evaluation mode.
 
     Args:
-        share: probability of a feature to be dropped, in [0, 1).
+        share: probability of a value to be dropped, in [0, 1).
+        shape: of the mask of one window; a dimension of 1 is one mask for all places of it.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, *shape: int) -> None:
         super().__init__()
-        self.share = share
+        self.dropped, self.shape = int(share * DROPOUT_LEVELS), shape
+        self.noise: Int16[Tensor, "batch *shape"] | None = None
 
-    def forward(self, values: Float[Tensor, "batch step feature"]) -> Float[Tensor, "batch step feature"]:
-        if not self.training or self.share == 0:
+    def forward(
+        self, values: Float[Tensor, "row *shape"], windows: Int64[Tensor, " row"] | None = None
+    ) -> Float[Tensor, "row *shape"]:
+        """A row is a window; with `windows`, which each row is of, a window may have any number of rows."""
+        if not self.training or not self.dropped:
             return values
-        kept = torch.rand(len(values), 1, values.shape[-1], device=values.device) >= self.share
-        return values * (kept.to(values.dtype) / (1 - self.share))
+        if self.noise is None:
+            raise RuntimeError("a forward pass in training mode needs masks: call the model's draw_masks before it")
+        noise = self.noise if windows is None else self.noise[windows]
+        kept = noise >= self.dropped - DROPOUT_LEVELS // 2
+        return values * (kept.to(values.dtype) / (1 - self.dropped / DROPOUT_LEVELS))
+
+
+def draw_masks(layers: Sequence[KeyedDropout], keys: Int64[Tensor, " batch"]) -> None:
+    """Draws the masks of the next forward pass, all layers at once: each word gives four elements of them."""
+    sizes = [math.prod(layer.shape) for layer in layers]
+    noise = splitmix(keys, -(-sum(sizes) // 4)).view(torch.int16)
+    for layer, layer_noise in zip(layers, noise[:, : sum(sizes)].split(sizes, dim=1), strict=True):
+        layer.noise = layer_noise.unflatten(1, layer.shape)
+
+
+def splitmix(keys: Int64[Tensor, " key"], draws: int) -> Int64[Tensor, "key draw"]:
+    """The first numbers of SplitMix64 (Steele, Lea and Flood 2014) begun at each key: 64 random bits each.
+
+    The same bits on every device. Integer products wrap, and `>>` is arithmetic, hence the masks.
+    """
+    ticks = torch.arange(1, draws + 1, device=keys.device) * -0x61C8864680B583EB
+    bits = keys[:, None] + ticks
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        bits.bitwise_xor_((bits >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(factor)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_((1 << 33) - 1))
 
 
 class AttentionCache:
@@ -175,7 +209,26 @@ def _sums(
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
 
 
-class TransformerBlock(nn.Module):
+class BlockLayers(nn.Module):
+    """The layers of a transformer block: norms, attention, a feed-forward part, dropout of both.
+
+    Args:
+        masks: dimensions before the last one of a window's dropout masks.
+    """
+
+    def __init__(self, hidden: int, *, heads: int, dropout: float, masks: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.queries_keys_values = nn.Linear(hidden, 3 * hidden)
+        self.attended = nn.Linear(hidden, hidden)
+        self.widen = nn.Linear(hidden, FEED_FORWARD * hidden)
+        self.narrow = nn.Linear(FEED_FORWARD * hidden, hidden)
+        self.attention_dropout = KeyedDropout(dropout, *masks, hidden)
+        self.feed_forward_dropout = KeyedDropout(dropout, *masks, FEED_FORWARD * hidden)
+
+
+class TransformerBlock(BlockLayers):
     """Attention and a feed-forward part, each added to what came in.
 
     Args:
@@ -186,14 +239,7 @@ class TransformerBlock(nn.Module):
     distance: Tensor
 
     def __init__(self, hidden: int, *, heads: int, num_steps: int, dropout: float, causal: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.queries_keys_values = nn.Linear(hidden, 3 * hidden)
-        self.attended = nn.Linear(hidden, hidden)
-        self.widen = nn.Linear(hidden, FEED_FORWARD * hidden)
-        self.narrow = nn.Linear(FEED_FORWARD * hidden, hidden)
-        self.dropout = LockedDropout(dropout)
+        super().__init__(hidden, heads=heads, dropout=dropout, masks=(1,))
         self.distance_bias = nn.Parameter(torch.zeros(heads, num_steps if causal else 2 * num_steps - 1))
         ago = torch.arange(num_steps)[:, None] - torch.arange(num_steps)
         later = torch.zeros(num_steps, num_steps).masked_fill(ago < 0, -torch.inf if causal else 0.0)
@@ -204,8 +250,8 @@ class TransformerBlock(nn.Module):
         self, values: Float[Tensor, "batch step hidden"], cache: AttentionCache | None = None
     ) -> Float[Tensor, "batch step hidden"]:
         """With a cache `values` are the one step that follows those in it, and is added to it."""
-        values = values + self.dropout(self._attention(self.attention_norm(values), cache))
-        wide = self.dropout(F.gelu(self.widen(self.feed_forward_norm(values))))
+        values = values + self.attention_dropout(self._attention(self.attention_norm(values), cache))
+        wide = self.feed_forward_dropout(F.gelu(self.widen(self.feed_forward_norm(values))))
         return values + self.narrow(wide)
 
     def _attention(self, values: Tensor, cache: AttentionCache | None) -> Tensor:
@@ -225,8 +271,8 @@ class TransformerBlock(nn.Module):
         return self.distance_bias[:, self.distance[steps]] + self.mask[steps]
 
 
-class PlacedAttention(nn.Module):
-    """Transformer blocks over vectors that are told where in the window they stand.
+class TransformerStack(nn.Module):
+    """Transformer blocks with learnt positions before them and a norm behind.
 
     Args:
         causal: a place attends to itself and those before it, never to later ones.

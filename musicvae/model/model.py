@@ -1,7 +1,7 @@
 """The MusicVAE: encoder, latent space, decoder; and the `match` that builds each part from the settings."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
@@ -22,6 +22,7 @@ from musicvae.model.encoders import (
     TransformerEncoder,
 )
 from musicvae.model.history_decoder import HistoryDecoder
+from musicvae.model.layers import KeyedDropout, draw_masks
 from musicvae.model.precision import rounded
 from musicvae.model.prior import AutoregressivePrior, Prior, StandardPrior
 from musicvae.model.settings import DecodingPrecision, ModelSettings
@@ -42,6 +43,13 @@ class MusicVAE(nn.Module):
         self.encoder = new_encoder(settings, grid, num_drums)
         self.prior = new_prior(settings)
         self.segments, self.decoder = new_decoder(settings, grid, num_drums)
+        # Their order, that of their making, says which of a key's random numbers are whose.
+        self.dropouts = [module for module in self.modules() if isinstance(module, KeyedDropout) and module.dropped]
+
+    def draw_masks(self, keys: Int64[Tensor, " batch"]) -> None:
+        """Draws the dropout masks of the next forward pass in training mode; those of a window follow from its key."""
+        if self.dropouts:
+            draw_masks(self.dropouts, keys)
 
     def encode(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:
         """q(z | x). For a single code take `mu`: it is the same at every call."""
@@ -63,7 +71,8 @@ class MusicVAE(nn.Module):
         """As `logits`, with the token that each step is shown given outright (word dropout changes some)."""
         return self.decoder.teacher_forced(self.segments(z), shown)
 
-    def scheduled_logits(
+    @torch.no_grad()
+    def shown_step_by_step(
         self,
         z: Float[Tensor, "batch latent"],
         tokens: Int64[Tensor, "batch step"],
@@ -71,25 +80,29 @@ class MusicVAE(nn.Module):
         sampling_probability: float,
         coins: Float[Tensor, "batch step"],
         uniforms: Float[Tensor, "batch step"],
-    ) -> Float[Tensor, "batch step vocab"]:
-        """Scheduled sampling (Bengio et al. 2015): each step is shown the model's own sample with a probability.
+        blanked: Bool[Tensor, "batch step"] | None = None,
+    ) -> Int64[Tensor, "batch step"]:
+        """What scheduled sampling (Bengio et al. 2015) shows each step: with a probability the model's own sample.
+
+        Gradients do not go through the choice of tokens: once these are known, all steps are one pass.
 
         Args:
             coins: in [0, 1), decide between target and sample.
             uniforms: in [0, 1), choose the sample by the inverse CDF.
+            blanked: steps that are shown nothing; what follows is sampled by a decoder that was not shown it either.
         """
-
-        chosen = []
+        shown = [self.shown_under_teacher_forcing(tokens)[:, 0]]
 
         def next_token(step: int, step_logits: Tensor) -> Tensor:
-            own = sample_tokens(step_logits, uniforms[:, step])
-            chosen.append(torch.where(coins[:, step] < sampling_probability, own, tokens[:, step]))
-            return chosen[-1]
+            sampled = sample_tokens(step_logits, uniforms[:, step])
+            token = torch.where(coins[:, step] < sampling_probability, sampled, tokens[:, step])
+            if blanked is not None and step + 1 < self.num_steps:
+                token = torch.where(blanked[:, step + 1], self.start_token, token)
+            shown.append(token)
+            return token
 
-        # Gradients do not go through the choice of tokens: once these are known, all steps are one pass.
-        with torch.no_grad():
-            self.decoder.stepwise(self.segments(z), next_token)
-        return self.logits(z, torch.stack(chosen, dim=1))
+        self.decoder.stepwise(self.segments(z), next_token)
+        return torch.stack(shown[:-1], dim=1)
 
     @torch.no_grad()
     def shown_with_samples(
@@ -103,11 +116,11 @@ class MusicVAE(nn.Module):
     ) -> Int64[Tensor, "batch step"]:
         """What each step is shown where some targets are the model's samples, each drawn after the targets before it.
 
-        One pass over all steps in place of `scheduled_logits`' one for each (Duckworth et al. 2019, arXiv 1906.04331);
-        arguments as there.
+        One pass over all steps (Duckworth et al. 2019, arXiv 1906.04331); `shown_step_by_step` makes one for each.
+        Arguments as there.
         """
-        own = sample_tokens(self.logits(z, tokens).flatten(0, 1), uniforms.flatten()).view_as(tokens)
-        return self.shown_under_teacher_forcing(torch.where(coins < sampling_probability, own, tokens))
+        sampled = sample_tokens(self.logits(z, tokens).flatten(0, 1), uniforms.flatten()).view_as(tokens)
+        return self.shown_under_teacher_forcing(torch.where(coins < sampling_probability, sampled, tokens))
 
     @torch.no_grad()
     def generate(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from musicvae.model.settings import ObjectiveSettings
@@ -24,6 +24,10 @@ class LossTerms:
     loss: Float[Tensor, " batch"]
     reconstruction: Float[Tensor, " batch"]
     kl: Float[Tensor, "batch latent"]
+
+    def sums(self) -> Float64[Tensor, " term"]:
+        """Of each over all windows."""
+        return torch.stack([part.detach().double().sum() for part in (self.loss, self.reconstruction, self.kl)])
 
 
 def beta_at(settings: ObjectiveSettings, step: int) -> float:

@@ -79,15 +79,15 @@ class AutoregressivePrior(nn.Module):
         """The point that a draw from N(0, I) stands for; segment after segment."""
         caches = [AttentionCache() for _ in self.blocks]
         before = self.start.expand(len(noise), -1, -1)
-        found = []
-        for number, part in enumerate(noise.unflatten(1, (self.segments, -1)).unbind(dim=1)):
+        z_segments = []
+        for number, noise_segment in enumerate(noise.unflatten(1, (self.segments, -1)).unbind(dim=1)):
             values = before + self.place[number]
             for block, cache in zip(self.blocks, caches, strict=True):
                 values = block(values, cache)
-            mean, scale = (value[:, 0].to(part.dtype) for value in self._read(values))
-            found.append(mean + scale * part)
-            before = self._entered(found[-1][:, None])
-        return torch.cat(found, dim=1)
+            mean, scale = (value[:, 0].to(noise_segment.dtype) for value in self._read(values))
+            z_segments.append(mean + scale * noise_segment)
+            before = self._entered(z_segments[-1][:, None])
+        return torch.cat(z_segments, dim=1)
 
     def noise_of(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         """Inverse of `z_of`, up to rounding."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import feed_forward
-from musicvae.model.layers import PlacedAttention
+from musicvae.model.layers import KeyedDropout, TransformerStack
 from musicvae.model.settings import ModelSettings
 
 INIT_STD = 0.1
@@ -22,7 +22,7 @@ class _SegmentWriter(nn.Module):
         self.place = nn.Parameter(torch.randn(segments, hidden) * INIT_STD)
         self.steps = nn.Sequential(
             *feed_forward(hidden, hidden, 1),
-            nn.Dropout(settings.decoder_dropout),
+            KeyedDropout(settings.decoder_dropout, segments, hidden),
             nn.Linear(hidden, self.num_steps // segments * self.features),
             nn.GELU(),
         )
@@ -69,7 +69,7 @@ class AttendedFeatures(nn.Module):
         self.segments, self.num_steps, self.features = settings.latent_segments, grid.num_steps, settings.step_features
         part, hidden = settings.latent // self.segments, settings.step_features_hidden
         self.enter = nn.Linear(part, hidden)
-        self.attend = PlacedAttention(
+        self.attend = TransformerStack(
             hidden,
             settings.step_features_layers,
             heads=settings.step_features_heads,

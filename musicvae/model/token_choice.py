@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-STRETCH = 16
+CHUNK = 16
 """Tokens whose probabilities are added up before single ones are looked at."""
 Temperature = float | tuple[float, ...] | None
 """Divides the logits; one for each of the equal parts (bars) of a window; None takes the likeliest token."""
@@ -82,20 +82,20 @@ def sample_tokens(logits: Float[Tensor, "batch vocab"], uniforms: Float[Tensor, 
 
     A uniform decides the token alone, so the choice does not depend on other rows or on a generator's state. A token of
     probability 0 (a logit of -inf) is never chosen. Probabilities are of the logits' precision, float32 at least, and
-    added up first over stretches of `STRETCH` tokens, then within the stretch that u falls into.
+    added up first over chunks of `CHUNK` tokens, then within the chunk that u falls into.
     """
     full = torch.promote_types(logits.dtype, torch.float32)
     probabilities = logits.softmax(dim=-1, dtype=full)
-    if spare := -logits.shape[-1] % STRETCH:
+    if spare := -logits.shape[-1] % CHUNK:
         probabilities = F.pad(probabilities, (0, spare))
-    stretches = probabilities.unflatten(-1, (-1, STRETCH))
-    cumulative = stretches.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    chunks = probabilities.unflatten(-1, (-1, CHUNK))
+    cumulative = chunks.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     # Rounding may leave the last sum below 1; scaled by it, no u in [0, 1) falls off the end.
     threshold = uniforms.double()[:, None] * cumulative[:, -1:]
-    stretch = _first_above(threshold, cumulative)
-    before = F.pad(cumulative, (1, 0)).gather(-1, stretch)
-    within = stretches.gather(1, stretch[..., None].expand(-1, -1, STRETCH))[:, 0].cumsum(dim=-1, dtype=torch.float64)
-    return (stretch * STRETCH + _first_above(threshold - before, within))[:, 0]
+    chunk = _first_above(threshold, cumulative)
+    before = F.pad(cumulative, (1, 0)).gather(-1, chunk)
+    within = chunks.gather(1, chunk[..., None].expand(-1, -1, CHUNK))[:, 0].cumsum(dim=-1, dtype=torch.float64)
+    return (chunk * CHUNK + _first_above(threshold - before, within))[:, 0]
 
 
 def _first_above(

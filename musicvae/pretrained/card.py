@@ -34,7 +34,7 @@ EVALUATED = {
 }
 SAMPLED = {
     "mean_overlap": "prior samples: overlap of feature distributions with the split, mean",
-    "memorised": "prior samples: share that stands in the training windows",
+    "memorised": "prior samples: share contained in the training set",
     "duplicates": "prior samples: share of duplicates",
     "empty": "prior samples: share of empty grooves",
 }
@@ -45,10 +45,13 @@ licensed under CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); cut int
 "Learning to Groove with Inverse Sequence Transformations." ICML 2019.""",
 }
 """By the data's name: what its licence asks of who passes on what was made of it."""
+TITLES_AND_LICENCES = {"groove": ("Groove MIDI Dataset", "cc-by-4.0")}
+"""By the data's name. What a model of other data may be used for is not known here."""
+TAGS = ("music", "midi", "drums", "vae", "pytorch")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class EvaluationFigures:
     """What an evaluation found.
 
     Attributes:
@@ -67,7 +70,7 @@ class Measured:
         return {"about": dict(self.about), "figures": figures, "samples": dict(self.samples)}
 
 
-def read_measured(file: Path, weights_hash: str) -> Measured:
+def read_evaluation(file: Path, weights_hash: str) -> EvaluationFigures:
     """The figures of the model with these weights from what `jobs.evaluate --json` wrote.
 
     Raises:
@@ -75,37 +78,38 @@ def read_measured(file: Path, weights_hash: str) -> Measured:
         DataError: it is no such file.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         models = content["models"].values()
         about = {name: value for name, value in content.items() if not isinstance(value, dict)}
-        found = next((model for model in models if model["weights"] == weights_hash), None)
-        if found and about["quick"]:
+        entry = next((model for model in models if model["weights"] == weights_hash), None)
+        if entry and about["quick"]:
             raise ConfigError(
-                f"{file} is of a --quick evaluation", do="evaluate without --quick: these are to be quoted"
+                f"{file} is of a --quick evaluation",
+                do="run the evaluation again without --quick; quick figures must not be quoted",
             )
-        if found:
+        if entry:
             figures = {
                 name: (figure["value"], *figure["interval"])
-                for name, figure in found["figures"].items()
+                for name, figure in entry["figures"].items()
                 if None not in (figure["value"], *figure["interval"])
             }
             kept = ("overlap", "mean_overlap", "median_distance", "memorised", "near", "duplicates", "empty")
-            samples = {name: found.get("samples", {})[name] for name in kept if name in found.get("samples", {})}
-            return Measured(about, figures, samples)
+            samples = {name: entry.get("samples", {})[name] for name in kept if name in entry.get("samples", {})}
+            return EvaluationFigures(about, figures, samples)
     except OSError as error:
-        cure = "name what jobs.evaluate --json wrote"
+        cure = "give a file that jobs.evaluate --json wrote"
         raise ConfigError(f"cannot read {file}", found=error.strerror or str(error), do=cure) from None
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{file} holds no figures",
-            expected="what jobs.evaluate --json writes",
+            f"{file} has no figures",
+            expected="a file that jobs.evaluate --json wrote",
             found=f"{type(error).__name__}: {error}",
-            do="measure the export anew and name that file",
+            do="evaluate the export again and give the new file",
         ) from None
     raise ConfigError(
-        f"{file} is about other weights",
+        f"{file} has figures of other weights",
         expected=f"weights {weights_hash}",
         found=", ".join(str(model["weights"]) for model in models) or "no model",
         likely="an evaluation of the run, or of an export with another --dtype",
@@ -114,30 +118,33 @@ def read_measured(file: Path, weights_hash: str) -> Measured:
 
 
 def model_card(
-    trained: TrainedModel, best: BestWeights, origin: Mapping[str, Any], measured: Measured | None = None
+    trained: TrainedModel, best: BestWeights, origin: Mapping[str, Any], evaluation: EvaluationFigures | None = None
 ) -> str:
-    """The card as Markdown.
+    """The card as Markdown, under a YAML header with the fields that sites for models read.
 
     Args:
         best: the weights as they are kept.
         origin: run id, command, commit, versions and data.
-        measured: what an evaluation of these very weights found; without it the figures are those of training.
+        evaluation: what an evaluation of these very weights found; without it the figures are those of training.
     """
     grid = trained.grid
     weights = sum(weight.numel() for weight in trained.model.parameters())
     versions = ", ".join(f"{name} {version}" for name, version in origin.get("packages", {}).items() if version)
-    changed = " with changes that were not committed" if origin.get("dirty") else ""
+    changed = " with uncommitted changes" if origin.get("dirty") else ""
     drums = "\n".join(
         f"| {bit} | {drum.replace('_', ' ')} | {', '.join(map(str, pitches))} |"
         for bit, (drum, pitches) in enumerate(trained.drum_map.pitches.items())
     )
-    return f"""# MusicVAE for drum grooves
+    return f"""---
+{_front_matter(trained, best, origin, evaluation)}---
+
+# MusicVAE for drum grooves
 
 A variational autoencoder of {grid.bars}-bar drum grooves ({grid.num_steps} steps, {grid.steps_per_beat} a beat,
 {grid.beats_per_bar} beats a bar) after Roberts et al. 2018 (arXiv 1803.05428): {weights:,} weights,
 {trained.latent} latent dimensions.
 
-{_figures(trained, best, measured)}
+{_figures(trained, best, evaluation)}
 
 ## Use
 
@@ -150,11 +157,11 @@ grooves[0].to_midi("groove.mid", drum_map={json.dumps(trained.drum_map.name)})
 print(grooves[0].hits.shape)  # ({grid.num_steps}, {trained.drum_map.num_drums}): steps and drum classes
 {_code_example(trained)}```
 
-MIDI files, with the mean velocity and timing of the training data ({trained.feel.tempo:.0f} bpm unless told
-otherwise), in a checkout:
+From a shell, as MIDI files with a picture ({trained.feel.tempo:.0f} bpm unless `--tempo` is given); velocity and
+timing are the training data's mean:
 
 ```sh
-python -m jobs.sample --run . --count 64 --out grooves
+musicvae new --model . --count 16 --out grooves
 ```
 {_attributes(trained)}
 ## Drum classes
@@ -176,22 +183,53 @@ trained on, on the grid above: no other metre, nothing longer than a window, one
 """
 
 
-def _figures(trained: TrainedModel, best: BestWeights, measured: Measured | None) -> str:
-    if measured is None:
+def _front_matter(
+    trained: TrainedModel, best: BestWeights, origin: Mapping[str, Any], evaluation: EvaluationFigures | None
+) -> str:
+    import yaml  # an exported model is loaded without it
+
+    data = origin.get("data") or "unknown"
+    title, licence = TITLES_AND_LICENCES.get(data, (f"shards {trained.fingerprint}", "unknown"))
+    values = [(name.removeprefix("validation."), words, best.figures.get(name)) for name, words in FIGURES.items()]
+    split = "validation"
+    if evaluation is not None:
+        values = [(name, words, evaluation.figures.get(name, (None,))[0]) for name, words in EVALUATED.items()]
+        split = evaluation.about.get("split", "unknown")
+    metrics = [{"type": n, "name": words, "value": float(f"{v:.4g}")} for n, words, v in values if v is not None]
+    result = {
+        "task": {"type": "drum-groove-generation"},
+        "dataset": {"type": data, "name": title, "split": split},
+        "metrics": metrics,
+    }
+    header = {
+        "license": licence,
+        "library_name": "musicvae-grooves",
+        "tags": list(TAGS),
+        "datasets": [data] if data in TITLES_AND_LICENCES else [],
+        "metrics": [metric["type"] for metric in metrics],
+        "model-index": [{"name": "MusicVAE for drum grooves", "results": [result]}],
+    }
+    return yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=200)
+
+
+def _figures(trained: TrainedModel, best: BestWeights, evaluation: EvaluationFigures | None) -> str:
+    if evaluation is None:
         rows = [f"| {words} | {best.figures[name]:.4g} |" for name, words in FIGURES.items() if name in best.figures]
         title = f"on the validation split, step {trained.step:,}, by training, before any rounding of the weights"
         return "\n".join([f"| {title} | |", "| --- | --- |", *rows])
-    about = measured.about
+    about = evaluation.about
     rows = [
         f"| {words} | {value:.4g} | {low:.4g} to {high:.4g} |"
         for name, words in EVALUATED.items()
-        if name in measured.figures
-        for value, low, high in [measured.figures[name]]
+        if name in evaluation.figures
+        for value, low, high in [evaluation.figures[name]]
     ]
     rows += [
-        f"| {words} | {measured.samples[name]:.4g} | |" for name, words in SAMPLED.items() if name in measured.samples
+        f"| {words} | {evaluation.samples[name]:.4g} | |"
+        for name, words in SAMPLED.items()
+        if name in evaluation.samples
     ]
-    title = f"on {about.get('windows', '?')} windows of the {about.get('split', '?')} split, with these very weights"
+    title = f"on {about.get('windows', '?')} windows of the {about.get('split', '?')} split, with these weights"
     more = "All figures are in config.json, under `evaluation`."
     return "\n".join([f"| {title} | | 95% interval |", "| --- | --- | --- |", *rows, "", more])
 
@@ -202,9 +240,9 @@ def _code_example(trained: TrainedModel) -> str:
         return ""
     return """
 code = model.encode(grooves[0])[0]
-way = model.interpolate(grooves[0], grooves[1], 5)
+path = model.interpolate(grooves[0], grooves[1], 5)
 near = model.vary(grooves[0], distance=0.3, count=4, seed=0)
-print(code.shape, len(way), len(near))
+print(code.shape, len(path), len(near))
 """
 
 

@@ -3,14 +3,14 @@
 Conventions:
     Attributes: each starting code is moved along the attribute's direction to `POSITIONS`, decoded with the likeliest
     tokens, and the attribute of the decoded groove is measured. `correlation` is Spearman's rank correlation (ties take
-    their mean rank) of position and attribute along one such way, 0 where the attribute never changes. `gain` is the
+    their mean rank) of position and attribute along one such path, 0 where the attribute never changes. `gain` is the
     slope of the attribute over the positions within one unit of the start, in standard deviations for one unit: 1 is a
     decoder that follows the regression fully.
-    Interpolation: the way between two codes is cut into `POINTS` - 1 jumps as `TrainedModel.interpolate` cuts it. The
+    Interpolation: the path between two codes is cut into `POINTS` - 1 jumps as `TrainedModel.interpolate` cuts it. The
     size of a jump is the number of hit cells that are expected to change
     (`musicvae.generation.interpolation.expected_changes`); `decoded` holds cells that differ between neighbouring
     decoded grooves. As points are placed by expected changes, a jump that is much greater than the mean is a place
-    where the decoder leaps. The figure of a way is its greatest jump over the mean of its jumps: 1 is even, `POINTS` -
+    where the decoder leaps. The figure of a path is its greatest jump over the mean of its jumps: 1 is even, `POINTS` -
     1 a single leap.
 """
 
@@ -51,14 +51,14 @@ class AttributeEffect:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InterpolationEffect:
-    """Sizes of the jumps of ways between codes, in hit cells: expected ones, and those of the decoded grooves."""
+    """Sizes of the jumps of paths between codes, in hit cells: expected ones, and those of the decoded grooves."""
 
-    expected: Float64[np.ndarray, "way jump"]
-    decoded: Float64[np.ndarray, "way jump"]
+    expected: Float64[np.ndarray, "path jump"]
+    decoded: Float64[np.ndarray, "path jump"]
 
 
-def unevenness(jumps: Float64[np.ndarray, "way jump"]) -> Float64[np.ndarray, " way"]:
-    """Greatest jump of each way over the mean of its jumps; 1 for a way that never jumps."""
+def unevenness(jumps: Float64[np.ndarray, "path jump"]) -> Float64[np.ndarray, " path"]:
+    """Greatest jump of each path over the mean of its jumps; 1 for a path that never jumps."""
     mean = jumps.mean(axis=1)
     return np.divide(jumps.max(axis=1), mean, out=np.ones_like(mean), where=mean > 0)
 
@@ -80,10 +80,10 @@ def attribute_effects(trained: TrainedModel, codes: Float32[np.ndarray, "start l
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
         values = measure_attributes(hits, trained.grid, trained.drum_map.classes)[:, number]
         standard = (values - vectors.mean[number]) / (vectors.deviation[number] or 1.0)
-        ways = standard.reshape(len(codes), len(POSITIONS))
-        slope = ways[:, near] @ POSITIONS[near] / (POSITIONS[near] ** 2).sum()
+        paths = standard.reshape(len(codes), len(POSITIONS))
+        slope = paths[:, near] @ POSITIONS[near] / (POSITIONS[near] ** 2).sum()
         effects.append(
-            AttributeEffect(name, np.array([spearman(POSITIONS, way) for way in ways]), slope, ways.mean(axis=0))
+            AttributeEffect(name, np.array([spearman(POSITIONS, path) for path in paths]), slope, paths.mean(axis=0))
         )
     return effects
 
@@ -97,19 +97,19 @@ def spearman(a: Float64[np.ndarray, " value"], b: Float64[np.ndarray, " value"])
 
 def interpolation_effect(
     trained: TrainedModel,
-    starts: Float32[np.ndarray, "way latent"],
-    ends: Float32[np.ndarray, "way latent"],
+    starts: Float32[np.ndarray, "path latent"],
+    ends: Float32[np.ndarray, "path latent"],
 ) -> InterpolationEffect:
-    """The jumps on the ways between pairs of codes."""
+    """The jumps on the paths between pairs of codes."""
     model, drums = trained.model, trained.drum_map.num_drums
     # A call decodes whole batches, however few codes it is given.
     reconstructions = np.stack(np.split(decode_codes(model, np.concatenate([starts, ends])), 2), axis=1)
-    ways, expected = [], []
+    paths, expected = [], []
     for start, end, shown in zip(starts, ends, reconstructions, strict=True):
         fractions = torch.tensor(even_fractions(model, start, end, POINTS, shown=shown), dtype=torch.float64)
-        ways.append(slerp(torch.from_numpy(start), torch.from_numpy(end), fractions).numpy())
-        expected.append(expected_changes(model, ways[-1], shown))
-    hits = hits_from_tokens(decode_codes(model, np.concatenate(ways)), drums).reshape(len(ways), POINTS, -1)
+        paths.append(slerp(torch.from_numpy(start), torch.from_numpy(end), fractions).numpy())
+        expected.append(expected_changes(model, paths[-1], shown))
+    hits = hits_from_tokens(decode_codes(model, np.concatenate(paths)), drums).reshape(len(paths), POINTS, -1)
     decoded = (hits[:, 1:] != hits[:, :-1]).sum(axis=2).astype(np.float64)
     return InterpolationEffect(np.array(expected), decoded)
 

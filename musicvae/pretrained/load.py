@@ -2,7 +2,7 @@
 
 An export is a trained model in a few files, to be kept or passed on:
 
-    model.safetensors       the run's best weights, byte for byte, or rounded to bfloat16
+    model.safetensors       the run's best weights, bit for bit, or rounded to bfloat16
     attributes.safetensors  directions of attributes in the latent space, where the shards were at hand
     training.safetensors    hashes, distributions and styles of the training windows, where the shards were at hand
     config.json             settings, grid, drum map, velocity and timing of the training data, figures, origin
@@ -13,6 +13,7 @@ was trained on.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,17 +30,19 @@ from musicvae.groove.features import GrooveStatistics
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from musicvae.pretrained.card import Measured, model_card
+from musicvae.pretrained.card import EvaluationFigures, model_card
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import model_folder
 from musicvae.pretrained.training_record import TrainingRecord
 from musicvae.settings import parse_settings
 from musicvae.training.best_weights import BestWeights, load_best, read_best
 
-FORMAT = "musicvae-grooves export 1"
+FORMAT, FIRST_FORMAT = "musicvae-grooves export 2", "musicvae-grooves export 1"
+"""Exports of the first format, which the shipped models have, lack the metadata `format: pt` of the weights."""
 CONFIG, WEIGHTS, CARD, VECTORS = "config.json", "model.safetensors", "README.md", "attributes.safetensors"
 TRAINING = "training.safetensors"
 """Exports before it have none: whether their model remembers is then unknown. The first ones with it have no styles."""
+FILES = re.compile("|".join(map(re.escape, (CONFIG, WEIGHTS, CARD, VECTORS, TRAINING))))
 
 
 def is_export(folder: Path) -> bool:
@@ -52,14 +55,14 @@ def write_export(
     trained: TrainedModel,
     best: BestWeights,
     origin: Mapping[str, Any],
-    measured: Measured | None = None,
+    evaluation: EvaluationFigures | None = None,
 ) -> None:
     """Fills a folder.
 
     Args:
         best: the weights of `trained` as they are to be kept, with the figures that training found.
         origin: where they come from: run id, command, commit, versions, data.
-        measured: what an evaluation of these very weights found.
+        evaluation: what an evaluation of these very weights found.
     """
     vectors = trained.vectors
     config = {
@@ -73,16 +76,16 @@ def write_export(
         "shards": trained.fingerprint,
         "attributes": list(vectors.names) if vectors else [],
         "figures": dict(best.figures),
-        "evaluation": measured.values() if measured else None,
+        "evaluation": evaluation.values() if evaluation else None,
         "origin": dict(origin),
     }
     if vectors:
         write_whole(folder / VECTORS, vectors.to_bytes())
     if trained.training:
         write_whole(folder / TRAINING, trained.training.to_bytes())
-    write_whole(folder / WEIGHTS, best.data)
+    write_whole(folder / WEIGHTS, best.exported())
     write_json(folder / CONFIG, config)
-    write_whole(folder / CARD, model_card(trained, best, origin, measured))
+    write_whole(folder / CARD, model_card(trained, best, origin, evaluation))
 
 
 def load(model: Path | str) -> TrainedModel:
@@ -99,13 +102,13 @@ def load(model: Path | str) -> TrainedModel:
     if not (folder / CONFIG).is_file():
         raise ConfigError(
             f"no exported model in {folder}",
-            expected=f"{CONFIG} and {WEIGHTS}, as python -m jobs.export writes them",
+            expected=f"{CONFIG} and {WEIGHTS}, as jobs.export writes them",
             found="no such folder" if not folder.exists() else f"no {CONFIG} in it",
-            do="check the path; a run folder is loaded by musicvae.load_run",
+            do="correct the path, or load a run folder with musicvae.load_run",
         )
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        if config["format"] != FORMAT:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if config["format"] not in (FORMAT, FIRST_FORMAT):
             raise ValueError(f"format {config['format']!r}, this version reads {FORMAT!r}")
         settings = parse_settings(ModelSettings, config["model"])
         grid = GridSpec(**config["grid"])
@@ -118,7 +121,7 @@ def load(model: Path | str) -> TrainedModel:
         problem = error.details["found"] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise _damaged(folder / CONFIG, f"a {FORMAT}", problem) from None
     if not (folder / WEIGHTS).is_file():
-        raise _damaged(folder, f"{WEIGHTS} beside {CONFIG}", "no such file")
+        raise _damaged(folder, f"{WEIGHTS} in the folder of {CONFIG}", "no such file")
     vectors = None
     if attributes:
         try:
@@ -137,13 +140,13 @@ def load(model: Path | str) -> TrainedModel:
     return trained
 
 
-def _damaged(path: Path, expected: str, found: str) -> DataError:
+def _damaged(path: Path, expected: str, damage: str) -> DataError:
     return DataError(
         f"{path} cannot be used",
         expected=expected,
-        found=found,
-        likely="a copy that broke off, a file that was edited, or another program's",
-        do="copy the folder again, or write it anew: python -m jobs.export RUN OUT",
+        found=damage,
+        likely="an incomplete copy, an edited file, or a file of another program",
+        do="copy the folder again, or export the run again: python -m jobs.export RUN OUT",
     )
 
 
@@ -198,8 +201,8 @@ def assembled(
     """
     if feel.grid != grid:
         raise DataError(
-            f"{weights.parent} does not fit together",
-            expected=f"velocity and timing of {grid}, the model's",
+            f"{weights.parent} has files that do not belong together",
+            expected=f"velocity and timing for {grid}, the grid of the model",
             found=str(feel.grid),
             likely="files of two runs in one folder",
             do="copy the folder again",
@@ -235,7 +238,15 @@ def load_run(run: Path) -> TrainedModel:
     folder = RunFolder(run)
     grid, drum_map, fingerprint = folder.shard_format()
     # The job that made the run adds settings of its own (resources, tracking); the model needs only its own.
-    settings = parse_settings(ModelSettings, folder.read_config()["settings"]["model"])
+    given = folder.read_config()["settings"]
+    if given.get("performance"):
+        raise ConfigError(
+            f"{run} holds a performance model",
+            expected="a model that makes grooves (a run without the settings performance.*)",
+            found="velocity and timing of given hits",
+            do="name a run of another preset, or leave the option out for the shipped model",
+        )
+    settings = parse_settings(ModelSettings, given["model"])
     # Whether there are weights at all is asked first: without them nothing else matters.
     read_best(folder.best)
     return assembled(folder.best, settings, grid, drum_map, GrooveFeel.load(folder.feel), fingerprint)

@@ -14,12 +14,13 @@ from musicvae.generation.constraints import first_bars, looped
 from musicvae.generation.generate import decode_codes, encode_windows, generate
 from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.latent import Neighbour, nearest_codes
-from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
-from musicvae.generation.settings import DEFAULT_DISTANCE
+from musicvae.generation.recipe import GenerationSettings, Interpolation, PriorSource, VariationSource
+from musicvae.generation.settings import DEFAULT_AMOUNT, DEFAULT_DISTANCE
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.groove.played import PlayedHits
 from musicvae.model.model import MusicVAE
 from musicvae.model.precision import fastest_precision
 from musicvae.model.settings import DecodingPrecision, ModelSettings
@@ -37,14 +38,15 @@ class TrainedModel:
 
     Codes are posterior means: float32 of shape (latent,), or (groove, latent) for several. Everything that decodes a
     code plays the likeliest token at every step, so that a groove is a function of its code; `sample` draws. Velocity
-    and timing are the training data's mean for the drum and the place in the bar: codes do not hold them.
+    and timing are the training data's mean for the drum and the place in the bar: codes do not hold them. What is made
+    from a groove keeps them exactly at each (step, drum) that the groove hits too.
 
     Attributes:
         model: with its best weights, in evaluation mode, on the CPU, without gradients.
         feel: mean velocity and timing of the training data.
         step: the step that the weights are from.
         fingerprint: of the shards that it was trained on.
-        weights_hash: sha256 of the weights file, short.
+        weights_hash: short sha256 of the weights (`musicvae.training.best_weights`).
         vectors: directions of attributes in the latent space, where the export measured them.
         training: what is known of the training windows, where the export measured them.
         precision: in which grooves are decoded (`musicvae.model.precision`); the fastest on this machine.
@@ -79,7 +81,7 @@ class TrainedModel:
         Raises:
             ValueError: a negative count or seed, or a temperature that is not positive.
         """
-        return self._made(Recipe(FromPrior(), seed, temperature), count, tempo=tempo, source="sample")
+        return self._made(GenerationSettings(PriorSource(), seed, temperature), count, tempo=tempo, source="sample")
 
     def encode(self, grooves: Grooves) -> Float32[np.ndarray, "groove latent"]:
         """The codes of grooves, the same at every call and beside whatever other grooves.
@@ -109,17 +111,23 @@ class TrainedModel:
     def interpolate(self, start: Place, end: Place, points: int = 9) -> list[DrumGroove]:
         """Grooves on the arc between two codes (slerp), both ends included, with equal changes from each to the next.
 
-        The first and the last are exactly `decode(encode(start))` and `decode(encode(end))`. The tempo goes along.
+        The first and the last have exactly the hits of `decode(encode(start))` and `decode(encode(end))`. The tempo
+        goes along. A hit that one of the given grooves has too is played as there; the nearer one goes first.
 
         Raises:
             ConfigError: as in `encode` and `decode`.
             ValueError: fewer than two points.
         """
-        way = self.decode(self.way(self._code(start), self._code(end), points).codes().numpy())
+        arc = self.path(self._code(start), self._code(end), points)
         tempos = np.linspace(self._tempo(start), self._tempo(end), points).tolist()
-        return [self.feel.groove(groove.hits, tempo=t, source="way") for groove, t in zip(way, tempos, strict=True)]
+        given, interpolated = (self._played(start), self._played(end)), []
+        for point, (groove, tempo) in enumerate(zip(self.decode(arc.codes().numpy()), tempos, strict=True)):
+            first, second = arc.ends_of(point)
+            kept = given[first].otherwise(given[second])
+            interpolated.append(self.feel.groove(groove.hits, tempo=tempo, source="interpolation", kept=kept))
+        return interpolated
 
-    def way(
+    def path(
         self, start: Float32[np.ndarray, " latent"], end: Float32[np.ndarray, " latent"], points: int
     ) -> Interpolation:
         """Where the points of an interpolation are (`musicvae.generation.interpolation`).
@@ -129,10 +137,15 @@ class TrainedModel:
         """
         return Interpolation(start, end, even_fractions(self.model, start, end, points))
 
+    way = path
+    """The name that earlier versions have for `path`."""
+
     def vary(
         self, start: Place, distance: float = DEFAULT_DISTANCE, count: int = 8, *, seed: int = 0
     ) -> list[DrumGroove]:
         """Variations of a groove; variation i of a seed is the same for every count.
+
+        A hit of the groove that a variation has too is played as it is there.
 
         Args:
             distance: 0 is its reconstruction, 1 a draw from the prior that knows nothing of it.
@@ -141,8 +154,8 @@ class TrainedModel:
             ConfigError: as in `encode` and `decode`.
             ValueError: a distance outside 0..1, a negative count or seed.
         """
-        recipe = Recipe(LikeWindows(self._code(start)[None], distance), seed, temperature=None)
-        return self._made(recipe, count, tempo=self._tempo(start), source="variation")
+        recipe = GenerationSettings(VariationSource(self._code(start)[None], distance), seed, temperature=None)
+        return self._made(recipe, count, tempo=self._tempo(start), source="variation", kept=self._played(start))
 
     def continued(
         self,
@@ -154,7 +167,7 @@ class TrainedModel:
         distance: float = DEFAULT_DISTANCE,
         temperature: float = 1.0,
     ) -> list[DrumGroove]:
-        """Grooves that begin with the hits of some bars of another one; the rest is drawn.
+        """Grooves that begin with some bars of another one, as they were played; the rest is drawn.
 
         Args:
             bars: of the start that are kept; z is that of these bars, repeated to the window's length.
@@ -165,10 +178,11 @@ class TrainedModel:
             ValueError: no bars or no fewer than all, a distance outside 0..1, a negative count or seed.
         """
         tokens = self._tokens(start)
-        given = first_bars(tokens, bars, self.grid)
-        origin = LikeWindows(self.encode(looped(tokens, bars, self.grid)), distance)
-        recipe = Recipe(origin, seed, temperature, given=given)
-        return self._made(recipe, count, tempo=start.tempo, source="continuation")
+        hit_mask = first_bars(tokens, bars, self.grid)
+        origin = VariationSource(self.encode(looped(tokens, bars, self.grid)), distance)
+        recipe = GenerationSettings(origin, seed, temperature, hit_mask=hit_mask)
+        kept = self._played(start).before(bars * self.grid.steps_per_bar)
+        return self._made(recipe, count, tempo=start.tempo, source="continuation", kept=kept)
 
     def move(self, start: Place, **amounts: float) -> DrumGroove:
         """A groove with more or less of some attributes: `move(groove, density=1.5, snare=-1)`.
@@ -180,7 +194,31 @@ class TrainedModel:
             ConfigError: as in `encode` and `decode`, no such attribute, or a model that was exported without them.
         """
         moved = self._code(start) + self.attribute_vectors().shift(amounts)
-        return self.decode(moved, tempo=self._tempo(start))[0]
+        groove = self.decode(moved, tempo=self._tempo(start))[0]
+        return self.feel.groove(groove.hits, tempo=groove.tempo, source=groove.source, kept=self._played(start))
+
+    def humanize(
+        self,
+        groove: DrumGroove,
+        *,
+        seed: int = 0,
+        timing: float = DEFAULT_AMOUNT,
+        velocity: float = DEFAULT_AMOUNT,
+        temperature: float = 1.0,
+    ) -> DrumGroove:
+        """The groove, of any number of bars, with the velocity and timing of a performance: see `Performer.humanize`.
+
+        The performance model that comes with the package plays it, whatever this model is.
+
+        Raises:
+            ConfigError: a groove of another metre or with other drums.
+            ValueError: an amount outside 0..1, a negative seed, or a temperature that is not positive.
+        """
+        from musicvae.pretrained.performer import shipped_performer  # whose model card knows this class
+
+        return shipped_performer().humanize(
+            groove, seed=seed, timing=timing, velocity=velocity, temperature=temperature
+        )
 
     def attribute_vectors(self) -> AttributeVectors:
         """The directions of attributes.
@@ -192,9 +230,9 @@ class TrainedModel:
             raise ConfigError(
                 "this model cannot be moved along attributes",
                 expected="an export with attribute vectors",
-                found="none in it",
+                found="a model without attribute vectors",
                 likely="a run folder, or an export without --shards",
-                do="write it anew with python -m jobs.export RUN OUT --shards SHARDS",
+                do="export the run again: python -m jobs.export RUN OUT --shards SHARDS",
             )
         return self.vectors
 
@@ -242,25 +280,47 @@ class TrainedModel:
     def _tempo(self, place: Place) -> float:
         return place.tempo if isinstance(place, DrumGroove) else self.feel.tempo
 
-    def _made(self, recipe: Recipe, count: int, *, tempo: float | None, source: str) -> list[DrumGroove]:
+    def _played(self, place: Place) -> PlayedHits:
+        """The hits that stay as they were played; a code has none."""
+        if isinstance(place, DrumGroove):
+            return PlayedHits.of(place)
+        return PlayedHits.none(self.grid.num_steps, self.drum_map.num_drums)
+
+    def _made(
+        self,
+        recipe: GenerationSettings,
+        count: int,
+        *,
+        tempo: float | None,
+        source: str,
+        kept: PlayedHits | None = None,
+    ) -> list[DrumGroove]:
         if count < 0:
             raise ValueError(f"a count cannot be negative, found {count}")
         batches = generate(self.model, replace(recipe, precision=self.precision), count)
         tokens = np.concatenate([np.zeros((0, self.grid.num_steps), dtype=np.int16), *batches])
-        return self._grooves(tokens, tempo=tempo, source=source)
+        return self._grooves(tokens, tempo=tempo, source=source, kept=kept)
 
     def _grooves(
-        self, tokens: Int16[np.ndarray, "groove step"], *, tempo: float | None, source: str
+        self,
+        tokens: Int16[np.ndarray, "groove step"],
+        *,
+        tempo: float | None,
+        source: str,
+        kept: PlayedHits | None = None,
     ) -> list[DrumGroove]:
         hits = hits_from_tokens(tokens, self.drum_map.num_drums)
-        return [self.feel.groove(one, tempo=tempo, source=f"{source} {i}") for i, one in enumerate(hits)]
+        return [
+            self.feel.groove(groove_hits, tempo=tempo, source=f"{source} {i}", kept=kept)
+            for i, groove_hits in enumerate(hits)
+        ]
 
     def _tokens(self, grooves: Grooves) -> Int16[np.ndarray, "groove step"]:
         if isinstance(grooves, np.ndarray):
             in_vocabulary = ((grooves >= 0) & (grooves < self.drum_map.vocab)).all()
             if grooves.ndim != 2 or grooves.shape[1] != self.grid.num_steps or not in_vocabulary:
                 raise ConfigError(
-                    "these are no tokens of this model",
+                    "these tokens do not fit this model",
                     expected=f"{self.grid.num_steps} a window, each 0 to {self.drum_map.vocab - 1}",
                     found=f"shape {grooves.shape}, {grooves.min(initial=0)} to {grooves.max(initial=0)}",
                     do="build the shards with the model's grid and drum map",
@@ -282,16 +342,16 @@ class TrainedModel:
         if not self.latent:
             raise ConfigError(
                 "this model has no latent space",
-                expected="a model with one, such as the shipped `reconstruction`",
-                found="latent 0: it predicts each step from those before it",
-                do="use sample, or load another model",
+                expected="a model with a latent space, such as the shipped `reconstruction`",
+                found="latent 0: the model predicts each step from earlier ones",
+                do="use sample(), or load another model",
             )
 
     def _check_codes(self, codes: Float[np.ndarray, "groove latent"]) -> None:
         if codes.ndim != 2 or codes.shape[1] != self.latent or not np.isfinite(codes).all():
             raise ConfigError(
-                "these are no codes of this model",
+                "these codes do not fit this model",
                 expected=f"finite numbers of shape (groove, {self.latent})",
                 found=f"shape {codes.shape}" + ("" if np.isfinite(codes).all() else ", not all finite"),
-                do="take codes from the encode of this very model",
+                do="use codes that this model has encoded",
             )

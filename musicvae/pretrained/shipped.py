@@ -32,8 +32,20 @@ def model_folder(name: str | Path) -> Path:
         raise ConfigError(
             f"there is no model {name!r}",
             expected=f"{', '.join(known)}, or a folder that jobs.export wrote" if known else "an exported folder",
-            found=f"neither a shipped model nor a folder of that name in {Path.cwd()}",
+            found=f"no shipped model and no folder of that name in {Path.cwd()}",
             likely="a misspelt name" if known else "a checkout or package without weights",
-            do="name one of them, or the path of a folder" if known else "name the path of a folder",
+            do="choose one of them, or give the path of a folder" if known else "give the path of a folder",
         )
     return folder
+
+
+def check_model_is_there(folder: Path) -> None:
+    """Whether a folder can be a trained run or an export; what it holds is not read.
+
+    Raises:
+        NotThereError: it is neither.
+    """
+    if not (folder / "config.json").is_file():
+        from musicvae.training.run_folder import RunFolder  # needs YAML, which an exported model does not
+
+        RunFolder(folder).read_config()

@@ -9,7 +9,7 @@ import safetensors.numpy
 from jaxtyping import Bool, Int16, UInt64
 from safetensors import SafetensorError
 
-from musicvae.data.style_feels import StyleFeels
+from musicvae.data.feel import StyleFeels
 from musicvae.evaluation.samples import FeatureHistograms, count_features
 from musicvae.groove.distance import among, window_hashes
 from musicvae.groove.drum_map import DrumMap

@@ -1,17 +1,17 @@
 """The windows that a model was trained on, for those who have its shards at hand."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Int16
 
-from musicvae.data.manifest import ShardManifest
-from musicvae.data.shards import read_shard, read_tokens
-from musicvae.data.sources import ShardSource, open_shards
-from musicvae.data.style_feels import StyleFeels, measure_styles
-from musicvae.data.windows import WindowBlock
+from musicvae.data.feel import StyleFeels, measure_styles
+from musicvae.data.manifest import ShardManifest, ShardSource, open_shards
+from musicvae.data.shards import read_blocks, read_tokens
 from musicvae.errors import ConfigError
+from musicvae.generation.attribute_vectors import AttributeVectors, fit_attribute_vectors
+from musicvae.groove.features import measure_attributes
+from musicvae.groove.groove import hits_from_tokens
 from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.training_record import TrainingRecord, record_of
 
 
 def training_windows(trained: TrainedModel, shards: str) -> Int16[np.ndarray, "window step"]:
@@ -39,13 +39,28 @@ def training_styles(trained: TrainedModel, shards: str) -> StyleFeels:
         DataError: a shard is damaged.
     """
     source, manifest = _shards_of(trained, shards)
+    return measure_styles(read_blocks(source, manifest, manifest.split("train").shards), manifest.grid)
 
-    def blocks() -> Iterator[WindowBlock]:
-        for shard in manifest.split("train").shards:
-            num_drums = manifest.drum_map.num_drums
-            yield read_shard(source.local(shard), shard, grid=manifest.grid, num_drums=num_drums)
 
-    return measure_styles(blocks(), manifest.grid)
+def training_record(trained: TrainedModel, tokens: Int16[np.ndarray, "window step"], shards: str) -> TrainingRecord:
+    """What an export keeps of its training windows.
+
+    Args:
+        tokens: `training_windows`.
+        shards: a folder or URL.
+
+    Raises:
+        ConfigError: no shards, or others than the model was trained on.
+        DataError: a shard is damaged.
+    """
+    return record_of(tokens, trained.grid, trained.drum_map, training_styles(trained, shards))
+
+
+def measured_vectors(trained: TrainedModel, tokens: Int16[np.ndarray, "window step"]) -> AttributeVectors:
+    """Directions of attributes, measured on the training windows."""
+    hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
+    values = measure_attributes(hits, trained.grid, trained.drum_map.classes)
+    return fit_attribute_vectors(trained.encode(tokens), values, trained.attributes)
 
 
 def _shards_of(trained: TrainedModel, shards: str) -> tuple[ShardSource, ShardManifest]:
@@ -54,9 +69,9 @@ def _shards_of(trained: TrainedModel, shards: str) -> tuple[ShardSource, ShardMa
     if manifest.fingerprint != trained.fingerprint:
         other_grid = "" if manifest.grid == trained.grid else f", whose grid is {manifest.grid}"
         raise ConfigError(
-            f"{source} is not what the model was trained on",
+            f"the model was not trained on {source}",
             expected=f"shards {trained.fingerprint}",
             found=f"shards {manifest.fingerprint}{other_grid}",
-            do="name the shards of the run",
+            do="give the shards that the run was trained on",
         )
     return source, manifest

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError, DataError
 
+OWN_HEADER, LOADERS_HEADER = b'{"__metadata__":{"best":', b'{"__metadata__":{"format":"pt","best":'
+"""How the header of a run's file begins, and that of an export, whose `format` common loaders ask for."""
+
 
 def save_best(path: Path, weights: Mapping[str, Tensor], step: int, figures: Mapping[str, float]) -> None:
     """Writes weights with their step and figures as safetensors."""
@@ -24,7 +27,7 @@ class BestWeights:
     """A file of weights as it was read, at once: a run that still trains may replace it at any moment.
 
     Attributes:
-        data: the bytes of the file.
+        data: the bytes of the file, of an export without its `format`: a run and its export are the same weights.
         step: the step that they are from.
         figures: of the evaluation that found them the best.
     """
@@ -35,12 +38,16 @@ class BestWeights:
 
     @property
     def weights_hash(self) -> str:
-        """A short sha256 of the bytes."""
+        """A short sha256 of `data`."""
         return hashlib.sha256(self.data).hexdigest()[:12]
+
+    def exported(self) -> bytes:
+        """The file of an export: `data` with the metadata `format: pt`."""
+        return _with_header(self.data, OWN_HEADER, LOADERS_HEADER)
 
 
 def read_best(path: Path) -> BestWeights:
-    """Reads what `save_best` wrote.
+    """Reads what `save_best` wrote, or the file of an export.
 
     Raises:
         ConfigError: there are no best weights yet.
@@ -51,10 +58,10 @@ def read_best(path: Path) -> BestWeights:
             f"no trained weights in {path.parent}",
             expected=path.name,
             likely="the run has not reached its first evaluation yet",
-            do="train on with the same command: python -m jobs.train ...",
+            do="run the same jobs.train command again to resume",
         )
     try:
-        data = path.read_bytes()
+        data = _with_header(path.read_bytes(), LOADERS_HEADER, OWN_HEADER)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         best = json.loads(header["__metadata__"]["best"])
         return BestWeights(data, best["step"], best["figures"])
@@ -92,11 +99,22 @@ def _file(weights: Mapping[str, Tensor], step: int, figures: Mapping[str, float]
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata)
 
 
+def _with_header(data: bytes, before: bytes, after: bytes) -> bytes:
+    """A file with another beginning of its header, if it has that one; spaces fill a header up to eight bytes."""
+    size = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + size]
+    if not header.startswith(before):
+        return data
+    header = after + header.removeprefix(before).rstrip(b" ")
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path} cannot be used",
-        expected="weights of the model that the configuration beside them describes",
+        expected="weights of the model that config.yaml of the same folder describes",
         found=f"{type(error).__name__}: {error}".splitlines()[0],
-        likely="a copy that broke off, or a configuration that was edited",
+        likely="an incomplete copy, or an edited configuration",
         do="copy the folder again",
     )

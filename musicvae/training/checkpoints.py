@@ -29,6 +29,10 @@ AVERAGE = "average.safetensors"
 OPTIMIZER = "optimizer.pt"
 STATE = "state.json"
 HASHES = "sha256.json"
+NOISE = 2
+"""Which noise the steps before a checkpoint had. 1: each rank drew dropout by a generator of its own, and `stepwise`
+scheduled sampling had neither word nor window dropout; checkpoints of that time do not say it. 2: all noise is keyed by
+the place in the global batch."""
 UNDER_WAY = 2
 """Writes that may be unfinished, a checkpoint and the best weights of the same step; each holds a copy of weights."""
 
@@ -43,6 +47,7 @@ class TrainingState:
         best_step: the step that it was measured at.
         skipped: steps whose gradient was not finite and that therefore changed nothing.
         unlogged: figures of this very step, while its evaluation was interrupted and has to be made again.
+        noise: which noise the steps had, see `NOISE`.
     """
 
     step: int
@@ -50,6 +55,7 @@ class TrainingState:
     best_step: int | None = None
     skipped: int = 0
     unlogged: Mapping[str, float] | None = None
+    noise: int = NOISE
 
 
 def copy_to_host(model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None) -> HostCopy:
@@ -98,7 +104,7 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
         problem = damage_of(path)
         if problem is None:
             return path, passed_over
-        passed_over.append(f"checkpoint {path.name} is damaged ({problem}); going back to the one before")
+        passed_over.append(f"checkpoint {path.name} is damaged ({problem}); using the checkpoint before it")
     return None, passed_over
 
 
@@ -111,16 +117,18 @@ def load_checkpoint(
         average.load_state_dict(safetensors.torch.load_file(path / AVERAGE))
     device = next(model.parameters()).device
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location=device, weights_only=True))
-    return TrainingState(**json.loads((path / STATE).read_text()))
+    return TrainingState(**{"noise": 1, **json.loads((path / STATE).read_text(encoding="utf-8"))})
 
 
 def damage_of(path: Path) -> str | None:
     """Why a checkpoint cannot be trusted; None if it can."""
     try:
-        hashes: dict[str, Any] = json.loads((path / HASHES).read_text())
+        hashes: dict[str, Any] = json.loads((path / HASHES).read_text(encoding="utf-8"))
         if missing := {WEIGHTS, OPTIMIZER, STATE} - set(hashes):
             return f"{HASHES} does not name {', '.join(sorted(missing))}"
         for name, expected in hashes.items():
+            if name != Path(name).name:
+                return f"{HASHES} names {name}"
             if _sha256(path / name) != expected:
                 return f"{name} has changed"
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -61,10 +61,10 @@ class Examples:
         except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{path} cannot be used",
-                expected="examples of an evaluation, as training writes them",
+                expected="examples of an evaluation, as jobs.train writes them",
                 found=f"{type(error).__name__}: {error}",
-                likely="a copy that broke off",
-                do="copy the run folder again, or remove this file",
+                likely="an incomplete copy",
+                do="copy the run folder again, or delete this file",
             ) from None
 
 
@@ -115,7 +115,7 @@ class ExampleGrooves:
 
         def grooves(tokens: np.ndarray, names: list[str]) -> list[DrumGroove]:
             hits = hits_from_tokens(tokens, drum_map.num_drums)
-            return [feel.groove(one, source=name) for one, name in zip(hits, names, strict=True)]
+            return [feel.groove(groove_hits, source=name) for groove_hits, name in zip(hits, names, strict=True)]
 
         ids = examples.window_ids.tolist()
         return cls(

@@ -5,48 +5,39 @@ call the same function. In an evaluation inside a run all ranks share a split, a
 stop.
 """
 
-import errno
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
+from jaxtyping import Int64
+from torch import nn
 
 from musicvae.data.feel import measure_feel
-from musicvae.data.loader import Batch, RandomDraws, in_background, training_batches
-from musicvae.data.manifest import MANIFEST_NAME, ShardManifest
+from musicvae.data.loader import WindowBatch, in_background
+from musicvae.data.manifest import MANIFEST_NAME, ShardManifest, ShardSource
 from musicvae.data.order import DataOrder
-from musicvae.data.shards import read_shard
-from musicvae.data.sources import ShardSource
-from musicvae.data.store import WindowStore
-from musicvae.errors import DiskFullError, StoppedError
-from musicvae.evaluation.elbo import (
-    EVALUATION_BLOCKS,
-    EvaluationReport,
-    EvaluationSums,
-    evaluate_batch,
-    evaluation_batches,
-)
-from musicvae.model.model import MusicVAE
-from musicvae.model.objective import NATS_PER_BIT
+from musicvae.data.shards import read_blocks
+from musicvae.errors import DivergedError, StoppedError
+from musicvae.evaluation.elbo import evaluation_rounds
 from musicvae.training.checkpoints import CheckpointWriter
 from musicvae.training.profiling import ProfiledWork, profiled
-from musicvae.training.progress import ExampleMaker, Phase, RunProgress, Tracker, training_figures, validation_figures
-from musicvae.training.run_folder import RunFolder
+from musicvae.training.progress import Phase, RunProgress, Tracker, training_figures
+from musicvae.training.run_folder import RunFolder, disk_full_explained
 from musicvae.training.settings import FitConfig
-from musicvae.training.state import Training, diverged, nonfinite_record
+from musicvae.training.state import Training
 from musicvae.training.step import StepResult, StepUnderWay
-from musicvae.training.stopping import StopAgreement, Wish, until
+from musicvae.training.stopping import Stop, StopAgreement, until
+from musicvae.training.tasks import ExampleMaking, Report, TrainingTask, task_of
 from musicvae.training.world import World
 
 FEEL_SHARDS = 64
 """Shards, evenly spaced, that the training data's velocity and timing are measured on."""
-COLLAPSED_NATS = 1.0
-"""A KL below this carries less than a bit and a half per window: the decoder ignores z."""
-EVALUATION_SEED = 0
-"""Of the latent noise: the same for every run and in `jobs.evaluate`, so that their figures compare."""
+NAMED_WEIGHTS = 8
+"""Weight tensors with a gradient that is not finite that a record names; one bad value spreads to most of them."""
 
 
 def fit(
@@ -56,17 +47,17 @@ def fit(
     world: World,
     tracker: Tracker,
     *,
-    initial_weights: Callable[[MusicVAE], object] | None = None,
-    wish: Callable[[], Wish] = lambda: Wish.GO_ON,
+    initial_weights: Callable[[Any], object] | None = None,
+    stop_requested: Callable[[], Stop] = lambda: Stop.GO_ON,
     beat: Callable[[int, str], object] = lambda step, phase: None,
-) -> EvaluationReport:
+) -> Report:
     """Trains up to `config.train.steps` and gives the last evaluation on the validation split.
 
     Args:
         run: an opened run folder, on rank 0 held by this launch; a checkpoint in it is resumed.
         initial_weights: fills a new run's model; a resumed run has its own.
-        wish: asked at every step, and every round of an evaluation, whether this process wants to stop.
-        beat: told at the same places the step and what is being done, as a sign of life.
+        stop_requested: asked at every step, and every round of an evaluation, whether this process wants to stop.
+        beat: gets the step and what is being done at the same places, as a heartbeat.
 
     Raises:
         ConfigError: fewer windows than a batch, or no validation split.
@@ -79,201 +70,232 @@ def fit(
     """
     settings = config.train
     manifest = shards.manifest()
-    store = WindowStore(shards, manifest, "train", cached_blocks=config.data.cached_blocks)
-    held_out = WindowStore(shards, manifest, "validation", cached_blocks=EVALUATION_BLOCKS)
-    order = DataOrder.of(manifest, seed=settings.seed, lanes=config.data.lanes, global_batch=settings.global_batch)
-    stopping = StopAgreement(world.start_agreement, until(settings.max_minutes, wish))
+    task = task_of(config, shards, manifest)
+    stopping = StopAgreement(world.start_agreement, until(settings.max_minutes, stop_requested))
     stopping.ask()
     beat(0, "starting")
-    training = Training.begin(config, manifest, world, run, initial_weights, tracker.say)
+    training = Training.begin(config, task, world, run, initial_weights, tracker.say)
     progress = RunProgress(run if world.is_main else None, tracker, training.state, settings)
-
-    def batches(first: int, last: int) -> Iterable[Batch]:
-        return training_batches(
-            store,
-            order,
-            config.data,
-            random_draws(config),
-            rank=world.rank,
-            world_size=world.size,
-            first=first,
-            last=last,
-        )
-
-    def doing(phase: Phase) -> None:
-        beat(training.state.step, phase)
-        progress.doing(phase, training.state)
-
-    def settle(under_way: StepUnderWay) -> dict[str, float]:
-        """Reads the result of a step; gives the figures that are to be logged of it."""
-        result, step = under_way.result(), under_way.step + 1
-        if not math.isfinite(result.gradient_norm):
-            skip(step, result, order.windows(under_way.step, range(order.lanes)))
-        if step % settings.log_every and step != settings.steps:
-            return {}
-        progress.measure_rate(training.state.step)
-        return training_figures(config, step, world.sum(result.sums()), result, order)
-
-    def skip(step: int, result: StepResult, window_ids: np.ndarray) -> None:
-        record = nonfinite_record(step, result, training.model, window_ids)
+    loop = _Loop(config, task, run, world, tracker, beat, task.order, stopping, training, progress)
+    batches = partial(task.batches, rank=world.rank, world_size=world.size)
+    start = training.state.step
+    with disk_full_explained(run), ExitStack() as at_the_end:
         if world.is_main:
-            run.log_nonfinite(record)
-        skipped, allowed = training.state.skipped, settings.on_nonfinite == "skip"
-        if not allowed or skipped >= settings.max_skipped:
-            raise diverged(record, run.nonfinite, skipped=skipped if allowed else None)
-        training.state = replace(training.state, skipped=skipped + 1)
-        tracker.say(f"step {step} is left out: its gradient is not finite ({skipped + 1} so far); see {run.nonfinite}")
-
-    def measure(figures: Mapping[str, float], *, is_last: bool) -> EvaluationReport:
-        """Evaluates after the present step; the figures of the step are kept if this is interrupted."""
-        outcome = validate(
-            training.judged,
-            held_out,
-            world,
-            stopping,
-            batch=settings.evaluation_batch,
-            free_running=is_last,
-            beat=lambda: doing("evaluating"),
-        )
-        if isinstance(outcome, Wish):
-            training.state = replace(training.state, unlogged=figures)
-            leave(outcome)
-        return outcome
-
-    def evaluate(figures: Mapping[str, float], *, is_last: bool) -> EvaluationReport:
-        """Evaluates, logs that with the figures of the step, and keeps the best weights."""
-        report = measure(figures, is_last=is_last)
-        step, validation = training.state.step, validation_figures(report)
-        state = replace(training.state, unlogged=None)
-        loss = _judgement(config, report)
-        if state.best_loss is None or loss < state.best_loss:
-            state = replace(state, best_loss=loss, best_step=step)
-            if writer:
-                writer.save_best(training.judged, step, validation)
-        training.state = state
-        if examples:
-            examples.make(training.judged, report, step)
-        if order.epoch(step) >= 1:
-            _warn_of_collapse(report, step, tracker)
-        progress.log(step, {**figures, **validation})
-        return report
-
-    def save() -> None:
-        if writer:
-            average = training.average.model if training.average else None
-            writer.save(training.model, training.optimizer, training.state, average)
-
-    def leave(stop: Wish) -> NoReturn:
-        """Saves everything and says how far it came."""
-        doing("saving")
-        save()
-        if writer:
-            writer.wait()
-        progress.doing("stopping", training.state, at_once=True)
-        raise StoppedError(training.state.step, by_user=stop == Wish.STOP_FOR_USER)
-
-    report = None
-    with _disk_full_explained(run), ExitStack() as at_the_end:
-        writer = examples = None
-        if world.is_main:
-            run.cut_logs(training.state.step)
+            progress.resume(start)
             _describe_data(run, shards, manifest)
-            examples = ExampleMaker(run, held_out, training.state.step, tracker)
-            writer = CheckpointWriter(run, keep=settings.keep_checkpoints, keep_every=settings.keep_every)
-            at_the_end.callback(writer.close)
+            loop.examples = task.example_maker(run, start, tracker)
+            loop.writer = CheckpointWriter(run, keep=settings.keep_checkpoints, keep_every=settings.keep_every)
+            at_the_end.callback(loop.writer.close)
         progress.doing("starting", training.state, at_once=True)
-        if training.state.step >= settings.steps:
-            tracker.say(f"already at step {training.state.step}; train.steps={2 * training.state.step} would extend it")
-        training.warm_up(next(iter(batches(0, 1))))
+        if start >= settings.steps:
+            tracker.say(f"the run is complete at step {start}; to extend it, add train.steps={2 * start}")
+        training.warm_up(next(iter(batches(first=0, last=1))))
         if training.state.unlogged is not None:
-            report = evaluate(training.state.unlogged, is_last=training.state.step == settings.steps)
-        ahead = in_background(batches(training.state.step, settings.steps), pin=world.device.type == "cuda")
+            loop.evaluate(training.state.unlogged)
+        ahead = in_background(batches(first=start, last=settings.steps), pin=world.device.type == "cuda")
         stream = progress.waiting_for(at_the_end.enter_context(closing(ahead)))
         if settings.profile and world.is_main:
-            work = ProfiledWork.of(config, manifest, world)
+            work = ProfiledWork.of(config, task.flops(training.model), world)
             stream = at_the_end.enter_context(closing(profiled(stream, run.profile, work)))
-        progress.start_clock(training.state.step)
+        progress.start_clock(start)
+        loop.train(stream)
+        return loop.end()
 
+
+@dataclass(slots=True, eq=False)
+class _Loop:
+    """What happens from step to step in one launch of a run.
+
+    Attributes:
+        examples, writer: on rank 0 alone.
+        report: the last evaluation of this launch.
+    """
+
+    config: FitConfig
+    task: TrainingTask
+    run: RunFolder
+    world: World
+    tracker: Tracker
+    beat: Callable[[int, str], object]
+    order: DataOrder
+    stopping: StopAgreement
+    training: Training
+    progress: RunProgress
+    examples: ExampleMaking | None = None
+    writer: CheckpointWriter | None = None
+    report: Report | None = None
+
+    def train(self, stream: Iterable[WindowBatch]) -> None:
+        """Makes a step of each batch; reads its result while the next one is under way."""
+        settings, training = self.config.train, self.training
         under_way: StepUnderWay | None = None
         for batch in stream:
-            doing("training")
-            if stop := stopping.agreed():
+            self.doing("training")
+            if stop := self.stopping.agreed():
                 if under_way:
-                    progress.log(training.state.step, settle(under_way))
-                leave(stop)
-            stopping.ask()
+                    self.progress.log(training.state.step, self.settle(under_way))
+                self.leave(stop)
+            self.stopping.ask()
             if settings.log_windows:
-                run.log_windows(
-                    training.state.step + 1, batch.window_ids.tolist(), rank=world.rank, world_size=world.size
-                )
+                ids = batch.window_ids.tolist()
+                self.run.log_windows(training.state.step + 1, ids, rank=self.world.rank, world_size=self.world.size)
             before, under_way = under_way, training.step(batch)
             if before:
-                progress.log(before.step + 1, settle(before))
+                self.progress.log(before.step + 1, self.settle(before))
             step = training.state.step
             is_last = step == settings.steps
             evaluates = is_last or step % settings.evaluate_every == 0
             saves = is_last or step % settings.checkpoint_every == 0
             if evaluates or saves:
-                figures, under_way = settle(under_way), None
+                figures, under_way = self.settle(under_way), None
                 if evaluates:
-                    report = evaluate(figures, is_last=is_last)
+                    self.evaluate(figures)
                 else:
-                    progress.log(step, figures)
+                    self.progress.log(step, figures)
                 if saves:
-                    save()
-        stopping.agreed()
-        if writer:
-            writer.wait()
-        progress.doing("ending", training.state, at_once=True)
-        if report is None:
-            report = measure({}, is_last=True)
-            tracker.log(training.state.step, validation_figures(report))
-    return report
+                    self.save()
 
+    def end(self) -> Report:
+        """Waits for what is being written; gives the last evaluation, made now where this launch has made none."""
+        self.stopping.agreed()
+        if self.writer:
+            self.writer.wait()
+        state = self.training.state
+        self.progress.doing("ending", state, at_once=True)
+        if self.report is None:
+            self.report = self.measure({}, in_full=True)
+            self.tracker.log(state.step, self.task.figures(self.report))
+        return self.report
 
-def random_draws(config: FitConfig) -> RandomDraws:
-    """The random numbers that a training step of these settings needs."""
-    return RandomDraws(
-        seed=config.train.seed,
-        latent=config.model.latent,
-        scheduled_sampling=config.objective.scheduled_sampling != "none",
-        word_dropout=config.objective.word_dropout,
-        window_dropout=config.objective.window_dropout,
-    )
+    def doing(self, phase: Phase) -> None:
+        self.beat(self.training.state.step, phase)
+        self.progress.doing(phase, self.training.state)
 
+    def settle(self, under_way: StepUnderWay) -> dict[str, float]:
+        """Reads the result of a step; gives the figures that are to be logged of it."""
+        settings, result, step = self.config.train, under_way.result(), under_way.step + 1
+        if not math.isfinite(result.gradient_norm):
+            self.skip(step, result)
+        if step % settings.log_every and step != settings.steps:
+            return {}
+        self.progress.measure_rate(self.training.state.step)
+        of_task = self.task.step_figures(step, self.world.sum(result.sums()))
+        return training_figures(self.config, step, of_task, result, self.order)
 
-@contextmanager
-def _disk_full_explained(run: RunFolder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(
-            f"{run.path} cannot be written to",
-            expected="space for checkpoints and logs",
-            found=error.strerror or str(error),
-            likely="a full disk or a used-up quota",
-            do="free some space and run the same command again: it goes on from the last checkpoint",
-        ) from error
+    def skip(self, step: int, result: StepResult) -> None:
+        """Records a step whose gradient is not finite.
 
-
-def _judgement(config: FitConfig, report: EvaluationReport) -> float:
-    """The figure of an evaluation by which the best weights are chosen; lower is better."""
-    match config.train.best_by:
-        case "negative_elbo":
-            return report.negative_elbo
-        case "objective":
-            free = config.objective.free_bits * NATS_PER_BIT
-            return report.reconstruction + config.objective.beta * max(0.0, report.kl - free)
-
-
-def _warn_of_collapse(report: EvaluationReport, step: int, tracker: Tracker) -> None:
-    if len(report.kl_by_dimension) and (report.kl < COLLAPSED_NATS or report.active_units == 0):
-        tracker.say(
-            f"posterior collapse at step {step}: KL {report.kl:.2f} nats, {report.active_units} active units; "
-            "the decoder ignores z. More objective.free_bits, a smaller objective.beta or objective.word_dropout help"
+        Raises:
+            DivergedError: such steps may not be left out, or not so many.
+        """
+        settings, skipped = self.config.train, self.training.state.skipped
+        window_ids = self.order.windows(step - 1, range(self.order.lanes))
+        record = nonfinite_record(step, result, self.training.model, window_ids)
+        if self.world.is_main:
+            self.run.log_nonfinite(record)
+        allowed = settings.on_nonfinite == "skip"
+        if not allowed or skipped >= settings.max_skipped:
+            raise diverged(record, self.run.nonfinite, skipped=skipped if allowed else None)
+        self.training.state = replace(self.training.state, skipped=skipped + 1)
+        message = (
+            f"step {step} is left out: its gradient is not finite ({skipped + 1} so far); see {self.run.nonfinite}"
         )
+        self.tracker.say(message)
+
+    def evaluate(self, figures: Mapping[str, float]) -> None:
+        """Evaluates, logs that with the figures of the step, and keeps the best weights."""
+        step = self.training.state.step
+        self.report = report = self.measure(figures, in_full=step == self.config.train.steps)
+        validation = self.task.figures(report)
+        state = replace(self.training.state, unlogged=None)
+        loss = self.task.judgement(report)
+        if state.best_loss is None or loss < state.best_loss:
+            state = replace(state, best_loss=loss, best_step=step)
+            if self.writer:
+                self.writer.save_best(self.training.judged, step, validation)
+        self.training.state = state
+        if self.examples:
+            self.examples(self.training.judged, report, step)
+        if self.order.epoch(step) >= 1 and (warning := self.task.warning(report, step)):
+            self.tracker.say(warning)
+        self.progress.log(step, {**figures, **validation})
+
+    def measure(self, figures: Mapping[str, float], *, in_full: bool) -> Report:
+        """The report on the validation split, each window counted once whatever the world size.
+
+        Every rank makes the same number of rounds, and between two of them all agree on whether to go on.
+
+        Args:
+            figures: of the present step, kept if this is interrupted.
+            in_full: also measure what takes more time.
+        """
+        world, task, model = self.world, self.task, self.training.judged
+        rounds = evaluation_rounds(
+            task.held_out.num_windows,
+            batch=self.config.train.evaluation_batch,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        sums = task.no_sums()
+        for window_ids in rounds:
+            self.doing("evaluating")
+            if stop := self.stopping.agreed():
+                self.training.state = replace(self.training.state, unlogged=figures)
+                self.leave(stop)
+            self.stopping.ask()
+            sums = sums + task.evaluation_sums(model, window_ids, world.device, in_full=in_full)
+        return task.report(world.sum(sums))
+
+    def save(self) -> None:
+        training = self.training
+        if self.writer:
+            average = training.average.model if training.average else None
+            self.writer.save(training.model, training.optimizer, training.state, average)
+
+    def leave(self, stop: Stop) -> NoReturn:
+        """Saves everything and says how far it came."""
+        self.doing("saving")
+        self.save()
+        if self.writer:
+            self.writer.wait()
+        self.progress.doing("stopping", self.training.state, at_once=True)
+        raise StoppedError(self.training.state.step, by_user=stop == Stop.STOP_FOR_USER)
+
+
+def nonfinite_record(
+    step: int, result: StepResult, model: nn.Module, window_ids: Int64[np.ndarray, " window"]
+) -> dict[str, Any]:
+    """A line of nonfinite.jsonl: the step, its windows over all ranks, and where the gradient was not finite."""
+    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    norms = dict(zip(names, result.weight_norms.tolist(), strict=True))
+    return {
+        "step": step,
+        "loss_finite_on_rank_0": math.isfinite(result.loss),
+        "gradient_norm": str(result.gradient_norm),
+        "weights_not_finite": [name for name, norm in norms.items() if not math.isfinite(norm)],
+        "gradient_norms": {name: norm if math.isfinite(norm) else str(norm) for name, norm in norms.items()},
+        "window_ids": window_ids.tolist(),
+    }
+
+
+def diverged(record: dict[str, Any], written_to: object, *, skipped: int | None) -> DivergedError:
+    """The error that ends a run.
+
+    Args:
+        skipped: how many steps were left out before this one, where leaving out was allowed.
+    """
+    where = record["weights_not_finite"]
+    return DivergedError(
+        f"the gradient is not finite at step {record['step']}"
+        + (f", after {skipped} such steps that were left out" if skipped is not None else ""),
+        expected="a finite gradient" if skipped is None else f"at most train.max_skipped={skipped} of them",
+        found=f"norm {record['gradient_norm']}, first in {', '.join(where[:NAMED_WEIGHTS])}"
+        + (f" and {len(where) - NAMED_WEIGHTS} more" if len(where) > NAMED_WEIGHTS else "")
+        + f"; step, window ids and norms are in {written_to}",
+        likely="the learning rate is too high",
+        do="start a new run with a lower optimizer.learning_rate or more optimizer.warmup_steps, "
+        "or let the same run leave such steps out with train.on_nonfinite=skip",
+    )
 
 
 def _describe_data(run: RunFolder, shards: ShardSource, manifest: ShardManifest) -> None:
@@ -284,45 +306,4 @@ def _describe_data(run: RunFolder, shards: ShardSource, manifest: ShardManifest)
     entries = manifest.split("train").shards
     count = min(len(entries), FEEL_SHARDS)
     spaced = [entries[i * len(entries) // count] for i in range(count)]
-    blocks = (read_shard(shards.local(e), e, grid=manifest.grid, num_drums=manifest.drum_map.num_drums) for e in spaced)
-    measure_feel(blocks, manifest.grid).save(run.feel)
-
-
-def validate(
-    model: MusicVAE,
-    windows: WindowStore,
-    world: World,
-    stopping: StopAgreement,
-    *,
-    batch: int,
-    free_running: bool,
-    beat: Callable[[], None],
-) -> EvaluationReport | Wish:
-    """The report on the validation split, each window counted once whatever the world size; or the wish to stop.
-
-    Every rank makes the same number of rounds, and between two of them all agree on whether to go on.
-
-    Args:
-        windows: of the validation split.
-        batch: windows that a rank evaluates at once; a resource, it changes no figure.
-        free_running: also decode free-running, which takes one decoder call per step.
-        beat: called once a round.
-    """
-    num_drums = windows.num_drums
-    sums = EvaluationSums.empty(model.latent, num_drums)
-    for window_ids, tokens in evaluation_batches(windows, batch=batch, rank=world.rank, world_size=world.size):
-        beat()
-        if stop := stopping.agreed():
-            return stop
-        stopping.ask()
-        sums += evaluate_batch(
-            model,
-            tokens,
-            window_ids,
-            num_drums=num_drums,
-            seed=EVALUATION_SEED,
-            device=world.device,
-            free_running=free_running,
-        )
-    total = world.sum(sums.to_vector())
-    return EvaluationReport.from_sums(EvaluationSums.from_vector(total, latent=model.latent, num_drums=num_drums))
+    measure_feel(read_blocks(shards, manifest, spaced), manifest.grid).save(run.feel)

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
-from musicvae.data.loader import Batch
-from musicvae.data.manifest import ShardManifest
+from musicvae.data.loader import WindowBatch
 from musicvae.data.order import lanes_of_rank
 from musicvae.durable import write_whole
 from musicvae.groove.grid import GridSpec
 from musicvae.model.layers import FEED_FORWARD
 from musicvae.model.settings import ModelSettings
+from musicvae.performance.model import PerformanceModel
 from musicvae.training.settings import FitConfig
 from musicvae.training.world import World
 
@@ -31,9 +32,9 @@ WAITING_FOR_DATA = "waiting for data"
 """Name of the span in which the loop waits for the loader."""
 KINDS = (
     (WAITING_FOR_DATA, (WAITING_FOR_DATA,)),
-    ("matrix products, LSTM kernels whole", ("mm", "matmul", "linear", "rnn", "lstm", "nvjet", "cutlass")),
+    ("matrix products, including LSTM kernels", ("mm", "matmul", "linear", "rnn", "lstm", "nvjet", "cutlass")),
     ("optimizer", ("adam", "optimizer")),
-    ("exchange with other ranks", ("gloo", "nccl", "c10d", "all_reduce", "allreduce", "reducer")),
+    ("communication between ranks", ("gloo", "nccl", "c10d", "all_reduce", "allreduce", "reducer")),
 )
 """Kinds of work, and what a name of an operation or kernel holds that belongs to one; the first that fits."""
 OTHER = "other operations"
@@ -60,20 +61,24 @@ class ProfiledWork:
     peak: float
 
     @classmethod
-    def of(cls, config: FitConfig, manifest: ShardManifest, world: World) -> "ProfiledWork":
-        """A step of this rank; takes a moment to measure the peak."""
+    def of(cls, config: FitConfig, window_flops: float, world: World) -> "ProfiledWork":
+        """A step of this rank; takes a moment to measure the peak.
+
+        Args:
+            window_flops: operations of the matrix products for one window, forward and backward.
+        """
         settings = config.train
         lanes = len(lanes_of_rank(world.rank, world.size, config.data.lanes))
         windows = settings.global_batch * lanes // config.data.lanes
         return cls(
             f"rank {world.rank} of {world.size} on {world.device}, {torch.get_num_threads()} thread(s), "
             f"{windows} of {settings.global_batch} windows a step, {settings.precision}",
-            windows * training_flops(config.model, manifest.grid, manifest.drum_map.num_drums),
+            round(windows * window_flops),
             matrix_peak(getattr(torch, settings.precision), world.device),
         )
 
 
-def profiled(batches: Iterable[Batch], folder: Path, work: ProfiledWork) -> Generator[Batch, None, None]:
+def profiled(batches: Iterable[WindowBatch], folder: Path, work: ProfiledWork) -> Generator[WindowBatch, None, None]:
     """The same batches; what their consumer does between two of them, and the wait for the second, is a step.
 
     Writes `folder/trace.json` and `folder/table.txt` once the profiled steps are over, or at the end if that comes
@@ -155,6 +160,14 @@ def training_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> i
     return (1 + BACKWARD) * forward_flops(settings, grid, num_drums)
 
 
+def playing_flops(model: PerformanceModel, hits: float) -> float:
+    """As `training_flops`, of a performance model, for a window of so many hits."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    attention = 2 * len(model.blocks) * _product(model.norm.normalized_shape[0], round(hits))
+    products = sum(_product(layer.in_features, layer.out_features) for layer in layers)
+    return (1 + BACKWARD) * hits * (attention + products)
+
+
 def forward_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> int:
     """Operations of encoding a window and of decoding it under teacher forcing.
 
@@ -178,18 +191,19 @@ def _encoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
             body = steps * _lstm(s.encoder_embedding, hidden, layers, directions=2)
             return body + 2 * _product(2 * hidden, s.latent)
         case "feed_forward":
-            stretches = grid.bars if s.encoder_shares_bars else 1
-            first = stretches * _product(steps // stretches * num_drums, hidden)
-            return first + _feed_forward(stretches * hidden, hidden, layers - 1) + 2 * _product(hidden, s.latent)
+            bars = grid.bars if s.encoder_shares_bars else 1
+            first = bars * _product(steps // bars * num_drums, hidden)
+            return first + _feed_forward(bars * hidden, hidden, layers - 1) + 2 * _product(hidden, s.latent)
         case "transformer":
-            parts = s.latent_segments
-            heads = parts * (_product(steps // parts * hidden, hidden) + 2 * _product(hidden, s.latent // parts))
-            return layers * _transformer_block(hidden, steps) + heads
+            segments = s.latent_segments
+            summary = _product(steps // segments * hidden, hidden)
+            heads = 2 * _product(hidden, s.latent // segments)
+            return layers * _transformer_block(hidden, steps) + segments * (summary + heads)
         case "segments":
-            parts = s.latent_segments
-            enter = _product(steps // parts * (num_drums + s.encoder_embedding), hidden)
-            heads = 2 * _product(hidden, s.latent // parts)
-            return layers * _transformer_block(hidden, parts) + parts * (enter + heads)
+            segments = s.latent_segments
+            enter = _product(steps // segments * (num_drums + s.encoder_embedding), hidden)
+            heads = 2 * _product(hidden, s.latent // segments)
+            return layers * _transformer_block(hidden, segments) + segments * (enter + heads)
 
 
 def _decoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
@@ -235,17 +249,17 @@ def _conductor(s: ModelSettings, grid: GridSpec) -> int:
 def _step_features(s: ModelSettings, grid: GridSpec) -> int:
     if not s.latent:
         return 0
-    hidden, features, parts = s.step_features_hidden, s.step_features, s.latent_segments
-    stretches = grid.bars if parts == 1 else parts
+    hidden, features, segments = s.step_features_hidden, s.step_features, s.latent_segments
+    written = grid.bars if segments == 1 else segments
     if s.step_features_layers:
-        part = s.latent // parts
-        steps = grid.num_steps // parts * features
-        write = _product(hidden + part, 2 * hidden) + _product(2 * hidden, steps)
-        return s.step_features_layers * _transformer_block(hidden, parts) + parts * (_product(part, hidden) + write)
-    write = stretches * (_product(hidden, hidden) + _product(hidden, grid.num_steps // stretches * features))
-    if parts == 1:
-        return write + _product(s.latent, hidden) + _product(hidden, stretches * hidden)
-    return write + _product(s.latent, features) + parts * _product(s.latent // parts + features, hidden)
+        part = s.latent // segments
+        steps = grid.num_steps // segments * features
+        enter, write = _product(part, hidden), _product(hidden + part, 2 * hidden) + _product(2 * hidden, steps)
+        return s.step_features_layers * _transformer_block(hidden, segments) + segments * (enter + write)
+    write = written * (_product(hidden, hidden) + _product(hidden, grid.num_steps // written * features))
+    if segments == 1:
+        return write + _product(s.latent, hidden) + _product(hidden, written * hidden)
+    return write + _product(s.latent, features) + segments * _product(s.latent // segments + features, hidden)
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.5) -> float:

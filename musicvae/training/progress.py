@@ -11,15 +11,14 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int16, Int64
+from jaxtyping import Int16, Int64
 from torch.profiler import record_function
 
-from musicvae.data.loader import Batch
+from musicvae.data.loader import WindowBatch
 from musicvae.data.order import DataOrder
 from musicvae.data.store import WindowStore
 from musicvae.evaluation.elbo import EvaluationReport, spaced_windows
 from musicvae.model.model import MusicVAE
-from musicvae.model.objective import NATS_PER_BIT, beta_at
 from musicvae.randomness import Purpose, normals, uniforms
 from musicvae.training.checkpoints import TrainingState
 from musicvae.training.examples import Examples, cut_examples
@@ -159,10 +158,16 @@ class RunProgress:
         self.last_status = 0.0
         self.rate = 0.0
         self.data_wait = 0.0
+        self.last_logged = 0
         self.start_clock(state.step)
 
+    def resume(self, step: int) -> None:
+        """Drops what was logged after the step at which this launch begins."""
+        if self.run:
+            self.last_logged = self.run.cut_logs(step)
+
     def doing(self, phase: Phase, state: TrainingState, *, at_once: bool = False) -> None:
-        """A sign of life in status.json, unless there was one a moment ago."""
+        """A heartbeat in status.json, unless there was one a moment ago."""
         if self.run is None or not (at_once or time.monotonic() - self.last_status > STATUS_SECONDS):
             return
         self.last_status = time.monotonic()
@@ -182,7 +187,7 @@ class RunProgress:
         """Counts time from here; what happened since the last figures (starting, evaluating) is not training."""
         self.logged_step, self.logged_at, self.waited = step, time.monotonic(), 0.0
 
-    def waiting_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def waiting_for(self, batches: Iterable[WindowBatch]) -> Iterator[WindowBatch]:
         """The same batches; what passes until each is there counts as waiting for data."""
         iterator = iter(batches)
         while True:
@@ -203,44 +208,32 @@ class RunProgress:
             self.start_clock(step)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes the figures of a step, if there are any: one line a step, so that each step stands once.
+        """Writes the figures of a step, if there are any; each step has one line.
 
-        What is not finite is left out: JSON has no word for it, and nonfinite.jsonl tells of it.
+        A launch repeats an evaluation that an earlier one was stopped in. If the step has its line by then, only the
+        tracker gets the figures. What is not finite is left out: JSON has no word for it, and nonfinite.jsonl has it.
         """
         if not figures or self.run is None:
             return
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         figures |= {"windows_per_second": self.rate, "data_wait": self.data_wait}
-        self.run.log({"step": step, **figures})
+        if step > self.last_logged:
+            self.run.log({"step": step, **figures})
+            self.last_logged = step
         self.tracker.log(step, figures)
 
 
 def training_figures(
-    config: FitConfig, step: int, sums: Float64[np.ndarray, " value"], result: StepResult, order: DataOrder
+    config: FitConfig, step: int, of_task: Mapping[str, float], result: StepResult, order: DataOrder
 ) -> dict[str, float]:
-    """The figures of a step, from sums over all ranks."""
-    windows, loss, reconstruction, kl = sums.tolist()
+    """The figures of a step.
+
+    Args:
+        of_task: those that only a kind of model has, over all ranks.
+    """
     return {
         "epoch": order.epoch(step),
-        "loss": loss / windows,
-        "reconstruction": reconstruction / windows,
-        "kl_nats": kl / windows,
-        "kl_bits": kl / windows / NATS_PER_BIT,
-        "beta": beta_at(config.objective, step - 1),
+        **of_task,
         "learning_rate": learning_rate_at(config.optimizer, step - 1),
         "gradient_norm": result.gradient_norm,
     }
-
-
-def validation_figures(report: EvaluationReport) -> dict[str, float]:
-    """An evaluation as flat figures; what was not measured is left out."""
-    figures = {
-        "validation.negative_elbo": report.negative_elbo,
-        "validation.reconstruction": report.reconstruction,
-        "validation.kl_nats": report.kl,
-        "validation.kl_bits": report.kl_bits,
-        "validation.active_units": float(report.active_units),
-        "validation.token_accuracy_teacher_forced": report.teacher_forced.token_accuracy,
-        "validation.token_accuracy_free_running": report.free_running.token_accuracy,
-    }
-    return {name: value for name, value in figures.items() if not math.isnan(value)}

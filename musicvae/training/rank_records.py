@@ -10,44 +10,61 @@ One file a rank and kind, written over by the next attempt: the folder never gro
 import json
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Category = Literal[
-    "config", "data", "diverged", "memory", "disk", "hang", "killed", "code", "superseded", "preempted", "interrupted"
-]
+from musicvae.errors import Category
 
 
 @dataclass(frozen=True, slots=True)
-class RankRecord:
-    """A rank's sign of life.
+class RankPlace:
+    """Which rank it is, where it runs, and how far it has come."""
 
-    Attributes:
-        launch: the launch that the process belongs to.
-        attempt: how often torchrun has started the ranks of this launch again.
-        beats: how often the main thread has reported progress.
-        waiting: whether the main thread is waiting for other ranks.
-        ended: whether the process left by itself, which a killed one cannot say.
-        when: seconds since the epoch by the clock of the rank's machine.
-    """
-
-    launch: str
-    attempt: int
     rank: int
     world_size: int
     host: str
     pid: int
     step: int
     phase: str
-    beats: int
-    waiting: bool
-    ended: bool
+
+    def place(self) -> dict[str, Any]:
+        """These fields alone, as arguments of another subclass."""
+        return {field.name: getattr(self, field.name) for field in fields(RankPlace)}
+
+
+@dataclass(frozen=True, slots=True)
+class RankWord(RankPlace):
+    """What a rank says of itself.
+
+    Attributes:
+        launch: the launch that the process belongs to.
+        attempt: how often torchrun has started the ranks of this launch again.
+        when: seconds since the epoch by the clock of the rank's machine.
+    """
+
+    launch: str
+    attempt: int
     when: float
 
 
 @dataclass(frozen=True, slots=True)
-class RankError:
+class RankRecord(RankWord):
+    """A rank's heartbeat.
+
+    Attributes:
+        beats: how often the main thread has reported progress.
+        waiting: whether the main thread is waiting for other ranks.
+        ended: whether the process left by itself, which a killed one cannot say.
+    """
+
+    beats: int
+    waiting: bool
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RankError(RankWord):
     """Why a rank failed.
 
     Attributes:
@@ -55,23 +72,13 @@ class RankError:
         traceback: the last lines of it, empty where the message says it all.
         secondary: whether the rank failed only because another one did.
         culprit: the rank that it waited for in vain, as far as it could tell.
-        when: seconds since the epoch by the clock of the rank's machine.
     """
 
-    launch: str
-    attempt: int
-    rank: int
-    world_size: int
-    host: str
-    pid: int
-    step: int
-    phase: str
     category: Category
     message: str
     traceback: str
     secondary: bool
     culprit: int | None
-    when: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class RankRecords:
     folder: Path
 
     def write(self, record: RankRecord) -> None:
-        """Replaces the rank's sign of life."""
+        """Replaces the rank's heartbeat."""
         self._write(self.folder / f"rank-{record.rank:05d}.json", asdict(record))
 
     def write_error(self, error: RankError) -> None:
@@ -92,13 +99,13 @@ class RankRecords:
         """Where a stuck rank dumps its stacks."""
         return self.folder / f"rank-{rank:05d}.stack"
 
-    def of(self, launch: str) -> list[RankRecord]:
-        """The signs of life of one launch, by rank."""
-        return self._read(RankRecord, "rank-?????.json", launch)
+    def of(self, launch_id: str) -> list[RankRecord]:
+        """The heartbeats of one launch, by rank."""
+        return self._read(RankRecord, "rank-?????.json", launch_id)
 
-    def errors_of(self, launch: str) -> list[RankError]:
+    def errors_of(self, launch_id: str) -> list[RankError]:
         """The errors of one launch, by rank."""
-        return self._read(RankError, "rank-?????.error.json", launch)
+        return self._read(RankError, "rank-?????.error.json", launch_id)
 
     def forget_all_but(self, alive: Collection[tuple[str, int]]) -> None:
         """Removes what other processes than these (host, pid) left behind."""
@@ -111,21 +118,21 @@ class RankRecords:
         self.folder.mkdir(parents=True, exist_ok=True)
         # A fixed name, not a fresh one: a rank that is killed between these lines leaves one file, however often.
         aside = path.with_suffix(".aside")
-        aside.write_text(json.dumps(values) + "\n")
+        aside.write_text(json.dumps(values) + "\n", encoding="utf-8")
         aside.replace(path)
 
-    def _read(self, kind: type, pattern: str, launch: str) -> list[Any]:
-        found = []
+    def _read(self, kind: type, pattern: str, launch_id: str) -> list[Any]:
+        records = []
         for path in sorted(self.folder.glob(pattern)):
             values = _json(path)
-            if values.get("launch") == launch:
+            if values.get("launch") == launch_id:
                 with suppress(TypeError):  # another version of this file's fields
-                    found.append(kind(**values))
-        return found
+                    records.append(kind(**values))
+        return records
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # a peer's machine may show a file half-way to its next version
         return {}

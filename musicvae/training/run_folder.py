@@ -9,18 +9,19 @@ best.safetensors  the weights with the lowest validation -ELBO, with their figur
 feel.safetensors  mean velocity and timing of the training data
 manifest.json     of the shards: what the run was trained on, hash by hash
 examples/         of each evaluation: validation windows, their reconstructions, samples, KL of each latent dimension
-ranks/            where each rank is, and why it failed
+ranks/            where each rank is, and why it failed; its lock is held by whoever has launched the ranks
 logs/             what each rank and torchrun said, under jobs.train --ranks
 windows/          with train.log_windows: the window ids that each rank's forward pass received
-lock              held by the launch that trains
+lock              held by the rank that writes
 """
 
+import errno
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +30,16 @@ from uuid import uuid4
 import yaml
 
 from musicvae.data.manifest import ShardManifest
-from musicvae.durable import append_line, read_lines, remove_asides, whole_folder, write_json, write_whole
-from musicvae.errors import ConfigError, DataError, SupersededError
-from musicvae.folder_lock import hold_folder
+from musicvae.durable import append_line, aside_of, read_lines, remove_asides, whole_folder, write_json, write_whole
+from musicvae.errors import ConfigError, DataError, DiskFullError, NotThereError, SupersededError
+from musicvae.folder_lock import check_free, hold_folder
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.settings import read_yaml
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+PROBE_BYTES = 1 << 16
+"""More than the records of a few ranks, less than any checkpoint."""
 State = Literal["starting", "running", "finished", "preempted", "interrupted", "diverged", "failed"]
 
 
@@ -118,7 +122,27 @@ class RunFolder:
         return self.path / "ranks"
 
     @contextmanager
-    def held(self, launch: str) -> Iterator["RunFolder"]:
+    def launching(self, launch_id: str, *, alone: bool = True) -> Iterator[None]:
+        """Keeps other launches away until the block ends; held before ranks/ and logs/ are written to.
+
+        Args:
+            alone: whether all ranks are launched here; other launchers of the same launch are let in otherwise.
+
+        Raises:
+            FolderInUseError: another launch is under way, or ranks that have lost their launcher are still saving.
+            DiskFullError: nothing can be written.
+        """
+        with disk_full_explained(self), ExitStack() as held:
+            self.ranks.mkdir(exist_ok=True)
+            held.enter_context(hold_folder(self.path, at=self.ranks, group=None if alone else launch_id))
+            if alone or self.read_status().get("launch") != launch_id:
+                check_free(self.path)
+            if full := disk_full(self):
+                raise full
+            yield
+
+    @contextmanager
+    def held(self, launch_id: str) -> Iterator["RunFolder"]:
         """This folder, to be written by one launch alone until the block ends.
 
         A second live launch is refused. One that was thought dead and comes back, as after a node's network did, finds
@@ -129,7 +153,7 @@ class RunFolder:
         """
         with hold_folder(self.path):
             mine = replace(self, writer=uuid4().hex)
-            status = {**self.read_status(), "launch": launch, "writer": mine.writer}
+            status = {**self.read_status(), "launch": launch_id, "writer": mine.writer}
             if status.get("state") in ("preempted", "interrupted", "diverged", "failed"):
                 status["state"] = "starting"  # that was another launch's end, and would read as this one's
             status.pop("failure", None)
@@ -150,36 +174,50 @@ class RunFolder:
         if status.get("writer") != self.writer:
             raise SupersededError(
                 f"another launch trains in {self.path}",
-                expected="this launch to be the only one",
+                expected="no other launch",
                 found=f"launch {status.get('launch', '?')} in status.json",
-                likely="this process was not heard of for so long that it counted as dead, and the run was begun again",
-                do="nothing: the other launch goes on from the last checkpoint",
+                likely="this process sent no heartbeat for so long that it counted as dead, and the run was restarted",
+                do="nothing; the other launch has resumed from the last checkpoint",
             )
 
-    def open(self, identity: RunIdentity, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
-        """Starts the run, or finds that it was started before; gives whether it was.
+    def check(self, identity: RunIdentity) -> bool:
+        """Whether the run was started before; nothing is written.
 
         Raises:
             ConfigError: the folder holds another run (the differing settings are named) or something else, or cannot
-                be made or written to.
+                be written to.
         """
+        try:  # ahead of config.yaml, which another launcher may put there at this moment
+            occupied = self.path.is_file() or any(self.path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            occupied = False
         if self.config.exists():
             self._check_same(identity)
             if not os.access(self.path, os.W_OK):
                 raise ConfigError(
                     f"cannot write to {self.path}",
-                    expected="a folder that this run can go on in",
-                    likely="a file system that is mounted read-only, or another user's run",
-                    do="make it writable, or copy the folder to where it can be written and name the copy as --run",
+                    expected="a folder in which this run can resume",
+                    likely="a file system that is mounted read-only, or a run of another user",
+                    do="make it writable, or copy it to a writable folder and give the copy as --run",
                 )
             return True
-        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
+        if occupied:
             raise ConfigError(
-                f"{self.path} is no run folder",
-                expected="a new path, or a folder that jobs.train made",
-                found="a file" if self.path.is_file() else "other entries and no config.yaml",
-                do="name another --run",
+                f"{self.path} is not a run folder",
+                expected="a new path, or a run folder",
+                found="a file" if self.path.is_file() else "other files and no config.yaml",
+                do="choose another --run",
             )
+        return False
+
+    def open(self, identity: RunIdentity, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
+        """Starts the run, or finds that it was started before; gives whether it was.
+
+        Raises:
+            ConfigError: as `check`, or the folder cannot be made.
+        """
+        if self.check(identity):
+            return True
         content = {
             "run_id": identity.run_id,
             "settings": dict(settings),
@@ -198,7 +236,7 @@ class RunFolder:
             with whole_folder(self.path, replace=True) as aside:
                 write_whole(aside / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
-            cure = "name a --run in a folder that can be written"
+            cure = "choose --run in a writable folder"
             raise ConfigError(f"cannot make {self.path}", found=error.strerror or str(error), do=cure) from None
         return False
 
@@ -206,15 +244,15 @@ class RunFolder:
         """What `open` wrote.
 
         Raises:
-            ConfigError: the folder is no run.
+            NotThereError: the folder is no run.
             DataError: its config.yaml is damaged.
         """
         if not self.config.exists():
-            raise ConfigError(
-                f"no run in {self.path}",
-                expected="a folder that jobs.train made",
+            raise NotThereError(
+                f"there is no run in {self.path}",
+                expected="a folder that jobs.train wrote",
                 found="no such folder" if not self.path.exists() else "no config.yaml in it",
-                do="check the path, or train one: python -m jobs.train --preset demo --shards SHARDS --run RUN",
+                do="correct the path, or train a run: python -m jobs.train --preset demo --shards SHARDS --run RUN",
             )
         config = read_yaml(self.config)
         if missing := {"run_id", "settings", "identity", "shards"} - set(config):
@@ -235,19 +273,24 @@ class RunFolder:
         """Sets the state of the last status, for a run that ends in any way."""
         self._update_status({"state": state})
 
-    def close_status(self, launch: str, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
+    def close_status(self, launch_id: str, state: State, *, failure: Mapping[str, Any] | None = None) -> None:
         """Says how a launch ended where no rank lived to say it; another launch's status stays as it is.
 
         Args:
             failure: which rank failed first and why, with its category: whether another start may help.
         """
         status = self.read_status()
-        if status.get("launch") in (None, launch) and (failure or status.get("state") != state):
+        if status.get("launch") in (None, launch_id) and (failure or status.get("state") != state):
             self._update_status({"state": state, **({"failure": failure} if failure else {})})
+
+    def saved_step(self) -> int:
+        """The step of the newest checkpoint; 0 without one."""
+        saved = checkpoints(self.checkpoints)
+        return step_of(saved[-1]) if saved else 0
 
     def read_status(self) -> dict[str, Any]:
         """The last status, empty where there is none yet."""
-        return json.loads(self.status.read_text()) if self.status.exists() else {}
+        return json.loads(self.status.read_text(encoding="utf-8")) if self.status.exists() else {}
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl."""
@@ -259,13 +302,14 @@ class RunFolder:
         self.check_writer()
         append_line(self.nonfinite, record)
 
-    def cut_logs(self, step: int) -> None:
-        """Drops what was logged after a step, so that after a resume every step stands once."""
+    def cut_logs(self, step: int) -> int:
+        """Drops what was logged after a step; gives the last step that is left in metrics.jsonl, 0 without one."""
         self.check_writer()
         for path in (self.metrics, self.nonfinite):
             kept = [json.dumps(record) + "\n" for record in read_lines(path) if record["step"] <= step]
             if kept or path.exists():
                 write_whole(path, "".join(kept))
+        return max((record["step"] for record in read_lines(self.metrics)), default=0)
 
     def log_windows(self, step: int, window_ids: Sequence[int], *, rank: int, world_size: int) -> None:
         """Appends to the rank's log which windows it is about to train on at a step."""
@@ -291,12 +335,49 @@ class RunFolder:
         if config["shards"]["fingerprint"] != identity.fingerprint:
             differing.append(f"shards were {config['shards']['fingerprint']}, are {identity.fingerprint}")
         raise ConfigError(
-            f"{self.path} holds another run",
-            expected=f"run {config['run_id']}, as its config.yaml says",
+            f"{self.path} contains another run",
+            expected=f"run {config['run_id']}, the run of its config.yaml",
             found="; ".join(differing) or f"run {identity.run_id}",
-            likely="settings that change the result were changed; a run cannot be continued with others",
-            do="name another --run, or give the settings that it was started with",
+            likely="settings that change the result were changed; a run can only be resumed with its own settings",
+            do="choose another --run, or use the settings that the run was started with",
         )
+
+
+@contextmanager
+def disk_full_explained(run: RunFolder) -> Iterator[None]:
+    """What a user reads where the block cannot write to a run.
+
+    Raises:
+        DiskFullError: in place of an `OSError` that says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFullError(
+            f"{run.path} cannot be written to",
+            expected="free space for checkpoints and logs",
+            found=error.strerror or str(error),
+            likely="the disk is full, or your quota is used up",
+            do="free some space and run the same command again to resume from the last checkpoint",
+        ) from error
+
+
+def disk_full(run: RunFolder) -> DiskFullError | None:
+    """Why nothing more can be written to a run, found by writing a little; None if something can."""
+    probe = aside_of(run.path / "probe")
+    try:
+        with disk_full_explained(run):
+            probe.write_bytes(bytes(PROBE_BYTES))
+    except DiskFullError as error:
+        return error
+    except OSError:  # something else is wrong
+        return None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -1,48 +1,47 @@
 """A model in training: everything that changes from step to step, how it begins and how it is restored.
 
+A new model may start from the weights of a trained one, as far as both are made of the same components.
+
 The moving average of the weights is evaluated and kept in place of the weights themselves. The last steps' weights
 wander around a better point between them (Polyak and Juditsky 1992; as an exponential average in Kingma and Ba 2015,
 section 7.2). A step whose gradient was not finite has left everything as it was; it is recorded, and the run may end.
 """
 
 import copy
-import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import nn
 
-from musicvae.data.loader import Batch
-from musicvae.data.manifest import ShardManifest
-from musicvae.errors import DivergedError
+from musicvae.data.loader import WindowBatch
+from musicvae.errors import ConfigError, MemoryExhaustedError
+from musicvae.kept_memory import give_back_freed_memory
 from musicvae.model.model import MusicVAE
-from musicvae.randomness import Purpose, generator
-from musicvae.training.checkpoints import TrainingState, load_checkpoint, newest_complete
-from musicvae.training.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
+from musicvae.model.settings import ModelSettings
+from musicvae.training.checkpoints import NOISE, TrainingState, load_checkpoint, newest_complete
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.settings import FitConfig, learning_rate_at
-from musicvae.training.step import (
-    StepResult,
-    StepUnderWay,
-    TrainingObjective,
-    accumulate_gradients,
-    new_optimizer,
-    train_step,
-)
+from musicvae.training.step import StepUnderWay, accumulate_gradients, new_optimizer, train_step
+from musicvae.training.tasks import Model, TrainingTask, new_model
 from musicvae.training.world import World
 
 EARLY = 10
 """The average of the first n steps goes back over about n / this many of them, not over its full length."""
 RESERVED_BYTES = 64 * 2**20
 """For all that is no training step: threads, evaluations, logs."""
-NAMED_WEIGHTS = 8
-"""Weight tensors with a gradient that is not finite that a record names; one bad value spreads to most of them."""
+COMPONENTS = {
+    "encoder": ("encoder",),
+    "prior": ("prior",),
+    "segments": ("conductor", "step_features"),
+    "decoder": ("decoder", "history"),
+}
+"""Modules of `MusicVAE`, and how the names of the settings begin that they are made by."""
+SHARED = ("latent", "latent_segments", "token_features")
+"""Settings that all components are made by."""
 
 
 class WeightAverage:
@@ -52,7 +51,7 @@ class WeightAverage:
         model: holds the average, without gradients.
     """
 
-    def __init__(self, model: MusicVAE, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.decay = decay
 
@@ -76,15 +75,15 @@ class Training:
 
     config: FitConfig
     world: World
-    model: MusicVAE
+    model: Model
     optimizer: torch.optim.Optimizer
-    alone: TrainingObjective
+    alone: nn.Module
     objective: nn.Module
     state: TrainingState
     average: WeightAverage | None = None
 
     @property
-    def judged(self) -> MusicVAE:
+    def judged(self) -> Model:
         """The model that is evaluated and kept: the average of the weights, where there is one."""
         return self.average.model if self.average else self.model
 
@@ -92,15 +91,19 @@ class Training:
     def begin(
         cls,
         config: FitConfig,
-        manifest: ShardManifest,
+        task: TrainingTask,
         world: World,
         run: RunFolder,
-        initial_weights: Callable[[MusicVAE], object] | None,
+        initial_weights: Callable[[Any], object] | None,
         say: Callable[[str], object],
     ) -> "Training":
-        """A new model, the same on every rank; or the one of the run's newest whole checkpoint."""
+        """A new model, the same on every rank; or the one of the run's newest whole checkpoint.
+
+        Raises:
+            ConfigError: as `check_noise`.
+        """
         torch.manual_seed(config.train.seed)
-        model = MusicVAE(config.model, manifest.grid, manifest.drum_map.num_drums)
+        model = new_model(config, task.held_out.grid, task.held_out.num_drums)
         model.to(world.device, torch.float64 if config.train.precision == "float64" else torch.float32)
         optimizer = new_optimizer(model, config.optimizer)
         decay = config.train.average_decay
@@ -110,6 +113,7 @@ class Training:
             say(sentence)
         if checkpoint is not None:
             state = load_checkpoint(checkpoint, model, optimizer, average.model if average else None)
+            world.on_main(lambda: check_noise(config, model, state, run))
             say(f"resumed from step {state.step}")
         else:
             state = TrainingState(step=0)
@@ -118,11 +122,12 @@ class Training:
                 if average:
                     average.model.load_state_dict(model.state_dict())
         if config.train.compile:
-            compile_parts(model)
-        alone = TrainingObjective(model, config.objective)
+            assert isinstance(model, MusicVAE), "settings of other models do not ask for it"
+            compile_components(model)
+        alone = task.objective(model)
         return cls(config, world, model, optimizer, alone, world.wrap(alone), state, average)
 
-    def warm_up(self, batch: Batch) -> None:
+    def warm_up(self, batch: WindowBatch) -> None:
         """One throw-away forward and backward.
 
         DDP lays its buckets out anew after its first backward, which changes the order of additions from three ranks
@@ -131,16 +136,13 @@ class Training:
         with self._memory_explained(batch):
             self._backward(self.objective, batch.to(self.world.device).pieces(self.config.train.accumulation))
 
-    def step(self, batch: Batch) -> StepUnderWay:
+    def step(self, batch: WindowBatch) -> StepUnderWay:
         """Trains on the next global batch, of which this rank has a share.
 
         Raises:
             MemoryExhaustedError: it does not fit; the error says what would.
         """
         settings, step = self.config.train, self.state.step
-        # Dropout is a function of seed, step and rank: nothing has to be saved for a resumed run to go on exactly.
-        draws = generator(settings.seed, Purpose.DROPOUT, step, self.world.rank)
-        torch.manual_seed(int(draws.integers(2**63)))
         with self._memory_explained(batch):
             under_way = train_step(
                 self.objective,
@@ -159,7 +161,7 @@ class Training:
         return under_way
 
     @contextmanager
-    def _memory_explained(self, batch: Batch) -> Iterator[None]:
+    def _memory_explained(self, batch: WindowBatch) -> Iterator[None]:
         try:
             yield
         except (MemoryError, RuntimeError) as error:
@@ -178,7 +180,7 @@ class Training:
                 device=self.world.device,
             ) from None
 
-    def _attempt(self, batch: Batch, windows: int) -> None:
+    def _attempt(self, batch: WindowBatch, windows: int) -> None:
         """What a step with so many windows at once needs, on this rank alone; it changes nothing.
 
         Two pieces, for the gradients of the first are there while the second is computed, beside the optimizer's
@@ -193,7 +195,7 @@ class Training:
             self._backward(self.alone, pieces)
         del beside
 
-    def _backward(self, objective: nn.Module, pieces: list[Batch]) -> None:
+    def _backward(self, objective: nn.Module, pieces: list[WindowBatch]) -> None:
         accumulate_gradients(
             objective,
             pieces,
@@ -205,43 +207,27 @@ class Training:
         objective.zero_grad(set_to_none=True)
 
 
-def nonfinite_record(
-    step: int, result: StepResult, model: nn.Module, window_ids: Int64[np.ndarray, " window"]
-) -> dict[str, Any]:
-    """A line of nonfinite.jsonl: the step, its windows over all ranks, and where the gradient was not finite."""
-    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    norms = dict(zip(names, result.weight_norms.tolist(), strict=True))
-    return {
-        "step": step,
-        "loss_finite_on_rank_0": math.isfinite(result.loss),
-        "gradient_norm": str(result.gradient_norm),
-        "weights_not_finite": [name for name, norm in norms.items() if not math.isfinite(norm)],
-        "gradient_norms": {name: norm if math.isfinite(norm) else str(norm) for name, norm in norms.items()},
-        "window_ids": window_ids.tolist(),
-    }
+def check_noise(config: FitConfig, model: Model, state: TrainingState, run: RunFolder) -> None:
+    """Whether the steps that are left have the noise of those before, or none that has changed since.
 
-
-def diverged(record: dict[str, Any], written_to: object, *, skipped: int | None) -> DivergedError:
-    """The error that ends a run.
-
-    Args:
-        skipped: how many steps were left out before this one, where leaving out was allowed.
+    Raises:
+        ConfigError: they would be given other dropout masks.
     """
-    where = record["weights_not_finite"]
-    return DivergedError(
-        f"the gradient is not finite at step {record['step']}"
-        + (f", after {skipped} such steps that were left out" if skipped is not None else ""),
-        expected="a finite gradient" if skipped is None else f"at most train.max_skipped={skipped} of them",
-        found=f"norm {record['gradient_norm']}, first in {', '.join(where[:NAMED_WEIGHTS])}"
-        + (f" and {len(where) - NAMED_WEIGHTS} more" if len(where) > NAMED_WEIGHTS else "")
-        + f"; step, window ids and norms are in {written_to}",
-        likely="a learning rate that is too high",
-        do="start a new run with a smaller optimizer.learning_rate or more optimizer.warmup_steps, "
-        "or let the same run leave such steps out with train.on_nonfinite=skip",
+    objective = config.objective
+    samples = objective.scheduled_sampling != "none" and objective.sampling_passes == "stepwise"
+    blanks = samples and (objective.word_dropout > 0 or objective.window_dropout > 0)
+    if state.noise == NOISE or state.step >= config.train.steps or not (model.dropouts or blanks):
+        return
+    raise ConfigError(
+        f"{run.path} cannot be resumed: its dropout masks would change",
+        expected="a run that this version started, or a run without dropout",
+        found=f"a checkpoint of step {state.step} by an earlier version",
+        likely="dropout masks of earlier versions depended on the number of ranks",
+        do=f"start a new run from its best weights: use another --run and\n            --init-from {run.path}",
     )
 
 
-def compile_parts(model: MusicVAE) -> None:
+def compile_components(model: MusicVAE) -> None:
     """Has encoder, conductor and teacher-forced decoder compiled at their first use; weights keep their names.
 
     Generation step by step stays as it is. LSTMs stay the library's fused kernels: torch.compile breaks its graph at
@@ -250,3 +236,100 @@ def compile_parts(model: MusicVAE) -> None:
     model.encoder.compile()
     model.segments.compile()
     model.decoder.teacher_forced = torch.compile(model.decoder.teacher_forced)
+
+
+def is_exhausted_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, on a device or on the host."""
+    # On the CPU these are plain RuntimeErrors, which only their sentences tell from others: that of torch's allocator,
+    # and that of oneDNN where it gets no memory for the code of a primitive that it has already chosen.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and ("DefaultCPUAllocator" in str(error) or str(error) == "could not create a primitive")
+    )
+
+
+def largest_that_fits(attempt: Callable[[int], None], size: int, device: torch.device) -> int | None:
+    """The first of size / 2, size / 4, ... with which an attempt does not run out of memory; None if none does."""
+    while size > 1:
+        size //= 2
+        _forget_failed_backward(device)
+        give_back_freed_memory()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            attempt(size)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
+        else:
+            return size
+    return None
+
+
+def _forget_failed_backward(device: torch.device) -> None:
+    # A backward that raised leaves its waiting tasks, and with them all that its graph saved, in the engine's queue;
+    # the next backward, however small, clears it.
+    torch.zeros((), device=device, requires_grad=True).mul(1).backward()
+
+
+def memory_exhausted(
+    *, step: int, share: int, accumulation: int, fitting: int | None, device: torch.device
+) -> MemoryExhaustedError:
+    """What to tell of it.
+
+    Args:
+        share: windows of this rank in a global batch.
+        accumulation: pieces that it was cut into.
+        fitting: windows at once that were found to fit.
+    """
+    tried = -(-share // accumulation)
+    where = f"{device}" if device.type != "cuda" else f"{device} ({torch.cuda.get_device_name(device)})"
+    if fitting is None:
+        cure = "use a smaller model or more memory; not even one window at a time fits"
+    else:
+        pieces = -(-share // fitting)
+        cure = (
+            f"run the same command with train.accumulation={pieces}. {fitting} windows at a time fit (tried just now). "
+            "The result stays the same"
+        )
+    return MemoryExhaustedError(
+        f"out of memory at step {step}",
+        expected=f"{tried} windows at a time (this rank's {share} of train.global_batch in {accumulation} piece(s)) "
+        "to fit",
+        found=f"too little memory on {where}",
+        likely="the model or batch is too large for this device, or another process uses its memory",
+        do=cure,
+    )
+
+
+def matching_components(settings: ModelSettings, trained: ModelSettings) -> tuple[str, ...]:
+    """Components that are made alike in both models; dropout, which has no weights, may be another."""
+    asked, have = settings.model_dump(), trained.model_dump()
+    if any(asked[name] != have[name] for name in SHARED):
+        return ()
+    return tuple(name for name, begins in COMPONENTS.items() if _made_by(asked, begins) == _made_by(have, begins))
+
+
+def start_from(model: MusicVAE, trained: MusicVAE, components: tuple[str, ...]) -> tuple[str, ...]:
+    """Takes over the weights of components; gives those that begin anew.
+
+    What makes one of several kinds of decoder leaves the same settings of another unused, so a component with weights
+    of other names or shapes begins anew too. A learnt prior that begins anew is N(0, I).
+    """
+    anew = []
+    for component in COMPONENTS:
+        mine, theirs = getattr(model, component), getattr(trained, component)
+        if component in components and _shapes(mine) == _shapes(theirs):
+            mine.load_state_dict(theirs.state_dict())
+        elif _shapes(mine):
+            anew.append(component)
+    return tuple(anew)
+
+
+def _made_by(values: dict[str, Any], begins: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name.startswith(begins) and not name.endswith("dropout")}
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in module.state_dict().items()}

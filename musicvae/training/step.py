@@ -8,18 +8,20 @@ methods of its optimizers as not to be compiled, and the mark loads `torch._dyna
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from inspect import unwrap
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from musicvae.data.loader import Batch
+from musicvae.data.loader import Batch, PlayedBatch, WindowBatch
 from musicvae.model.model import MusicVAE
 from musicvae.model.objective import LossTerms, beta_at, loss_terms, sampling_probability_at
 from musicvae.model.settings import ObjectiveSettings
+from musicvae.performance.model import PerformanceModel
 from musicvae.training.settings import OptimizerSettings, Precision
 from musicvae.training.world import World
 
@@ -70,6 +72,20 @@ def _with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
             return tree
 
 
+@runtime_checkable
+class Terms(Protocol):
+    """What an objective gives for a batch."""
+
+    @property
+    def loss(self) -> Float[Tensor, " batch"]:
+        """Of each window, in nats."""
+        ...
+
+    def sums(self) -> Float64[Tensor, " term"]:
+        """Over all windows, of the loss and then of whatever else is logged of a step."""
+        ...
+
+
 class TrainingObjective(nn.Module):
     """The model with its loss as the forward pass, which is what DDP has to wrap."""
 
@@ -80,6 +96,8 @@ class TrainingObjective(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> LossTerms:
         """The loss terms of a batch, with the schedules as they stand after `step` updates."""
+        if batch.mask_keys is not None:
+            self.model.draw_masks(batch.mask_keys)
         posterior = self.model.encode(batch.tokens)
         z = posterior.sample(batch.latent_noise)
         return loss_terms(
@@ -96,11 +114,48 @@ class TrainingObjective(nn.Module):
             probability = sampling_probability_at(self.settings, step)
             sampled = {"sampling_probability": probability, "coins": batch.coins, "uniforms": batch.choices}
             if self.settings.sampling_passes == "stepwise":
-                return self.model.scheduled_logits(z, batch.tokens, **sampled)
-            shown = self.model.shown_with_samples(z, batch.tokens, **sampled)
+                shown = self.model.shown_step_by_step(z, batch.tokens, **sampled, blanked=batch.blanked)
+            else:
+                shown = self.model.shown_with_samples(z, batch.tokens, **sampled)
         if batch.blanked is not None:
             shown = torch.where(batch.blanked, self.model.start_token, shown)
         return self.model.logits_when_shown(z, shown)
+
+
+@dataclass(frozen=True, slots=True)
+class PlayingTerms:
+    """What the loss of each window is made of, in nats over all of its hits."""
+
+    velocity: Float[Tensor, " batch"]
+    offset: Float[Tensor, " batch"]
+    hits: Int64[Tensor, " batch"]
+
+    @property
+    def loss(self) -> Float[Tensor, " batch"]:
+        return self.velocity + self.offset
+
+    def sums(self) -> Float64[Tensor, " term"]:
+        """Of loss, velocity, offset and hits over all windows."""
+        parts = (self.loss, self.velocity, self.offset, self.hits)
+        return torch.stack([part.detach().double().sum() for part in parts])
+
+
+class PlayingObjective(nn.Module):
+    """As `TrainingObjective`, of a performance model."""
+
+    def __init__(self, model: PerformanceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: PlayedBatch, step: int) -> PlayingTerms:
+        """The loss terms of a batch, whatever the step."""
+        if batch.mask_keys is not None:
+            self.model.draw_masks(batch.mask_keys)
+        nats = self.model(batch.velocity, batch.ticks, batch.tempo, batch.manner)
+        velocity, offset = (
+            values.new_zeros(len(batch)).index_add(0, nats.window, values) for values in (nats.velocity, nats.offset)
+        )
+        return PlayingTerms(velocity, offset, (batch.velocity > 0).sum(dim=(1, 2)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,20 +163,23 @@ class StepResult:
     """Sums over this rank's windows of one step, in nats, and what is the same on all ranks.
 
     Attributes:
+        terms: as `Terms.sums` gives them.
         gradient_norm: over all weights and ranks, before clipping.
         weight_norms: norm of the gradient of each weight tensor, in the order of `parameters()`.
     """
 
     windows: int
-    loss: float
-    reconstruction: float
-    kl: float
+    terms: Float64[np.ndarray, " term"]
     gradient_norm: float
     weight_norms: Float64[np.ndarray, " weight"]
 
+    @property
+    def loss(self) -> float:
+        return float(self.terms[0])
+
     def sums(self) -> Float64[np.ndarray, " value"]:
         """What has to be added over ranks."""
-        return np.array([self.windows, self.loss, self.reconstruction, self.kl])
+        return np.array([self.windows, *self.terms])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,22 +189,25 @@ class StepUnderWay:
     Attributes:
         step: updates before this one.
         windows: this rank's windows.
+        terms: how many of the figures are sums of terms.
     """
 
     step: int
     windows: int
+    terms: int
     figures: HostCopy
 
     def result(self) -> StepResult:
         """The figures; waits for the device, if it has not yet come so far."""
-        loss, reconstruction, kl, norm, *norms = self.figures.arrived().tolist()
-        return StepResult(self.windows, loss, reconstruction, kl, norm, np.array(norms))
+        figures = self.figures.arrived().numpy()
+        terms, norm, norms = figures[: self.terms], figures[self.terms], figures[self.terms + 1 :]
+        return StepResult(self.windows, terms, float(norm), norms)
 
 
 def train_step(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
-    pieces: Sequence[Batch],
+    pieces: Sequence[WindowBatch],
     *,
     step: int,
     learning_rate: float,
@@ -178,7 +239,7 @@ def train_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     figures = torch.cat([sums, norm[None].double(), norms.double()])
-    return StepUnderWay(step, sum(map(len, pieces)), HostCopy.of(figures))
+    return StepUnderWay(step, sum(map(len, pieces)), len(sums), HostCopy.of(figures))
 
 
 def new_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -193,24 +254,23 @@ def new_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.
 
 def accumulate_gradients(
     objective: nn.Module,
-    pieces: Sequence[Batch],
+    pieces: Sequence[WindowBatch],
     *,
     step: int,
     global_batch: int,
     precision: Precision,
     world: World,
 ) -> Tensor:
-    """Backward over all pieces, exchanged with the other ranks once; gives sums of loss, reconstruction and KL."""
-    sums = torch.zeros(3, dtype=torch.float64, device=world.device)
+    """Backward over all pieces, at least one, exchanged with the other ranks once; gives the sums of their terms."""
+    sums = []
     for number, piece in enumerate(pieces):
         is_last = number == len(pieces) - 1
         with nullcontext() if is_last else world.without_sync(objective):
             with autocast(precision, world.device):
-                terms = objective(piece, step)
+                terms: Terms = objective(piece, step)
             (terms.loss.sum() * (world.size / global_batch)).backward()
-        parts = (terms.loss, terms.reconstruction, terms.kl)
-        sums += torch.stack([part.detach().double().sum() for part in parts])
-    return sums
+        sums.append(terms.sums())
+    return reduce(torch.add, sums)
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -1,12 +1,12 @@
-"""When to stop before the end: what each process wishes, and what all agree on."""
+"""When to stop before the end: what each process asks for, and what all agree on."""
 
 import time
 from collections.abc import Callable
 from enum import IntEnum
 
 
-class Wish(IntEnum):
-    """What a process asks of all: the largest wish of any rank holds for all of them."""
+class Stop(IntEnum):
+    """What a process asks of all: the largest request of any rank holds for all of them."""
 
     GO_ON = 0
     STOP_FOR_SCHEDULER = 1
@@ -22,23 +22,23 @@ class StopAgreement:
         start_agreement: of this rank's `World`.
     """
 
-    def __init__(self, start_agreement: Callable[[int], Callable[[], int]], wish: Callable[[], Wish]) -> None:
+    def __init__(self, start_agreement: Callable[[int], Callable[[], int]], stop_requested: Callable[[], Stop]) -> None:
         self._start_agreement = start_agreement
-        self._wish = wish
-        self._answer: Callable[[], int] = lambda: Wish.GO_ON
+        self._stop_requested = stop_requested
+        self._answer: Callable[[], int] = lambda: Stop.GO_ON
 
-    def agreed(self) -> Wish:
-        """The largest wish of all ranks when they were last asked."""
-        return Wish(self._answer())
+    def agreed(self) -> Stop:
+        """The largest request of all ranks when they were last asked."""
+        return Stop(self._answer())
 
     def ask(self) -> None:
         """Begins to ask all ranks."""
-        self._answer = self._start_agreement(self._wish())
+        self._answer = self._start_agreement(self._stop_requested())
 
 
-def until(minutes: float | None, wish: Callable[[], Wish]) -> Callable[[], Wish]:
-    """A wish that turns into a stop after some minutes from now; None leaves it as it is."""
+def until(minutes: float | None, stop_requested: Callable[[], Stop]) -> Callable[[], Stop]:
+    """A request that turns into a stop after some minutes from now; None leaves it as it is."""
     if minutes is None:
-        return wish
+        return stop_requested
     end = time.monotonic() + 60 * minutes
-    return lambda: max(wish(), Wish.STOP_FOR_SCHEDULER if time.monotonic() > end else Wish.GO_ON)
+    return lambda: max(stop_requested(), Stop.STOP_FOR_SCHEDULER if time.monotonic() > end else Stop.GO_ON)

@@ -1,12 +1,15 @@
 """The processes of one run: the only file that knows torch.distributed."""
 
+import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import unwrap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -15,11 +18,87 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float64
 from torch import nn
+from torch._C._distributed_c10d import FileStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from musicvae.errors import UserError
+from musicvae.errors import AbsentRanksError, UserError
 
 T = TypeVar("T")
+LOOK_SECONDS = 0.02
+STORE_TIMEOUT = timedelta(seconds=1)
+"""For which a store waits for its file, which is there as long as the launch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Ranks that have found each other and have not started a backend yet; what they say crosses as text.
+
+    Attributes:
+        rank: this process, 0 is the main one.
+        size: how many there are.
+        store: what they read and write.
+    """
+
+    rank: int
+    size: int
+    store: Any
+
+    @classmethod
+    def in_file(cls, path: Path, timeout: timedelta) -> "Meeting":
+        """The ranks of one machine that torchrun's variables (RANK, WORLD_SIZE) describe.
+
+        Args:
+            path: a file that none of an earlier attempt has used; its folder is there as long as the launch.
+            timeout: of each wait for another rank, here and later.
+
+        Raises:
+            AbsentRanksError: the launch has ended, or some do not come.
+        """
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if not path.parent.is_dir():  # for which the store would wait
+            raise AbsentRanksError("the launch has ended")
+        store: Any = FileStore(str(path), -1)
+        store.set_timeout(STORE_TIMEOUT)
+        store.set(f"present/{rank}", "")
+        deadline = time.monotonic() + timeout.total_seconds()
+        try:
+            while not store.check([f"present/{other}" for other in range(size)]):
+                if time.monotonic() > deadline:
+                    raise AbsentRanksError(f"not all of {size} ranks have come to {path}")
+                time.sleep(LOOK_SECONDS)
+        except dist.DistStoreError as error:
+            raise AbsentRanksError(f"the launch has ended before all of its {size} ranks have met") from error
+        store.set_timeout(timeout)
+        return cls(rank, size, store)
+
+    @classmethod
+    def at_master(cls, timeout: timedelta, *, patience: timedelta | None = None) -> "Meeting":
+        """The ranks that torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) describe.
+
+        Args:
+            timeout: of each wait for another rank.
+            patience: how long to wait here until all of them are there; not at all unless given.
+
+        Raises:
+            AbsentRanksError: with `patience`, if they are not.
+        """
+        try:
+            store, rank, size = next(rendezvous("env://", timeout=patience or timeout))
+            if patience is not None:
+                store.set(f"present/{rank}", "")
+                store.wait([f"present/{other}" for other in range(size)], patience)
+        except dist.DistError as error:  # of the store: it is not there, or somebody is missing
+            if patience is None:
+                raise
+            raise AbsentRanksError(str(error).partition("\n")[0]) from error
+        store.set_timeout(timeout)
+        return cls(rank, size, store)
+
+    def exchange(self, text: str) -> list[str]:
+        """Gives a text to all ranks, once; the texts of all, by rank."""
+        self.store.set(f"text/{self.rank}", text)
+        return [self.store.get(f"text/{rank}").decode() for rank in range(self.size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +125,18 @@ class World:
         return cls(0, 1, torch.device(device))
 
     @classmethod
-    def join(cls, *, device: torch.device, timeout: timedelta = timedelta(minutes=10)) -> "World":
-        """Joins the processes that torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) describe."""
+    def join(cls, meeting: Meeting, *, device: torch.device, timeout: timedelta) -> "World":
+        """Starts the backend with the ranks of a meeting.
+
+        Args:
+            timeout: of everything that they do together.
+        """
+        ranks = {"store": meeting.store, "rank": meeting.rank, "world_size": meeting.size, "timeout": timeout}
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            dist.init_process_group("nccl", timeout=timeout, device_id=device)
+            dist.init_process_group("nccl", device_id=device, **ranks)
         else:
-            dist.init_process_group("gloo", timeout=timeout)
+            dist.init_process_group("gloo", **ranks)
         return cls.joined(device=device, timeout=timeout)
 
     @classmethod
@@ -103,17 +187,17 @@ class World:
         dist.all_gather_object(values, value, group=self.host_group)
         return values
 
-    def start_agreement(self, wish: int) -> Callable[[], int]:
-        """Begins to find the largest wish over all ranks; the returned function waits for it and gives it."""
+    def start_agreement(self, stop: int) -> Callable[[], int]:
+        """Begins to find the largest request over all ranks; the returned function waits for it and gives it."""
         if self.size == 1:
-            return lambda: wish
-        wishes = torch.tensor([wish])
-        work = dist.all_reduce(wishes, op=dist.ReduceOp.MAX, group=self.host_group, async_op=True)
+            return lambda: stop
+        requests = torch.tensor([stop])
+        work = dist.all_reduce(requests, op=dist.ReduceOp.MAX, group=self.host_group, async_op=True)
         assert work is not None
 
         def result() -> int:
             work.wait()
-            return int(wishes.item())
+            return int(requests.item())
 
         return result
 

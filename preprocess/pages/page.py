@@ -49,9 +49,9 @@ def page_environment(folder: Path) -> Environment:
     return environment
 
 
-def style(own: Path) -> Markup:
+def style(page_style: Path) -> Markup:
     """The style of all pages, then a page's own."""
-    return Markup(BASE_STYLE.read_text() + own.read_text())
+    return Markup(BASE_STYLE.read_text(encoding="utf-8") + page_style.read_text(encoding="utf-8"))
 
 
 def count(number: int) -> str:

@@ -21,18 +21,8 @@ from typing import Any, BinaryIO
 from musicvae.durable import aside_of, sync_folder
 from musicvae.errors import DataError
 from preprocess.settings import BuildSettings
-from preprocess.sources.listing import (
-    HEAD_BYTES,
-    MIDI_SUFFIXES,
-    NOWHERE,
-    Listing,
-    Source,
-    SourceFile,
-    ZipPlace,
-    is_candidate,
-    printable,
-)
-from preprocess.sources.splits import possible_splits
+from preprocess.sources import listing
+from preprocess.sources.listing import possible_splits
 from preprocess.sources.tar import Spans, compression_of, tar_members
 
 ZIP_SUFFIXES = (".zip",)
@@ -44,7 +34,7 @@ MEMBERS_FILE = "members.bin"
 INDEX_FILE = "index.jsonl"
 
 
-def open_archive(path: Path, settings: BuildSettings, *, spool: Path) -> Source:
+def open_archive(path: Path, settings: BuildSettings, *, spool: Path) -> listing.Source:
     """The MIDI files of an archive, chosen and named as those of the folder that it would be unpacked to.
 
     Archives inside an archive are not opened. Zips and plain tars are read where they are; the members of a compressed
@@ -65,19 +55,19 @@ def open_archive(path: Path, settings: BuildSettings, *, spool: Path) -> Source:
         spans = Spans()
         for member in tar_members(path, settings.limits.max_bytes):
             spans.add(member.name, member.offset, member.size, member.target)
-        files = spans.in_order().listing(os.fspath(path))
+        files = spans.in_order().as_listing(os.fspath(path))
     if not files:
         raise DataError(
             f"no MIDI files in {path}",
-            expected=f"members that end in {', '.join(MIDI_SUFFIXES)} in any case, or begin like MIDI, in any depth",
-            likely="another archive, or archives inside it, which are not opened",
+            expected=f"members that {listing.MIDI_LIKE}, at any depth",
+            likely="the wrong archive, or archives inside it, which are not opened",
         )
-    return Source("archive", files, possible_splits(settings.split))
+    return listing.Source("archive", files, possible_splits(settings.split))
 
 
-def zip_place(archive: str, info: zipfile.ZipInfo) -> ZipPlace:
+def zip_place(archive: str, info: zipfile.ZipInfo) -> listing.ZipPlace:
     """Where a member lies, as the directory of its zip says."""
-    return ZipPlace(
+    return listing.ZipPlace(
         archive, info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type, info.flag_bits
     )
 
@@ -89,18 +79,18 @@ def _compression(path: Path) -> bool:
         raise _damaged(path, error) from None
 
 
-def _zip_listing(path: Path) -> Listing:
+def _zip_listing(path: Path) -> listing.Listing:
     try:
         with zipfile.ZipFile(path) as archive:
             # Of members with one name the last is what unpacking leaves.
             members = {_name(info): info for info in archive.infolist() if _is_member(archive, info)}
     except DAMAGE as error:
         raise _damaged(path, error) from None
-    names = sorted(members, key=printable)
+    names = sorted(members, key=listing.printable)
     return _listing(os.fspath(path), names, [members[name] for name in names])
 
 
-def _listing(path: str, names: Sequence[str], infos: Sequence[zipfile.ZipInfo]) -> Listing:
+def _listing(path: str, names: Sequence[str], infos: Sequence[zipfile.ZipInfo]) -> listing.Listing:
     """Keeps of each member what its place needs, in columns."""
     offsets = array("q", [info.header_offset for info in infos])
     packed = array("q", [info.compress_size for info in infos])
@@ -109,21 +99,21 @@ def _listing(path: str, names: Sequence[str], infos: Sequence[zipfile.ZipInfo]) 
     methods = array("H", [info.compress_type for info in infos])
     flags = array("H", [info.flag_bits for info in infos])
 
-    def make(index: int) -> SourceFile:
+    def make(index: int) -> listing.SourceFile:
         numbers = (column[index] for column in (offsets, packed, sizes, crcs, methods, flags))
-        return SourceFile(printable(names[index]), ZipPlace(path, *numbers))
+        return listing.SourceFile(listing.printable(names[index]), listing.ZipPlace(path, *numbers))
 
-    return Listing(len(names), make)
+    return listing.Listing(len(names), make)
 
 
 def _is_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    return not info.is_dir() and is_candidate(_name(info), lambda: _head(archive, info))
+    return not info.is_dir() and listing.is_candidate(_name(info), lambda: _head(archive, info))
 
 
 def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes | None:
     try:
         with archive.open(info) as file:
-            return file.read(HEAD_BYTES)
+            return file.read(listing.HEAD_BYTES)
     except DAMAGE:
         return None
 
@@ -140,14 +130,14 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path} cannot be read",
-        expected=f"a whole archive ({', '.join(ZIP_SUFFIXES + TAR_SUFFIXES)})",
+        expected=f"a complete archive ({', '.join(ZIP_SUFFIXES + TAR_SUFFIXES)})",
         found=f"{type(error).__name__}: {error}",
-        likely="a download or a copy that broke off",
-        do="copy it again, or unpack what is left of it and name that folder",
+        likely="an incomplete download or copy",
+        do="copy it again, or unpack its readable part and give that folder",
     )
 
 
-def spool_tar(archive: Path, folder: Path, max_bytes: int) -> Listing:
+def spool_tar(archive: Path, folder: Path, max_bytes: int) -> listing.Listing:
     """The candidates of a compressed tar, copied to a folder unless they are there already.
 
     Args:
@@ -179,13 +169,13 @@ def spool_tar(archive: Path, folder: Path, max_bytes: int) -> Listing:
         with _written_whole(index) as file:
             file.write(_line(identity))
             file.writelines(map(_line, zip(spans.names, spans.offsets, spans.sizes, strict=True)))
-    return spans.listing(os.fspath(members))
+    return spans.as_listing(os.fspath(members))
 
 
 def _copy(archive: Path, file: BinaryIO, max_bytes: int) -> Spans:
     spans = Spans()
     for member in tar_members(archive, max_bytes):
-        offset = NOWHERE
+        offset = listing.NOWHERE
         if member.data is not None:
             offset = file.tell()
             file.write(member.data)

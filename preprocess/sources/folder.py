@@ -6,23 +6,14 @@ from pathlib import Path
 
 from musicvae.errors import ConfigError, DataError
 from preprocess.settings import SplitSettings
-from preprocess.sources.listing import (
-    HEAD_BYTES,
-    MIDI_SUFFIXES,
-    FilePlace,
-    Listing,
-    Source,
-    SourceFile,
-    is_candidate,
-    printable,
-)
-from preprocess.sources.splits import possible_splits
+from preprocess.sources import listing
+from preprocess.sources.listing import possible_splits
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
 """What is counted, and not opened, inside a folder."""
 
 
-def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] = ()) -> Source:
+def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] = ()) -> listing.Source:
     """The MIDI files of a folder (see `is_candidate`), in an order that does not depend on the file system's.
 
     Links are followed. A folder that can be reached in several ways is entered once: by its real path if that lies
@@ -40,28 +31,28 @@ def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] 
     walk = _Walk(os.fspath(folder), avoid)
     if walk.unlisted == [""]:
         raise ConfigError(
-            f"{folder} cannot be listed", expected="a folder that can be read", do="check its permissions"
+            f"{folder} cannot be listed", expected="a folder that can be read", do="correct its permissions"
         )
-    names = sorted(walk.names + [f"{name}/" for name in walk.unlisted], key=printable)
+    names = sorted(walk.names + [f"{name}/" for name in walk.unlisted], key=listing.printable)
     if not names:
         raise DataError(
             f"no MIDI files under {folder}",
-            expected=f"files that end in {', '.join(MIDI_SUFFIXES)} in any case, or begin like MIDI, in any depth",
+            expected=f"files that {listing.MIDI_LIKE}, at any depth",
             found=f"{walk.others} other files" + (f", {walk.archives} of them archives" if walk.archives else ""),
-            likely="archives inside a folder, which are not opened" if walk.archives else "another path",
-            do="name an archive itself (--source FILE.zip), or unpack them" if walk.archives else "",
+            likely="archives inside a folder, which are not opened" if walk.archives else "a wrong path",
+            do="give an archive itself (--source FILE.zip), or unpack the archives" if walk.archives else "",
         )
     files = folder_listing(os.fspath(folder), names)
-    return Source("folder", files, possible_splits(settings), unopened_archives=walk.archives)
+    return listing.Source("folder", files, possible_splits(settings), unopened_archives=walk.archives)
 
 
-def folder_listing(folder: str, names: Sequence[str]) -> Listing:
+def folder_listing(folder: str, names: Sequence[str]) -> listing.Listing:
     """Files of a folder by their undecoded names, which are all that is kept of them."""
 
-    def make(index: int) -> SourceFile:
-        return SourceFile(printable(names[index]), FilePlace(f"{folder}/{names[index]}"))
+    def make(index: int) -> listing.SourceFile:
+        return listing.SourceFile(listing.printable(names[index]), listing.FilePlace(f"{folder}/{names[index]}"))
 
-    return Listing(len(names), make)
+    return listing.Listing(len(names), make)
 
 
 class _Walk:
@@ -112,7 +103,7 @@ class _Walk:
             name = prefix + entry.name
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
-            elif is_candidate(entry.name, lambda entry=entry: _head(entry)):
+            elif listing.is_candidate(entry.name, lambda entry=entry: _head(entry)):
                 self.names.append(name)
             else:
                 self.others += 1
@@ -139,6 +130,6 @@ def _head(entry: os.DirEntry[str]) -> bytes | None:
         if not entry.is_file():
             return b""
         with Path(entry.path).open("rb", buffering=0) as file:
-            return file.read(HEAD_BYTES)
+            return file.read(listing.HEAD_BYTES)
     except OSError:
         return None

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
 from musicvae.data.manifest import SPLITS, Split
 from musicvae.errors import DataError
 from preprocess.sources.archive import zip_place
@@ -20,6 +18,8 @@ from preprocess.sources.listing import MIDI_SUFFIXES, NOWHERE, FilePlace, Place,
 GROOVE_URL = "https://storage.googleapis.com/magentadata/datasets/groove/groove-v1.0.0-midionly.zip"
 GROOVE_SHA256 = "651cbc524ffb891be1a3e46d89dc82a1cecb09a57c748c7b45b844c4841dcc1e"
 GROOVE_TABLE = "info.csv"
+MOST_TABLE_BYTES = 2**26
+"""Of a table in a zip, where a few bytes may stand for gigabytes; GMD's own takes 130 KB."""
 GROOVE_COLUMNS = {"style", "midi_filename", "split"}
 BESIDE = (".", "__MACOSX")
 """How the names of folders begin that packers leave beside the one that they packed."""
@@ -61,11 +61,11 @@ def open_groove(groove: Groove) -> Source:
             f"{groove.table} cannot be used",
             expected=f"the table of the Groove MIDI Dataset, with columns {', '.join(sorted(GROOVE_COLUMNS))}",
             found=f"{type(error).__name__}: {error}",
-            likely="an incomplete download, or an edit by hand",
+            likely="an incomplete download, or an edited file",
             do="copy the dataset again",
         ) from None
     if not files:
-        raise DataError(f"{groove.table} lists no files", expected="one row a file", found="a header alone")
+        raise DataError(f"{groove.table} lists no files", expected="one row for each file", found="only a header")
     given = {file.split for file in files}
     return Source(
         "groove",
@@ -90,12 +90,14 @@ def locate_groove() -> Groove:
         f"{path} is not the Groove MIDI Dataset",
         expected=f"a folder or a zip with {GROOVE_TABLE} (columns {', '.join(sorted(GROOVE_COLUMNS))})",
         found="no such table in it" if path.exists() else "nothing at that path",
-        likely="another folder, or an incomplete download",
-        do=f"point GROOVE_DIR at the folder that holds GMD's {GROOVE_TABLE}, or at its zip",
+        likely="the wrong folder, or an incomplete download",
+        do=f"set GROOVE_DIR to the folder with {GROOVE_TABLE}, or to its zip",
     )
 
 
 def _download() -> Path:
+    import pooch  # which a login node need not have
+
     pooch.get_logger().setLevel("WARNING")
     try:
         file = pooch.retrieve(
@@ -110,8 +112,8 @@ def _download() -> Path:
             "the Groove MIDI Dataset cannot be downloaded",
             expected=f"{GROOVE_URL} with sha256 {GROOVE_SHA256[:12]}...",
             found=f"{type(error).__name__}: {error}",
-            likely="no network from this machine, or something on the way that answers in its place",
-            do=f"copy the zip here and set GROOVE_DIR to it, or to the folder that holds its {GROOVE_TABLE}",
+            likely="this machine has no network, or a proxy answers instead of the server",
+            do=f"copy the zip to this machine and set GROOVE_DIR to it, or to the folder with {GROOVE_TABLE}",
         ) from None
     return Path(file).absolute()
 
@@ -121,14 +123,14 @@ def _find_in_folder(folder: Path) -> Groove | None:
         with os.scandir(folder) as entries:
             prefixes = _prefixes({f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries})
         tables = [folder / prefix / GROOVE_TABLE for prefix in prefixes]
-        found = next(
+        groove_table = next(
             ((table, text) for table in tables if table.is_file() and _is_groove(text := table.read_bytes())), None
         )
     except OSError:
         return None
-    if found is None:
+    if groove_table is None:
         return None
-    table, text = found
+    table, text = groove_table
     return Groove(os.fspath(table), text, lambda name: FilePlace(os.fspath(table.parent / name)))
 
 
@@ -138,16 +140,26 @@ def _find_in_zip(path: Path) -> Groove | None:
             names = archive.namelist()
             prefixes = _prefixes({top + slash for top, slash, _ in (name.partition("/") for name in names)})
             tables = [prefix + GROOVE_TABLE for prefix in prefixes if prefix + GROOVE_TABLE in names]
-            found = next(((table, text) for table in tables if _is_groove(text := archive.read(table))), None)
-            places = {info.filename: zip_place(os.fspath(path), info) for info in archive.infolist()} if found else {}
+            groove_table = next(
+                ((table, text) for table in tables if _is_groove(text := _text_of(archive, table))), None
+            )
+            places = (
+                {info.filename: zip_place(os.fspath(path), info) for info in archive.infolist()} if groove_table else {}
+            )
     except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
-    if found is None:
+    if groove_table is None:
         return None
-    table, text = found
+    table, text = groove_table
     absent = ZipPlace(os.fspath(path), NOWHERE)
     prefix = table.removesuffix(GROOVE_TABLE)
     return Groove(f"{path}/{table}", text, lambda name: places.get(prefix + name, absent))
+
+
+def _text_of(archive: zipfile.ZipFile, table: str) -> bytes:
+    with archive.open(table) as file:
+        text = file.read(MOST_TABLE_BYTES + 1)
+    return text if len(text) <= MOST_TABLE_BYTES else b""
 
 
 def _prefixes(top: Iterable[str]) -> list[str]:

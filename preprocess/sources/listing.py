@@ -1,4 +1,4 @@
-"""A collection: named files in order, each with the place of its bytes; and the bytes, or why there are none."""
+"""A collection: named files in order, each with its split and place; and its bytes, or why there are none."""
 
 import errno
 import hashlib
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, overload
 
-from musicvae.data.manifest import Split
+from musicvae.data.manifest import SPLITS, Split
 from preprocess.rejection import Reason, Rejection
-from preprocess.settings import LimitSettings
+from preprocess.settings import LimitSettings, SplitSettings
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
+MIDI_LIKE = f"end in {', '.join(MIDI_SUFFIXES)} in upper or lower case, or start like a MIDI file"
 HEAD_BYTES = 12
 """As many as tell a MIDI file without a suffix from others."""
 NOWHERE = -1
@@ -224,7 +225,7 @@ def read_source(file: SourceFile, limits: LimitSettings) -> bytes | Rejection:
             case SpanPlace(path, offset, size):
                 return _read_span(path, offset, size, limits.max_bytes)
     except _TooLargeError as error:
-        return Rejection(file.name, Reason.TOO_LARGE, f"{error}, limits.max_bytes is {limits.max_bytes}")
+        return Rejection(file.name, Reason.TOO_LARGE, f"{error}, more than limits.max_bytes = {limits.max_bytes}")
     except _UnreadableError as error:
         return Rejection(file.name, Reason.UNREADABLE, str(error))
     except OSError as error:
@@ -245,6 +246,11 @@ def stamp(file: SourceFile) -> str:
             return f"{_file_stamp(path)} {offset}+{size}"
 
 
+def is_there(path: str) -> bool:
+    """Whether a path can be looked at; one that is too long, or no path at all, cannot."""
+    return _file_stamp(path) != ABSENT
+
+
 def content_digest(data: bytes | Rejection) -> int:
     """8 bytes of BLAKE2b, as an unsigned number, of what was read, or of why nothing was."""
     content = data if isinstance(data, bytes) else f"{data.reason} {data.detail}".encode()
@@ -262,14 +268,14 @@ def _file_stamp(path: str) -> str:
 def _read_file(path: str, max_bytes: int) -> bytes:
     size = _regular_size(path)
     _check_size(size, max_bytes)
-    with Path(path).open("rb") as file:
+    with Path(path).open("rb", buffering=0) as file:
         return file.read(size)
 
 
 def _read_span(path: str, offset: int, size: int, max_bytes: int) -> bytes:
     _check_size(size, max_bytes)
     if offset == NOWHERE:
-        raise _UnreadableError("no regular file, or a link to nothing in the archive")
+        raise _UnreadableError("not a regular file, or a link to a missing file")
     _regular_size(path)
     with Path(path).open("rb", buffering=0) as file:
         data = os.pread(file.fileno(), size, offset)
@@ -314,7 +320,7 @@ def _regular_size(path: str) -> int:
     try:
         status = Path(path).stat()
     except ValueError:
-        raise _UnreadableError("no path of a file") from None
+        raise _UnreadableError("not the path of a file") from None
     if not stat_bits.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat_bits.S_IFMT(status.st_mode), "not a regular file")
         raise _UnreadableError(f"{kind} that cannot be listed" if path.endswith("/") else kind)
@@ -324,3 +330,35 @@ def _regular_size(path: str) -> int:
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise _TooLargeError(f"{size} bytes")
+
+
+def split_of(file: SourceFile, digest: int, settings: SplitSettings) -> Split:
+    """The split of a file: the one that its collection gives it, else by a hash of its group's key.
+
+    The hash knows the key and the seed alone, so that adding files to a collection moves none. A larger
+    `validation_share` or `test_share` only moves groups into that split, never between the two.
+
+    Args:
+        file: the file, with its folder and group.
+        digest: `content_digest` of it, its key where every file is a group of its own.
+    """
+    if file.split is not None:
+        return file.split
+    match settings.group:
+        case "file":
+            key = digest.to_bytes(8, "big")
+        case "folder":
+            key = posixpath.dirname(file.name).encode()
+        case "column":
+            key = file.group.encode()
+    hashed = hashlib.blake2b(b"%d " % settings.seed + key, digest_size=8)
+    share = int.from_bytes(hashed.digest(), "big") / 2**64
+    if share < settings.validation_share:
+        return "validation"
+    return "test" if share >= 1 - settings.test_share else "train"
+
+
+def possible_splits(settings: SplitSettings) -> tuple[Split, ...]:
+    """The splits that files without a given one can go to, in the manifest's order."""
+    shares = {"train": 1.0, "validation": settings.validation_share, "test": settings.test_share}
+    return tuple(split for split in SPLITS if shares[split] > 0)

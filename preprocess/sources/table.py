@@ -16,8 +16,7 @@ from typing import Any
 from musicvae.data.manifest import SPLITS, Split
 from musicvae.errors import ConfigError, DataError
 from preprocess.settings import SplitSettings
-from preprocess.sources.listing import FilePlace, Listing, Source, SourceFile, printable
-from preprocess.sources.splits import possible_splits
+from preprocess.sources.listing import FilePlace, Listing, Source, SourceFile, possible_splits, printable
 
 CSV_SUFFIXES = (".csv",)
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -46,7 +45,7 @@ def open_list(path: Path, settings: SplitSettings) -> Source:
     for line, row in _read(path):
         rows.add(line, row)
     if not rows.names:
-        raise DataError(f"{path} lists no files", expected="one line a file", found="none")
+        raise DataError(f"{path} lists no files", expected="one line for each file", found="none")
     if settings.group == "column":
         rows.keep_groups_together()
     can_occur = set(rows.splits)
@@ -75,12 +74,12 @@ class _Rows:
         """One row, checked."""
         given = self._text(line, row, "path")
         if not given or "\0" in given:
-            raise self._error(line, expected="a path", found=repr(given))
+            raise self._error(line, expected="a path", actual=repr(given))
         # The name is for people and must be unique; the path stays as given, since `x/..` may lead through a link.
         place = posixpath.normpath(posixpath.join(self._folder, given))
         if (before := self._lines.setdefault(place, line)) != line:
             raise self._error(
-                line, expected="each file once", found=f"{printable(given)}, which line {before} names too"
+                line, expected="each file once", actual=f"{printable(given)}, which is also in line {before}"
             )
         inside = place.startswith(f"{self._folder}/")
         self.names.append(printable(place[len(self._folder) + 1 :] if inside else posixpath.normpath(given)))
@@ -109,12 +108,12 @@ class _Rows:
                 do="add the column, or set split.group to file or folder",
             )
         if self._without_group:
-            raise self._error(self._without_group, expected="a `group` or a `split`", found="neither")
+            raise self._error(self._without_group, expected="a `group` or a `split`", actual="neither")
         given: dict[str, Split] = {}
         for line, group, split in zip(self._lines.values(), self._groups, self.splits, strict=True):
             if group and split and given.setdefault(group, split) != split:
-                found = f"{split}, and {given[group]} in an earlier line"
-                raise self._error(line, expected=f"one split for all of group {group!r}", found=found)
+                contradiction = f"{split}, and {given[group]} in an earlier line"
+                raise self._error(line, expected=f"one split for all of group {group!r}", actual=contradiction)
         for row, group in enumerate(self._groups):
             self.splits[row] = self.splits[row] or given.get(group)
 
@@ -142,10 +141,10 @@ class _Rows:
                 return ""
             case str(text):
                 if NO_TEXT.search(text):
-                    raise self._error(line, expected=f"text in `{column}`", found=json.dumps(text))
+                    raise self._error(line, expected=f"text in `{column}`", actual=json.dumps(text))
                 return text.strip() if column != "path" else text
             case bool() | list() | dict() as value:
-                raise self._error(line, expected=f"text in `{column}`", found=json.dumps(value))
+                raise self._error(line, expected=f"text in `{column}`", actual=json.dumps(value))
             case number:
                 return str(number)
 
@@ -157,7 +156,7 @@ class _Rows:
                 return split
         near = difflib.get_close_matches(name.lower(), SPLITS, n=1, cutoff=0.4)
         meant = f"; did you mean {near[0]}?" if near else ""
-        raise self._error(line, expected=f"split {', '.join(SPLITS)}, or none", found=f"{name!r}{meant}")
+        raise self._error(line, expected=f"split {', '.join(SPLITS)}, or none", actual=f"{name!r}{meant}")
 
     def _tempo(self, line: int, value: Any) -> float:
         if value is None or value == "":
@@ -167,11 +166,11 @@ class _Rows:
         except (TypeError, ValueError, OverflowError):
             tempo = math.nan
         if not (math.isfinite(tempo) and tempo > 0):
-            raise self._error(line, expected="a positive number in `bpm`, or nothing", found=repr(value))
+            raise self._error(line, expected="a positive number in `bpm`, or nothing", actual=repr(value))
         return tempo
 
-    def _error(self, line: int, *, expected: str, found: str) -> DataError:
-        return _unusable(self._path, line, expected=expected, found=found)
+    def _error(self, line: int, *, expected: str, actual: str) -> DataError:
+        return _unusable(self._path, line, expected=expected, actual=actual)
 
 
 def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -188,26 +187,26 @@ def _read_csv(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str, 
     try:
         header = [name.strip().lower() for name in next(rows, [])]
         if twice := [name for name in COLUMNS if header.count(name) > 1]:
-            raise _unusable(path, 1, expected="each column once", found=f"`{twice[0]}` twice")
+            raise _unusable(path, 1, expected="each column once", actual=f"`{twice[0]}` twice")
         if "path" not in header:
             raise _unusable(
                 path,
                 1,
-                expected=f"a header with a column `path`, and as you like {', '.join(COLUMNS[1:])}",
-                found=", ".join(map(printable, header)) or "nothing",
-                likely="no header, or another delimiter than a comma",
+                expected=f"a header with a column `path`, and optionally {', '.join(COLUMNS[1:])}",
+                actual=", ".join(map(printable, header)) or "nothing",
+                likely="no header, or another separator than a comma",
             )
         for row in rows:
             if any(row) and len(row) != len(header):
-                found = f"{len(row)} fields, the header has {len(header)}"
-                likely = "a comma in a field without quotes, or a copy that broke off"
+                mismatch = f"{len(row)} fields, the header has {len(header)}"
+                likely = "a comma in a field without quotes, or an incomplete copy"
                 raise _unusable(
-                    path, rows.line_num, expected="as many fields as the header", found=found, likely=likely
+                    path, rows.line_num, expected="as many fields as in the header", actual=mismatch, likely=likely
                 )
             if any(row):
                 yield rows.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise _unusable(path, rows.line_num, expected="CSV", found=str(error)) from None
+        raise _unusable(path, rows.line_num, expected="CSV", actual=str(error)) from None
 
 
 def _read_json(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -217,12 +216,12 @@ def _read_json(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str,
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise _unusable(path, line, expected="one JSON object a line", found=str(error)) from None
+            raise _unusable(path, line, expected="one JSON object on each line", actual=str(error)) from None
         if not isinstance(row, dict) or "path" not in row:
-            found = f"keys {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
-            raise _unusable(path, line, expected="a JSON object with a key `path`", found=printable(found))
+            content = f"keys {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
+            raise _unusable(path, line, expected="a JSON object with a key `path`", actual=printable(content))
         yield line, row
 
 
-def _unusable(path: Path, line: int, *, expected: str, found: str, likely: str = "") -> DataError:
-    return DataError(f"{path}, line {line} cannot be used", expected=expected, found=found, likely=likely)
+def _unusable(path: Path, line: int, *, expected: str, actual: str, likely: str = "") -> DataError:
+    return DataError(f"{path}, line {line} cannot be used", expected=expected, found=actual, likely=likely)

@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tarfile import (
+    GNUTYPE_LONGLINK,
+    GNUTYPE_LONGNAME,
+    SOLARIS_XHDTYPE,
+    XGLTYPE,
+    XHDTYPE,
     EOFHeaderError,  # pyright: ignore[reportAttributeAccessIssue] - missing in its stubs
     HeaderError,
     ReadError,
@@ -21,16 +26,7 @@ from tarfile import (
 from typing import IO, Literal, TypeAlias, cast
 
 from musicvae.errors import DataError
-from preprocess.sources.listing import (
-    HEAD_BYTES,
-    MIDI_SUFFIXES,
-    NOWHERE,
-    Listing,
-    SourceFile,
-    SpanPlace,
-    is_candidate,
-    printable,
-)
+from preprocess.sources import listing
 
 Compression: TypeAlias = Literal["gzip", "bzip2", "xz"]
 DAMAGE = (TarError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, lzma.LZMAError)
@@ -38,6 +34,9 @@ DAMAGE = (TarError, OSError, EOFError, ValueError, OverflowError, MemoryError, z
 MOST_LINKS = 40
 """Links that are followed one after the other, as Linux does."""
 REST_BYTES = 2**20
+EXTENDED_HEADERS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)
+MOST_HEADER_BYTES = 2**20
+"""Of such a header, which holds names and times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class Spans:
 
         A link to something else than a candidate stays if it is one by its name, without bytes.
         """
-        keys = [printable(name) for name in self.names]
+        keys = [listing.printable(name) for name in self.names]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         last = [i for n, i in enumerate(order) if n + 1 == len(order) or keys[order[n + 1]] != keys[i]]
         result = Spans()
@@ -89,24 +88,24 @@ class Spans:
             end = self._end_of_links(index, last, keys)
             if end is not None:
                 result.add(self.names[index], self.offsets[end], self.sizes[end])
-            elif self.names[index].lower().endswith(MIDI_SUFFIXES):
-                result.add(self.names[index], NOWHERE, 0)
+            elif self.names[index].lower().endswith(listing.MIDI_SUFFIXES):
+                result.add(self.names[index], listing.NOWHERE, 0)
         return result
 
-    def listing(self, path: str) -> Listing:
+    def as_listing(self, path: str) -> listing.Listing:
         """The members as files, whose bytes lie in `path`."""
 
-        def make(index: int) -> SourceFile:
-            place = SpanPlace(path, self.offsets[index], self.sizes[index])
-            return SourceFile(printable(self.names[index]), place)
+        def make(index: int) -> listing.SourceFile:
+            place = listing.SpanPlace(path, self.offsets[index], self.sizes[index])
+            return listing.SourceFile(listing.printable(self.names[index]), place)
 
-        return Listing(len(self.names), make)
+        return listing.Listing(len(self.names), make)
 
     def _end_of_links(self, index: int, last: list[int], keys: list[str]) -> int | None:
         for _ in range(MOST_LINKS):
             if index not in self.links:
                 return index
-            target = printable(self.links[index])
+            target = listing.printable(self.links[index])
             place = bisect_left(last, target, key=keys.__getitem__)
             if place == len(last) or keys[last[place]] != target:
                 return None
@@ -148,15 +147,23 @@ def tar_members(path: Path, max_bytes: int) -> Iterator[TarMember]:
     except DAMAGE as error:
         raise DataError(
             f"{path} cannot be read to its end",
-            expected="a whole tar, plain or compressed by gzip, bzip2 or xz",
+            expected="a complete tar, plain or compressed with gzip, bzip2 or xz",
             found=f"{type(error).__name__}: {error}",
-            likely="a download or a copy that broke off",
-            do="copy it again, or unpack what is left of it and name that folder",
+            likely="an incomplete download or copy",
+            do="copy it again, or unpack its readable part and give that folder",
         ) from None
 
 
 class _StrictTarInfo(TarInfo):
     """Reports damage that `TarFile` takes for the end of the archive: what comes after it would be lost in silence."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictTarInfo":
+        header = super().frombuf(buf, encoding, errors)
+        # tarfile takes as much memory as such a header says, and more for what it decodes.
+        if header.type in EXTENDED_HEADERS and header.size > MOST_HEADER_BYTES:
+            raise ReadError(f"a header of {header.size} bytes, expected at most {MOST_HEADER_BYTES}")
+        return header
 
     @classmethod
     def fromtarfile(cls, tarfile: TarFile) -> "_StrictTarInfo":
@@ -165,7 +172,7 @@ class _StrictTarInfo(TarInfo):
         except EOFHeaderError:
             raise
         except HeaderError as error:
-            raise ReadError(f"{error}, and the mark at the archive's end is missing") from None
+            raise ReadError(f"{error}, and the mark at the end of the archive is missing") from None
 
 
 def _unpacked(path: Path, compression: Compression) -> IO[bytes]:
@@ -192,11 +199,13 @@ def _candidates(tar: TarFile, copy_up_to: int | None) -> Iterator[TarMember]:
             if member := _regular(tar, info, name, copy_up_to):
                 yield member
         elif info.islnk() or info.issym():
-            if is_candidate(name, lambda: None):
+            if listing.is_candidate(name, lambda: None):
                 folder = posixpath.dirname(name) if info.issym() else ""
-                yield TarMember(name, NOWHERE, 0, target=posixpath.normpath(posixpath.join(folder, info.linkname)))
-        elif not info.isdir() and is_candidate(name, lambda: b""):
-            yield TarMember(name, NOWHERE, 0)
+                yield TarMember(
+                    name, listing.NOWHERE, 0, target=posixpath.normpath(posixpath.join(folder, info.linkname))
+                )
+        elif not info.isdir() and listing.is_candidate(name, lambda: b""):
+            yield TarMember(name, listing.NOWHERE, 0)
 
 
 def _regular(tar: TarFile, info: TarInfo, name: str, copy_up_to: int | None) -> TarMember | None:
@@ -206,13 +215,13 @@ def _regular(tar: TarFile, info: TarInfo, name: str, copy_up_to: int | None) -> 
 
     def read_head() -> bytes:
         nonlocal head
-        head = file.read(HEAD_BYTES)
+        head = file.read(listing.HEAD_BYTES)
         return head
 
-    if not is_candidate(name, read_head):
+    if not listing.is_candidate(name, read_head):
         return None
     if copy_up_to is None:
-        return TarMember(name, NOWHERE if info.issparse() else info.offset_data, info.size)
+        return TarMember(name, listing.NOWHERE if info.issparse() else info.offset_data, info.size)
     # A compressed archive is read once from front to end, so the rest follows the head.
     data = head + file.read(info.size - len(head)) if info.size <= copy_up_to else None
-    return TarMember(name, NOWHERE, info.size, data)
+    return TarMember(name, listing.NOWHERE, info.size, data)

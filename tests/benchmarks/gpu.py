@@ -3,8 +3,8 @@
     python -m tests.benchmarks.gpu [--device cuda] [--quick]
 
 Runs `pytest -m gpu`, then `jobs.train` on synthetic shards with `small` and `paper` in bfloat16, without and with
-`train.compile`, then generates grooves on the device. The table is for the README. `--device cpu --quick` shows on
-any machine that the script itself works, in float32 where the CPU does not multiply bfloat16.
+`train.compile`, then generates grooves on the device. The table is for docs/training-speed.md. `--device cpu --quick`
+shows on any machine that the script itself works, in float32 where the CPU does not multiply bfloat16.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from musicvae.model.precision import multiplies_bfloat16
 from musicvae.training.profiling import matrix_peak
 from tests.benchmarks.training_runs import train_and_measure, write_synthetic_shards
 from tests.support.commands import CHECKOUT
-from tests.support.shard_fixtures import DRUM_MAP, GRID
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
 STEPS = {"small": 300, "paper": 100}
 SAMPLED_TOGETHER = 4096
@@ -105,7 +105,7 @@ def _samples_per_second(preset: str, device: torch.device, precision: str, count
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({torch.cuda.device_count()} in the machine)"
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from musicvae.data.loader import RandomDraws, draws_per_window, recombine, training_batches
-from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.manifest import FolderShards, ShardManifest, SplitEntry
 from musicvae.data.order import DataOrder
 from musicvae.data.settings import DataSettings
 from musicvae.data.shards import write_shard
-from musicvae.data.sources import FolderShards
 from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.drum_map import DrumMap

@@ -28,7 +28,7 @@ import pretty_midi
 import symusic
 
 from jobs.sampler.job import SampleJob, job_of
-from jobs.sampler.options import PRECISIONS, SampleOptions
+from jobs.sampler.settings import PRECISIONS, SampleSettings
 from jobs.sampler.work import WORK
 from musicvae.generation.generate import decode_batch, generate_batch
 from musicvae.generation.settings import BATCH
@@ -48,7 +48,7 @@ MILLION = 10**6
 def main() -> None:
     arguments = _arguments()
     repeats, count = (1, 300) if arguments.quick else (arguments.repeats, arguments.count)
-    options = SampleOptions(count=count, seed=5, preset=arguments.model)
+    options = SampleSettings(count=count, seed=5, preset=arguments.model)
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(options, Path(folder) / "out")
         trained = job.trained()
@@ -93,7 +93,7 @@ def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) 
     folder.mkdir()
     tokens = generate_batch(trained.model, job.made.recipe, 0)[:WRITTEN]
     items = list(range(len(tokens)))
-    grooves = [job.groove(trained, item, own) for item, own in zip(items, tokens, strict=True)]
+    grooves = job.grooves(trained, items, tokens)
     played = [read_performance(data) for data in job.midi(trained, items, tokens)]
     ways: dict[str, Callable[[], object]] = {
         "MIDI, bytes of a batch": lambda: job.midi(trained, items, tokens),

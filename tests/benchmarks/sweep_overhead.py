@@ -18,16 +18,20 @@ from pathlib import Path
 import typer
 
 from jobs.command.command_line import console, run_command
+from jobs.sweeps.decisions import cut_trials, next_step
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import End, Record, Start, TrialHistory, fields_of, read_ledger
+from jobs.sweeps.search import LearningSearch
+from jobs.sweeps.settings import random_values
 from musicvae.errors import ConfigError
 from tests.support.commands import CHECKOUT, ok, run_job
-from tests.support.sweep_ledgers import begun, drawn, end, sweep_settings
-from tests.support.tiny_sweep import sweep_file, trainer_command
+from tests.support.sweeps.sweep_ledgers import begun, drawn, end, state_of, sweep_settings
+from tests.support.sweeps.tiny_sweep import sweep_file, trainer_command
 
 QUICK_TRIALS, QUICK_LEDGER = 20, 100
 AT_ONCE = 2
 GOAL_SECONDS = 0.5
+DECISION_TRIALS = (100, 1_000, 10_000)
 
 
 def main(
@@ -47,6 +51,8 @@ def main(
         for size in [QUICK_TRIALS] if quick else sizes:
             measure_sweep(folder, size)
         measure_status(folder / "long", QUICK_LEDGER if quick else ledger)
+        for size in (QUICK_LEDGER,) if quick else DECISION_TRIALS:
+            measure_decisions(size)
 
 
 def measure_sweep(folder: Path, trials: int) -> None:
@@ -92,9 +98,34 @@ def measure_status(folder: Path, trials: int) -> None:
     )
 
 
+def measure_decisions(trials: int) -> None:
+    """What the driver takes to decide under ASHA with so many trials in the ledger, of which one has just ended."""
+    sweep = sweep_settings(search="tpe", asha={"first_steps": 10, "eta": 3}, budget={"trials": trials + 1, "steps": 90})
+    state = state_of(begun(sweep), *(record for number in range(trials) for record in _trial(number)))
+    search = LearningSearch(sweep)
+    search.values(trials, state)
+    state.add(Start("t0", 1, 30, 2.0))
+    state.add(end("t0", 1, 99.0, step=30))
+    taken = []
+    for decide in (
+        lambda: search.values(trials, state),
+        lambda: next_step(sweep, state, planned=trials + 1, running=()),
+        lambda: cut_trials(sweep, state, planned=trials + 1),
+    ):
+        began = time.process_time()
+        decide()
+        taken.append(1000 * (time.process_time() - began))
+    draw, step, cut = taken
+    console.print(
+        f"{trials:,} trials under ASHA, CPU time: a draw of TPE {draw:.0f} ms (goal 500), "
+        f"what comes next {step:.0f} ms, what is stopped {cut:.0f} ms (goal 100)",
+        soft_wrap=True,
+    )
+
+
 def _trial(number: int) -> Iterator[Record]:
     name, steps = f"t{number}", 90 if number % 2 else 10
-    yield drawn(number, name, **{"objective.beta": number / 1e6, "optimizer.learning_rate": 1e-3})
+    yield drawn(number, name, **random_values(sweep_settings().space, seed=0, number=number))
     yield Start(name, 0, steps, 2.0)
     yield end(name, 0, 100 + number / 1e6, step=steps)
 

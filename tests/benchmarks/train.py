@@ -9,7 +9,7 @@ since torch's own float32 product uses MKL, which on some processors is much slo
 LSTMs. Wants a quiet machine, and tells the load that it found before each run. In full about ten minutes on two
 cores; `--quick` shows that it runs, no more.
 
-What was tried to make training faster, with figures, is in docs/training-speed.md.
+What was tried to make training faster, with figures, is in docs/structure.md.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from musicvae.training.profiling import SQUARE, matrix_peak, training_flops
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.step import new_optimizer
 from tests.benchmarks.training_runs import RunFigures, train_and_measure, write_synthetic_shards
-from tests.support.shard_fixtures import DRUM_MAP, GRID
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
 STEPS = {"demo": 200, "small": 50, "paper": 6}
 OVERRIDES = {"demo": (), "small": (), "paper": ("train.global_batch=16", "train.evaluation_batch=16")}

@@ -45,5 +45,5 @@ def _at_step(process: "subprocess.Popen[bytes]", metrics: Path, step: int) -> tu
 
 def _cpu_seconds(pid: int) -> float:
     """Of all threads of a process, in user and system mode (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

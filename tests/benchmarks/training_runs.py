@@ -13,7 +13,7 @@ from musicvae.data.shards import write_shard
 from musicvae.durable import read_lines
 from musicvae.training.profiling import training_flops
 from tests.support.commands import ok, run_job
-from tests.support.shard_fixtures import DRUM_MAP, GRID, patterned_windows
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 
 TRAIN_WINDOWS, VALIDATION_WINDOWS = 2048, 32
 ONLY_TRAINING = ("train.evaluate_every=1000000", "train.checkpoint_every=1000000", "data.lanes=16")

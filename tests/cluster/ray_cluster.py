@@ -1,19 +1,24 @@
-"""A throw-away Ray cluster of several nodes on this machine, as a user would start one by hand."""
+"""A throw-away Ray cluster of several nodes on this machine, as a user would start one by hand.
+
+Its nodes have all packages and cannot import the project: what runs there has been sent.
+"""
 
 import os
 import secrets
 import signal
 import subprocess
-import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+import venv
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from tests.support.free_ports import HOST, free_ports
-from tests.support.process_tree import kill_tree
+from tests.support.processes.process_tree import kill_tree
+from tests.support.services.free_ports import HOST, free_ports
 
 UP = "Ray runtime started"
 START_SECONDS = 60
@@ -40,17 +45,29 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(nodes: int = 2, cpus: int = 1, *, dashboard: bool = False) -> Iterator[RayCluster]:
+def ray_cluster(
+    nodes: int = 2,
+    cpus: int = 1,
+    *,
+    dashboard: bool = False,
+    variables: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
+) -> Iterator[RayCluster]:
     """Starts a head and `nodes - 1` more nodes, and ends exactly those: `ray stop` would end every Ray of the machine.
 
     A head asks its clients for a token from 2.60 on. Each node has a temporary folder of its own, since two nodes of
     one machine that share one disturb each other; a short one, since the paths of Ray's sockets may have 107 bytes.
+
+    Args:
+        variables: of the environment of nodes, by their numbers.
     """
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        yield from _ray_cluster(Path(folder), nodes, cpus, dashboard=dashboard)
+        yield from _ray_cluster(Path(folder), nodes, cpus, dashboard, variables)
 
 
-def _ray_cluster(folder: Path, nodes: int, cpus: int, *, dashboard: bool) -> Iterator[RayCluster]:
+def _ray_cluster(
+    folder: Path, nodes: int, cpus: int, dashboard: bool, variables: Mapping[int, Mapping[str, str]]
+) -> Iterator[RayCluster]:
+    python = _foreign_python(folder / "python")
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
@@ -67,7 +84,9 @@ def _ray_cluster(folder: Path, nodes: int, cpus: int, *, dashboard: bool) -> Ite
         for node in range(nodes):
             place = ["--address", address] if node else head
             log = folder / f"node{node}.log"
-            processes.append(_start_node([*place, "--num-cpus", str(cpus)], folder / f"tmp{node}", log, environment))
+            own = {**environment, **variables.get(node, {})}
+            options = [*place, "--num-cpus", str(cpus)]
+            processes.append(_start_node(python, options, folder / f"tmp{node}", log, own))
             _wait_until_up(processes[-1], log)
         yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes))
     finally:
@@ -75,8 +94,20 @@ def _ray_cluster(folder: Path, nodes: int, cpus: int, *, dashboard: bool) -> Ite
             _end(process)
 
 
-def _start_node(options: list[str], temporary: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [str(Path(sys.executable).with_name("ray")), "start", *options, "--block", "--node-ip-address", HOST]
+def _foreign_python(folder: Path) -> Path:
+    """A Python with the packages of this one, that knows nothing of the checkout."""
+    venv.create(folder, symlinks=True)
+    packages = sysconfig.get_path("purelib", vars={"base": str(folder)})
+    # A folder that a .pth file names is searched, but its own .pth files, one of which names the checkout, are not.
+    Path(packages, "packages.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return folder / "bin" / "python"
+
+
+def _start_node(
+    python: Path, options: list[str], temporary: Path, log: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    command = [str(python), "-c", "from ray.scripts.scripts import main; main()", "start", *options]
+    command += ["--block", "--node-ip-address", HOST]
     command += ["--object-store-memory", str(STORE_BYTES), "--temp-dir", str(temporary)]
     # Without a port of its own for its agent, a head beside another Ray of this machine takes no jobs.
     command += ["--dashboard-agent-listen-port", str(*free_ports(1))]
@@ -85,16 +116,19 @@ def _start_node(options: list[str], temporary: Path, log: Path, environment: dic
             [*command, "--disable-usage-stats"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            cwd=log.parent,
+            env={**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, **environment},
             start_new_session=True,
         )
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while UP not in log.read_text(errors="replace"):
+    while UP not in log.read_text(encoding="utf-8", errors="replace"):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"a Ray node did not come up:\n{log.read_text(errors='replace')[-3000:]}")
+            raise RuntimeError(
+                f"a Ray node did not come up:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}"
+            )
         time.sleep(0.2)
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.free_ports import free_ports
-from tests.support.process_tree import kill_tree, processes_with
+from tests.support.processes.process_tree import kill_tree, processes_with
+from tests.support.services.free_ports import free_ports
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo")
 START_SECONDS = 60

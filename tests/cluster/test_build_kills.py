@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.ray_cluster import ray_cluster
-from tests.support.build_fixtures import contents
 from tests.support.commands import SOAK, ok, run_job
-from tests.support.process_tree import command_of, descendants
+from tests.support.processes.process_tree import command_of, descendants
+from tests.support.processes.running_build import finished_parts, wait_for_parts
+from tests.support.processes.running_job import running_job, wait_for
 from tests.support.requirements import only_in_a_soak
-from tests.support.running_build import finished_parts, wait_for_parts
-from tests.support.running_job import running_job, wait_for
+from tests.support.shards.build_fixtures import contents
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

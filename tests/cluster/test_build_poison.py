@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.build_fixtures import contents, write_mixed_folder
 from tests.support.commands import ok, run_job
-from tests.support.interposed import MARKER, POISONED_READER, interposed
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.harm.interposed import MARKER, POISONED_READER, interposed
+from tests.support.midi.midi_bytes import hit, midi_file
 from tests.support.requirements import only_in_a_soak
+from tests.support.shards.build_fixtures import contents, write_mixed_folder
 
 pytestmark = pytest.mark.slow
 REASONS = {
@@ -18,9 +18,9 @@ REASONS = {
     "os._exit": ("worker-died", "ended with status 1"),
     "allocate": ("memory", "more than 300 MiB, limits.memory_mib"),
     "spinning": ("timeout", "more than 1 s of CPU time, limits.cpu_seconds"),
-    "sleeping": ("timeout", "more than 6 s, limits.wall_seconds"),
+    "sleeping": ("timeout", "more than 20 s, limits.wall_seconds"),
 }
-LIMITS = ("limits.cpu_seconds=1", "limits.wall_seconds=6", "limits.memory_mib=300")
+LIMITS = ("limits.cpu_seconds=1", "limits.wall_seconds=20", "limits.memory_mib=300")
 
 
 def poison(harm: str) -> bytes:

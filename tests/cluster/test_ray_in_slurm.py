@@ -7,11 +7,11 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.support.commands import ok, run_job
-from tests.support.process_tree import processes_with
+from tests.support.commands import TINY, ok, run_job
+from tests.support.processes.process_tree import processes_with
 from tests.support.requirements import only_in_a_soak
-from tests.support.submitted import attempts, rows, submit, verdicts, wait_for
-from tests.support.tiny_run import TINY, assert_same_state, train
+from tests.support.runs.tiny_run import assert_same_state, train
+from tests.support.services.submitted import attempts, rows, submit, verdicts, wait_for
 
 pytestmark = pytest.mark.slow
 ON_TWO_NODES = ("--on", "slurm", "--ray", "--nodes", 2, "--cpus-per-node", 1)
@@ -28,9 +28,10 @@ def check_torn_down(slurm: SlurmCluster, submission: Path) -> None:
     wait_for(lambda: not slurm.client("squeue", "--noheader", "--states=RUNNING,COMPLETING"), submission)
     assert processes_with(f"SLURM_JOB_ID={number_of(submission)}\0") == []
     assert list(submission.glob("ray-token*")) == []
-    assert list(Path("/tmp").glob("ray-????????")) == []
+    assert list(Path("/tmp").glob(f"ray-{number_of(submission)}-*")) == []
 
 
+@only_in_a_soak
 def test_a_training_that_is_told_to_leave_comes_again_with_a_ray_of_its_own(slurm, small_shards, tmp_path):
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     settings = (*TINY, "train.checkpoint_every=100000", f"train.steps={STEPS}")

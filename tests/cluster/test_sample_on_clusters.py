@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.ray_cluster import ray_cluster
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.support.commands import CHECKOUT, ok, run_job
-from tests.support.sample_fixtures import output_of, sampled
+from tests.support.runs.sample_fixtures import output_of, sampled
 
 pytestmark = pytest.mark.slow
 COUNT, CHUNK = 2000, 64
@@ -75,7 +75,7 @@ def test_an_array_of_four_one_killed_and_only_that_one_submitted_again(slurm, sa
     assert not (out / "settings.json").exists()
     refused = run_job("sample", "merge", "--out", out)
     assert refused.returncode == 2
-    assert f"(shards {victim} of 4)" in refused.stderr
+    assert f"(shares {victim} of 4)" in refused.stderr
 
     again = submit(slurm, tmp_path, str(victim), *words)
     wait_for(lambda: ended(slurm, again), tmp_path)

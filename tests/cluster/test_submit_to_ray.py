@@ -7,11 +7,11 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
-from tests.support.commands import ok
-from tests.support.process_tree import command_of, processes_with
+from tests.support.commands import TINY, ok
+from tests.support.processes.process_tree import command_of, processes_with
 from tests.support.requirements import only_in_a_soak
-from tests.support.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.support.tiny_run import TINY, assert_same_state, status, train
+from tests.support.runs.tiny_run import assert_same_state, status, train
+from tests.support.services.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 
 pytestmark = pytest.mark.slow
 STEPS = 300
@@ -51,7 +51,7 @@ def test_a_cancel_and_a_cluster_that_does_not_let_in(small_shards, tmp_path):
             tmp_path, "submit", "report", *on(cluster), "--", run, **{**cluster.environment, "RAY_AUTH_TOKEN": "x"}
         )
         assert refused.returncode == 2
-        assert "refuses: 40" in refused.stderr
+        assert "refuses the request: 40" in refused.stderr
         assert "RAY_AUTH_TOKEN_PATH" in refused.stderr
 
 

@@ -14,12 +14,13 @@ from cluster.site import Site
 from cluster.submission import Submission
 from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.support.odd_words import ODD_WORDS
-from tests.support.process_tree import kill_tree
+from tests.support.commands import TINY
+from tests.support.harm.odd_words import ODD_WORDS
+from tests.support.processes.process_tree import kill_tree
 from tests.support.requirements import only_in_a_soak
-from tests.support.sample_fixtures import output_of, sampled
-from tests.support.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.support.tiny_run import TINY, assert_same_state, status, train
+from tests.support.runs.sample_fixtures import output_of, sampled
+from tests.support.runs.tiny_run import assert_same_state, status, train
+from tests.support.services.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 
 pytestmark = pytest.mark.slow
 STEPS = 800

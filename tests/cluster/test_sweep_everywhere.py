@@ -10,8 +10,8 @@ from jobs.sweeps.trials import SHIPPED
 from tests.cluster.ray_cluster import ray_cluster
 from tests.support.commands import SOAK, ok, run_job
 from tests.support.requirements import only_in_a_soak
-from tests.support.submitted import submit, verdicts, wait_for
-from tests.support.tiny_sweep import check_once, results
+from tests.support.services.submitted import submit, verdicts, wait_for
+from tests.support.sweeps.tiny_sweep import check_once, results
 
 pytestmark = pytest.mark.slow
 TRIALS, STEPS = (24, 60) if SOAK else (5, 20)

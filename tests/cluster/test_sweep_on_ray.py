@@ -1,6 +1,7 @@
 """A sweep on a Ray cluster: lost nodes, trials that no node holds, and others who take its CPUs."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ import pytest
 from jobs.sweeps.ledger import read_ledger
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.support.commands import ok, run_job
-from tests.support.process_tree import kill_tree
-from tests.support.running_job import running_job, wait_for
-from tests.support.tiny_sweep import check_once, results, sweep_file
+from tests.support.processes.process_tree import kill_tree
+from tests.support.processes.running_job import running_job, wait_for
+from tests.support.sweeps.tiny_sweep import check_once, results, sweep_file
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def test_a_trial_that_no_node_can_hold_is_refused(cluster, small_shards, tmp_pat
     assert "at most 1 CPU" in refused.stderr
 
 
-def test_status_says_what_trials_wait_for(cluster, small_shards, tmp_path):
+def test_status_says_what_trials_wait_for_and_so_does_a_command(cluster, small_shards, sample_run, tmp_path):
     out = tmp_path / "out"
     endless = sweep_file(tmp_path / "endless.yaml", budget={"trials": 6, "steps": 1_000_000})
     where = ("--shards", small_shards, "--out", out, "--ray-address", cluster.address)
@@ -56,9 +57,18 @@ def test_status_says_what_trials_wait_for(cluster, small_shards, tmp_path):
         running_job("sweep", "run", endless, *where, **cluster.environment) as driver,
     ):
         wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "a trial at work")
-        waits = "waiting: 1 process(es) to be started: 1 CPU asked for each, 0 CPU and 0 GPU free on the cluster"
+        waits = "waiting: 1 process(es) to start. Each requests 1 CPU; 0 CPU and 0 GPU are free on the cluster"
         wait_for(lambda: waits in ok(run_job("sweep", "status", out)).stdout, driver, "word of what is waited for")
         assert ok(run_job("sweep", "status", out)).stdout.count("  running ") == 1
+
+        sampling = ["--run", sample_run, "--count", 4, "--out", tmp_path / "grooves", "--ray-address", cluster.address]
+        with running_job("sample", *sampling, **cluster.environment) as job:
+            assert job.stderr is not None
+            waits = next(line for line in job.stderr if line.startswith("waiting for"))
+            job.send_signal(signal.SIGTERM)
+            _, stderr = job.communicate(timeout=20)
+        assert "a task requests 1 CPU; free on the Ray cluster: 0 of 2 CPU" in waits
+        assert (job.returncode, "Traceback" in stderr) == (75, False), stderr
 
 
 def test_a_lost_node_costs_no_trial(cluster, file, embedded, small_shards, tmp_path):

@@ -13,10 +13,10 @@ import pytest
 
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
-from tests.support.commands import CHECKOUT, QUIET, job_command, ok, run_job
-from tests.support.process_tree import command_of
+from tests.support.commands import CHECKOUT, QUIET, TINY, job_command, ok, run_job
+from tests.support.processes.process_tree import command_of
 from tests.support.requirements import only_in_a_soak
-from tests.support.tiny_run import TINY, assert_same_state, losses, status, train
+from tests.support.runs.tiny_run import assert_same_state, losses, status, train
 
 pytestmark = pytest.mark.slow
 WAIT_SECONDS = 150
@@ -72,6 +72,7 @@ def undisturbed(small_shards, tmp_path_factory) -> Path:
     return run
 
 
+@only_in_a_soak
 def test_a_killed_worker_changes_nothing(small_shards, undisturbed, tmp_path):
     run = tmp_path / "run"
     with driver(small_shards, run, "--workers", 2, *SETTINGS) as process:
@@ -80,30 +81,36 @@ def test_a_killed_worker_changes_nothing(small_shards, undisturbed, tmp_path):
         stdout, stderr = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, stderr
     assert "rank 1 of 2 on " in stderr
-    assert "vanished without a word" in stderr
-    assert "all ranks start again from step " in stderr
-    assert stdout.rstrip().endswith(f"best weights: {run / 'best.safetensors'}")
+    assert "ended without a report" in stderr
+    assert "all ranks restart from step " in stderr
+    assert f"best weights: {run / 'best.safetensors'}\nnext: python -m jobs.sample --run {run} " in stdout
     assert status(run)["state"] == "finished"
     assert status(run)["restarts"] == 1
     assert losses(run) == losses(undisturbed)
     assert_same_state(undisturbed, run, STEPS)
 
 
-def test_a_lost_node_a_stop_and_a_killed_driver(small_shards, undisturbed, tmp_path):
+def test_a_killed_worker_a_lost_node_a_stop_and_a_killed_driver(small_shards, undisturbed, tmp_path):
     run = tmp_path / "run"
     with ray_cluster() as cluster:
         place = ["--ray-address", cluster.address, "--workers", "1:2", *SETTINGS, MORE]
         with driver(small_shards, run, *place, **cluster.environment) as process:
-            wait_until(lambda: logged(run) >= 50, process)
+            wait_until(lambda: logged(run) >= 50 and record(run, 1), process)
             assert record(run, 1)["world_size"] == 2
+            os.kill(record(run, 1)["pid"], signal.SIGKILL)
+            wait_until(lambda: status(run)["restarts"] == 1 and logged(run) >= 90, process)
+            exact = losses(run)[:90]
             cluster.lose_node(1)
             wait_until(lambda: record(run, 0)["world_size"] == 1 and status(run)["state"] == "running", process)
             process.send_signal(signal.SIGTERM)
             _, stderr = process.communicate(timeout=WAIT_SECONDS)
         assert process.returncode == 75, stderr
         assert status(run)["state"] == "preempted"
+        assert "rank 1 of 2 on " in stderr
+        assert "ended without a report" in stderr
+        assert "all ranks restart from step " in stderr
         stopped_at = status(run)["step"]
-        assert f"stopped at step {stopped_at}; the same command continues from there" in stderr
+        assert f"stopped at step {stopped_at}; run the same command again to resume" in stderr
 
         with driver(small_shards, run, *place, **cluster.environment) as process:
             wait_until(lambda: logged(run) >= stopped_at + 50, process)
@@ -114,6 +121,7 @@ def test_a_lost_node_a_stop_and_a_killed_driver(small_shards, undisturbed, tmp_p
                 assert time.monotonic() < deadline, "a rank outlives its driver"
                 time.sleep(0.1)
 
+    assert exact == losses(undisturbed)[:90]
     saved = logged(run)
     ok(run_job("train", "--shards", small_shards, "--run", run, *SETTINGS, f"train.steps={saved + 20}"))
     both = min(STEPS, saved)
@@ -139,7 +147,7 @@ def test_what_cannot_work_is_told_before_ray_starts(small_shards, tmp_path):
     for arguments, message in (
         (["train.step=3"], "unknown setting train.step (did you mean train.steps?)"),
         (["--workers", "9", *SETTINGS], "9 ranks cannot share the data"),
-        (["--workers", "2:1", *SETTINGS], "--workers 2:1 is no number of workers"),
+        (["--workers", "2:1", *SETTINGS], "--workers 2:1 is not a number of workers"),
     ):
         result = run_job("train_on_ray", "--shards", small_shards, "--run", run, *arguments)
         assert result.returncode == 2, result.stderr

@@ -28,7 +28,7 @@ def wait_for(condition: Callable[[], bool], log: Path, seconds: float = 180) -> 
     """Waits until a condition holds; shows the job's log if it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, log.read_text() if log.exists() else "no log"
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8") if log.exists() else "no log"
         time.sleep(0.2)
 
 

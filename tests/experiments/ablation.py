@@ -8,7 +8,7 @@ are ordinary run folders (OUT/runs/NAME/seed-N), so the same command goes on fro
 
 KEY=VALUE after FILE are settings of the base and of all variants: train.precision=float32 on a CPU that does not
 multiply bfloat16. `--init-from RUN` has all runs start from the weights of RUN: what each decision is worth in a last
-stretch.
+stage.
 
 Figures are those of the best weights of each run on the validation split, one draw of z a window. Differences are those
 of a variant's run to the base's of the same seed, mean ± standard deviation over seeds. `--quick` shows that it runs,
@@ -26,11 +26,10 @@ from functools import cache
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from cluster.errors import ExitCode
-from jobs.command.command_line import console, run_command
-from musicvae.data.sources import ShardSource, open_shards
+from jobs.command.command_line import PlainConsole, console, run_command
+from musicvae.data.manifest import ShardSource, open_shards
 from musicvae.durable import write_json
 from musicvae.errors import ConfigError, StoppedError
 from musicvae.model.objective import beta_at
@@ -212,7 +211,7 @@ def main(
         found.sort(key=lambda run: (chosen.index(run.seed), names.index(run.variant)))  # they end in any order
         write_json(ablation.out / "ablation.json", as_json(found, variants, names, ablation, quick=quick))
     title = f"{file.stem}: {ablation.minutes:g} minutes a run, {source}" + (", QUICK: no figures" if quick else "")
-    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide = PlainConsole(width=max(console.width, WIDTH))
     wide.print(table(rows(found, names, variants.metric), variants.metric, title=title))
     console.print(f"all figures: {ablation.out / 'ablation.json'}", soft_wrap=True)
     if failed:

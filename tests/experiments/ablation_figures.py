@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from musicvae.data.sources import ShardSource
+from musicvae.data.manifest import ShardSource
 from musicvae.data.store import WindowStore
 from musicvae.durable import read_lines, write_json
 from musicvae.evaluation.elbo import EvaluationReport, EvaluationSums, evaluate_batch, spaced_windows
 from musicvae.model.model import MusicVAE
 from musicvae.pretrained.load import load_run
-from musicvae.training.fit import EVALUATION_SEED
 from musicvae.training.run_folder import RunFolder
+from musicvae.training.tasks import EVALUATION_SEED
 
 EVALUATION_BATCH = 256
 
@@ -64,7 +64,7 @@ def figures_of(
     """
     trained = load_run(run.path)
     if kept.exists():
-        known = RunFigures(**json.loads(kept.read_text()))
+        known = RunFigures(**json.loads(kept.read_text(encoding="utf-8")))
         if known.weights_hash == trained.weights_hash:
             return known
     report = _evaluated(trained.model, source, limit)

@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float64
 from rich.table import Table
 
 from jobs.command.command_line import console, run_command
-from jobs.evaluation.evaluated import candidates
+from jobs.evaluation.results import load_models
+from musicvae.data.manifest import open_shards
 from musicvae.data.shards import read_tokens
-from musicvae.data.sources import open_shards
 from musicvae.generation.generate import generate
-from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.features import fill
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
@@ -165,7 +165,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> Values:
 
 def main(
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="What the grooves are compared with."),
-    run: list[Path] = typer.Option(..., help="A trained run, or an export; may be repeated."),
+    run: list[Path] = typer.Option(..., help="A run folder or an export; repeatable."),
     count: int = typer.Option(1000, min=1, help="Grooves of each."),
     seed: int = typer.Option(0, min=0, help="Of the grooves."),
     temperature: float = typer.Option(1.0, min=0.01, help="Below 1 likelier grooves."),
@@ -175,8 +175,8 @@ def main(
     manifest = source.manifest()
     grid, num_drums = manifest.grid, manifest.drum_map.num_drums
     sets = {split: read_tokens(source, manifest, split).tokens for split in ("train", "validation")}
-    for candidate in candidates(run, []):
-        made = generate(candidate.trained.model, Recipe(FromPrior(), seed, temperature), count)
+    for candidate in load_models(run, []):
+        made = generate(candidate.trained.model, GenerationSettings(PriorSource(), seed, temperature), count)
         sets[candidate.name] = np.concatenate(list(made))
     hits = {name: hits_from_tokens(tokens, num_drums) for name, tokens in sets.items()}
     table = Table(title=f"{count:,} grooves at temperature {temperature:g}; percent", title_justify="left")

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from musicvae.data.manifest import ShardManifest
+from musicvae.data.manifest import FolderShards, ShardManifest
 from musicvae.data.shards import read_tokens
-from musicvae.data.sources import FolderShards
 from musicvae.durable import read_lines
 from musicvae.evaluation.elbo import spaced_windows
 from musicvae.evaluation.scores import MatchCounts

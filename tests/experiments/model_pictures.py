@@ -1,6 +1,6 @@
-"""The pictures of docs/model.md, and its grooves as sound.
+"""Pictures of any runs and models, and grooves as sound. `make pictures` makes those of README and docs.
 
-    python -m tests.experiments.model_pictures --out docs/images --run runs/generation --run runs/reconstruction \\
+    python -m tests.experiments.model_pictures --out out/pictures --run runs/generation --run runs/reconstruction \\
         --figures "reconstruction=runs/ablation-reconstruction/ablation.json" \\
         --figures "feed-forward VAE=jobs/baselines/feed_forward" --figures "feed-forward VAE=runs/curve/free-bits-43" \\
         --model generation --sound grooves.wav
@@ -12,6 +12,7 @@ grooves-NAME.png      of --model: 64 grooves from the prior, and all of them one
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import model_folder
 from tests.experiments.chart_picture import Chart, Curve, draw_charts
-from tests.experiments.rate_distortion import distortion_charts, read_figures
+from tests.experiments.rate_distortion import FiguresFile, distortion_charts, read_figures
 
 GROOVES, COLUMNS = 64, 4
 MOST_POINTS = 40
@@ -48,22 +49,39 @@ def main(
     """Draw learning curves, rate-distortion curves and grooves."""
     out.mkdir(parents=True, exist_ok=True)
     if run:
-        charts = [chart for one in run for chart in learning_curves(one)]
-        _write(out / "learning-curves.png", draw_charts(charts, columns=3))
+        write_picture(out / "learning-curves.png", curves_picture(run))
     if figures:
-        files = [labelled(one) for one in figures]
-        _write(
-            out / "rate-distortion.png",
-            draw_charts(distortion_charts([(k, read_figures(f)) for k, f in files]), columns=2),
-        )
+        files = [(label, read_figures(path)) for label, path in map(labelled, figures)]
+        for label, file in files:
+            for point in file.points:
+                row = f"KL {point.kl:.1f}, -ELBO {point.negative_elbo:.1f}, accuracy {point.free_accuracy:.3f}"
+                console.print(f"{label}, {point.name}: {row}", soft_wrap=True)
+        write_picture(out / "rate-distortion.png", distortion_picture(files))
     if model is not None:
         trained = load_run(model_folder(model))
         grooves = numbered(trained, seed=seed, temperature=temperature)
-        name = Path(model).resolve().name
-        _write(out / f"grooves-{name}.png", drum_sheet(grooves, trained.drum_map.classes, columns=COLUMNS))
+        write_picture(out / f"grooves-{Path(model).resolve().name}.png", numbered_picture(trained, grooves))
         if sound is not None:
             write_wav(sound, np.concatenate([render(groove, trained.drum_map) for groove in grooves]))
             console.print(f"sound: {sound}", soft_wrap=True)
+
+
+def curves_picture(runs: Sequence[Path]) -> bytes:
+    """Learning curves as a PNG, a row each run.
+
+    Raises:
+        ConfigError: a run that has not been evaluated yet.
+    """
+    return draw_charts([chart for run in runs for chart in learning_curves(run)], columns=3)
+
+
+def distortion_picture(files: Sequence[tuple[str, FiguresFile]]) -> bytes:
+    """Rate-distortion curves as a PNG, a curve for each label.
+
+    Raises:
+        ConfigError: no file has a model with a latent space.
+    """
+    return draw_charts(distortion_charts(files), columns=2)
 
 
 def learning_curves(run: Path) -> list[Chart]:
@@ -115,7 +133,13 @@ def numbered(trained: TrainedModel, *, seed: int, temperature: float) -> list[Dr
     return [replace(groove, source=str(number)) for number, groove in enumerate(made)]
 
 
-def _write(path: Path, picture: bytes) -> None:
+def numbered_picture(trained: TrainedModel, grooves: Sequence[DrumGroove]) -> bytes:
+    """Grooves of a model as a PNG."""
+    return drum_sheet(grooves, trained.drum_map.classes, columns=COLUMNS)
+
+
+def write_picture(path: Path, picture: bytes) -> None:
+    """Writes the bytes of a PNG and prints where they are."""
     write_whole(path, picture)
     console.print(f"picture: {path}, {len(picture) / 1e3:.0f} kB", soft_wrap=True)
 

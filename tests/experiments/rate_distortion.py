@@ -1,6 +1,7 @@
-"""What models make of the nats that z costs, read from files of figures, runs and exports."""
+"""What models make of the nats that z costs, read from files of figures, runs, exports and a table of a page."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +46,41 @@ def read_figures(path: Path) -> FiguresFile:
     if path.is_dir():
         return _of_weights(path)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return _of_ablation(content) if "variants" in content else _of_evaluation(content)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}", found=error.strerror or str(error), do="check the path") from None
+        raise ConfigError(f"cannot read {path}", found=error.strerror or str(error), do="correct the path") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} holds no figures",
+            f"{path} has no figures",
             expected="what jobs.evaluate --json or tests.experiments.ablation writes",
             found=f"{type(error).__name__}: {error}",
             do="name such a file",
         ) from None
+
+
+def read_table(page: Path, heading: str) -> list[tuple[str, FiguresFile]]:
+    """Curves with their labels, from the first table below a heading of a Markdown page.
+
+    A row has one point of each curve: after the first column, three columns a curve, headed `LABEL: KL`, `-ELBO` and
+    `accuracy`.
+
+    Raises:
+        DataError: there is no such table.
+    """
+    _, _, below = page.read_text(encoding="utf-8").partition(f"\n{heading}\n")
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    lines = table[0].splitlines() if table else []
+    curves: list[tuple[str, FiguresFile]] = []
+    try:
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        for column in range(1, len(head), 3):
+            points = [ModelPoint(row[0], *map(float, row[column : column + 3])) for row in rows]
+            curves.append((head[column].removesuffix(": KL"), FiguresFile(tuple(points), {})))
+    except (ValueError, TypeError) as error:
+        problem = f"{page} has no table of figures below {heading!r}"
+        raise DataError(problem, found=str(error), do="correct the table") from None
+    return curves
 
 
 def distortion_charts(files: Sequence[tuple[str, FiguresFile]]) -> list[Chart]:
@@ -111,7 +136,7 @@ def _of_weights(folder: Path) -> FiguresFile:
     figures = {name.removeprefix("validation."): value for name, value in best.figures.items()}
     if "token_accuracy_free_running" not in figures:
         raise DataError(
-            f"{folder} holds no figures of free running",
+            f"{folder} has no figures of free running",
             likely="its best weights are not those of its last step, which alone is decoded",
             do="name what jobs.evaluate --json writes for it",
         )

@@ -7,6 +7,7 @@ import torch
 from musicvae.data.loader import Batch, in_background
 from musicvae.durable import read_lines
 from musicvae.groove.grid import GridSpec
+from musicvae.model.layers import KeyedDropout, draw_masks
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.settings import OptimizerSettings
@@ -29,6 +30,15 @@ def test_a_gpu_trains_like_the_cpu(small_shards, tmp_path, precision, tolerance)
         ok(run_job("train", *arguments, f"resources.device={device}"))
         losses.append([record["loss"] for record in read_lines(tmp_path / device / "metrics.jsonl")])
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+
+
+def test_dropout_drops_the_same_on_both_devices():
+    masks = []
+    for device in ("cpu", "cuda"):
+        layers = [KeyedDropout(0.3, 4, 33), KeyedDropout(0.7, 1, 50)]
+        draw_masks(layers, torch.arange(-50, 50, device=device) * 0x123456789ABCDEF)
+        masks.append([layer(torch.ones(100, *layer.shape, device=device)).cpu() for layer in layers])
+    assert all(torch.equal(on_cpu, on_gpu) for on_cpu, on_gpu in zip(*masks, strict=True))
 
 
 def test_a_run_moves_between_devices(small_shards, tmp_path):

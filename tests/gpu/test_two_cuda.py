@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.support.commands import ok, run_job
-from tests.support.tiny_run import TINY, losses
+from tests.support.commands import TINY, ok, run_job
+from tests.support.runs.tiny_run import losses
 
 pytestmark = [
     pytest.mark.gpu,

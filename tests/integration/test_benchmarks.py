@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jobs.sampler.options import PRECISIONS
+from jobs.sampler.settings import PRECISIONS
 from tests.benchmarks.train import PRECISIONS as MULTIPLIED
-from tests.support.commands import CHECKOUT, ok, run_job
-from tests.support.gallery_browser import missing_browser
+from tests.support.commands import CHECKOUT, TINY, ok, run_job
+from tests.support.pages.gallery_browser import missing_browser
 from tests.support.requirements import only_in_a_soak, skip_or_fail
-from tests.support.run_folders import run_with_weights
-from tests.support.tiny_run import TINY
+from tests.support.runs.run_folders import run_with_weights
+from tests.support.runs.topologies import PRESETS
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +42,14 @@ def test_training():
     assert "times Magenta's float32" in text
 
 
+@only_in_a_soak
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_every_preset_is_one_model_over_the_ranks_of_torchrun(precision):
+    rows = printed_by("topology", "--precision", precision, folder="experiments").splitlines()
+    assert {row.split()[0] for row in rows} >= set(PRESETS)
+
+
+@only_in_a_soak
 def test_everything_for_a_gpu_on_the_cpu():
     text = printed_by("gpu", "--device", "cpu", "--quick")
     rows = [line for line in text.splitlines() if line.startswith("| demo |")]
@@ -113,12 +121,14 @@ def test_sampling(sample_run, tmp_path):
     assert "a million of them" in text
 
 
+@only_in_a_soak
 def test_overhead_of_a_sweep():
     text = printed_by("sweep_overhead", "--quick")
     assert float(re.search(r"20 trials: [\d.]+ s, ([\d.]+) s a trial", text)[1]) > 0
     assert re.search(r"ledger of 100 trials .* status in [\d.]+ s", text)
 
 
+@only_in_a_soak
 def test_gallery():
     if missing := missing_browser():
         skip_or_fail(f"there is no {missing}")
@@ -129,15 +139,22 @@ def test_gallery():
     assert "goal: 5,000 grooves within 3 s" in text
 
 
-def test_picture_of_a_gallery(tmp_path):
+@only_in_a_soak
+def test_pictures_of_pages_are_the_same_each_time(tmp_path):
     if missing := missing_browser():
         skip_or_fail(f"there is no {missing}")
-    printed_by("gallery", "--picture", tmp_path / "gallery.png")
-    with Image.open(tmp_path / "gallery.png") as picture:
+    names = ("grooves.png", "rate-distortion.png", "gallery.png")
+    folders = tmp_path / "first", tmp_path / "second"
+    for folder in folders:
+        text = printed_by("page_pictures", "--out", folder, *names, folder="experiments")
+        assert "left out" not in text
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+    with Image.open(folders[0] / "gallery.png") as picture:
         assert picture.size == (1280, 800)
         light, dark = picture.convert("L").getpixel((300, 75)), picture.convert("L").getpixel((1270, 75))
     assert light > 200 > 60 > dark
-    assert (tmp_path / "gallery.png").stat().st_size < 300_000
+    assert (folders[0] / "gallery.png").stat().st_size < 300_000
 
 
 def test_status_of_many_runs():

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.build_fixtures import contents, write_mixed_folder
 from tests.support.commands import CHECKOUT, job_command, ok, run_job
-from tests.support.interposed import SLOW_READER, interposed
-from tests.support.running_build import finished_parts, wait_for_parts
-from tests.support.running_job import running_job, wait_for
+from tests.support.harm.interposed import SLOW_READER, interposed
+from tests.support.processes.running_build import finished_parts, wait_for_parts
+from tests.support.processes.running_job import running_job, wait_for
+from tests.support.shards.build_fixtures import contents, write_mixed_folder
 
 
 def arguments(source: Path, out: Path, workers: int = 0) -> list[object]:
@@ -26,6 +26,7 @@ def work(out: Path) -> Path:
     return out.with_name(out.name + ".building")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, undisturbed, tmp_path, workers):
     out = tmp_path / "out"
@@ -34,7 +35,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, u
         os.killpg(build.pid, signal.SIGINT)  # as a terminal does it: every process of the group gets it
         _, stderr = build.communicate(timeout=180)
     assert build.returncode == 130, stderr
-    assert f"what was done is kept in {work(out)}" in stderr
+    assert f"the finished part is kept in {work(out)}" in stderr
     assert "Traceback" not in stderr
     assert not out.exists()
     made = {part: part.stat().st_mtime_ns for part in finished_parts(out)}
@@ -66,6 +67,7 @@ def test_sigterm_asks_to_run_the_same_command_again(mixed_folder, undisturbed, t
     assert contents(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_second_build_of_the_same_output_is_refused_while_the_first_lives(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     with running_job("build_shards", *arguments(mixed_folder, out)) as build:
@@ -107,6 +109,7 @@ def test_a_source_that_changed_after_an_interruption_is_read_anew(tmp_path):
     assert contents(out) == contents(tmp_path / "fresh")
 
 
+@pytest.mark.slow
 def test_no_room_is_said_and_what_was_done_is_used(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     command = job_command("build_shards", *arguments(mixed_folder, out))
@@ -115,7 +118,7 @@ def test_no_room_is_said_and_what_was_done_is_used(mixed_folder, undisturbed, tm
     )
     assert limited.returncode == 1, limited.stderr
     assert "File too large" in limited.stderr
-    assert "run the same command again: it goes on" in limited.stderr
+    assert "run the same command again; it resumes from" in limited.stderr
     assert "Traceback" not in limited.stderr
     assert not out.exists()
     assert finished_parts(out)
@@ -123,6 +126,7 @@ def test_no_room_is_said_and_what_was_done_is_used(mixed_folder, undisturbed, tm
     assert contents(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_source_that_goes_away_is_not_a_folder_of_unreadable_files(mixed_folder, undisturbed, tmp_path):
     source, hidden, out = tmp_path / "midi", tmp_path / "hidden", tmp_path / "out"
     shutil.copytree(mixed_folder, source, symlinks=True)
@@ -131,7 +135,7 @@ def test_a_source_that_goes_away_is_not_a_folder_of_unreadable_files(mixed_folde
         source.rename(hidden)
         _, stderr = build.communicate(timeout=120)
     assert build.returncode == 1, stderr
-    assert "the source is gone" in stderr
+    assert "the source was removed" in stderr
     hidden.rename(source)
     ok(run_job("build_shards", *arguments(source, out)))
     assert contents(out) == undisturbed
@@ -162,7 +166,7 @@ def test_a_file_that_timed_out_is_tried_again_and_a_build_with_one_is_known_agai
 
     command = [*arguments(source, tmp_path / "other"), "limits.wall_seconds=1"]
     assert "timeout" in ok(run_job("build_shards", *command, **slow)).stdout
-    assert "nothing to do" in ok(run_job("build_shards", *command, **slow)).stdout
+    assert "Nothing is left to do" in ok(run_job("build_shards", *command, **slow)).stdout
 
 
 def test_what_a_kill_tore_is_not_published(mixed_folder, undisturbed, tmp_path):
@@ -176,6 +180,7 @@ def test_what_a_kill_tore_is_not_published(mixed_folder, undisturbed, tmp_path):
     assert contents(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_share_that_a_finished_build_does_not_meet_is_said(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     ok(run_job("build_shards", *arguments(mixed_folder, out)))
@@ -211,13 +216,14 @@ def test_the_output_may_lie_inside_the_source(tmp_path):
     assert (source / "shards" / "manifest.json").read_bytes() == (tmp_path / "out" / "manifest.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_finished_build_leaves_the_work_of_a_living_one_alone(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     ok(run_job("build_shards", *arguments(mixed_folder, out)))
     with running_job("build_shards", *arguments(mixed_folder, out), "window.hop_bars=2", "--overwrite") as build:
         wait_for_parts(out, build)
         build.send_signal(signal.SIGSTOP)
-        assert "nothing to do" in ok(run_job("build_shards", *arguments(mixed_folder, out))).stdout
+        assert "Nothing is left to do" in ok(run_job("build_shards", *arguments(mixed_folder, out))).stdout
         assert finished_parts(out)
         build.send_signal(signal.SIGCONT)
         build.communicate(timeout=120)

@@ -12,9 +12,9 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.windows import WindowBlock
 from preprocess.sources.demo import write_demo_corpus
-from tests.support.build_fixtures import contents, write_mixed_folder
 from tests.support.commands import ok, run_job
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.midi.midi_bytes import hit, midi_file
+from tests.support.shards.build_fixtures import contents, write_mixed_folder
 
 DEMO = ("--source", "demo", "demo.performances=150", "shard.windows=300")
 """Three batches, several shards: enough for answers to come out of order."""
@@ -77,7 +77,8 @@ def test_shards_of_a_split_differ_by_at_most_one_window(demo):
         assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_bytes_are_the_same_for_any_number_of_workers(demo, tmp_path, workers):
     result = ok(run_job("build_shards", *DEMO, "--out", tmp_path / "s", "--workers", workers))
     assert contents(tmp_path / "s") == contents(demo[0])
@@ -129,7 +130,7 @@ def test_the_same_command_again_does_nothing_and_others_are_refused(demo, tmp_pa
     shutil.copytree(demo[0], out)
     before = contents(out)
     again = ok(run_job("build_shards", *DEMO, "--out", out, "--workers", 0))
-    assert "nothing to do" in again.stdout
+    assert "Nothing is left to do" in again.stdout
     other = run_job("build_shards", *DEMO, "--out", out, "--workers", 0, "window.hop_bars=2")
     assert other.returncode == 2
     assert "exists" in other.stderr
@@ -186,17 +187,17 @@ def an_unfinished_build_there(folder: Path) -> list[object]:
 @pytest.mark.parametrize(
     ("arguments", "code", "messages"),
     [
-        (no_midi, 3, ["no MIDI files under", "1 other files", "another path"]),
-        (only_rejected, 3, ["no file gave a window", "not-midi 1, too-short 1", "report.json"]),
+        (no_midi, 3, ["no MIDI files under", "1 other files", "a wrong path"]),
+        (only_rejected, 3, ["no file has a window that can be used", "not-midi 1, too-short 1", "report.json"]),
         (
             lambda folder: ["--source", folder / "none", "--out", folder / "out"],
             2,
-            ["is no source of MIDI files", "check the path"],
+            ["is not a source of MIDI files", "correct the path"],
         ),
         (a_file_as_parent, 2, ["cannot write", "Not a directory"]),
         (lambda folder: ["--source", "demo", "--out", "/proc/none/out"], 2, ["cannot write"]),
-        (something_else_there, 2, ["exists", "has not made or not finished", "name another --out"]),
-        (an_unfinished_build_there, 2, ["exists", "has not made or not finished"]),
+        (something_else_there, 2, ["exists", "did not write or did not finish", "choose another --out"]),
+        (an_unfinished_build_there, 2, ["exists", "did not write or did not finish"]),
         (
             lambda folder: ["--source", "demo", "--out", folder / "out", "window.hop_bar=2"],
             2,
@@ -232,7 +233,7 @@ def test_overwrite_deletes_nothing_but_shards(tmp_path):
     for out in (own, tmp_path):
         result = run_job("build_shards", "--source", own, "--out", out, "--workers", 0, "--overwrite")
         assert result.returncode == 2
-        assert "has not made" in result.stderr
+        assert "did not write" in result.stderr
     assert contents(tmp_path) == before
 
 
@@ -245,12 +246,24 @@ def test_overwrite_replaces_a_damaged_build(demo, tmp_path):
     assert contents(out) == contents(demo[0])
 
 
+def test_overwrite_names_what_no_build_has_made(demo, tmp_path):
+    out = tmp_path / "shards"
+    shutil.copytree(demo[0], out)
+    (out / "backup.tar").write_bytes(b"mine")
+    result = run_job("build_shards", *DEMO, "--out", out, "--workers", 0, "--overwrite")
+    assert result.returncode == 2
+    assert "did not write" in result.stderr
+    assert "backup.tar" in result.stderr
+    assert (out / "backup.tar").read_bytes() == b"mine"
+    assert (out / "manifest.json").exists()
+
+
 def test_overwrite_keeps_a_source_within_the_shards(demo):
     out, _ = demo
     before = contents(out)
     result = run_job("build_shards", "--source", out / "midi", "--out", out, "--workers", 0, "--overwrite")
     assert result.returncode == 2
-    assert "within it" in result.stderr
+    assert "inside it" in result.stderr
     assert contents(out) == before
 
 

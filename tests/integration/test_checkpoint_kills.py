@@ -10,8 +10,8 @@ import torch
 
 from musicvae.training.checkpoints import checkpoints, load_checkpoint, newest_complete, step_of
 from tests.support.commands import SOAK
-from tests.support.damage import damage_file
-from tests.support.saving_loop import marked, save_all_the_time
+from tests.support.harm.damage import damage_file
+from tests.support.processes.saving_loop import marked, save_all_the_time
 
 pytestmark = pytest.mark.slow
 KILLS = 100 if SOAK else 10
@@ -33,7 +33,7 @@ def whole_step(folder) -> int:
 
 def test_kills_at_random_moments_leave_a_whole_checkpoint(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.saving_loop"])
+    context.set_forkserver_preload(["tests.support.processes.saving_loop"])
     moments = random.Random(SEED)
     before = 0
     for _ in range(KILLS):

@@ -1,16 +1,25 @@
-"""The commands of the pages in docs/, run as they are written: preprocessing, training, local jobs."""
+"""The commands of the pages in docs/, run as they are written: preprocessing, training, local jobs.
+
+In a soak alone: the gate checks their options and settings (`test_documented_commands`), and other tests run the jobs.
+"""
+
+import re
+import shlex
 
 import pytest
 
 from musicvae.data.manifest import ShardManifest
-from tests.support.commands import CHECKOUT
-from tests.support.fenced_code import run_shell_blocks
-from tests.support.sample_fixtures import manifest_of
-from tests.support.tiny_run import status
+from tests.support.commands import CHECKOUT, ok
+from tests.support.pages.fenced_code import run_shell_blocks
+from tests.support.requirements import only_in_a_soak
+from tests.support.runs.sample_fixtures import manifest_of
+from tests.support.runs.tiny_run import status
+from tests.support.services.submitted import run_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # whole pages of commands
 
 
+@only_in_a_soak
 def test_preprocessing(tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "preprocessing.md", tmp_path)
     shards = {folder.name: ShardManifest.read(folder) for folder in sorted((tmp_path / "shards").iterdir())}
@@ -20,6 +29,7 @@ def test_preprocessing(tmp_path):
     assert "# Bars of a window." in printed
 
 
+@only_in_a_soak
 def test_local(tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "local.md", tmp_path)
     assert len(manifest_of(tmp_path / "first" / "grooves")) == 60
@@ -28,6 +38,7 @@ def test_local(tmp_path):
     assert not list((tmp_path / "submissions").iterdir())
 
 
+@only_in_a_soak
 def test_training(tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "training.md", tmp_path)
     runs = sorted((tmp_path / "runs").iterdir())
@@ -37,3 +48,12 @@ def test_training(tmp_path):
     assert (tmp_path / "exported" / "model.safetensors").exists()
     assert (tmp_path / "runs" / "looked-into" / "profile" / "table.txt").exists()
     assert "resumed from step 60" in printed
+
+
+def test_the_readme_s_table_of_commands_on_clusters(tmp_path):
+    commands = re.findall(r"`jobs\.submit (?!KIND)([^`]*)`", (CHECKOUT / "README.md").read_text())
+    assert len(commands) == 4
+    for command in commands:
+        words = shlex.split(command.replace("NAME", "slurm-gpu"))
+        words.insert(words.index("--"), "--dry-run")
+        assert "#SBATCH --job-name" in ok(run_in(tmp_path, "submit", *words)).stdout

@@ -1,4 +1,7 @@
-"""The commands of the pages in docs/ on Ray, SLURM and sweeps, run as they are written."""
+"""The commands of the pages in docs/ on Ray, SLURM and sweeps, run as they are written.
+
+In the gate their options and settings are checked (`test_documented_commands`), and `tests/cluster` runs such jobs.
+"""
 
 import json
 from pathlib import Path
@@ -9,13 +12,14 @@ import pytest
 from jobs.sweeps.ledger import read_ledger
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
-from tests.support.commands import CHECKOUT, SOAK
-from tests.support.fenced_code import run_shell_blocks
-from tests.support.sample_fixtures import manifest_of
-from tests.support.submitted import rows
-from tests.support.tiny_run import status
+from tests.support.commands import CHECKOUT
+from tests.support.pages.fenced_code import run_shell_blocks
+from tests.support.requirements import only_in_a_soak
+from tests.support.runs.sample_fixtures import manifest_of
+from tests.support.runs.tiny_run import status
+from tests.support.services.submitted import rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, only_in_a_soak, pytest.mark.timeout(900)]  # whole pages of commands
 
 
 def check_pipeline(folder: Path, shown: dict[str, dict[str, Any]]) -> None:
@@ -35,8 +39,7 @@ def test_ray(tmp_path):
     with ray_cluster(cpus=2, dashboard=True) as cluster:
         variables = {**cluster.environment, "RAY_API_SERVER_ADDRESS": cluster.ray_jobs}
         run_shell_blocks(CHECKOUT / "docs" / "ray.md", tmp_path, **variables)
-        shown = rows(tmp_path, *tmp_path.glob("submissions/pipeline-*"), **cluster.environment)
-    check_pipeline(tmp_path, shown)
+        check_pipeline(tmp_path, rows(tmp_path, *tmp_path.glob("submissions/pipeline-*"), **cluster.environment))
     steps = [record["step"] for record in read_lines(tmp_path / "runs" / "on-ray" / "metrics.jsonl")]
     assert max(steps) == 25
     assert len(set(steps)) == len(steps)
@@ -60,9 +63,9 @@ def test_slurm(slurm, tmp_path):
 
 def test_sweeps(tmp_path):
     printed = run_shell_blocks(CHECKOUT / "docs" / "sweeps.md", tmp_path)
-    assert "12 trials of up to 180 steps; the best 1/3 go on after 20, 60 steps" in printed
-    assert "0 failed trial(s) are tried again" in printed
-    for name, trials, winner in [("mine", 6, "mine"), *([("demo", 12, "winner")] if SOAK else [])]:
+    assert "12 trials of up to 180 steps; the best 1/3 are continued after 20, 60 steps" in printed
+    assert "0 failed trial(s) are trained again" in printed
+    for name, trials, winner in (("mine", 6, "mine"), ("demo", 12, "winner")):
         swept = read_ledger(tmp_path / "sweeps" / name)
         assert len(swept.numbers) == trials
         assert all(trial.state == "finished" for trial in swept.trials.values())

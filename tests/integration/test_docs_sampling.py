@@ -3,10 +3,10 @@
 import pytest
 
 from tests.support.commands import CHECKOUT
-from tests.support.fenced_code import run_shell_blocks
-from tests.support.sample_fixtures import manifest_of
+from tests.support.pages.fenced_code import run_shell_blocks
+from tests.support.runs.sample_fixtures import manifest_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # whole pages of commands
 
 
 def test_sampling(tmp_path):
@@ -30,12 +30,12 @@ def test_sampling(tmp_path):
     assert len(list(grooves.glob("loops/*/*.flac"))) == 8
     for name in ("groove-00012.mid", "groove-00590.mid"):
         assert (grooves / "picked" / "000" / name).read_bytes() == (grooves / "a" / "000" / name).read_bytes()
-    assert "1,000,000 grooves will take about" in printed
-    assert "still missing: 0 to 249 (shards 0 of 2)" in printed
+    assert "1,000,000 grooves will need about" in printed
+    assert "still missing: 0 to 249 (shares 0 of 2)" in printed
 
 
 def test_sampling_modes(tmp_path):
     run_shell_blocks(CHECKOUT / "docs" / "sampling-modes.md", tmp_path)
     grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
     names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "hiphop", "jazz")
-    assert grooves == {"way": 5} | dict.fromkeys(names, 16)
+    assert grooves == {"path": 5} | dict.fromkeys(names, 16)

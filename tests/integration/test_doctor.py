@@ -2,6 +2,7 @@
 
 import json
 import resource
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 from jobs.inspection import machine as doctor_machine
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.support.commands import CHECKOUT, job_command, ok
-from tests.support.small_disk import small_disk
-from tests.support.submitted import run_in
+from tests.support.harm.small_disk import small_disk
+from tests.support.services.submitted import run_in
 
 
 def lines(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
@@ -41,6 +42,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert "--shared DIR" in lines(broken)["folder"]["do"]
 
 
+@pytest.mark.slow
 def test_few_open_files(tmp_path):
     command = ["sh", "-c", 'ulimit -n 512; exec "$@"', "sh", *job_command("doctor", "--json")]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -50,11 +52,22 @@ def test_few_open_files(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512, "of that process alone"
 
 
+def test_cpus_ray_and_network(tmp_path):
+    variables = {"TMPDIR": "/tmp/" + "t" * 60, "SLURM_CPUS_PER_TASK": "1", "GLOO_SOCKET_IFNAME": "ib0"}
+    found = lines(run_in(tmp_path, "doctor", "--json", **variables))
+    assert found["cpus"]["found"].startswith("1 usable (affinity ")
+    assert "SLURM 1" in found["cpus"]["found"]
+    assert found["folder of Ray"]["found"] == "in /tmp, because the path in TMPDIR is too long"
+    assert "loopback" in found["network"]["found"]
+    assert "interface ib0 (ranks)" in found["network"]["found"]
+    assert f"the address of {socket.gethostname()} (ranks)" in doctor_machine.network().found
+
+
 def test_a_missing_package_a_wrong_clock_and_a_name_without_address(monkeypatch, tmp_path):
     """At the outermost boundary: what the interpreter, the file system and the resolver say."""
     monkeypatch.setattr(doctor_machine, "_version", lambda name: None if name in ("torch", "ray") else "1.0")
     levels = {check.name: (check.level, check.do) for check in doctor_machine.packages()}
-    assert levels["packages"] == ("error", "make install, in the checkout")
+    assert levels["packages"] == ("error", "make install (in the checkout)")
     assert levels["ray"][0] == "warning"
     monkeypatch.setattr(doctor_machine.time, "time", lambda: 0.0)
     assert doctor_machine.clock(tmp_path).level == "warning"
@@ -95,4 +108,4 @@ def test_where_there_is_no_slurm(tmp_path):
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
     broken = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert broken.returncode == 2
-    assert lines(broken)["SLURM"]["do"] == "log in to the cluster's login node"
+    assert lines(broken)["SLURM"]["do"] == "log in to a login node of the cluster"

@@ -6,9 +6,10 @@ import socket
 import pytest
 
 from musicvae.durable import read_lines
-from tests.support.free_ports import free_ports
-from tests.support.process_tree import kill_tree
-from tests.support.running_training import running_training
+from tests.support.processes.process_tree import kill_tree
+from tests.support.processes.running_training import running_training
+from tests.support.requirements import only_in_a_soak
+from tests.support.services.free_ports import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -42,3 +43,24 @@ def test_a_machine_is_lost_the_other_goes_on_alone_and_a_new_one_joins(small_sha
     assert first.status()["state"] == "preempted"
     records = read_lines(run / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(1, len(records) + 1)), "every step stands once"
+
+
+@pytest.mark.parametrize("nodes", ["2", pytest.param("1:2", marks=only_in_a_soak)])
+def test_the_machine_of_the_rendezvous_is_lost_and_the_same_command_resumes(small_shards, tmp_path, nodes):
+    run, (port,) = tmp_path / "run", free_ports(1)
+    arguments = ["--ranks", 1, "--nodes", nodes, "--rendezvous", f"localhost:{port}", "--rendezvous-id", "x"]
+    arguments += ["train.steps=100000", "train.checkpoint_every=5"]
+    with running_training(small_shards, run, *arguments) as first:
+        first.wait_until(lambda: is_listened_to(port))
+        with running_training(small_shards, run, *arguments) as second:
+            first.wait_until(lambda: first.record(0).get("world_size") == 2 and first.steps() >= 10, 180)
+            kill_tree(first.process.pid)
+            code, said = second.ended()
+    assert code == 75, said
+    assert f"localhost:{port}, where the machines of this launch meet, is lost" in said
+    assert "frame #" not in said
+    assert second.status()["state"] == "preempted"
+    with running_training(small_shards, run, "--ranks", 1, f"train.steps={second.steps() + 3}") as alone:
+        code, said = alone.ended()
+    assert code == 0, said
+    assert "resumed from step" in said

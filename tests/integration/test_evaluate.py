@@ -1,6 +1,7 @@
 """The whole command jobs.evaluate: figures, table, JSON and what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from tests.support.commands import ok, run_job
+from tests.support.requirements import only_in_a_soak
 
 TINY = [
     *("--preset", "demo", "data.lanes=8", "train.global_batch=16", "train.steps=3", "resources.threads=1"),
@@ -28,7 +30,7 @@ def run(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def figures(*arguments: object, to: Path) -> dict[str, Any]:
     ok(run_job("evaluate", *arguments, "--json", to))
-    return json.loads(to.read_text())
+    return json.loads(to.read_text(encoding="utf-8"))
 
 
 def value(predictor: dict[str, Any], figure: str) -> float:
@@ -43,6 +45,7 @@ def refused(*arguments: object, code: int = 2) -> str:
 
 
 @pytest.mark.slow
+@only_in_a_soak
 def test_baselines_of_gmd_are_those_known(groove_shards: Path, tmp_path: Path) -> None:
     """The data's page gives them to three digits, counted by another program on the same validation windows.
 
@@ -68,6 +71,7 @@ def test_baselines_of_gmd_are_those_known(groove_shards: Path, tmp_path: Path) -
     assert baselines["back-off Markov"]["samples"]["mean_overlap"] < 0.75
 
 
+@pytest.mark.slow
 def test_a_run_stands_beside_the_baselines_with_the_figures_of_its_training(
     run: Path, small_shards: Path, tmp_path: Path
 ) -> None:
@@ -98,7 +102,8 @@ def test_a_run_stands_beside_the_baselines_with_the_figures_of_its_training(
 
 
 def test_the_json_lets_anyone_compute_the_figures_anew(run: Path, small_shards: Path, tmp_path: Path) -> None:
-    found = figures("--run", run, "--shards", small_shards, to=tmp_path / "figures.json")
+    twin = shutil.copytree(run, tmp_path / "twin")
+    found = figures("--run", run, "--run", twin, "--shards", small_shards, to=tmp_path / "figures.json")
     predictors = found["baselines"] | found["models"]
     assert len(predictors["tiny"]["figures"]) == 5 + 2 * (2 + 2 * 4 + 9)
     for predictor in predictors.values():
@@ -111,11 +116,14 @@ def test_the_json_lets_anyone_compute_the_figures_anew(run: Path, small_shards: 
     assert less["value"] == pytest.approx(next(of_both) - next(of_both))
     assert less["interval"][0] < less["value"] < less["interval"][1]
     assert less["verdict"] == "worse"  # three steps of training
+    assert "twin" not in predictors["tiny"]["less"]
+    to_twin = predictors["twin"]["less"]["tiny"]["negative_elbo"]
+    assert (to_twin["value"], to_twin["interval"], to_twin["verdict"]) == (0, [0, 0], "open")
 
 
 def test_quick_says_that_it_is(run: Path, small_shards: Path, tmp_path: Path) -> None:
     result = ok(run_job("evaluate", "--run", run, "--shards", small_shards, "--quick", "--json", tmp_path / "q.json"))
-    assert "QUICK, not to be quoted" in result.stdout
+    assert "quick evaluation, do not quote" in result.stdout
     assert json.loads((tmp_path / "q.json").read_text())["quick"]
 
 

@@ -1,13 +1,14 @@
 """The command jobs.export, and the commands that take what it makes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import musicvae
 from tests.support.commands import ok, run_job
-from tests.support.run_folders import begun_run, run_with_weights
+from tests.support.runs.run_folders import begun_run, run_with_weights
 
 pytestmark = pytest.mark.slow
 
@@ -61,8 +62,18 @@ def test_only_an_export_is_replaced_and_only_when_told(run, export, tmp_path):
     (tmp_path / "precious" / "song.mid").write_bytes(b"1")
     refused = run_job("export", run, tmp_path / "precious", "--overwrite")
     assert refused.returncode == 2
-    assert "something that jobs.export has not made" in refused.stderr
+    assert "files that jobs.export did not write" in refused.stderr
     assert (tmp_path / "precious" / "song.mid").exists()
+
+
+def test_what_no_export_has_made_is_named_and_stays(run, export, tmp_path):
+    out = tmp_path / "model"
+    shutil.copytree(export, out)
+    (out / "NOTES.txt").write_text("mine")
+    refused = run_job("export", run, out, "--overwrite")
+    assert refused.returncode == 2
+    assert "NOTES.txt" in refused.stderr
+    assert {path.name for path in out.iterdir()} == {"NOTES.txt", *(path.name for path in export.iterdir())}
 
 
 def test_a_run_without_weights_and_no_run_are_refused(tmp_path):

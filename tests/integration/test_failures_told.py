@@ -2,30 +2,30 @@
 
 import pytest
 
-from musicvae.training.heartbeat import PULSE_SECONDS
-from tests.support.commands import ok
-from tests.support.interposed import harm_at_step, interposed
+from musicvae.training.heartbeat import HEARTBEAT_SECONDS
+from tests.support.commands import TINY, ok
+from tests.support.harm.interposed import harm_at_step, interposed
 from tests.support.requirements import only_in_a_soak
-from tests.support.submitted import rows, run_in
-from tests.support.tiny_run import TINY
+from tests.support.runs.run_folders import begun_run
+from tests.support.services.submitted import rows, run_in
 
 pytestmark = pytest.mark.slow
 DATA = "from musicvae.errors import DataError; raise DataError('train-000001.tar is damaged')"
+UNUSABLE = "from musicvae.errors import ConfigError; raise ConfigError('no such drum map')"
 # Of a rank that is killed its last sign of life is all that is known: it is given the time for one from its training.
-KILLED = f"time.sleep({2 * PULSE_SECONDS}); os.kill(os.getpid(), signal.SIGKILL)"
+KILLED = f"time.sleep({2 * HEARTBEAT_SECONDS}); os.kill(os.getpid(), signal.SIGKILL)"
 FULL = "from musicvae.errors import DiskFullError; raise DiskFullError('the run folder cannot take any more')"
 
 
 @pytest.mark.parametrize(
     ("settings", "harm", "category", "cause"),
     [
-        (["train.step=3"], None, "configuration", "unknown setting train.step (did you mean train.steps?)"),
-        (["data.lanes=4096"], None, "configuration", "data.lanes"),
+        ([], UNUSABLE, "configuration", "no such drum map"),
         pytest.param([], "raise KeyError('no such drum')", "code", "KeyError: 'no such drum'", marks=only_in_a_soak),
-        ([], "raise MemoryError('32 GB for a tensor')", "out of memory", "memory is exhausted at step"),
+        ([], "raise MemoryError('32 GB for a tensor')", "out of memory", "out of memory at step"),
         ([], DATA, "data", "train-000001.tar is damaged"),
         ([], FULL, "disk", "the run folder cannot take any more"),
-        ([], KILLED, "node", "vanished without a word"),
+        ([], KILLED, "node", "ended without a report"),
         pytest.param(
             *(["optimizer.learning_rate=1e30", "train.clip=1e30"], None, "diverged", "not finite"),
             marks=only_in_a_soak,
@@ -34,7 +34,7 @@ FULL = "from musicvae.errors import DiskFullError; raise DiskFullError('the run 
             *(["resources.hang_seconds=10"], "time.sleep(3600)", "hang", "no progress for"), marks=only_in_a_soak
         ),
     ],
-    ids=["setting", "lanes", "error", "memory", "data", "disk", "killed", "diverged", "stuck"],
+    ids=["setting", "error", "memory", "data", "disk", "killed", "diverged", "stuck"],
 )
 def test_a_training(small_shards, tmp_path, settings, harm, category, cause):
     environment = interposed(tmp_path / "site", harm_at_step(harm, rank=1, step=3, attempts=99)) if harm else {}
@@ -54,9 +54,10 @@ def test_a_training(small_shards, tmp_path, settings, harm, category, cause):
     assert "ChildFailedError" not in shown
 
 
-def test_a_sampling_without_a_model(tmp_path):
-    failed = run_in(tmp_path, "submit", "sample", "--", "--run", "nowhere", "--count", 5, "--out", "out")
+def test_a_sampling_without_weights(tmp_path):
+    begun_run(tmp_path / "untrained")
+    failed = run_in(tmp_path, "submit", "sample", "--", "--run", "untrained", "--count", 5, "--out", "out")
     assert failed.returncode == 2
     (failure,) = rows(tmp_path, "submissions")["sample"]["failures"]
     assert failure["category"] == "configuration"
-    assert "nowhere" in failure["cause"]
+    assert "no trained weights in" in failure["cause"]

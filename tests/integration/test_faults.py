@@ -3,18 +3,19 @@
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 
 import pytest
 
 from musicvae.durable import read_lines
-from tests.integration.test_train import assert_same_state
-from tests.support.commands import CHECKOUT
-from tests.support.interposed import harm_at_step, interposed
-from tests.support.process_tree import kill_tree
+from tests.support.commands import CHECKOUT, FORKED_RANKS, TINY, job_command, run_job
+from tests.support.harm.interposed import harm_at_step, interposed
+from tests.support.processes.process_tree import descendants, hosts_listened_on, kill_tree
+from tests.support.processes.running_training import RunningTraining, running_training
 from tests.support.requirements import only_in_a_soak
-from tests.support.running_training import TINY, RunningTraining, running_training
+from tests.support.runs.tiny_run import assert_same_state, losses, train
 
 pytestmark = pytest.mark.slow
 STEPS = 25
@@ -41,15 +42,13 @@ def assert_equals_undisturbed(training: RunningTraining, undisturbed) -> None:
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", "killed: vanished without a word", id="killed"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", "killed: ended without a report", id="killed"),
         pytest.param(
             "raise KeyError('no such drum')", "code: KeyError: 'no such drum'", id="error", marks=only_in_a_soak
         ),
         pytest.param("time.sleep(3600)", "hang: no progress for", id="stuck"),
-        pytest.param(
-            "os.kill(os.getpid(), signal.SIGSTOP)", "gives no sign of life", id="stopped", marks=only_in_a_soak
-        ),
-        pytest.param("ctypes.PyDLL(None).sleep(3600)", "gives no sign of life", id="interpreter held"),
+        pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", "sends no heartbeat", id="stopped", marks=only_in_a_soak),
+        pytest.param("ctypes.PyDLL(None).sleep(3600)", "sends no heartbeat", id="interpreter held"),
     ],
 )
 def test_a_rank_that_fails_once_is_named_and_all_go_on_to_the_same_end(small_shards, tmp_path, undisturbed, harm, told):
@@ -60,7 +59,7 @@ def test_a_rank_that_fails_once_is_named_and_all_go_on_to_the_same_end(small_sha
         assert code == 0, said
         assert "rank 1 of 2 on" in said
         assert told in said
-        assert "all ranks start again from step 10" in said
+        assert "all ranks restart from step 10" in said
         assert "Traceback" not in said, "the console is for summaries; the rank's log has it all"
         assert_equals_undisturbed(training, undisturbed)
 
@@ -106,6 +105,38 @@ def test_what_a_restart_cannot_cure_ends_the_launch_at_once(small_shards, tmp_pa
         assert training.record(1)["attempt"] == 0
 
 
+def test_ranks_that_die_before_their_first_record_are_counted_too(small_shards, tmp_path):
+    environment = interposed(tmp_path / "site", 'import os\nif os.environ.get("RANK"):\n    os._exit(9)')
+    arguments = ["--ranks", 2, "train.steps=20", "resources.max_restarts=1"]
+    with running_training(small_shards, tmp_path / "run", *arguments, **environment) as training:
+        code, said = training.ended(60)
+        assert code == 1, said
+        assert said.count("all ranks restart from step 0") == 1
+        assert "ended before it could report why, like all others" in said
+        assert "1 without a new checkpoint after step 0; resources.max_restarts = 1" in said
+        assert training.status()["state"] == "failed"
+
+
+def test_ranks_whose_logs_cannot_be_written_train(small_shards, tmp_path):
+    train(small_shards, tmp_path / "run", "train.steps=2")
+    for rank in (0, 1):
+        (tmp_path / "run" / "logs" / f"rank-{rank:05d}.log").mkdir(parents=True)
+    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.steps=4") as training:
+        code, said = training.ended()
+    assert code == 0, said
+    assert "rank 1 has no log: " in said
+    assert len(losses(tmp_path / "run")) == 4
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_training_whose_standard_streams_are_closed_trains(small_shards, tmp_path, ranks):
+    run = tmp_path / "run"
+    command = job_command("train", "--shards", small_shards, "--run", run, *TINY, "train.steps=4", ranks=ranks)
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    assert subprocess.run(closed, cwd=CHECKOUT, env={**os.environ, **FORKED_RANKS}, timeout=60).returncode == 0
+    assert len(losses(run)) == 4
+
+
 def test_a_run_that_diverges_ends_with_4_and_is_not_started_again(small_shards, tmp_path):
     arguments = ["--ranks", 2, "train.steps=2000", "optimizer.learning_rate=1e30", "train.clip=1e30"]
     with running_training(small_shards, tmp_path / "run", *arguments) as training:
@@ -142,7 +173,7 @@ def test_a_killed_agent_is_a_preemption(small_shards, tmp_path):
         subprocess.run(["kill", "-KILL", agent], check=True)
         code, said = training.ended()
         assert code == 75, said
-        assert "the same command continues from there" in said
+        assert "run the same command again to resume" in said
         assert training.status()["state"] == "preempted"
 
 
@@ -160,7 +191,7 @@ def test_a_pause_longer_than_the_watch_is_no_hang(small_shards, tmp_path):
         training.process.send_signal(signal.SIGUSR2)
         code, said = training.ended()
         assert code == 75, said
-        assert "hang" not in said
+        assert "hang:" not in said
 
 
 def _is_stopped(pid: int) -> bool:
@@ -185,11 +216,83 @@ if os.environ.get("RANK") == "1":
     ) as training:
         code, said = training.ended()
         assert code == 2, said
-        assert said.count("the ranks do not agree on what to run") == 1
+        assert said.count("the ranks have different versions") == 1
         assert "source code (jobs, musicvae, preprocess, cluster): " in said
         assert "on rank 0 (" in said
         assert "on rank 1 (" in said
         assert training.steps() == 0
+
+
+def test_a_rank_on_another_kind_of_device_is_refused_and_both_are_named(small_shards, tmp_path):
+    site = """
+import os
+if os.environ.get("RANK") == "1":
+    import torch
+    torch.cuda.device_count = lambda: 2
+    import torch.cuda.nccl
+    torch.cuda.nccl.version = lambda: (2, 28)
+"""
+    with running_training(
+        small_shards, tmp_path / "run", "--ranks", 2, "train.steps=20", **interposed(tmp_path / "site", site)
+    ) as training:
+        code, said = training.ended()
+        assert code == 2, said
+        assert said.count("the ranks have different versions") == 1
+        assert "device: cpu on rank 0 (" in said
+        assert "cuda on rank 1 (" in said
+        assert training.steps() == 0
+
+
+@only_in_a_soak
+@pytest.mark.timeout(1500)
+def test_a_stopped_rank_is_named_at_the_default_settings(small_shards, tmp_path):
+    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.steps=100000") as training:
+        training.wait_until(lambda: training.steps() >= 5)
+        training.kill_rank(1, signal.SIGSTOP)
+        training.wait_until(lambda: training.record(1)["attempt"] == 1, 630 + 100)
+        training.process.send_signal(signal.SIGUSR2)
+        code, said = training.ended()
+    assert code == 75, said
+    assert "rank 1 of 2 on" in said
+    assert "sends no heartbeat" in said
+
+
+@pytest.mark.parametrize("ranks", [[], ["--ranks", 2]], ids=["alone", "two ranks"])
+def test_a_second_launch_is_refused_before_it_writes_anything(small_shards, tmp_path, ranks):
+    with running_training(small_shards, tmp_path / "run", *ranks, "train.steps=100000") as training:
+        training.wait_until(lambda: training.steps() >= 5)
+        before = {rank: training.record(rank).get("pid") for rank in (0, 1)}
+        files = _files_of_the_launch(training)
+        second = run_job("train", "--shards", small_shards, "--run", training.run, *TINY, "train.steps=100000", ranks=2)
+        assert second.returncode == 2, second.stderr
+        assert f"{training.run} is in use" in second.stderr
+        assert {rank: training.record(rank).get("pid") for rank in (0, 1)} == before
+        assert _files_of_the_launch(training) == files
+        training.process.send_signal(signal.SIGUSR2)
+        code, said = training.ended()
+        assert code == 75, said
+
+
+def _files_of_the_launch(training: RunningTraining) -> dict[str, bytes]:
+    """Stacks and logs, but for rank 0's, which grows."""
+    paths = [*training.run.glob("ranks/*.stack"), *training.run.glob("logs/*")]
+    return {path.name: path.read_bytes() for path in paths if path.name != "rank-00000.log"}
+
+
+def test_ranks_of_one_machine_can_be_reached_by_nobody_else(small_shards, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    arguments = ["--ranks", 2, "train.steps=100000"]
+    with running_training(small_shards, tmp_path / "run", *arguments, TMPDIR=str(temporary)) as training:
+        training.wait_until(lambda: training.steps() >= 3)
+        pids = [training.process.pid, *descendants(training.process.pid)]
+        assert hosts_listened_on(pids) <= {"127.0.0.1", "::1"}
+        (stores,) = temporary.glob("musicvae-ranks-*")
+        assert stat.S_IMODE(stores.stat().st_mode) == 0o700, "nobody else reads or sets a key of the ranks' store"
+        training.process.send_signal(signal.SIGUSR2)
+        code, said = training.ended()
+        assert code == 75, said
+    assert not [*temporary.glob("musicvae-ranks-*")]
 
 
 def test_an_error_before_the_ranks_start_is_told_once(small_shards, tmp_path):

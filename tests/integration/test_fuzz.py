@@ -22,11 +22,18 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from preprocess.sources.demo import write_demo_corpus
 from preprocess.sources.listing import printable
-from tests.support.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
-from tests.support.byte_damage import cut, flip_bits, junk_after, lose_a_stretch, overwrite_a_stretch, repeat_a_stretch
 from tests.support.commands import ok, run_job
-from tests.support.midi_mutator import MUTATIONS, Mutant, mutants
-from tests.support.odd_names import odd_names
+from tests.support.harm.archive_mutator import DANGEROUS_NAMES, tar_of, zip_of
+from tests.support.harm.byte_damage import (
+    cut,
+    flip_bits,
+    junk_after,
+    lose_a_stretch,
+    overwrite_a_stretch,
+    repeat_a_stretch,
+)
+from tests.support.harm.odd_names import odd_names
+from tests.support.midi.midi_mutator import MUTATIONS, Mutant, mutants
 
 NEVER = {"internal-error", "timeout", "memory", "worker-died"}
 """What no file ends as that is merely broken, absurd or hostile."""
@@ -183,6 +190,7 @@ def quick(tmp_path_factory) -> Collection:
     return Collection.make(tmp_path_factory.mktemp("quick"), QUICK, int(os.environ.get("FUZZ_SEED", "0")))
 
 
+@pytest.mark.slow
 def test_every_mutation_once(quick, tmp_path):
     check_folder(tmp_path, quick)
 

@@ -8,10 +8,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.commands import CHECKOUT, ok
-from tests.support.fenced_code import fenced
-from tests.support.gallery_browser import DESKTOP, PHONE
-from tests.support.gallery_fixtures import FEW
-from tests.support.gallery_grooves import chance_gallery, chance_groove
+from tests.support.pages.fenced_code import fenced
+from tests.support.pages.gallery_browser import DESKTOP, PHONE
+from tests.support.pages.gallery_fixtures import FEW
+from tests.support.pages.gallery_grooves import chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 

@@ -8,12 +8,12 @@ import pytest
 import symusic
 from selenium.webdriver.common.keys import Keys
 
-from jobs.sampler.options import read_pick
+from jobs.sampler.settings import read_pick
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
 from musicvae.midi.writer import groove_to_midi
-from tests.support.gallery_fixtures import FEW
-from tests.support.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
+from tests.support.pages.gallery_fixtures import FEW
+from tests.support.pages.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 
 from musicvae.groove.groove import DrumGroove
 from musicvae.groove.sound import LEAD_IN_STEPS, LOUDNESS_EXPONENT, MIX, SAMPLE_RATE, Voice, render, step_seconds
-from tests.support.gallery_grooves import DRUM_MAP, GRID, chance_groove, drum_groove
+from tests.support.pages.gallery_grooves import DRUM_MAP, GRID, chance_groove, drum_groove
 
 pytestmark = pytest.mark.slow
 

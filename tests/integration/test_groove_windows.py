@@ -11,7 +11,7 @@ from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from musicvae.data.windows import WindowMeta
 from tests.support.commands import ok, run_job
-from tests.support.oracle_midi import four_bar_windows, onsets_by_mido, onsets_by_pretty_midi
+from tests.support.midi.oracle_midi import four_bar_windows, onsets_by_mido, onsets_by_pretty_midi
 
 TRAIN, VALIDATION = 15_694, 1_939
 """4-bar windows of the official splits, as counted for the dataset's description."""
@@ -44,7 +44,7 @@ def test_the_counts_of_the_official_splits(groove_dir, tmp_path):
         )
     )
     rows = re.findall(
-        r"│ (\w+) windows +│ +([\d,]+) │\n│ +left out, stand in another split +│ +([\d,]+) │", result.stdout
+        r"│ (\w+) windows +│ +([\d,]+) │\n│ +left out, contained in another split +│ +([\d,]+) │", result.stdout
     )
     counts = {split: (int(kept.replace(",", "")), int(out.replace(",", ""))) for split, kept, out in rows}
     assert counts["validation"] == (VALIDATION, 0)

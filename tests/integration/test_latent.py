@@ -7,8 +7,7 @@ import pytest
 
 import musicvae
 from musicvae.data.manifest import ShardManifest
-from tests.support.commands import ok, run_job
-from tests.support.tiny_run import TINY
+from tests.support.commands import TINY, ok, run_job
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +37,7 @@ def test_the_export_has_everything(export, small_shards):
     assert trained.fingerprint == ShardManifest.read(small_shards).fingerprint
     card = (export / "README.md").read_text()
     for words in (
-        "with these very weights",
+        "with these weights",
         "importance-weighted bound",
         "CC BY 4.0",
         "python -m jobs.train",
@@ -56,7 +55,7 @@ def test_figures_of_other_weights_and_other_shards_are_refused(run, small_shards
     ok(run_job("evaluate", "--run", run, "--shards", small_shards, "--no-baselines", "--json", figures))
     refused = run_job("export", run, tmp_path / "out", "--dtype", "bfloat16", "--figures", figures)
     assert refused.returncode == 2
-    assert "is about other weights" in refused.stderr
+    assert "has figures of other weights" in refused.stderr
     refused = run_job("export", run, tmp_path / "out", "--data", "gmd")
     assert refused.returncode == 2
     assert "groove" in refused.stderr

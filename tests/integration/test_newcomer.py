@@ -14,9 +14,9 @@ import pytest
 from musicvae.durable import read_lines
 from tests.experiments.like import like_f1
 from tests.support.commands import CHECKOUT, SOAK
-from tests.support.fenced_code import fenced, run_shell_blocks
+from tests.support.pages.fenced_code import fenced, run_shell_blocks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # whole pages of commands
 README = CHECKOUT / "README.md"
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support.commands import ok, run_job
 from tests.support.requirements import skip_or_fail
-from tests.support.run_folders import trained_run
+from tests.support.runs.run_folders import trained_run
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def test_the_page_of_a_run_lies_in_its_folder_and_of_several_where_it_is_told(ru
     ("arguments", "words"),
     [
         (["{absent}"], "no run in"),
-        (["{first}", "{second}"], "a page about several runs needs a name"),
+        (["{first}", "{second}"], "a page about several runs needs a file name"),
         (["{first}", "{first}", "--out", "{absent}.html"], "a run is given twice"),
         (["{first}", "--out", "{absent}/page.html"], "cannot write"),
     ],

@@ -12,13 +12,11 @@ import soundfile
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from jobs.sampler.job import job_of
-from jobs.sampler.options import Audio, Form, SampleOptions
-from jobs.sampler.run import Means
-from jobs.sampler.size import sizes
-from jobs.sampler.work import Shard
-from musicvae.errors import ConfigError
+from jobs.sampler.settings import Audio, Execution, OutputFormat, SampleSettings
+from jobs.sampler.terminal import sizes
+from jobs.sampler.work import SampleShare
 from tests.support.commands import ok, run_job
-from tests.support.sample_fixtures import manifest_of, output_of, sampled
+from tests.support.runs.sample_fixtures import manifest_of, output_of, sampled
 
 COUNT = 24
 
@@ -73,28 +71,28 @@ def test_a_sample_of_a_tar_is_all_files_of_a_groove(sample_run, tmp_path, audio,
 
 
 def test_shards_and_workers_make_the_same_pack(sample_run, tmp_path):
-    wishes = {"count": COUNT, "form": Form.TAR, "audio": Audio.WAV}
+    wishes = {"count": COUNT, "pack": OutputFormat.TAR, "audio": Audio.WAV}
     sampled(sample_run, tmp_path / "one", **wishes)
     for number in (1, 0):
-        sampled(sample_run, tmp_path / "two", shard=Shard(number, 2), means=Means(5), **wishes)
+        sampled(sample_run, tmp_path / "two", share=SampleShare(number, 2), execution=Execution(chunk=5), **wishes)
     assert output_of(tmp_path / "one") == output_of(tmp_path / "two")
     with tarfile.open(tmp_path / "one" / "grooves-00000.tar") as tar:
         assert len(tar.getnames()) == 3 * COUNT
 
 
-@pytest.mark.parametrize("form", [Form.FILES, Form.TAR, Form.ZIP])
-def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, form):
-    wishes = {"count": COUNT, "form": form, "audio": Audio.WAV, "gallery": False}
+@pytest.mark.parametrize("output_format", [OutputFormat.FILES, OutputFormat.TAR, OutputFormat.ZIP])
+def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, output_format):
+    wishes = {"count": COUNT, "pack": output_format, "audio": Audio.WAV, "gallery": False}
     merged = sampled(sample_run, tmp_path, **wishes)
     assert merged is not None
-    job = job_of(SampleOptions(run=str(sample_run), **wishes), tmp_path)
+    job = job_of(SampleSettings(run=str(sample_run), **wishes), tmp_path)
     trained = job.trained()
-    feel = replace(trained.feel, statistics=merged.found.grooves)
-    said = sizes(job, replace(trained, feel=feel), COUNT, 1024, block=4096)[form]
+    feel = replace(trained.feel, statistics=merged.tally.grooves)
+    said = sizes(job, replace(trained, feel=feel), COUNT, 1024, block=4096)[output_format]
     taken = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert said.content == pytest.approx(taken, rel=0.05)
 
 
 def test_a_manifest_alone_has_no_sound(sample_run, tmp_path):
-    with pytest.raises(ConfigError, match="no --no-files beside it"):
-        sampled(sample_run, tmp_path, count=3, form=Form.NONE, audio=Audio.WAV)
+    with pytest.raises(ValueError, match="no --no-files with it"):
+        sampled(sample_run, tmp_path, count=3, pack=OutputFormat.NONE, audio=Audio.WAV)

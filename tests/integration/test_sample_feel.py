@@ -8,16 +8,17 @@ import safetensors.numpy
 import symusic
 
 from jobs.export import renew
-from jobs.sampler.options import Modes
-from musicvae.data.feel import PLAIN_VELOCITY
+from jobs.sampler.settings import Execution
+from musicvae.data.feel import PLAIN_VELOCITY, StyleFeel, measure_styles
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
-from musicvae.data.style_feels import StyleFeel, measure_styles
 from musicvae.errors import ConfigError
 from musicvae.pretrained.load import load
+from musicvae.pretrained.shipped import WEIGHTS
 from tests.support.commands import ok, run_job
-from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
-from tests.support.shard_fixtures import styled_windows
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
+from tests.support.runs.shipped import need_shipped_models
+from tests.support.shards.shard_fixtures import styled_windows
 
 COUNT = 40
 
@@ -81,7 +82,7 @@ def test_an_export_needs_no_shards_and_they_change_nothing(run, export, shards, 
 
 
 def test_tempos_of_the_style_are_drawn_whatever_the_count(export, rock, tmp_path):
-    of_style = {"feel": "rock", "modes": Modes(tempo_range="style")}
+    of_style = {"feel": "rock", "tempo_range": "style"}
     sampled(export, tmp_path / "many", count=200, **of_style)
     sampled(export, tmp_path / "few", count=5, **of_style)
     tempos = [record["tempo"] for record in manifest_of(tmp_path / "many")]
@@ -98,7 +99,7 @@ def test_a_tempo_of_ones_own_goes_before_that_of_the_style(export, tmp_path):
 def test_another_style_on_the_same_folder_is_refused(export, tmp_path):
     sampled(export, tmp_path, count=3, feel="rock")
     for wishes in ({"feel": "jazz"}, {}):
-        with pytest.raises(ConfigError, match="grooves of other settings") as refused:
+        with pytest.raises(ConfigError, match="grooves made with other settings") as refused:
             sampled(export, tmp_path, count=3, **wishes)
         assert "style rock" in str(refused.value)
 
@@ -107,9 +108,9 @@ def test_another_style_on_the_same_folder_is_refused(export, tmp_path):
     ("options", "message"),
     [
         (["--feel", "rok"], "expected  jazz, rock\n  found     'rok'\n  likely    rock was meant"),
-        (["--feel", "rock", "--dry"], "no --feel beside it"),
-        (["--tempo-range", "style"], "--feel STYLE beside it"),
-        (["--tempo-range", "0:90"], "or style beside --feel"),
+        (["--feel", "rock", "--dry"], "no --feel with it"),
+        (["--tempo-range", "style"], "--feel STYLE with it"),
+        (["--tempo-range", "0:90"], "or style with --feel"),
     ],
 )
 def test_what_cannot_be_played_ends_with_2_and_leaves_nothing(export, tmp_path, options, message):
@@ -121,7 +122,7 @@ def test_what_cannot_be_played_ends_with_2_and_leaves_nothing(export, tmp_path, 
 
 
 def test_models_without_styles_say_what_to_do_and_an_old_export_is_renewed(run, export, shards, tmp_path):
-    with pytest.raises(ConfigError, match="nothing is known of the styles"):
+    with pytest.raises(ConfigError, match="the styles of the training data are not known"):
         sampled(run, tmp_path / "of-run", count=3, feel="rock")
 
     old, whole = tmp_path / "old", (export / "training.safetensors").read_bytes()
@@ -146,13 +147,48 @@ def test_only_shards_of_the_model_renew_it(export, tmp_path):
     entry = write_shard(tmp_path / "train-000000.tar", styled_windows(10, seed=1))
     ShardManifest(GRID, DRUMS, {"train": SplitEntry(10, 1, (entry,))}).write(tmp_path)
     before = (export / "training.safetensors").read_bytes()
-    with pytest.raises(ConfigError, match="is not what the model was trained on"):
+    with pytest.raises(ConfigError, match="the model was not trained on"):
         renew(export, str(tmp_path))
     assert (export / "training.safetensors").read_bytes() == before
 
 
 def test_the_plain_feel_stays_what_it_was(export, tmp_path):
-    sampled(export, tmp_path, count=3, dry=True)
+    sampled(export, tmp_path, count=3, feel="plain")
     assert load(export).feel.plain().velocity == pytest.approx(PLAIN_VELOCITY)
     notes = [note for file in tmp_path.rglob("*.mid") for track in symusic.Score(file).tracks for note in track.notes]
     assert {note.velocity for note in notes} == {100}
+
+
+@pytest.mark.slow
+def test_the_performance_model_plays_each_groove_alike_whatever_the_count_and_the_chunks(tmp_path):
+    need_shipped_models()
+    made = {"feel": "played", "gallery": False}
+    sampled(WEIGHTS / "generation", tmp_path / "few", count=6, **made)
+    sampled(WEIGHTS / "generation", tmp_path / "many", count=8, **made, execution=Execution(chunk=5))
+    sampled(WEIGHTS / "generation", tmp_path / "mean", count=6)
+    few, many, mean = (midi_of(tmp_path / out) for out in ("few", "many", "mean"))
+    assert len(few) == 6
+    assert few.items() <= many.items()
+    assert all(few[name] != mean[name] for name in few)
+    assert np.std([note.velocity for data in many.values() for note in notes_of(data)]) > 20
+
+
+@pytest.mark.slow
+def test_hits_that_continue_keeps_stand_and_the_others_are_played(tmp_path):
+    need_shipped_models()
+    made = {"feel": "played", "gallery": False}
+    sampled(WEIGHTS / "generation", tmp_path / "few", count=2, **made)
+    given, *_ = (tmp_path / "few").rglob("*.mid")
+    sampled(WEIGHTS / "generation", tmp_path / "continued", count=3, continued=str(given), bars=2, **made)
+    start = {(note.time, note.pitch, note.velocity) for note in notes_of(given.read_bytes()) if note.time < 7 * 480}
+    assert len(start) > 10
+    for data in midi_of(tmp_path / "continued").values():
+        assert start <= {(note.time, note.pitch, note.velocity) for note in notes_of(data)}
+
+
+def midi_of(out: Path) -> dict[str, bytes]:
+    return {name: data for name, data in output_of(out).items() if name.endswith(".mid")}
+
+
+def notes_of(data: bytes) -> list[symusic.Note]:
+    return [note for track in symusic.Score.from_midi(data).tracks for note in track.notes]

@@ -10,11 +10,11 @@ import pytest
 import symusic
 
 from jobs.sampler import gallery
-from jobs.sampler.run import Means
-from jobs.sampler.work import Shard
+from jobs.sampler.settings import Execution
+from jobs.sampler.work import SampleShare
 from musicvae.groove.groove import hits_from_tokens
 from tests.support.commands import ok, run_job
-from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 
 COUNT = 600
 PICKED = (0, 7, 8, 255, 256, 431, 599)
@@ -40,7 +40,7 @@ class Page:
     """What a page carries, read back."""
 
     def __init__(self, path: Path) -> None:
-        self._html = path.read_text()
+        self._html = path.read_text(encoding="utf-8")
         self.about = json.loads(self._script("about"))
         names = [column["name"] for column in self.about["columns"]]
         table = self._array("figures", "<f8").reshape(len(names), -1)
@@ -98,7 +98,7 @@ def test_it_can_be_left_out_and_comes_with_packs_too(sample_run, tmp_path, whole
     printed = ok(run_job("sample", "--run", sample_run, "--count", 5, "--out", tmp_path / "without", "--no-gallery"))
     assert not (tmp_path / "without" / "gallery.html").exists()
     assert "gallery" not in printed.stdout
-    sampled(sample_run, tmp_path / "packed", count=COUNT, form="tar")
+    sampled(sample_run, tmp_path / "packed", count=COUNT, pack="tar")
     assert (tmp_path / "packed" / "gallery.html").read_bytes() == (whole / "gallery.html").read_bytes()
 
 
@@ -107,9 +107,10 @@ def test_of_a_large_job_it_shows_the_first(sample_run, tmp_path, monkeypatch):
     sampled(sample_run, tmp_path, count=50)
     page = tmp_path / "gallery.html"
     assert Page(page).about["ids"] == [record["id"] for record in manifest_of(tmp_path)][:30]
-    assert "the first 30 grooves; the manifest has all" in page.read_text()
+    assert "the first 30 grooves; the manifest lists all" in page.read_text()
 
 
+@pytest.mark.slow
 def test_what_is_picked_has_the_bytes_that_it_has_in_the_whole_job(sample_run, tmp_path, whole, favourites):
     command = ["--run", sample_run, "--count", COUNT, "--pick", favourites]
     printed = ok(run_job("sample", *command, "--out", tmp_path / "picked")).stdout
@@ -127,7 +128,7 @@ def test_what_is_picked_has_the_bytes_that_it_has_in_the_whole_job(sample_run, t
     assert Page(tmp_path / "picked" / "gallery.html").about["ids"] == [record["id"] for record in records]
 
     again = ok(run_job("sample", *command, "--out", tmp_path / "picked"))
-    assert "is whole: nothing is left to do" in again.stdout
+    assert "is complete. Nothing is left to do." in again.stdout
     ok(run_job("sample", *command, "--out", tmp_path / "two", "--workers", 2))
     assert output_of(tmp_path / "two") == picked
 
@@ -136,11 +137,19 @@ def test_what_is_picked_is_made_in_shards_and_packed_like_the_rest(sample_run, t
     wishes = {"count": COUNT, "pick": PICKED}
     sampled(sample_run, tmp_path / "one", **wishes)
     for number in (2, 0):
-        assert sampled(sample_run, tmp_path / "three", shard=Shard(number, 3), means=Means(64), **wishes) is None
+        assert (
+            sampled(
+                sample_run, tmp_path / "three", share=SampleShare(number, 3), execution=Execution(chunk=64), **wishes
+            )
+            is None
+        )
     refused = run_job("sample", "merge", "--out", tmp_path / "three")
     assert refused.returncode == 2
-    assert "missing: 8 to 8, 255 to 255 (shards 1 of 3)" in refused.stderr
-    assert sampled(sample_run, tmp_path / "three", shard=Shard(1, 3), means=Means(64), **wishes) is not None
+    assert "missing: 8 to 8, 255 to 255 (shares 1 of 3)" in refused.stderr
+    assert (
+        sampled(sample_run, tmp_path / "three", share=SampleShare(1, 3), execution=Execution(chunk=64), **wishes)
+        is not None
+    )
     assert output_of(tmp_path / "three") == output_of(tmp_path / "one")
 
 

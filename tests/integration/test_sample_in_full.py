@@ -12,8 +12,8 @@ import symusic
 
 from musicvae.groove.groove import hits_from_tokens
 from tests.support.commands import SOAK, ok, run_job
-from tests.support.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
-from tests.support.shipped import need_shipped_models
+from tests.support.runs.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
+from tests.support.runs.shipped import need_shipped_models
 
 pytestmark = pytest.mark.slow
 SHARDS = 10
@@ -73,7 +73,7 @@ def test_ten_shards_in_any_order_give_the_same_bytes(content, tmp_path):
     order = random.Random(COUNT).sample(range(SHARDS), SHARDS)
     for place, number in enumerate(order):
         printed = make(tmp_path / "out", "--shard", f"{number}/{SHARDS}")
-        assert f"shard {number}/{SHARDS}: {COUNT // SHARDS:,} grooves in" in printed
+        assert f"share {number}/{SHARDS}: {COUNT // SHARDS:,} grooves in" in printed
         assert ("still missing" in printed) == (place < SHARDS - 1)
     assert same(tmp_path / "out", content)
 

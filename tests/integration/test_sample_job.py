@@ -14,10 +14,9 @@ import safetensors.torch
 import symusic
 
 from jobs.sampler.job import job_of, loaded
-from jobs.sampler.options import Form, SampleOptions
-from jobs.sampler.run import Means
-from jobs.sampler.size import sizes
-from jobs.sampler.work import SampleWork, Shard
+from jobs.sampler.settings import Execution, OutputFormat, SampleSettings
+from jobs.sampler.terminal import sizes
+from jobs.sampler.work import SampleShare, SampleWork
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.data.windows import WindowBlock
@@ -26,8 +25,8 @@ from musicvae.groove.groove import hits_from_tokens
 from musicvae.training.best_weights import read_best, save_best
 from musicvae.training.run_folder import RunFolder
 from tests.support.commands import ok, run_job
-from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
-from tests.support.shard_fixtures import patterned_windows
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
+from tests.support.shards.shard_fixtures import patterned_windows
 
 COUNT = 600
 REPEATING = {"temperature": 0.05}
@@ -60,23 +59,24 @@ def training_shards(whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("chunk", [64, 1000])
 def test_chunks_of_any_size_give_the_same_bytes(sample_run, tmp_path, whole, chunk):
-    sampled(sample_run, tmp_path, count=COUNT, means=Means(chunk))
+    sampled(sample_run, tmp_path, count=COUNT, execution=Execution(chunk=chunk))
     assert output_of(tmp_path) == whole
 
 
 def test_shards_in_any_order_give_the_same_bytes_and_the_last_puts_all_together(sample_run, tmp_path, whole):
     for number in (6, 0, 3, 1, 5, 2):
-        assert sampled(sample_run, tmp_path, count=COUNT, shard=Shard(number, 7)) is None
+        assert sampled(sample_run, tmp_path, count=COUNT, share=SampleShare(number, 7)) is None
     assert not (tmp_path / "manifest.jsonl").exists()
-    assert sampled(sample_run, tmp_path, count=COUNT, shard=Shard(4, 7)) is not None
+    assert sampled(sample_run, tmp_path, count=COUNT, share=SampleShare(4, 7)) is not None
     assert output_of(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_two_workers_and_a_merge_by_hand_give_the_same_bytes(sample_run, tmp_path, whole):
     common = ["--run", sample_run, "--count", COUNT, "--out", tmp_path, "--chunk", 100]
     printed = ok(run_job("sample", *common, "--shard", "0/2")).stdout
-    assert "shard 0/2: 300 grooves" in printed
-    assert "still missing: 300 to 599 (shards 1 of 2)" in printed
+    assert "share 0/2: 300 grooves" in printed
+    assert "still missing: 300 to 599 (shares 1 of 2)" in printed
     refused = run_job("sample", "merge", "--out", tmp_path)
     assert refused.returncode == 2
     assert "missing: 300 to 599" in refused.stderr
@@ -88,14 +88,14 @@ def test_two_workers_and_a_merge_by_hand_give_the_same_bytes(sample_run, tmp_pat
 
 
 def test_the_same_command_goes_on_with_what_is_missing(sample_run, tmp_path, whole):
-    sampled(sample_run, tmp_path, count=COUNT, means=Means(50))
+    sampled(sample_run, tmp_path, count=COUNT, execution=Execution(chunk=50))
     parts = tmp_path / "sampling-work" / "parts"
     kept = sorted(parts.iterdir())[3]
     before = kept.stat().st_mtime_ns
     for part in set(parts.iterdir()) - {kept}:
         part.unlink()
     (tmp_path / "settings.json").unlink()
-    sampled(sample_run, tmp_path, count=COUNT, means=Means(64))
+    sampled(sample_run, tmp_path, count=COUNT, execution=Execution(chunk=64))
     assert output_of(tmp_path) == whole
     assert kept.stat().st_mtime_ns == before, "what was done is not done again"
 
@@ -107,7 +107,7 @@ def test_a_count_may_grow_and_what_is_there_is_kept(sample_run, tmp_path, whole)
     sampled(sample_run, tmp_path, count=COUNT)
     assert output_of(tmp_path) == whole
     assert early.stat().st_mtime_ns == before
-    with pytest.raises(ConfigError, match="holds more grooves"):
+    with pytest.raises(ConfigError, match="contains more grooves"):
         sampled(sample_run, tmp_path, count=COUNT - 1)
 
 
@@ -119,7 +119,7 @@ def test_other_settings_on_the_same_folder_are_refused_by_name(sample_run, tmp_p
         ({"ticks": 960}, "ticks 480"),
         ({"drop_duplicates": True}, "drop_duplicates False"),
     ):
-        with pytest.raises(ConfigError, match="grooves of other settings") as refused:
+        with pytest.raises(ConfigError, match="grooves made with other settings") as refused:
             sampled(sample_run, tmp_path, count=3, **wishes)
         assert f"expected  {key}" in str(refused.value)
 
@@ -132,10 +132,10 @@ def test_a_second_writer_is_refused_and_resume_needs_something_to_resume(sample_
     assert "nothing to resume" in refused.stderr
     assert not out.exists()
     ok(run_job("sample", *command))
-    with SampleWork(out).writer(Shard()), pytest.raises(FolderInUseError):
+    with SampleWork(out).writer(SampleShare()), pytest.raises(FolderInUseError):
         sampled(sample_run, out, count=9)
     again = ok(run_job("sample", *command, "--resume"))
-    assert "is whole: nothing is left to do" in again.stdout
+    assert "is complete. Nothing is left to do." in again.stdout
 
 
 def test_files_that_a_power_cut_took_are_made_again(sample_run, tmp_path, whole):
@@ -160,12 +160,12 @@ def test_parquet_and_codes_say_what_the_manifest_says(sample_run, tmp_path, whol
     assert abs(codes.mean()) < 0.1
 
 
-@pytest.mark.parametrize("form", ["tar", "zip"])
-def test_packs_hold_the_very_files(sample_run, tmp_path, whole, form):
-    ok(run_job("sample", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--pack", form))
+@pytest.mark.parametrize("output_format", ["tar", "zip"])
+def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
+    ok(run_job("sample", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--pack", output_format))
     records = manifest_of(tmp_path)
     files = {record["file"]: whole[record["file"]] for record in records}
-    if form == "zip":
+    if output_format == "zip":
         with zipfile.ZipFile(tmp_path / "grooves.zip") as archive:
             assert {name: archive.read(name) for name in archive.namelist()} == files
     else:
@@ -198,6 +198,7 @@ def test_pitches_format_and_ticks_are_as_asked_for(sample_run, tmp_path):
     assert 43 not in pitches
 
 
+@pytest.mark.slow
 def test_what_is_dropped_is_counted_and_refilled_the_same_every_time(sample_run, tmp_path):
     wishes = {"count": 300, **REPEATING}
     sampled(sample_run, tmp_path / "all", **wishes)
@@ -217,15 +218,18 @@ def test_what_is_dropped_is_counted_and_refilled_the_same_every_time(sample_run,
     refilled = {"drop_duplicates": True, "refill": True, **wishes}
     sampled(sample_run, tmp_path / "full", **refilled)
     for number in (1, 0):
-        sampled(sample_run, tmp_path / "sharded", shard=Shard(number, 2), means=Means(64), **refilled)
+        sampled(
+            sample_run, tmp_path / "sharded", share=SampleShare(number, 2), execution=Execution(chunk=64), **refilled
+        )
     full = manifest_of(tmp_path / "full")
     assert len({str(record["tokens"]) for record in full}) == len(full) == 300
     assert [r["id"] for r in full[: len(different)]] == [r["id"] for r in different]
     assert output_of(tmp_path / "full") == output_of(tmp_path / "sharded")
 
 
+@pytest.mark.slow
 def test_refilling_gives_up_where_there_is_nothing_new(sample_run, tmp_path):
-    with pytest.raises(DataError, match="--refill finds no 300 grooves"):
+    with pytest.raises(DataError, match="--refill found fewer than 300 grooves"):
         sampled(sample_run, tmp_path, count=300, temperature=1e-4, drop_duplicates=True, refill=True)
 
 
@@ -237,6 +241,7 @@ def test_the_best_by_a_figure_are_kept(sample_run, tmp_path, whole):
     assert len(list(tmp_path.rglob("*.mid"))) == 10
 
 
+@pytest.mark.slow
 def test_grooves_are_told_from_training_windows_where_these_are_known(sample_run, tmp_path, whole, training_shards):
     assert {json.loads(line)["memorised"] for line in whole["manifest.jsonl"].splitlines()} == {None}
     shards, run = training_shards
@@ -253,29 +258,29 @@ def test_grooves_are_told_from_training_windows_where_these_are_known(sample_run
     ok(run_job("export", run, tmp_path / "model", "--shards", shards))
     exported = ["--weights", tmp_path / "model", "--count", COUNT, "--out", tmp_path / "dropped"]
     printed = ok(run_job("sample", *exported, "--drop-memorised")).stdout
-    assert "dropped of 600: 3 memorised" in printed
+    assert "left out of 600: 3 memorised" in printed
     assert "distributions of features" in printed
     assert len(manifest_of(tmp_path / "dropped")) == COUNT - 3
 
 
 def test_a_model_that_does_not_know_its_windows_cannot_drop_them(sample_run, tmp_path, training_shards):
-    with pytest.raises(ConfigError, match="what is memorised is not known"):
+    with pytest.raises(ConfigError, match="--drop-memorised needs the training windows"):
         sampled(sample_run, tmp_path, count=3, drop_memorised=True)
     shards, _ = training_shards
-    with pytest.raises(ConfigError, match="is not what the model was trained on"):
+    with pytest.raises(ConfigError, match="the model was not trained on"):
         sampled(sample_run, tmp_path, count=3, shards=str(shards))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", list(Form))
-def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, form):
-    merged = sampled(sample_run, tmp_path, count=COUNT, form=form)
+@pytest.mark.parametrize("output_format", list(OutputFormat))
+def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, output_format):
+    merged = sampled(sample_run, tmp_path, count=COUNT, pack=output_format)
     assert merged is not None
-    job = job_of(SampleOptions(count=COUNT, run=str(sample_run), form=form), tmp_path)
+    job = job_of(SampleSettings(count=COUNT, run=str(sample_run), pack=output_format), tmp_path)
     trained = job.trained()
     # The estimate is made from the training data's hits, of which this model, which nobody trained, knows nothing.
-    feel = replace(trained.feel, statistics=merged.found.grooves)
-    said = sizes(job, replace(trained, feel=feel), COUNT, 1024, block=4096)[form]
+    feel = replace(trained.feel, statistics=merged.tally.grooves)
+    said = sizes(job, replace(trained, feel=feel), COUNT, 1024, block=4096)[output_format]
     files = [
         path for path in tmp_path.rglob("*") if path.name not in ("lock", "grooves.png", "report.json", "report.html")
     ]
@@ -285,7 +290,7 @@ def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, form):
 
 def test_the_plan_for_a_million_is_shown_and_nothing_is_made(sample_run, tmp_path):
     printed = ok(run_job("sample", "--run", sample_run, "--count", 10**6, "--out", tmp_path / "out", "--dry-run"))
-    for words in ("1,000,000 grooves will take about", "MIDI files (chosen)", "--pack tar", "--pack zip", "--no-files"):
+    for words in ("1,000,000 grooves will need about", "MIDI files (chosen)", "--pack tar", "--pack zip", "--no-files"):
         assert words in printed.stdout
     assert not (tmp_path / "out").exists()
 
@@ -301,13 +306,13 @@ def test_a_folder_that_cannot_be_written_ends_with_2(sample_run, tmp_path):
 def test_weights_that_change_meanwhile_end_the_job(sample_run, tmp_path):
     run = Path(shutil.copytree(sample_run, tmp_path / "run"))
     sampled(run, tmp_path / "out", count=10)
-    job = job_of(SampleOptions(count=20, run=str(run)), tmp_path / "out")
+    job = job_of(SampleSettings(count=20, run=str(run)), tmp_path / "out")
     best = read_best(RunFolder(run).best)
     weights = safetensors.torch.load(best.data)
     save_best(RunFolder(run).best, weights, best.step + 1, {})
     loaded.cache_clear()
-    with pytest.raises(ConfigError, match="weights have changed"):
+    with pytest.raises(ConfigError, match="weights of the model have changed"):
         job.trained()
-    with pytest.raises(ConfigError, match="grooves of other settings") as refused:
+    with pytest.raises(ConfigError, match="grooves made with other settings") as refused:
         sampled(run, tmp_path / "out", count=20)
     assert f"expected  weights {best.weights_hash}" in str(refused.value)

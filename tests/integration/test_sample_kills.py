@@ -11,11 +11,11 @@ import pytest
 
 from musicvae.midi.performance import read_performance
 from tests.support.commands import SOAK, ok, run_job
-from tests.support.process_tree import command_of, descendants
+from tests.support.harm.small_disk import enlarge, small_disk
+from tests.support.processes.process_tree import command_of, descendants
+from tests.support.processes.running_job import WAIT_SECONDS, running_job, wait_for
 from tests.support.requirements import only_in_a_soak
-from tests.support.running_job import WAIT_SECONDS, running_job, wait_for
-from tests.support.sample_fixtures import manifest_of, output_of, sampled
-from tests.support.small_disk import enlarge, small_disk
+from tests.support.runs.sample_fixtures import manifest_of, output_of, sampled
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

@@ -2,26 +2,41 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import symusic
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 import musicvae
 from jobs.sample import main
-from jobs.sampler.options import Modes, SampleOptions
-from jobs.sampler.recipe import recipe_of
+from jobs.sampler.job import job_of
+from jobs.sampler.recipe import resolve
+from jobs.sampler.settings import Execution, SampleSettings
+from jobs.sampler.work import SampleWork
+from musicvae.data.feel import PLAIN_VELOCITY
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.generate import generate_batch
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.load import load_run
 from tests.support.commands import ok, run_job
-from tests.support.midi_bytes import hit, metre, midi_file
-from tests.support.sample_fixtures import DRUMS, GRID, manifest_of, sampled
+from tests.support.midi.midi_bytes import hit, metre, midi_file
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 
 KICK, SNARE, HAT, CRASH = (DRUMS.classes.index(name) for name in ("kick", "snare", "closed_hihat", "crash"))
 BAR = GRID.steps_per_bar
+TICKS_PER_STEP = 120
+LAID_BACK = [
+    *((step, 38, velocity, late) for step, velocity, late in ((4, 112, 36), (7, 26, 35), (9, 25, 26), (12, 126, 32))),
+    *((step, 36, 90 + step, 5 - step) for step in (0, 6, 10)),
+    *((step, 42, 127 - 9 * step, (-1) ** (step // 2) * 2 * step) for step in range(0, 14, 2)),
+]
+"""(step, pitch, velocity, ticks that it is late) of a bar: a late snare with ghost notes, a kick and a hi-hat."""
+Notes = dict[tuple[int, int], tuple[int, int]]
+"""(tick, velocity) of the hit at each (step, pitch)."""
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +56,15 @@ def hits_of(path: Path) -> np.ndarray:
     return DrumGroove.from_midi(path).hits
 
 
-def made(run: Path, out: Path, modes: Modes, count: int = 40) -> np.ndarray:
+def made(run: Path, out: Path, modes: dict[str, Any], count: int = 40) -> np.ndarray:
     """Hits of the grooves of a sampling, of shape (groove, step, drum)."""
-    sampled(run, out, count=count, modes=modes)
+    sampled(run, out, count=count, **modes)
     tokens = np.array([record["tokens"] for record in manifest_of(out)], dtype=np.int16)
     return hits_from_tokens(tokens, DRUMS.num_drums)
 
 
 def test_drums_and_bars_of_a_file_are_kept(sample_run: Path, files: list[Path], tmp_path: Path):
-    modes = Modes(source=str(files[0]), keep="kick,snare", keep_bars="2,4")
+    modes = {"source": str(files[0]), "keep": "kick,snare", "keep_bars": "2,4"}
     hits, given = made(sample_run, tmp_path / "out", modes), hits_of(files[0])
     assert (hits[:, :, [KICK, SNARE]] == given[:, [KICK, SNARE]]).all()
     assert (hits[:, BAR : 2 * BAR] == given[BAR : 2 * BAR]).all()
@@ -66,14 +81,200 @@ def test_drums_and_bars_of_a_file_are_kept(sample_run: Path, files: list[Path], 
 def test_the_first_bars_are_left_untouched_and_the_rest_is_new(
     sample_run: Path, files: list[Path], tmp_path: Path, bars: int | None
 ):
-    hits = made(sample_run, tmp_path / "out", Modes(continued=str(files[1]), bars=bars))
+    hits = made(sample_run, tmp_path / "out", {"continued": str(files[1]), "bars": bars})
     kept = (bars or 1) * BAR
     assert (hits[:, :kept] == hits_of(files[1])[:kept]).all()
     assert len(np.unique(hits[:, kept:], axis=0)) > 30
 
 
+def test_the_bar_that_a_file_is_used_from_can_be_chosen(sample_run: Path, tmp_path: Path):
+    events = [event for beat in range(32) for event in hit(480 * beat, 36 if beat < 16 else 38)]
+    song = tmp_path / "song.mid"
+    song.write_bytes(midi_file(events))
+    for first_bar, drum in (("5", SNARE), (None, KICK)):
+        out = tmp_path / f"from {first_bar}"
+        hits = made(sample_run, out, {"continued": str(song), "first_bar": first_bar}, count=2)
+        assert (np.flatnonzero(hits[0, :BAR]) == np.arange(0, BAR, 4) * DRUMS.num_drums + drum).all()
+        assert manifest_of(out)[0]["like"] == {"file": "song.mid", "bar": int(first_bar or 1) - 1}
+
+
+def notes_of(path: Path, ticks_per_step: int = TICKS_PER_STEP) -> Notes:
+    """The hits of a file as symusic reads them."""
+    notes = [note for track in symusic.Score(path).tracks for note in track.notes]
+    cells = {(round(note.time / ticks_per_step), note.pitch): (note.time, note.velocity) for note in notes}
+    assert len(cells) == len(notes)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def laid_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`LAID_BACK` four times, each bar a little louder and another tick late."""
+    events = [
+        event
+        for bar in range(GRID.bars)
+        for step, pitch, velocity, late in LAID_BACK
+        for event in hit((bar * BAR + step) * TICKS_PER_STEP + late + bar, pitch, min(127, velocity + bar), length=20)
+    ]
+    path = tmp_path_factory.mktemp("played") / "laid-back.mid"
+    path.write_bytes(midi_file(events))
+    return path
+
+
+def mean_notes(run: Path, cells: set[tuple[int, int]]) -> Notes:
+    """How hits are played that nobody played: as the mean of the training data."""
+    feel, pitches = load_run(run).feel, DRUMS.written_pitch.tolist()
+    played = {}
+    for step, pitch in cells:
+        cell = step % BAR, pitches.index(pitch)
+        tick = max(0, round((step + float(feel.offset[cell])) * TICKS_PER_STEP))
+        played[step, pitch] = tick, round(float(feel.velocity[cell]) * 127)
+    return played
+
+
+def check_playing(run: Path, out: Path, given: Notes) -> int:
+    """Every hit of a sampling is played as in what is given, or else as the mean; the number of the former."""
+    kept = 0
+    for record in manifest_of(out):
+        written = notes_of(out / record["file"])
+        assert written == mean_notes(run, written.keys() - given.keys()) | {
+            cell: given[cell] for cell in written.keys() & given.keys()
+        }
+        kept += len(written.keys() & given.keys())
+    return kept
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [
+        {"continued": "FILE"},
+        {"continued": "FILE", "bars": 3},
+        {"source": "FILE", "keep": "snare"},
+        {"source": "FILE", "keep_bars": "2,4"},
+        {"like": "FILE", "distance": 0.0},
+        {"like": "FILE", "distance": 0.4},
+    ],
+)
+def test_kept_hits_keep_velocity_and_timing_and_new_ones_have_the_mean(
+    sample_run: Path, laid_back: Path, tmp_path: Path, modes: dict[str, Any]
+):
+    out, options = tmp_path / "out", {name: str(laid_back) if v == "FILE" else v for name, v in modes.items()}
+    sampled(sample_run, out, count=20, **options)
+    given = notes_of(laid_back)
+    if "continued" in modes:
+        given = {cell: note for cell, note in given.items() if cell[0] < BAR * modes.get("bars", 1)}
+    least_kept = 1 if "like" in modes else 14
+    assert check_playing(sample_run, out, given) >= 20 * least_kept
+    assert "playing" in json.loads((out / "settings.json").read_text())
+
+
+@pytest.mark.parametrize("ticks", [96, 480, 960])
+def test_kept_timing_is_that_of_the_file_to_a_tick_of_any_division(
+    sample_run: Path, laid_back: Path, tmp_path: Path, ticks: int
+):
+    sampled(sample_run, tmp_path / "out", count=3, source=str(laid_back), keep_bars="1,2,3", ticks=ticks)
+    for record in manifest_of(tmp_path / "out"):
+        written = notes_of(tmp_path / "out" / record["file"], ticks // 4)
+        for (step, pitch), (tick, velocity) in notes_of(laid_back).items():
+            if step < 3 * BAR:
+                assert abs(written[step, pitch][0] - tick * ticks / 480) <= (0.5 if ticks < 480 else 0)
+                assert written[step, pitch][1] == velocity
+
+
+def test_an_interpolation_keeps_how_its_ends_were_played(
+    sample_run: Path, laid_back: Path, files: list[Path], tmp_path: Path
+):
+    out, ends = tmp_path / "out", [notes_of(laid_back), notes_of(files[2])]
+    sampled(sample_run, out, count=5, steps=5, interpolate=(str(laid_back), str(files[2])))
+    shared = 0
+    for record in manifest_of(out):
+        nearer, farther = ends if record["index"] < 3 else ends[::-1]
+        given = nearer if record["index"] in (0, 4) else farther | nearer
+        written = notes_of(out / record["file"])
+        for cell in written.keys() & given.keys():
+            assert written[cell] == given[cell]
+            shared += 1
+        new = written.keys() - given.keys()
+        assert {cell: written[cell] for cell in new} == mean_notes(sample_run, new)
+    assert shared > 10
+
+
+def test_a_folder_keeps_how_each_of_its_windows_was_played(
+    sample_run: Path, laid_back: Path, files: list[Path], tmp_path: Path
+):
+    folder, out = tmp_path / "songs", tmp_path / "out"
+    folder.mkdir()
+    for number, file in enumerate((laid_back, files[1])):
+        (folder / f"{number}.mid").write_bytes(file.read_bytes())
+    sampled(sample_run, out, count=300, like=str(folder), distance=0.2, execution=Execution(chunk=70))
+    sampled(sample_run, tmp_path / "whole", count=300, like=str(folder), distance=0.2)
+    assert output_of(out) == output_of(tmp_path / "whole")
+    for record in manifest_of(out)[:20]:
+        given, written = notes_of(folder / record["like"]["file"]), notes_of(out / record["file"])
+        assert all(written[cell] == given[cell] for cell in written.keys() & given.keys())
+
+
+def test_a_plain_feel_plays_kept_hits_plainly_too(sample_run: Path, laid_back: Path, tmp_path: Path):
+    sampled(sample_run, tmp_path, count=3, source=str(laid_back), keep="snare", feel="plain")
+    assert "playing" not in json.loads((tmp_path / "settings.json").read_text())
+    for record in manifest_of(tmp_path):
+        for (step, _), note in notes_of(tmp_path / record["file"]).items():
+            assert note == (step * TICKS_PER_STEP, round(PLAIN_VELOCITY * 127))
+
+
+def test_a_file_that_is_played_otherwise_makes_another_sampling(sample_run: Path, laid_back: Path, tmp_path: Path):
+    file = tmp_path / "loop.mid"
+    file.write_bytes(laid_back.read_bytes())
+    sampled(sample_run, tmp_path / "out", count=3, source=str(file), keep="snare")
+    groove = DrumGroove.from_midi(file)
+    DrumGroove(GRID, groove.hits, groove.velocity / 2, groove.offset, groove.tempo).to_midi(file)
+    with pytest.raises(ValueError, match="grooves made with other settings") as refused:
+        sampled(sample_run, tmp_path / "out", count=3, source=str(file), keep="snare")
+    assert "playing kept" in str(refused.value)
+
+
+def begun_by_an_earlier_version(run: Path, out: Path, options: dict[str, Any], count: int, finished: int) -> None:
+    """A sampling as a version left it that knew the mean alone, with some of its grooves made."""
+    settings = SampleSettings(run=str(run), count=finished, **options)
+    recorded = job_of(settings, out).settings
+    del recorded["playing"]
+    SampleWork(out).claim(recorded, settings)
+    sampled(run, out, count=finished, **options)
+    (out / "settings.json").unlink()
+    SampleWork(out).grow(SampleSettings(run=str(run), count=count, **options))
+
+
+def run_here(run: Path, out: Path, *options: object) -> Result:
+    """The command line, in this process."""
+    app = typer.Typer()
+    app.command()(main)
+    return CliRunner().invoke(app, ["--run", str(run), "--out", str(out), *map(str, options)])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_an_earlier_version_began_is_finished_as_it_began(
+    sample_run: Path, laid_back: Path, tmp_path: Path, overwrite: bool
+):
+    options = {"source": str(laid_back), "keep": "snare"}
+    begun_by_an_earlier_version(sample_run, tmp_path / "out", options, count=8, finished=5)
+    first = tmp_path / "out" / "000" / "groove-00000.mid"
+    before = first.stat().st_mtime_ns
+    line = ["--count", 8, "--from", laid_back, "--keep", "snare", *(["--overwrite"] if overwrite else [])]
+    result = run_here(sample_run, tmp_path / "out", *line)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("was begun by an earlier version") == 1
+    assert first.stat().st_mtime_ns == before, "what was made stays"
+    assert "playing" not in json.loads((tmp_path / "out" / "settings.json").read_text())
+    check_playing(sample_run, tmp_path / "out", {})
+
+    # Complete, it can be replaced; then, as in a new folder, what was played stays.
+    result = run_here(sample_run, tmp_path / "out", *line, *([] if overwrite else ["--overwrite"]))
+    assert result.exit_code == 0, result.output
+    assert "earlier version" not in result.output
+    assert check_playing(sample_run, tmp_path / "out", notes_of(laid_back)) > 8 * 16
+
+
 def test_forbidden_drums_never_occur_and_those_that_must_do(sample_run: Path, tmp_path: Path):
-    modes = Modes(forbid="kick, ride", must_have="crash", density="4:6.5")
+    modes = {"forbid": "kick, ride", "must_have": "crash", "density": "4:6.5"}
     hits = made(sample_run, tmp_path / "out", modes, count=300)
     assert not hits[:, :, [KICK, DRUMS.classes.index("ride")]].any()
     assert hits[:, :, CRASH].any(axis=1).all()
@@ -122,13 +323,13 @@ def test_a_folder_is_varied_file_by_file_and_what_cannot_be_is_said(
     assert [one["like"]["file"] for one in records] == ["0.mid", "deeper/1.mid", "deeper/2.mid", "0.mid"]
     again = trained.decode(trained.encode([DrumGroove.from_midi(file) for file in files]))
     assert [one["tokens"] for one in records[:3]] == [groove.tokens.tolist() for groove in again]
-    assert "1 of 4 files are left out" in printed
+    assert "1 of 4 files are skipped" in printed
     assert "notes.mid" in printed
 
 
 def test_every_groove_has_a_tempo_of_the_range_whatever_the_count(sample_run: Path, tmp_path: Path):
-    made(sample_run, tmp_path / "many", Modes(tempo_range="80:120"), count=60)
-    made(sample_run, tmp_path / "few", Modes(tempo_range="80:120"), count=5)
+    made(sample_run, tmp_path / "many", {"tempo_range": "80:120"}, count=60)
+    made(sample_run, tmp_path / "few", {"tempo_range": "80:120"}, count=5)
     tempos = [record["tempo"] for record in manifest_of(tmp_path / "many")]
     assert 80 <= min(tempos) < 85
     assert 115 < max(tempos) <= 120
@@ -137,22 +338,22 @@ def test_every_groove_has_a_tempo_of_the_range_whatever_the_count(sample_run: Pa
 
 def test_every_mode_is_a_part_of_what_a_folder_holds(sample_run: Path, files: list[Path], tmp_path: Path):
     """Other settings than those that made it are refused, by name."""
-    plain = Modes(source=str(files[0]), keep="kick")
+    plain = {"source": str(files[0]), "keep": "kick"}
     made(sample_run, tmp_path / "out", plain, count=3)
     others = {
-        "top_p": Modes(source=str(files[0]), keep="kick", top_p=0.9),
-        "temperature": Modes(source=str(files[0]), keep="kick", bar_temperature="1,1,1,2"),
-        "given": Modes(source=str(files[0]), keep="snare"),
-        "whole": Modes(source=str(files[0]), keep="kick", must_have="crash"),
-        "tempo": Modes(source=str(files[0]), keep="kick", tempo_range="90:100"),
-        "codes": Modes(source=str(files[1]), keep="kick"),
-        "precision": Modes(source=str(files[0]), keep="kick", precision="float32"),
+        "top_p": {"source": str(files[0]), "keep": "kick", "top_p": 0.9},
+        "temperature": {"source": str(files[0]), "keep": "kick", "bar_temperature": "1,1,1,2"},
+        "given": {"source": str(files[0]), "keep": "snare"},
+        "whole": {"source": str(files[0]), "keep": "kick", "must_have": "crash"},
+        "tempo": {"source": str(files[0]), "keep": "kick", "tempo_range": "90:100"},
+        "codes": {"source": str(files[1]), "keep": "kick"},
+        "precision": {"source": str(files[0]), "keep": "kick", "precision": "float32"},
     }
     if load_run(sample_run).precision == "float32":
         del others["precision"]
     for key, modes in others.items():
-        with pytest.raises(ValueError, match="grooves of other settings") as refused:
-            sampled(sample_run, tmp_path / "out", count=3, modes=modes)
+        with pytest.raises(ValueError, match="grooves made with other settings") as refused:
+            sampled(sample_run, tmp_path / "out", count=3, **modes)
         assert key in str(refused.value)
 
 
@@ -168,9 +369,7 @@ def without_drums(path: Path) -> Path:
 
 def refusal(run: Path, out: Path, *options: object) -> UserError:
     """What the command line says no with, in this process."""
-    command = typer.Typer()
-    command.command()(main)
-    result = CliRunner().invoke(command, ["--run", str(run), "--out", str(out), *map(str, options)])
+    result = run_here(run, out, *options)
     assert isinstance(result.exception, UserError), result.output
     assert not out.exists()
     return result.exception
@@ -180,10 +379,10 @@ def test_files_that_no_groove_can_be_read_from_are_refused(sample_run: Path, fil
     waltz, piano = three_four(tmp_path / "waltz.mid"), without_drums(tmp_path / "piano.mid")
     (tmp_path / "empty").mkdir()
     for options, kind, words in (
-        (["--continue", waltz], DataError, "bars of drums on channel 10"),
-        (["--continue", piano], DataError, "bars of drums on channel 10"),
+        (["--continue", waltz], DataError, "a MIDI file with drums in 4/4"),
+        (["--continue", piano], DataError, "a MIDI file with drums in 4/4"),
         (["--from", tmp_path / "nowhere.mid", "--keep", "kick"], ConfigError, "cannot read"),
-        (["--interpolate", files[0], piano], DataError, "bars of drums on channel 10"),
+        (["--interpolate", files[0], piano], DataError, "a MIDI file with drums in 4/4"),
         (["--like", tmp_path / "empty"], ConfigError, "no MIDI files"),
     ):
         refused = refusal(sample_run, tmp_path / "out", "--count", 2, *options)
@@ -195,7 +394,7 @@ def test_the_command_itself_says_what_is_wrong_without_a_traceback(sample_run: P
     waltz = three_four(tmp_path / "waltz.mid")
     refused = run_job("sample", "--run", sample_run, "--count", 2, "--continue", waltz, "--out", tmp_path / "out")
     assert refused.returncode == 3
-    assert "holds no such groove" in refused.stderr
+    assert "has no usable groove" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "out").exists()
 
@@ -204,25 +403,25 @@ def test_the_command_itself_says_what_is_wrong_without_a_traceback(sample_run: P
     ("options", "message"),
     [
         (["--from", "FILE", "--keep", "kick", "--forbid", "kick"], "given and forbidden"),
-        (["--from", "FILE", "--keep-bars", "1", "--density", "0:0.5"], "exclude each other"),
-        (["--must-have", "kick", "--forbid", "kick"], "exclude each other"),
-        (["--density", "200:300"], "exclude each other"),
+        (["--from", "FILE", "--keep-bars", "1", "--density", "0:0.5"], "contradict each other"),
+        (["--must-have", "kick", "--forbid", "kick"], "contradict each other"),
+        (["--density", "200:300"], "contradict each other"),
         (["--density", "9:5"], "--density 9:5 cannot be used"),
         (["--density", "many"], "--density many cannot be used"),
         (["--forbid", "cowbell"], "there is no drum 'cowbell'"),
-        (["--from", "FILE", "--keep-bars", "5"], "expected  bars 1 to 4"),
-        (["--from", "FILE"], "--keep or --keep-bars beside it"),
-        (["--keep", "kick"], "--from FILE beside it"),
+        (["--from", "FILE", "--keep-bars", "5"], "expected  bars from 1 to 4"),
+        (["--from", "FILE"], "--keep or --keep-bars with it"),
+        (["--keep", "kick"], "--from FILE with it"),
         (["--continue", "FILE", "--bars", "4"], "--bars 4 cannot be used"),
         (["--continue", "FILE", "--from", "FILE", "--keep", "kick"], "exclude each other"),
-        (["--like", "FILE", "--interpolate", "FILE", "FILE"], "no --interpolate beside it"),
-        (["--steps", "3"], "--interpolate A B beside it"),
-        (["--interpolate", "FILE", "FILE", "--steps", "1"], "both ends belong to it"),
+        (["--like", "FILE", "--interpolate", "FILE", "FILE"], "no --interpolate with it"),
+        (["--steps", "3"], "--interpolate A B with it"),
+        (["--interpolate", "FILE", "FILE", "--steps", "1"], "both ends are included"),
         (["--top-p", "0"], "--top-p 0.0 cannot be used"),
         (["--bar-temperature", "1,1"], "4 numbers above 0"),
         (["--bar-temperature", "1,1,1,1", "--temperature", "1"], "no --bar-temperature"),
         (["--tempo-range", "0:90"], "--tempo-range 0:90 cannot be used"),
-        (["--tempo-range", "80:90", "--tempo", "80"], "no --tempo-range beside it"),
+        (["--tempo-range", "80:90", "--tempo", "80"], "no --tempo-range with it"),
         (["--move", "density=a lot"], "--move a lot cannot be used"),
         (["--move", "density=1"], "cannot be moved along attributes"),
         (["--precision", "int8"], "float32 or bfloat16"),
@@ -247,7 +446,7 @@ def test_moves_move_their_attribute_on_average(tmp_path: Path, attribute: str):
     model = musicvae.load("generation")
     means = {}
     for amount in (-1.5, 0, 1.5):
-        options = SampleOptions(count=256, preset="generation", modes=Modes(move=(f"{attribute}={amount}",)))
-        recipe = recipe_of(options, model).recipe
+        options = SampleSettings(count=256, preset="generation", move=(f"{attribute}={amount}",))
+        recipe = resolve(options, model).recipe
         means[amount] = model.measure(generate_batch(model.model, recipe, 0))[attribute].mean()
     assert means[-1.5] < means[0] < means[1.5]

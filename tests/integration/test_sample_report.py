@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sampler.run import Means
+from jobs.sampler.settings import Execution
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
-from tests.support.parsed_page import Page
-from tests.support.sample_fixtures import DRUMS, GRID, sampled, write_sample_run
-from tests.support.shard_fixtures import patterned_windows
+from tests.support.pages.parsed_page import Page
+from tests.support.runs.sample_fixtures import DRUMS, GRID, sampled, write_sample_run
+from tests.support.shards.shard_fixtures import patterned_windows
 
 COUNT = 300
 
@@ -63,10 +63,10 @@ def test_every_step_of_the_bar_has_a_place_of_its_own(out):
 
 def test_without_training_data_it_shows_what_was_made_and_is_the_same_every_time(sample_run, tmp_path):
     sampled(sample_run, tmp_path / "one", count=COUNT)
-    sampled(sample_run, tmp_path / "two", count=COUNT, means=Means(64))
+    sampled(sample_run, tmp_path / "two", count=COUNT, execution=Execution(chunk=64))
     html = (tmp_path / "one" / "report.html").read_text()
     assert html == (tmp_path / "two" / "report.html").read_text()
     page = Page(html)
-    assert "Nothing is known of the distributions of the training data" in page.text
+    assert "The distributions of the training data are not known" in page.text
     assert "overlap" not in page.text
     assert ("class", "fill made") in page.attributes

@@ -1,4 +1,4 @@
-"""The README's recipe for shards: it needs webdataset and numpy, and none of this project."""
+"""The recipe for shards in docs/structure.md: it needs webdataset and numpy, and none of this project."""
 
 import re
 import subprocess
@@ -13,8 +13,8 @@ import pytest
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
 from tests.support.commands import CHECKOUT
-from tests.support.fenced_code import fenced
-from tests.support.shard_fixtures import DRUM_MAP, GRID
+from tests.support.pages.fenced_code import fenced
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
 MOST_LINES = 10
 ALONE = "import importlib.util\nassert importlib.util.find_spec('musicvae') is None, 'the project can be imported'\n"
@@ -22,7 +22,7 @@ ALONE = "import importlib.util\nassert importlib.util.find_spec('musicvae') is N
 
 @pytest.fixture(scope="module")
 def recipe() -> str:
-    (found,) = [block for block in fenced(CHECKOUT / "README.md", "python") if "webdataset" in block]
+    (found,) = [block for block in fenced(CHECKOUT / "docs" / "structure.md", "python") if "webdataset" in block]
     return found
 
 

@@ -13,9 +13,9 @@ from musicvae.data.shards import read_shard
 from musicvae.data.statistics import WindowStatistics, count_windows
 from musicvae.groove.picture import drum_grid
 from tests.support.commands import ok, run_job
-from tests.support.damage import damage_file, each_damage
-from tests.support.midi_bytes import Event, hit, metre, midi_file, tempo
-from tests.support.shard_fixtures import DRUM_MAP, GRID, SMALL_SPLITS
+from tests.support.harm.damage import damage_file, each_damage
+from tests.support.midi.midi_bytes import Event, hit, metre, midi_file, tempo
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID, SMALL_SPLITS
 
 BAR = 4 * 480
 
@@ -59,17 +59,18 @@ def test_a_file_is_told_in_words(song):
         "drum map general_midi (auto)",
         "tempo map 93 bpm, 140 bpm from bar 8",
         "metre map 4/4, 3/4 from bar 6, 4/4 from bar 8",
-        "hits 49",
-        "doubled 1, a louder one has their step and drum",
-        "outside 2, in bars that are dropped",
-        "unknown 2, the drum map has no class for them",
-        "on the grid 44",
+        "bars 11",
+        "hits 49 found, 44 kept",
+        "merged 1 left out: a louder hit of that drum is on the same step (32nds, flams)",
+        "outside 2 left out: in bars that are not used",
+        "unknown pitch 3 (2): drum map general_midi has no drum for them",
+        "metre 2 bars in 3/4 are not read",
         "pitch 3 2 unknown",
         "pitch 36 25 kick Bass Drum 1",
         "2 other metre",
         "window 0: song.mid, bar 1, 93 bpm",
         "window 2: song.mid, bar 8, 140 bpm",
-        "3 more, overlapping these or after them: --window 0 to 4",
+        "3 more windows; to draw one, add --window 0 to 4",
     ):
         assert line in lines
     assert len(drawn(text)) == 2 * 10
@@ -79,9 +80,10 @@ def test_a_file_as_json(song):
     shown = values(song)
     assert (shown["outcome"], shown["num_windows"]) == ("accepted", 5)
     assert shown["drum_map"]["name"] == "general_midi"
-    assert shown["counts"]["hits"] == 49
-    assert shown["counts"]["unknown_pitches"] == {"3": 2}
-    assert shown["counts"]["dropped_bars"]["other metre"] == 2
+    assert shown["reading"]["hits"] == 49
+    assert shown["reading"]["unknown"] == {"3": 2}
+    assert shown["reading"]["other_metres"] == {"3/4": 2}
+    assert shown["dropped_bars"]["other metre"] == 2
     assert [m[1:] for m in shown["performances"][0]["metres"]] == [[4, 4], [3, 4], [4, 4]]
     assert [t for _, t in shown["performances"][0]["tempos"]] == pytest.approx([93, 140], abs=0.01)
     assert shown["pitches"]["3"] == {"name": "", "drum": None, "hits": 2}
@@ -103,9 +105,9 @@ def test_one_window_of_a_file(song):
 def test_settings_change_what_is_shown(song):
     shown = values(song, "window.hop_bars=4", "filters.min_tempo=100", "reading.unknown_pitch=nearest")
     assert [window["bar"] for window in shown["windows"]] == [7]
-    assert shown["counts"]["filtered"]["tempo"] == 1
+    assert shown["filtered"]["tempo"] == 1
     text = ok(run_job("show", song, "reading.unknown_pitch=nearest", "filters.min_tempo=100")).stdout
-    assert "2, given to the nearest known pitch" in text
+    assert "has no drum for them; the nearest is used" in text
     assert "windows left out by filters" in text
 
 
@@ -199,14 +201,17 @@ def test_what_cannot_be_shown_is_refused_with_its_numbers(small_shards, song, tm
     (tmp_path / "empty").mkdir()
     for arguments, words in (
         ([tmp_path / "nothing"], ["nothing at that path"]),
-        ([tmp_path / "empty"], ["no shards in", "no manifest.json in it"]),
+        ([tmp_path / "empty", "--window", 0], ["no shards in", "no manifest.json in it"]),
         ([small_shards, "--window", 200], ["no window 200 in split 'train'", "0 to 199"]),
         ([small_shards, "--window", -1], ["no window -1"]),
         ([small_shards, "--split", "valid"], ["no split 'valid'", "train (200 windows), validation (41 windows)"]),
         ([small_shards, "window.hop_bars=2"], ["settings cannot be used here"]),
-        ([small_shards / "train-000000.tar"], ["a part of shards", f"python -m jobs.show {small_shards}"]),
-        ([small_shards / "manifest.json"], ["a part of shards"]),
-        (["https://host/shards"], ["only what lies on a disk", "https://host/shards"]),
+        (
+            [small_shards / "train-000000.tar"],
+            ["one file of a folder of shards", f"python -m jobs.show {small_shards}"],
+        ),
+        ([small_shards / "manifest.json"], ["one file of a folder of shards"]),
+        (["https://host/shards"], ["a URL cannot be shown", "https://host/shards"]),
         ([song, "--window", 5], ["no window 5", "0 to 4"]),
         ([song, "--split", "train"], ["--split cannot be used here"]),
         ([song, "window.hop_bar=2"], ["did you mean window.hop_bars?"]),

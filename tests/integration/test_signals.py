@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from musicvae.durable import read_lines
-from tests.support.interposed import interposed, pause_in_phase
+from tests.support.harm.interposed import interposed, pause_in_phase
+from tests.support.processes.running_training import running_training
 from tests.support.requirements import only_in_a_soak
-from tests.support.running_training import running_training
+from tests.support.runs.tiny_run import train
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def test_each_signal_is_handed_on_and_saves(small_shards, tmp_path, number, code
         assert found == code, said
         status = training.status()
         assert status["state"] == state
-        assert f"stopped at step {status['step']}; the same command continues from there" in said
+        assert f"stopped at step {status['step']}; run the same command again to resume" in said
         assert (training.run / "checkpoints" / f"step-{status['step']:08d}").is_dir()
         assert training.record(1)["attempt"] == 0, "nothing was started again"
         assert training.record(0)["ended"]
@@ -66,6 +67,29 @@ def test_a_signal_in_a_phase_is_heard(small_shards, tmp_path, phase):
         assert code == 0, said
         steps = [record["step"] for record in read_lines(training.run / "metrics.jsonl")]
         assert steps == list(range(1, status["step"] + 4))
+
+
+SEVERAL_ROUNDS = ["train.evaluation_batch=8", "train.evaluate_every=5", "train.checkpoint_every=100000"]
+
+
+def test_a_step_whose_evaluation_was_stopped_has_one_line_also_after_a_kill(small_shards, tmp_path):
+    run = tmp_path / "run"
+    _stop_in_an_evaluation(small_shards, run, tmp_path / "site", "train.steps=100000")
+    with running_training(small_shards, run, *SEVERAL_ROUNDS, "train.steps=100000") as training:
+        training.wait_until(lambda: training.steps() >= 9)
+        training.process.kill()
+        training.process.wait()
+    assert len(train(small_shards, run, *SEVERAL_ROUNDS, "train.steps=12")) == 12
+
+
+def _stop_in_an_evaluation(shards: Path, run: Path, site: Path, *settings: str) -> None:
+    marker = site.with_suffix(".marker")
+    environment = interposed(site, pause_in_phase("evaluating", marker))
+    with running_training(shards, run, *SEVERAL_ROUNDS, *settings, **environment) as training:
+        training.wait_until(marker.exists)
+        training.process.send_signal(signal.SIGUSR2)
+        code, said = training.ended()
+        assert code == 75, said
 
 
 def test_a_signal_while_ranks_start_loses_nothing(small_shards, tmp_path):

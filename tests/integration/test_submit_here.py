@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from cluster.local import descendants
-from tests.support.commands import CHECKOUT, QUIET, job_command, ok
-from tests.support.process_tree import command_of
-from tests.support.running_job import running_job
-from tests.support.sample_fixtures import manifest_of
-from tests.support.submitted import attempts, rows, run_in, submit, verdicts, wait_for
-from tests.support.tiny_run import TINY, status
+from tests.support.commands import CHECKOUT, QUIET, TINY, job_command, ok
+from tests.support.processes.process_tree import command_of
+from tests.support.processes.running_job import running_job
+from tests.support.runs.sample_fixtures import manifest_of
+from tests.support.runs.tiny_run import status
+from tests.support.services.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 
 
+@pytest.mark.slow
 def test_a_sampling_in_shares(sample_run, tmp_path):
     arguments = ["--run", sample_run, "--count", 40, "--out", "my grooves"]
     submission = submit(tmp_path, "sample", "--array", 2, "--", *arguments)
@@ -25,11 +26,11 @@ def test_a_sampling_in_shares(sample_run, tmp_path):
     assert rows(tmp_path)["sample"]["elements"] == {"done": 2}
     again = run_in(tmp_path, "submit", "sample", "--array", 2, "--", *arguments)
     assert again.returncode == 0
-    assert "all of it is done" in again.stderr
+    assert "all jobs are done" in again.stderr
     ok(run_in(tmp_path, "submit", "sample", "--array", 2, "--again", "--", *arguments))
     assert verdicts(submission, "sample") == ["done"]
     assert len(list(submission.glob("logs/*_0.log"))) == 2
-    assert "nothing is left to do" in ok(run_in(tmp_path, "logs", submission)).stdout
+    assert "Nothing is left to do" in ok(run_in(tmp_path, "logs", submission)).stdout
 
     assert "would remove" in ok(run_in(tmp_path, "clean")).stdout
     assert submission.exists()
@@ -71,20 +72,27 @@ def test_files_are_the_users_own(sample_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["train", "--", "--shards", "s3://key:secret@bucket/x", "--run", "r"], "an argument holds a secret: s3://..."),
+        (
+            ["train", "--", "--shards", "s3://key:secret@bucket/x", "--run", "r"],
+            "an argument contains a secret: s3://...",
+        ),
         (["train", "--env", "WANDB_API_KEY=abc", "--", "--run", "r"], "WANDB_API_KEY in --env looks like a secret"),
         (["train", "--", "--shards", "s"], "a training needs --run"),
-        (["train", "--nodes", "2", "--", "--run", "r"], "this machine is one node"),
-        (["train", "--on", "slurm", "--", "--run", "r", "--ranks", "2"], "--ranks is no argument of a submitted"),
-        (["sample", "--", "--shard", "0/2"], "--shard is no argument of a submitted sampling"),
+        (["train", "--nodes", "2", "--", "--run", "r"], "--on local has one node"),
+        (
+            ["train", "--on", "slurm", "--", "--run", "r", "--ranks", "2"],
+            "--ranks cannot be an argument of a submitted",
+        ),
+        (["sample", "--", "--shard", "0/2"], "--shard cannot be an argument of a submitted sampling"),
         (["evaluate", "--array", "3", "--", "--shards", "s"], "evaluate cannot be an array"),
         (["train", "--on", "moon", "--", "--run", "r"], "there is no target 'moon'"),
         (["train", "--site", "nowhere", "--", "--run", "r"], "there is no site nowhere"),
-        (["train", "--time", "soon", "--", "--run", "r"], "--time soon is no limit of time"),
+        (["train", "--time", "soon", "--", "--run", "r"], "--time soon is not a time limit"),
+        (["train", "--mem", "64", "--", "--run", "r"], "--mem 64G for gigabytes, --mem 64M for megabytes"),
         (["sample", "--array", "0", "--", "--out", "o"], "--array 0 cannot be used"),
         (
             ["pipeline", "--", "--out", "o"],
-            "the arguments of a pipeline: the following arguments are",
+            "the arguments of a pipeline cannot be used: the following arguments are",
         ),
     ],
 )
@@ -96,14 +104,16 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, argume
 
 
 def test_without_slurm_a_dry_run_shows_all_and_a_submission_says_what_is_missing(tmp_path):
-    wish = ["train", "--on", "slurm", "--nodes", "2"]
+    wish = ["train", "--on", "slurm", "--nodes", "2", "--time", "8:00"]
     arguments = ["--", "--shards", "my shards", "--run", "run"]
     bare = {"PATH": ""}
-    shown = ok(run_in(tmp_path, "submit", *wish, "--dry-run", *arguments, **bare)).stdout
+    planned = ok(run_in(tmp_path, "submit", *wish, "--dry-run", *arguments, **bare))
+    shown = planned.stdout
+    assert "8:00 hours are --time 8:00:00" in planned.stderr
     assert not list(tmp_path.iterdir())
     refused = run_in(tmp_path, "submit", *wish, *arguments, PATH=_path_without_slurm(tmp_path))
     assert refused.returncode == 2
-    assert "there is no sbatch here" in refused.stderr
+    assert "sbatch was not found" in refused.stderr
     (submission,) = (tmp_path / "submissions").iterdir()
     script = (submission / "train.sbatch").read_text()
     assert shown == f"# sbatch --parsable {submission}/train.sbatch\n{script}"
@@ -155,5 +165,5 @@ def test_cancel_from_another_terminal(small_shards, tmp_path):
         process.wait(timeout=180)
     assert rows(tmp_path)["train"]["state"] == "cancelled"
     assert status(tmp_path / "run")["state"] == "preempted"
-    assert ok(run_in(tmp_path, "retry", "--failed")).stdout == "nothing has failed\n"
-    assert "nothing was on its way" in ok(run_in(tmp_path, "cancel", "run")).stdout
+    assert ok(run_in(tmp_path, "retry", "--failed")).stdout == "no job has failed\n"
+    assert "nothing waited or ran" in ok(run_in(tmp_path, "cancel", "run")).stdout

@@ -8,9 +8,9 @@ import yaml
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import read_ledger
 from tests.support.commands import ok, run_job
-from tests.support.tiny_run import status
-from tests.support.tiny_sweep import STEPS, results, run_with_trainer, sweep_file, table
-from tests.support.wandb_files import of_kind, offline_folders
+from tests.support.runs.tiny_run import status
+from tests.support.runs.wandb_files import of_kind, offline_folders
+from tests.support.sweeps.tiny_sweep import STEPS, results, run_with_trainer, sweep_file, table
 
 
 def sweep(*arguments: object, **options: str) -> str:
@@ -93,7 +93,7 @@ def test_the_same_command_again_does_nothing_and_another_sweep_is_refused(swept,
     other = sweep_file(out.parent / "other.yaml", settings={"model.latent": 4})
     refused = run_job("sweep", "run", other, "--shards", small_shards, "--out", out)
     assert refused.returncode == 2
-    assert "the folder holds another sweep" in refused.stderr
+    assert "the folder contains another sweep" in refused.stderr
 
 
 def test_a_dry_run_checks_everything_and_starts_nothing(small_shards, tmp_path):
@@ -112,6 +112,7 @@ def test_a_sweep_that_cannot_be_meant_is_refused_before_anything_starts(small_sh
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_equal_configurations_run_once_and_more_trials_keep_those_that_are_there(small_shards, tmp_path):
     out = tmp_path / "out"
     space = {"objective.beta": {"choice": [0.1, 0.2, 0.3]}}

@@ -12,9 +12,9 @@ import pytest
 
 from jobs.sweeps.ledger import read_ledger
 from tests.support.commands import SOAK, ok, run_job
-from tests.support.running_job import running_job, wait_for
-from tests.support.sweep_trainers import LATENT
-from tests.support.tiny_sweep import check_once, results, run_with_trainer, sweep_file, table
+from tests.support.processes.running_job import running_job, wait_for
+from tests.support.sweeps.sweep_trainers import LATENT
+from tests.support.sweeps.tiny_sweep import check_once, results, run_with_trainer, sweep_file, table
 
 pytestmark = pytest.mark.slow
 
@@ -38,44 +38,41 @@ def lines(out: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_a_killed_driver(file, undisturbed, small_shards, tmp_path):
+def failures(out: Path) -> int:
+    return sum(trial.failures for trial in read_ledger(out).trials.values())
+
+
+def test_a_driver_told_to_leave_a_killed_trial_and_killed_drivers(file, undisturbed, small_shards, tmp_path):
     out = tmp_path / "out"
-    moments = sorted(np.random.default_rng(0).choice(np.arange(2, 21), KILLS, replace=False))
-    for moment in moments:
-        with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
-            wait_for(lambda at=moment: lines(out) >= at, driver, f"{moment} lines in the ledger")
-            os.kill(driver.pid, signal.SIGKILL)
-    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
-    assert results(out) == undisturbed
-    check_once(read_ledger(out), out / "ledger.jsonl")
+    command = ("sweep", "run", file, "--shards", small_shards, "--out", out)
 
-
-def test_a_killed_trial(file, undisturbed, small_shards, tmp_path):
-    out = tmp_path / "out"
-
-    def pids() -> list[int]:
-        files = out.glob("runs/*/ranks/rank-00000.json")
-        return [record["pid"] for path in files if not (record := json.loads(path.read_text()))["ended"]]
-
-    with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
-        wait_for(pids, driver, "trials at work")
-        os.kill(pids()[0], signal.SIGKILL)
-        assert driver.wait(timeout=600) == 0
-    assert results(out) == undisturbed
-    state = read_ledger(out)
-    check_once(state, out / "ledger.jsonl")
-    assert sum(trial.failures for trial in state.trials.values()) == 1
-
-
-def test_a_driver_that_is_told_to_leave(file, undisturbed, small_shards, tmp_path):
-    out = tmp_path / "out"
-    with running_job("sweep", "run", file, "--shards", small_shards, "--out", out) as driver:
+    with running_job(*command) as driver:
         wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "trials at work")
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(timeout=200) == 75
     assert all(not trial.is_open for trial in read_ledger(out).trials.values()), "running trials saved and left"
-    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
+
+    def trial_processes() -> list[int]:
+        records = [json.loads(path.read_text()) for path in out.glob("runs/*/ranks/rank-00000.json")]
+        return [record["pid"] for record in records if not record["ended"]]
+
+    with running_job(*command) as driver:
+        wait_for(trial_processes, driver, "trials at work")
+        os.kill(trial_processes()[0], signal.SIGKILL)
+        wait_for(lambda: failures(out), driver, "a trial in the ledger that failed")
+        driver.kill()
+    assert failures(out) == 1
+
+    moments = sorted(np.random.default_rng(0).choice(lines(out) + np.arange(1, 10), KILLS, replace=False))
+    for moment in moments:
+        with running_job(*command) as driver:
+            wait_for(lambda at=moment: lines(out) >= at, driver, f"{moment} lines in the ledger")
+            driver.kill()
+    ok(run_job(*command))
     assert results(out) == undisturbed
+    state = read_ledger(out)
+    check_once(state, out / "ledger.jsonl")
+    assert failures(out) == 1
 
 
 def test_a_second_driver_is_refused_and_status_is_read_beside_the_first(small_shards, tmp_path):
@@ -97,22 +94,22 @@ def test_trials_that_do_harm_are_classed_and_the_rest_is_unaffected(small_shards
         file,
         search="grid",
         space={
-            "model.latent": {"integer": [4, 23]},
+            "model.latent": {"integer": [4, 13]},
             "optimizer.learning_rate": {"choice": [1e30], "when": {"model.latent": [LATENT["diverge"]]}},
         },
         settings={"resources.hang_seconds": 6},
-        budget={"trials": 20, "steps": 10},
+        budget={"trials": 10, "steps": 10},
         attempts=2,
     )
     ok(run_with_trainer("faulty", file, small_shards, out))
     state = read_ledger(out)
     ends = {trial.drawn.values["model.latent"]: trial for trial in state.trials.values()}
-    assert Counter(trial.state for trial in ends.values()) == {"finished": 15, "failed": 4, "diverged": 1}
+    assert Counter(trial.state for trial in ends.values()) == {"finished": 5, "failed": 4, "diverged": 1}
     found = {kind: ends[latent].last_end.category for kind, latent in LATENT.items()}
     assert found == {"raise": "code", "hang": "hang", "memory": "memory", "diverge": "diverged", "kill": "killed"}
     assert {kind: ends[latent].starts for kind, latent in LATENT.items()} == dict.fromkeys(LATENT, 1) | {"kill": 2}
     assert "a bug in a trial" in ends[LATENT["raise"]].last_end.message
-    assert "main thread stands at" in ends[LATENT["hang"]].last_end.message
+    assert "main thread is at" in ends[LATENT["hang"]].last_end.message
 
     clean = tmp_path / "clean.yaml"
     sweep_file(clean, search="grid", space={"model.latent": {"integer": [6, 8]}}, budget={"trials": 3, "steps": 10})
@@ -121,8 +118,8 @@ def test_trials_that_do_harm_are_classed_and_the_rest_is_unaffected(small_shards
     assert {trial: results(out)[trial] for trial in unharmed} == unharmed
 
     again = run_with_trainer("faulty", file, small_shards, out, "--retry")
-    assert "3 failed trial(s) are tried again" in ok(again).stdout
+    assert "3 failed trial(s) are trained again" in ok(again).stdout
     assert "1 have failed 2 times" in again.stdout
     assert {row["outcome"] for row in table(out)} == {"finished", "failed", "diverged"}
     spent = ok(run_with_trainer("faulty", file, small_shards, out, "--retry"))
-    assert "0 failed trial(s) are tried again" in spent.stdout
+    assert "0 failed trial(s) are trained again" in spent.stdout

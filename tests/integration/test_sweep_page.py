@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sweeps.best import ranking
 from jobs.sweeps.page import sweep_page
-from tests.support.gallery_browser import DESKTOP, PHONE, GalleryBrowser
-from tests.support.played_sweep import played_sweep, with_runs
+from jobs.sweeps.status import ranking
+from tests.support.pages.gallery_browser import DESKTOP, PHONE, GalleryBrowser
+from tests.support.sweeps.played_sweep import played_sweep, with_runs
 
 pytestmark = pytest.mark.slow
 HEIGHTS = """

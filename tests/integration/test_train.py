@@ -10,19 +10,32 @@ import safetensors.torch
 import torch
 
 from musicvae.durable import read_lines
-from tests.support.commands import CHECKOUT, job_command, ok, run_job, torchrun_command
+from musicvae.pretrained.performer import load_performance
+from musicvae.training.best_weights import read_best
+from tests.support.commands import CHECKOUT, TINY, job_command, ok, run_job, torchrun_command
+from tests.support.processes.running_job import wait_for
 from tests.support.requirements import only_in_a_soak
-from tests.support.tiny_run import TINY, assert_same_state, train
+from tests.support.runs.tiny_run import assert_same_state, begin_before_masks_were_keyed, losses, train
 
 SLOW_AND_LONG = [pytest.mark.slow, only_in_a_soak]
 TOPOLOGIES = [(0, 4), (3, 2), *(pytest.param(ranks, 1, marks=only_in_a_soak) for ranks in (2, 3))]
 """Ranks and accumulation."""
+DROPOUT = [
+    "model.encoder=feed_forward",
+    "model.encoder_dropout=0.3",
+    "model.decoder=transformer",
+    "model.decoder_dropout=0.5",
+    "model.history_dropout=0.5",
+    "objective.window_dropout=0.5",
+]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "accumulation"), [(0, 4), (2, 1), pytest.param(3, 1, marks=SLOW_AND_LONG)])
 def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ranks, accumulation):
-    alone = train(small_shards, tmp_path / "alone", "train.steps=25")
-    other = train(small_shards, tmp_path / "other", "train.steps=25", f"train.accumulation={accumulation}", ranks=ranks)
+    settings = [*DROPOUT, "train.steps=25"]
+    alone = train(small_shards, tmp_path / "alone", *settings)
+    other = train(small_shards, tmp_path / "other", *settings, f"train.accumulation={accumulation}", ranks=ranks)
     assert len(alone) == 25
     assert other == pytest.approx(alone, rel=1e-5)
 
@@ -44,6 +57,7 @@ def test_float64_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ra
 def test_a_run_stopped_at_step_30_and_resumed_equals_the_unstopped_one(small_shards, tmp_path, ranks):
     whole = train(small_shards, tmp_path / "whole", "train.steps=50", ranks=ranks)
     train(small_shards, tmp_path / "stopped", "train.steps=30", ranks=ranks)
+    begin_before_masks_were_keyed(tmp_path / "stopped")
     resumed = train(small_shards, tmp_path / "stopped", "train.steps=50", ranks=ranks)
     assert resumed == whole
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 50)
@@ -53,13 +67,14 @@ def test_a_finished_run_that_is_started_again_stays_as_it_is(small_shards, tmp_p
     train(small_shards, tmp_path / "run", "train.steps=3")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     result = ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=3"))
-    assert "already at step 3" in result.stdout
+    assert "the run is complete at step 3" in result.stdout
     assert "validation -ELBO" in result.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     result = ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=1"))
-    assert "train.steps=6 would extend it" in result.stdout
+    assert "to extend it, add train.steps=6" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", ["stepwise", "parallel"])
 def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path, passes):
     sampling = ["objective.scheduled_sampling=constant", "objective.sampling_rate=0.5"]
@@ -71,15 +86,7 @@ def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path, passes):
 
 
 def test_dropout_and_averaged_weights_resume_exactly_too(small_shards, tmp_path):
-    kind = [
-        "model.encoder=feed_forward",
-        "model.decoder=transformer",
-        "model.decoder_dropout=0.5",
-        "model.history_dropout=0.5",
-        "objective.window_dropout=0.5",
-        "train.average_decay=0.9",
-        "train.best_by=objective",
-    ]
+    kind = [*DROPOUT, "train.average_decay=0.9", "train.best_by=objective"]
     whole = train(small_shards, tmp_path / "whole", "train.steps=8", *kind)
     train(small_shards, tmp_path / "stopped", "train.steps=5", *kind)
     assert train(small_shards, tmp_path / "stopped", "train.steps=8", *kind) == whole
@@ -90,6 +97,19 @@ def test_dropout_and_averaged_weights_resume_exactly_too(small_shards, tmp_path)
     assert weights.keys() == average.keys() == kept.keys()
     assert all(torch.equal(kept[name], average[name]) for name in kept), "the last evaluation was the best one"
     assert not all(torch.equal(weights[name], average[name]) for name in kept)
+
+
+def test_a_run_whose_masks_depended_on_its_ranks_is_no_more_resumed_and_another_starts_from_it(small_shards, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    train(small_shards, old, "train.steps=2", *DROPOUT)
+    begin_before_masks_were_keyed(old)
+    result = run_job("train", "--shards", small_shards, "--run", old, *TINY, *DROPOUT, "train.steps=4")
+    assert result.returncode == 2
+    assert "its dropout masks would change" in result.stderr
+    assert f"--init-from {old}" in result.stderr
+    started = ["--init-from", old, "--shards", small_shards, "--run", new, *TINY, *DROPOUT]
+    ok(run_job("train", *started, "train.steps=1"))
+    assert len(losses(new)) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,7 +131,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(small_shards, tmp_path, num
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, process)
+    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, process, "steps")
     process.send_signal(number)
     process.communicate(timeout=180)
     assert process.returncode == code
@@ -137,7 +157,7 @@ def test_ranks_that_lose_their_torchrun_agent_save_and_leave(small_shards, tmp_p
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, agent)
+    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 5, agent, "steps")
     agent.kill()
     agent.wait()
     deadline = time.monotonic() + 120
@@ -146,15 +166,6 @@ def test_ranks_that_lose_their_torchrun_agent_save_and_leave(small_shards, tmp_p
         time.sleep(0.1)
     stopped_at = json.loads((run / "status.json").read_text())["step"]
     assert (run / "checkpoints" / f"step-{stopped_at:08d}").is_dir()
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
-    """Waits until a condition holds while a process lives."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[0].decode()
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_print_config_shows_what_a_command_line_resolves_to():
@@ -183,3 +194,71 @@ def test_init_from_starts_a_new_run_from_weights(small_shards, tmp_path):
     after = safetensors.torch.load_file(tmp_path / "second" / "best.safetensors")
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
+
+
+PLAYING = [
+    *("performance.hidden=16", "performance.layers=2", "performance.heads=2", "data.lanes=8", "train.global_batch=16"),
+    *("train.log_every=1", "train.evaluate_every=6", "train.checkpoint_every=5", "resources.threads=1"),
+]
+
+
+def train_playing(shards, run, *settings, ranks=0):
+    """Trains a tiny performance model and gives the lines of its metrics."""
+    line = ["train", "--preset", "performance", "--shards", shards, "--run", run, *PLAYING, *settings]
+    result = ok(run_job(*line, ranks=ranks))
+    return read_lines(run / "metrics.jsonl"), result.stdout
+
+
+def test_a_performance_model_resumes_in_mid_epoch_exactly_and_is_reported_like_the_others(small_shards, tmp_path):
+    whole, _ = train_playing(small_shards, tmp_path / "whole", "train.steps=15")
+    train_playing(small_shards, tmp_path / "stopped", "train.steps=7")
+    resumed, shown = train_playing(small_shards, tmp_path / "stopped", "train.steps=15")
+    assert len(whole) == 15
+    for line, again in zip(whole, resumed, strict=True):
+        of_this_launch = {
+            "windows_per_second",
+            "data_wait",
+            *(again.keys() - line.keys() if again["step"] == 7 else ()),
+        }
+        assert {name: again[name] for name in again.keys() - of_this_launch} == {
+            name: line[name] for name in line.keys() - of_this_launch
+        }
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 15)
+    assert whole[-1]["loss"] < whole[0]["loss"]
+    assert "validation.offset_nats_given" in whole[-1]
+    best = read_best(tmp_path / "whole" / "best.safetensors")
+    assert best.figures["validation.nats_per_hit"] == min(line.get("validation.nats_per_hit", 99) for line in whole)
+    assert "step 15: validation velocity" in shown
+    assert "next: python -m jobs.report" in shown
+    assert "nats per hit" in ok(run_job("status", tmp_path / "whole")).stdout
+    reported = ok(run_job("report", tmp_path / "whole")).stdout
+    assert f"best velocity and timing {best.figures['validation.nats_per_hit']:.2f} at step 15" in reported
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert all(part in page for part in ("velocity there, nats per hit", "Timing", "Gradient norm"))
+    exported = ok(
+        run_job("export", tmp_path / "whole", tmp_path / "export", "--shards", small_shards, "--dtype", "bfloat16")
+    )
+    assert f"step 15, validation {best.figures['validation.nats_per_hit']:.3f} nats per hit" in exported.stdout
+    performer = load_performance(tmp_path / "export")
+    assert performer.step == 15
+    assert len(performer.manners) > 100
+    refused = run_job("sample", "--run", tmp_path / "whole", "--count", 1, "--out", tmp_path / "grooves")
+    assert refused.returncode == 2
+    assert "holds a performance model" in refused.stderr
+    line = ["train", "--preset", "performance", "--shards", small_shards, "--run", tmp_path / "new"]
+    refused = run_job(*line, "--init-from", tmp_path / "whole")
+    assert refused.returncode == 2
+    assert "a performance model cannot be started from weights" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_performance_model_is_the_same_on_two_ranks_also_resumed(small_shards, tmp_path):
+    wide = ["train.precision=float64"]
+    alone, _ = train_playing(small_shards, tmp_path / "alone", "train.steps=12", *wide)
+    whole, _ = train_playing(small_shards, tmp_path / "whole", "train.steps=12", *wide, ranks=2)
+    train_playing(small_shards, tmp_path / "stopped", "train.steps=7", *wide, ranks=2)
+    train_playing(small_shards, tmp_path / "stopped", "train.steps=12", *wide, ranks=2)
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 12)
+    assert [line["loss"] for line in whole] == pytest.approx([line["loss"] for line in alone], rel=1e-9)
+    figures = ("validation.velocity_nats", "validation.offset_nats", "validation.offset_nats_given")
+    assert [whole[-1][name] for name in figures] == pytest.approx([alone[-1][name] for name in figures], rel=1e-9)

@@ -10,10 +10,10 @@ import pytest
 
 from musicvae.durable import read_lines
 from musicvae.training.run_folder import checkpoints
-from tests.support.commands import CHECKOUT, job_command, ok, run_job
-from tests.support.interposed import POISONED_NOISE, POISONED_STEP, interposed
-from tests.support.small_disk import enlarge, small_disk
-from tests.support.tiny_run import TINY, assert_same_state, losses, status, train
+from tests.support.commands import CHECKOUT, TINY, job_command, ok, run_job
+from tests.support.harm.interposed import POISONED_NOISE, POISONED_STEP, interposed
+from tests.support.harm.small_disk import enlarge, fill, small_disk
+from tests.support.runs.tiny_run import assert_same_state, losses, status, train
 
 pytestmark = pytest.mark.slow
 STEPS = ("train.steps=12", "train.log_windows=true")
@@ -78,6 +78,16 @@ def test_a_full_disk_ends_the_run_and_leaves_a_whole_checkpoint(small_shards, tm
         assert "Traceback" not in result.stderr
         saved = [path.name for path in checkpoints(run / "checkpoints")]
         assert saved
+        fill(disk)
+        began = time.monotonic()
+        again = run_job("train", *arguments, "--run", run, ranks=ranks)
+        assert again.returncode == 1, again.stderr
+        assert "cannot be written to" in again.stderr
+        assert "Traceback" not in again.stderr
+        assert "restart" not in again.stderr, "a full disk is reported at once"
+        assert time.monotonic() - began < 30
+        assert [path.name for path in checkpoints(run / "checkpoints")] == saved
+        (disk / "filler").unlink()
         enlarge(disk, "100m")
         again = ok(run_job("train", *arguments, "--run", run, f"train.steps={2 * len(saved) + 6}", ranks=ranks))
         assert "resumed from step" in again.stdout
@@ -107,15 +117,15 @@ def test_exhausted_memory_offers_an_accumulation_that_does_fit(small_shards, tmp
 
     result = limited()
     assert result.returncode == 1, result.stderr
-    assert "memory is exhausted at step 1" in result.stderr, result.stderr
+    assert "out of memory at step 1" in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
-    offered = result.stderr.partition("run the same command with ")[2].partition(":")[0]
+    offered = result.stderr.partition("run the same command with ")[2].partition(". ")[0]
     assert offered.startswith("train.accumulation="), result.stderr
     ok(limited(offered))
 
 
 def test_a_launch_that_was_superseded_stops_before_its_next_write(small_shards, tmp_path):
-    """The first launch is frozen, as on a node that has lost its network, and the file system forgets its lock."""
+    """The first launch is frozen, as on a node that has lost its network, and the file system forgets its locks."""
     run = tmp_path / "run"
     arguments = ["--shards", small_shards, "--run", run, *TINY, "train.checkpoint_every=2"]
     first = subprocess.Popen(
@@ -136,7 +146,8 @@ def test_a_launch_that_was_superseded_stops_before_its_next_write(small_shards, 
         assert "is in use" in refused.stderr
 
         first.send_signal(signal.SIGSTOP)
-        (run / "lock").unlink()
+        for lock in (run / "lock", run / "ranks" / "lock"):
+            lock.unlink()
         end = len(read_lines(run / "metrics.jsonl")) + 20
         train(small_shards, run, "train.checkpoint_every=2", f"train.steps={end}")
         kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and "ranks" not in path.parts}

@@ -14,10 +14,11 @@ from typing import Literal
 import pytest
 
 from musicvae.durable import read_lines
-from tests.support.commands import CHECKOUT, QUIET, job_command, ok, run_job
-from tests.support.interposed import MARKED_PHASES, interposed
-from tests.support.process_tree import command_of, descendants, kill_tree
-from tests.support.tiny_run import TINY, assert_same_state, losses, status
+from tests.support.commands import CHECKOUT, QUIET, TINY, job_command, ok, run_job
+from tests.support.harm.interposed import MARKED_PHASES, interposed
+from tests.support.processes.process_tree import command_of, descendants, kill_tree
+from tests.support.requirements import only_in_a_soak
+from tests.support.runs.tiny_run import assert_same_state, losses, status
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0"))
@@ -160,6 +161,7 @@ def test_every_step_sees_the_windows_of_the_undisturbed_run_at_changing_world_si
     assert losses(tmp_path / "disturbed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
+@only_in_a_soak
 def test_at_one_world_size_kills_change_no_bit(small_shards, tmp_path, marks):
     disturbed(KEPT, small_shards, tmp_path / "disturbed", marks)
     finish(small_shards, tmp_path / "whole", 2)

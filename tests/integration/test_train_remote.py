@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import ok, run_job
-from tests.support.https_server import FolderServer, serving
-from tests.support.tiny_run import TINY, assert_same_state, train
+from tests.support.commands import TINY, ok, run_job
+from tests.support.runs.tiny_run import assert_same_state, train
+from tests.support.services.https_server import FolderServer, serving
 
 STEPS = ("train.steps=12", "data.mix_bars=0.5")
 
@@ -57,4 +57,4 @@ def test_a_certificate_that_nobody_vouches_for_is_told(server, tmp_path, monkeyp
 def test_a_program_as_shards_is_refused(tmp_path):
     result = run_job("train", "--shards", "pipe:cat x", "--run", tmp_path / "run", *TINY)
     assert result.returncode == 2
-    assert "shards cannot come from a program" in result.stderr
+    assert "shards cannot be read from a program" in result.stderr

@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.support.commands import CHECKOUT
+from tests.support.runs.run_folders import begun_run
 
 COMMANDS = ("submit", "status", "logs", "cancel", "retry", "clean", "doctor")
 ALLOWED = ("pyyaml", "pydantic", "typer", "rich")
@@ -38,6 +39,11 @@ def bare(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    return begun_run(tmp_path_factory.mktemp("runs") / "run").path
+
+
 def python(bare: Path, *arguments: str, folder: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
     """Runs Python without this environment's packages, and without SLURM on its PATH."""
     environment = {"PYTHONPATH": os.pathsep.join([str(bare), str(CHECKOUT)]), "PATH": "", "HOME": str(folder)}
@@ -64,16 +70,17 @@ def test_every_module_of_cluster_can_be_imported(bare):
     ("kind", "options", "arguments"),
     [
         ("build_shards", [], ["--source", "demo", "--out", "shards"]),
-        ("train", ["--nodes", "4", "--gpus-per-node", "8"], ["--shards", "shards", "--run", "run"]),
-        ("evaluate", [], ["--shards", "shards"]),
+        ("train", ["--nodes", "4", "--gpus-per-node", "8"], ["--shards", "SHARDS", "--run", "run"]),
+        ("evaluate", [], ["--shards", "SHARDS"]),
         ("sample", ["--array", "4"], ["--count", "100", "--out", "out"]),
-        ("sweep", ["--gpus-per-node", "4"], ["demo", "--shards", "shards", "--out", "sweep"]),
-        ("report", [], ["run"]),
+        ("sweep", ["--gpus-per-node", "4"], ["demo", "--shards", "SHARDS", "--out", "sweep"]),
+        ("report", [], ["RUN"]),
         ("pipeline", ["--array", "4", "--nodes", "2"], ["--source", "demo", "--out", "out"]),
     ],
 )
 @pytest.mark.parametrize("target", ["local", "slurm", "ray"])
-def test_every_dry_run_works(bare, tmp_path, kind, options, arguments, target):
+def test_every_dry_run_works(bare, small_shards, begun, tmp_path, kind, options, arguments, target):
+    arguments = [{"SHARDS": str(small_shards), "RUN": str(begun)}.get(word, word) for word in arguments]
     if target == "ray":
         options = ["--ray-jobs", "http://head:8265", *(options if "--array" not in options else [])]
     if target == "local" and "--nodes" in options:
@@ -83,6 +90,18 @@ def test_every_dry_run_works(bare, tmp_path, kind, options, arguments, target):
     )
     assert shown.returncode == 0, shown.stderr
     assert f"jobs.{'train' if kind == 'pipeline' else kind}" in shown.stdout
+    # Random numbers of a sweep need numpy; nothing else does.
+    assert ("numpy is not installed here" in shown.stderr) == (kind == "sweep")
+    assert shown.stderr.count("warning") == (kind == "sweep")
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_named_before_anything_is_submitted(bare, tmp_path):
+    mistaken = ["--preset", "smal", "--shards", "/nowhere", "--run", "R", "train.stepz=3"]
+    refused = python(bare, "-m", "jobs.submit", "train", "--on", "slurm", "--dry-run", "--", *mistaken, folder=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "no preset 'smal' (did you mean small?)" in refused.stderr
+    assert "unknown setting train.stepz (did you mean train.steps?)" in refused.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -41,13 +41,13 @@ from musicvae.training.step import EagerAdamW
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from musicvae.model.size import Unfilled
+from musicvae.training.tasks import SkipInit
 from musicvae.training.world import World
 from tests.processes.test_eager_adamw import stepped
 
 stepped(EagerAdamW)
 drawn = torch.get_rng_state()
-with Unfilled():
+with SkipInit():
     model = MusicVAE(ModelSettings(), GridSpec(), 9)
 assert torch.equal(drawn, torch.get_rng_state()), "nothing was drawn"
 whole = MusicVAE(ModelSettings(), GridSpec(), 9)

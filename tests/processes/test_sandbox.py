@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.sandbox import Allowance, Failure, Sandbox, SandboxError
-from tests.support.harmful_work import FailsOnce, Work
+from tests.support.harm.harmful_work import FailsOnce, Work
 
 ALLOWANCE = Allowance(cpu_seconds=1, wall_seconds=60.0, memory_bytes=256 << 20)
 IMPATIENT = Allowance(cpu_seconds=60, wall_seconds=0.4, memory_bytes=256 << 20)
@@ -125,6 +125,6 @@ def test_the_child_dies_with_its_parent(sandbox):
 def _runs(status: Path) -> bool:
     """Whether the process of a status file still runs; one that only waits to be collected does not."""
     try:
-        return "(zombie)" not in status.read_text()
+        return "(zombie)" not in status.read_text(encoding="utf-8")
     except OSError:
         return False

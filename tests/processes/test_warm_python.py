@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import CHECKOUT
-from tests.support.warm_python import run_module, shell_variables, starts_alike
+from tests.support.processes.warm_python import run_module, shell_variables, starts_alike
 
 PROGRAM = """
 import atexit, json, os, sys, threading
@@ -57,7 +57,7 @@ def test_another_python_path_wants_a_new_process():
 
 
 def test_a_shell_reaches_it_through_what_stands_in_for_python(tmp_path):
-    client = [sys.executable, "-I", "-S", CHECKOUT / "tests" / "support" / "warm_client.py"]
+    client = [sys.executable, "-I", "-S", CHECKOUT / "tests" / "support" / "processes" / "warm_client.py"]
 
     def shown(command: list, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **variables}

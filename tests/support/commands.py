@@ -5,16 +5,41 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.warm_python import run_module, starts_alike
+from tests.support.processes.warm_python import run_module, starts_alike
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WARM = frozenset({"build_shards", "evaluate", "export", "latent", "map", "report", "sample", "show", "train"})
 """Jobs that are run hundreds of times, and spend up to three seconds on loading libraries each time."""
 SOAK = bool(os.environ.get("SOAK"))
 """Then every command is a new process, as a user's is."""
-FORKED_RANKS = {} if SOAK else {"PYTHONPATH": f"{CHECKOUT / 'tests' / 'support' / 'forked_ranks'}:{CHECKOUT}"}
+FORKED_RANKS = (
+    {} if SOAK else {"PYTHONPATH": f"{CHECKOUT / 'tests' / 'support' / 'processes' / 'forked_ranks'}:{CHECKOUT}"}
+)
 """Under these variables the ranks of a launch have their libraries from its torchrun agent (`forking_agent`)."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
+
+TINY = (
+    "model.latent=8",
+    "model.encoder_embedding=8",
+    "model.encoder_hidden=16",
+    "model.encoder_layers=1",
+    "model.conductor_hidden=16",
+    "model.conductor_layers=1",
+    "model.conductor_embedding=16",
+    "model.decoder_embedding=8",
+    "model.decoder_hidden=16",
+    "model.decoder_layers=1",
+    "data.lanes=8",
+    "data.mix_drums=0.3",
+    "data.mix_bars=0.3",
+    "objective.word_dropout=0.1",
+    "train.global_batch=16",
+    "train.log_every=1",
+    "train.evaluate_every=1000",
+    "train.checkpoint_every=10",
+    "resources.threads=1",
+)
+"""Settings of a run so small that whole commands can be repeated in tests."""
 
 
 def job_command(name: str, *arguments: object, ranks: int = 0) -> list[str]:

@@ -26,7 +26,7 @@ const act = {
   },
   favour: (item) => {
     favourites.toggle(item);
-    say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "no favourite any more"}`);
+    say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "not a favourite any more"}`);
   },
   save: (item) => saveMidi(grooves, [item]),
   moved,

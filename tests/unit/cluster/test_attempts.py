@@ -31,8 +31,10 @@ def test_verdict(code, asked, stalled, expected):
 
 def test_a_job_that_lost_a_process_or_a_node_comes_again(tmp_path, job):
     for failure, expected in (("killed", "again"), ("code", "failed")):
-        begin(tmp_path, job, 0, launch="7", restart=0, pid=1)
-        Path(job.status).write_text(json.dumps({"step": 5, "state": "failed", "failure": {"category": failure}}))
+        begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
+        Path(job.status).write_text(
+            json.dumps({"step": 5, "state": "failed", "failure": {"category": failure}}), encoding="utf-8"
+        )
         assert finish(tmp_path, job, 0, code=1, asked=False) == expected
 
 
@@ -43,17 +45,17 @@ def job(tmp_path):
 
 def save(job: Job, step: int) -> None:
     assert job.status is not None
-    Path(job.status).write_text(json.dumps({"step": step}))
+    Path(job.status).write_text(json.dumps({"step": step}), encoding="utf-8")
 
 
 def attempt(tmp_path, job, *, code, launch="7"):
-    opening = begin(tmp_path, job, 0, launch=launch, restart=0, pid=1)
+    opening = begin(tmp_path, job, 0, launch_id=launch, restart=0, pid=1)
     return opening if opening != "go" else finish(tmp_path, job, 0, code=code, asked=True)
 
 
 def test_it_comes_again_as_long_as_it_gets_further(tmp_path, job):
     for step in range(10, 100, 10):
-        begin(tmp_path, job, 0, launch="7", restart=0, pid=1)
+        begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
         save(job, step)
         assert finish(tmp_path, job, 0, code=75, asked=True) == "again"
 
@@ -65,7 +67,7 @@ def test_it_is_given_up_after_restarts_without_progress(tmp_path, job):
 
 def test_lost_nodes_count_too(tmp_path, job):
     """An attempt whose node was lost writes no end; SLURM starts the job again by itself."""
-    openings = [begin(tmp_path, job, 0, launch="7", restart=n, pid=1) for n in range(4)]
+    openings = [begin(tmp_path, job, 0, launch_id="7", restart=n, pid=1) for n in range(4)]
     assert openings == ["go", "go", "go", "gave up"]
 
 
@@ -77,14 +79,14 @@ def test_a_new_submission_begins_to_count_anew(tmp_path, job):
 
 def test_what_is_done_is_not_done_again(tmp_path, job):
     assert attempt(tmp_path, job, code=0) == "done"
-    assert begin(tmp_path, job, 0, launch="8", restart=0, pid=1) == "done"
+    assert begin(tmp_path, job, 0, launch_id="8", restart=0, pid=1) == "done"
 
 
 def test_nothing_of_a_cancelled_submission_starts_or_comes_again(tmp_path, job):
-    begin(tmp_path, job, 0, launch="7", restart=0, pid=1)
+    begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
     (tmp_path / CANCELLED).touch()
     assert finish(tmp_path, job, 0, code=75, asked=True) == "cancelled"
-    assert begin(tmp_path, job, 0, launch="7", restart=1, pid=1) == "cancelled"
+    assert begin(tmp_path, job, 0, launch_id="7", restart=1, pid=1) == "cancelled"
 
 
 def test_a_torn_line_costs_itself_alone(tmp_path, job):
@@ -100,5 +102,5 @@ def test_a_torn_line_costs_itself_alone(tmp_path, job):
 def test_without_progress_counts_back_to_the_last_that_got_further(tmp_path, job):
     for step in (0, 10, 10, 10):
         save(job, step)
-        begin(tmp_path, job, 0, launch="7", restart=0, pid=1)
+        begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
     assert without_progress(Record.of(tmp_path, "train", 0).attempts(), "7", 10) == 3

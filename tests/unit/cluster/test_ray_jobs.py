@@ -9,7 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cluster import ray_jobs
-from cluster.errors import TargetError
+from cluster.errors import ExitCode, TargetError
+from cluster.job import Job
+from cluster.site import Site
+from cluster.submission import Submission
+from jobs.retry import main as retry_command
 
 
 @contextmanager
@@ -49,7 +53,7 @@ def test_a_head_whose_agent_still_starts_is_asked_again(monkeypatch):
 
 def test_one_whose_agent_never_starts_is_given_up(monkeypatch):
     monkeypatch.setattr(ray_jobs, "AGENT_SECONDS", 0.0)
-    with job_server(STARTING) as (url, _), pytest.raises(TargetError, match="takes no jobs") as refused:
+    with job_server(STARTING) as (url, _), pytest.raises(TargetError, match="accepts no jobs") as refused:
         ray_jobs.submit(url, "mine-1", "echo it", {})
     assert "No available agent" in refused.value.details["found"]
     assert "another Ray" in refused.value.details["likely"]
@@ -61,3 +65,21 @@ def test_a_cluster_that_does_not_let_in_is_asked_once(code):
         ray_jobs.submit(url, "mine-1", "echo it", {})
     assert "token" in refused.value.details["likely"]
     assert len(heard) == 1
+
+
+def test_a_retry_goes_on_past_a_cluster_that_is_gone(tmp_path, capsys):
+    with job_server((200, "{}")) as (url, _):
+        gone = url
+    with job_server((200, "{}")) as (url, heard):
+        for name, address in (("a-gone", gone), ("b-there", url)):
+            made = Submission(tmp_path / name, "ray", tmp_path, Site(), (Job("train", ("true",)),), address)
+            made.write_plan()
+            made.take_receipt(made.jobs[0], "7", [0])
+        with pytest.raises(SystemExit) as ended:
+            retry_command([tmp_path], failed=True)
+    assert ended.value.code == ExitCode.USAGE
+    assert len(heard) == 1
+    assert heard[0]["metadata"] == {"folder": str(tmp_path / "b-there")}
+    told = capsys.readouterr()
+    assert f"error: {tmp_path / 'a-gone'}: no Ray cluster answers at {gone}" in told.err
+    assert f"on {url}" in told.out

@@ -13,14 +13,14 @@ from tests.support.commands import CHECKOUT
 
 def test_the_first_node_is_the_head_and_the_others_join_it():
     head, other = (
-        ray_node.ray_command("first:20017", Path("/tmp/r"), {"SLURM_NODEID": number, "SLURM_CPUS_PER_TASK": "3"})
+        ray_node.ray_command("first:20017", Path("/tmp/r"), {"SLURM_NODEID": number, "SLURM_CPUS_PER_TASK": "1"})
         for number in ("0", "1")
     )
     assert head[head.index("--head") + 1 :][:2] == ["--port", "20017"]
     assert other[other.index("--address") + 1] == "first:20017"
     assert "--head" not in other
     for command in (head, other):
-        assert command[command.index("--num-cpus") + 1] == "3"
+        assert command[command.index("--num-cpus") + 1] == "1"
         assert command[command.index("--temp-dir") + 1] == "/tmp/r"
 
 
@@ -32,8 +32,8 @@ def test_a_cluster_that_does_not_come_up_lets_the_job_come_again_and_says_why(mo
         monkeypatch.setattr(sys, "argv", ["ray_node", "wait", address, "2"])
         assert ray_node.main() == ExitCode.PREEMPTED
     said = capsys.readouterr().err
-    assert f"Ray did not come up in this allocation at {address}" in said
-    assert re.search(r"0 of 2 nodes are there after \d+ seconds", said)
+    assert f"Ray did not start in this allocation at {address}" in said
+    assert re.search(r"0 of 2 nodes have joined after \d+ seconds", said)
     assert "refused" in said
 
 
@@ -45,4 +45,4 @@ def test_nobody_waits_for_nodes_whose_holder_has_ended():
         command = [sys.executable, "-m", "cluster.ray_node", "wait", address, "2", str(ended.pid)]
         waited = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=ray_node.WAIT_SECONDS)
     assert waited.returncode == ExitCode.PREEMPTED
-    assert re.search(r"0 of 2 nodes are there after \d+ seconds, and Ray has ended", waited.stderr)
+    assert re.search(r"0 of 2 nodes have joined after \d+ seconds, and Ray has ended", waited.stderr)

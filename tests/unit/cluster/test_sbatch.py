@@ -11,7 +11,7 @@ from cluster.job import Array, Job, Resources
 from cluster.sbatch import Place, render
 from cluster.site import SITES, Site, read_site
 from cluster.slurm import calls, ranges
-from jobs.submission.kinds import Wishes, jobs_of
+from jobs.submission.kinds import SubmitRequest, jobs_of
 from tests.support.commands import CHECKOUT
 from tests.support.requirements import skip_or_fail
 
@@ -32,9 +32,11 @@ def scripts(
 ) -> dict[str, str]:
     """The scripts of a kind, by the name of their golden file."""
     variables = (("WANDB_MODE", "offline"),)
-    wishes = Wishes(resources, None, array, 3, variables, own.notice_seconds, Path(HOME), on_ray=ray, own_ray=ray)
+    request = SubmitRequest(
+        resources, None, array, 3, variables, own.notice_seconds, Path(HOME), on_ray=ray, own_ray=ray
+    )
     folder = HOME / "submissions" / f"{kind}-0123abcd"
-    jobs = jobs_of(kind, arguments, wishes)
+    jobs = jobs_of(kind, arguments, request)
     return {job.name: render(job, own, Place(folder, folder / "code", HOME)) for job in jobs}
 
 

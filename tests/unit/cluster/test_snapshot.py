@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import TargetError
-from cluster.submission import read_snapshot, take_snapshot
+from cluster.site import Site
+from cluster.submission import Submission, read_snapshot, take_snapshot
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def checkout(tmp_path) -> Path:
 def test_an_unchanged_tree(checkout, tmp_path):
     take_snapshot(checkout, ["jobs"], tmp_path / "code")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True).stdout.strip()
-    assert read_snapshot(tmp_path / "code") == {"commit": head, "dirty": False}
+    assert read_snapshot(tmp_path / "code") == {"commit": head, "dirty": False, "left_out": []}
     assert (tmp_path / "code" / "changes.patch").read_text() == ""
     assert sorted(path.name for path in (tmp_path / "code" / "jobs").iterdir()) == ["a.py", "gone.py"]
     assert not (tmp_path / "code" / "tests").exists()
@@ -45,6 +46,51 @@ def test_changed_new_removed_and_ignored_files(checkout, tmp_path):
     assert {path.name: path.read_text() for path in (code / "jobs").iterdir()} == {"a.py": "a = 2\n", "ü b.py": "new\n"}
     assert json.loads((code / "snapshot.json").read_text())["dirty"] is True
     assert "+a = 2" in (code / "changes.patch").read_text()
+
+
+def test_secrets_and_links_stay_in_the_checkout(checkout, tmp_path):
+    jobs, outside = checkout / "jobs", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "shadow").write_text("theirs")
+    names = [".env", "prod.env", "api_secret.txt", "key.pem", "id_ed25519", "Credentials.json"]
+    for name in names:
+        (jobs / name).write_text("hunter2")
+    (jobs / "link").symlink_to(outside / "shadow")
+    (jobs / "a.py").rename(outside / "a.py")
+    (jobs / "a.py").symlink_to(outside / "a.py")
+    (jobs / "run.sh").write_text("new\n")
+    (jobs / "run.sh").chmod(0o700)
+    (jobs / "mine.txt").touch(0o600)
+    left_out = take_snapshot(checkout, ["jobs"], tmp_path / "code")
+    assert left_out == sorted(f"jobs/{name}" for name in [*names, "link", "a.py"])
+    assert read_snapshot(tmp_path / "code")["left_out"] == left_out
+    kept = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "code" / "jobs").iterdir()}
+    assert kept == {"gone.py": 0o644, "run.sh": 0o700, "mine.txt": 0o600}
+
+
+def test_a_tracked_folder_that_became_a_link_is_not_followed(checkout, tmp_path):
+    (checkout / "jobs").rename(tmp_path / "elsewhere")
+    (checkout / "jobs").symlink_to(tmp_path / "elsewhere")
+    assert take_snapshot(checkout, ["jobs"], tmp_path / "code") == ["jobs", "jobs/a.py", "jobs/gone.py"]
+    assert not (tmp_path / "code" / "jobs").exists()
+
+
+def test_the_patch_holds_nothing_but_changes_of_what_is_kept(checkout, tmp_path):
+    (checkout / "jobs" / "password.txt").write_text("")
+    subprocess.run(["git", "add", "--all"], cwd=checkout, check=True)
+    (checkout / "jobs" / "password.txt").write_text("hunter2")
+    (checkout / "tests" / "t.py").write_text("hunter2")
+    (checkout / "jobs" / "gone.py").write_text("changed")
+    take_snapshot(checkout, ["jobs"], tmp_path / "code")
+    patch = (tmp_path / "code" / "changes.patch").read_text()
+    assert "hunter2" not in patch
+    assert "+changed" in patch
+
+
+def test_a_submission_is_its_owners_alone(tmp_path):
+    made = Submission(tmp_path / "submissions" / "s", "local", tmp_path, Site(), ())
+    made.write_plan()
+    assert made.folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_that_is_no_checkout(tmp_path):

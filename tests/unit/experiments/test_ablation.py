@@ -14,8 +14,8 @@ from tests.experiments.ablation_figures import RunFigures
 from tests.experiments.ablation_file import BASE, AblationFile, Variant, read_ablation
 from tests.experiments.ablation_table import rows
 from tests.support.commands import CHECKOUT
-from tests.support.run_folders import PROVENANCE, run_with_weights
-from tests.support.shard_fixtures import DRUM_MAP, GRID
+from tests.support.runs.run_folders import PROVENANCE, run_with_weights
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
 ABLATIONS = sorted((CHECKOUT / "tests" / "experiments" / "ablations").glob("*.yaml"))
 LARGEST_SHIPPED = 5_000_000

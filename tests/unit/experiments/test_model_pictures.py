@@ -15,7 +15,7 @@ from musicvae.training.run_folder import RunFolder
 from tests.experiments.chart_picture import HEIGHT, LEFT, MARGIN, TITLE, WIDTH, Axis, Chart, Curve, Level, draw_charts
 from tests.experiments.model_pictures import MOST_POINTS, labelled, learning_curves
 from tests.experiments.rate_distortion import ModelPoint, distortion_charts, read_figures
-from tests.support.run_folders import begun_run, training_line, validation_line
+from tests.support.runs.run_folders import begun_run, training_line, validation_line
 
 EVALUATION = {
     "models": {
@@ -76,7 +76,7 @@ def test_runs_of_a_label_are_one_curve(tmp_path):
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"models": {}}', '{"variants": {"a": {}}}'])
 def test_a_file_that_holds_no_figures_is_refused(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
-    with pytest.raises(DataError, match="holds no figures"):
+    with pytest.raises(DataError, match="has no figures"):
         read_figures(tmp_path / "file.json")
     with pytest.raises(ConfigError, match="cannot read"):
         read_figures(tmp_path / "absent.json")

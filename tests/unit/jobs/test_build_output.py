@@ -3,19 +3,19 @@
 import io
 
 import pytest
-from rich.console import Console
 
 from jobs.build_shards import Pace, table_of
+from jobs.command.command_line import PlainConsole
 from preprocess.build import Progress
 from preprocess.report import BuildReport
 from preprocess.settings import BuildSettings, ReadingSettings
-from tests.support.report_fixtures import build_report
+from tests.support.shards.report_fixtures import build_report
 
 
 def rows(report: BuildReport) -> list[str]:
     """The table's rows as words."""
     output = io.StringIO()
-    Console(file=output, width=120).print(table_of(report))
+    PlainConsole(file=output, width=120).print(table_of(report))
     return [" ".join(line.replace("│", " ").split()) for line in output.getvalue().splitlines()]
 
 
@@ -41,17 +41,17 @@ class Clock:
         "windows cut 1,066",
         "left out by filters.min_hits 11",
         "train windows 900",
-        "left out, stand in another split 22",
+        "left out, contained in another split 22",
         "left out, repeated in this split 33",
         "hits of accepted files 100,000",
-        "left out, another has their step and drum 7,001",
-        "left out, in bars that are dropped 3,003",
+        "left out, another hit has the same step and drum 7,001",
+        "left out, in dropped bars 3,003",
         "left out, unknown pitch 5,002",
         "pitch 56 Cowbell 2,000",
         "pitch 108 892",
         "and 11 more 9,746",
         "bars dropped: other metre 44",
-        "groups of files with equal content, all kept 1",
+        "groups of files with the same content, all kept 1",
         "fingerprint 0123456789abcdef",
     ],
 )
@@ -69,7 +69,7 @@ def test_names_are_not_markup():
 
 def test_hits_of_unknown_pitch_that_were_kept_are_not_called_left_out():
     nearest = BuildSettings(reading=ReadingSettings(unknown_pitch="nearest")).model_dump(mode="json")
-    assert "of unknown pitch, given to the nearest 5,002" in rows(build_report(settings=nearest))
+    assert "of unknown pitch, read as the nearest known pitch 5,002" in rows(build_report(settings=nearest))
 
 
 def test_pace_and_time_left():

@@ -1,11 +1,13 @@
 """Files and folders that are whole or absent."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from musicvae.durable import append_line, read_lines, whole_folder, write_json, write_whole
+from musicvae.durable import append_line, read_lines, refuse_strangers, whole_folder, write_json, write_whole
+from musicvae.errors import ConfigError
 
 
 def test_write_whole_replaces_and_leaves_nothing_beside(tmp_path):
@@ -106,3 +108,47 @@ def test_a_torn_last_line_is_ignored(tmp_path):
     with log.open("a") as file:
         file.write('{"step": 3, "na')
     assert read_lines(log) == [{"step": 1}, {"step": 2, "name": "ü"}]
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    """What a command has made, a while ago."""
+    for name in ("a.mid", "000/b.mid", "work/lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("ours")
+        os.utime(tmp_path / name, (1000, 1000))
+    return tmp_path
+
+
+def refuse(output: Path) -> None:
+    refuse_strangers(output, re.compile(r"(000/)?[ab]\.mid"), 1000.0, "jobs.maker", work="work")
+
+
+def test_a_folder_as_its_maker_left_it_may_go(output):
+    (output / "work" / "lock").write_text("changed")
+    before = sorted(output.rglob("*"))
+    refuse(output)
+    assert sorted(output.rglob("*")) == before, "to look removes nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda folder: (folder / "NOTES.txt").write_text("mine"), "NOTES.txt"),
+        (lambda folder: (folder / "000" / "b.mid").write_text("mine"), "000/b.mid"),
+        (
+            lambda folder: (folder / "000" / "sub").mkdir() or (folder / "000" / "sub" / "a.mid").touch(),
+            "000/sub/a.mid",
+        ),
+        (
+            lambda folder: (folder / "000" / "work").mkdir() or (folder / "000" / "work" / "mine").touch(),
+            "000/work/mine",
+        ),
+        (lambda folder: (folder / "b.mid").symlink_to(folder / "a.mid"), "b.mid"),
+        (lambda folder: (folder / "link").symlink_to(folder / "000"), "link"),
+    ],
+)
+def test_what_somebody_else_put_there_is_named_and_nothing_goes(output, change, named):
+    change(output)
+    with pytest.raises(ConfigError, match=rf"did not write(.|\n)* {named}\n"):
+        refuse(output)

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
-from preprocess.convert import DroppedBars, convert
+from musicvae.midi.groove_file import DroppedBars
+from musicvae.midi.reading_report import ReadingReport
+from preprocess.convert import Conversion, convert
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, FilterSettings, LimitSettings, ReadingSettings, WindowSettings
-from tests.support.midi_bytes import Event, hit, metre, midi_file, raw_file, tempo, track_name
+from tests.support.midi.midi_bytes import Event, hit, metre, midi_file, raw_file, tempo, track_name
 
 BAR = 4 * 480
 GENERAL_MIDI = DrumMap.load("general_midi")
@@ -28,6 +30,11 @@ def rejection(data: bytes, settings: BuildSettings = SETTINGS) -> Rejection:
     return conversion.result
 
 
+def reading(conversion: Conversion) -> ReadingReport:
+    assert conversion.counts.reading is not None
+    return conversion.counts.reading
+
+
 def test_windows_carry_where_they_come_from():
     conversion = convert(
         midi_file([tempo(0, 93), metre(0, 4, 4)], beat(6)), SETTINGS, GENERAL_MIDI, source="a/b.mid", style="rock"
@@ -37,7 +44,7 @@ def test_windows_carry_where_they_come_from():
     assert conversion.result.meta[0].source == "a/b.mid"
     assert conversion.result.meta[0].style == "rock"
     assert conversion.result.meta[0].tempo == pytest.approx(93, abs=0.001)
-    assert conversion.counts.hits == 24
+    assert reading(conversion).hits == 24
 
 
 def test_a_file_without_a_metre_is_in_four_four():
@@ -80,8 +87,8 @@ def test_limits_and_windows_are_settings():
 def test_hits_are_counted_for_rejected_files_too():
     conversion = convert(midi_file(hit(0, 36), hit(1, 36), hit(2, 5)), SETTINGS, GENERAL_MIDI, source="")
     assert isinstance(conversion.result, Rejection)
-    counts = conversion.counts
-    assert (counts.hits, counts.doubled, counts.unknown_pitches) == (3, 1, {5: 1})
+    counts = reading(conversion)
+    assert (counts.hits, counts.merged, counts.unknown) == (3, 1, {5: 1})
 
 
 def test_each_piece_of_a_format_two_file_gives_windows_under_its_own_name():
@@ -91,7 +98,7 @@ def test_each_piece_of_a_format_two_file_gives_windows_under_its_own_name():
     metas = [(meta.source, meta.bar, round(meta.tempo), meta.style) for meta in conversion.result.meta]
     assert metas == [("a.mid#1", 0, 90, "funk"), ("a.mid#3", 0, 150, "funk"), ("a.mid#3", 1, 150, "funk")]
     assert conversion.counts.dropped_bars == {DroppedBars.METRE: 8, DroppedBars.SHORT: 1}
-    assert conversion.counts.outside == 24
+    assert reading(conversion).outside == 24
     assert rejection(midi_file(hit(0, 36), hit(0, 36), kind=2)).detail == "1 bars, a window has 4"
 
 
@@ -104,12 +111,14 @@ def test_a_known_tempo_replaces_the_map_of_the_file():
 
 def test_channels_and_tracks_named_like_drums_are_settings():
     data = midi_file([track_name(b"Drum Kit"), *(event for tick, _ in beat(4) for event in hit(tick, 36, channel=0))])
-    assert rejection(data).detail == "no hits on channel 10"
-    for reading in (ReadingSettings(channels=(1,)), ReadingSettings(drum_tracks=True)):
-        settings = SETTINGS.model_copy(update={"reading": reading})
+    where = '"Drum Kit": 32 notes, 100% at drum pitches; to read them: reading.channels=1'
+    assert rejection(data).detail == f"no hits on channel 10; channel 1 {where}"
+    for chosen in (ReadingSettings(channels=(1,)), ReadingSettings(drum_tracks=True)):
+        settings = SETTINGS.model_copy(update={"reading": chosen})
         assert isinstance(convert(data, settings, GENERAL_MIDI, source="").result, WindowBlock)
     both = SETTINGS.model_copy(update={"reading": ReadingSettings(channels=(2, 3), drum_tracks=True)})
-    assert rejection(midi_file([]), both).detail == "no hits on channels 2, 3 or tracks named like drums"
+    where = "channels 2, 3 or tracks named like drums"
+    assert rejection(midi_file([]), both).detail == f"no hits on {where}; the file has no notes at all"
 
 
 @pytest.mark.parametrize(("policy", "kicks", "snares"), [("drop", 0, 16), ("nearest", 16, 16)])
@@ -119,7 +128,7 @@ def test_unknown_pitches_are_dropped_or_mapped_and_counted_in_both_cases(policy,
     settings = SETTINGS.model_copy(update={"reading": ReadingSettings(unknown_pitch=policy)})
     conversion = convert(midi_file(events), settings, narrow, source="")
     assert isinstance(conversion.result, WindowBlock)
-    assert conversion.counts.unknown_pitches == {34: 16}
+    assert reading(conversion).unknown == {34: 16}
     assert (conversion.result.velocity[0] > 0).sum(axis=0).tolist() == [kicks, snares]
 
 
@@ -182,7 +191,7 @@ ABSURD = b"\xff\xff\xff\x7f"
 @pytest.mark.parametrize(
     ("data", "settings", "reason", "detail"),
     [
-        (raw_file(MANY), SETTINGS, Reason.TOO_LARGE, "1000000 drum hits, limits.max_notes is 200000"),
+        (raw_file(MANY), SETTINGS, Reason.TOO_LARGE, "1000000 drum hits, more than limits.max_notes = 200000"),
         (raw_file(MANY), HUGE, Reason.TOO_SHORT, "1 bars"),
         (raw_file(b"\x00\x99\x24\x40" + (ABSURD + b"\x24\x40") * 200_000), HUGE, Reason.TOO_LARGE, "bars"),
         (raw_file(ABSURD + b"\x99\x24\x40"), SETTINGS, Reason.TOO_LARGE, "139811 bars"),
@@ -241,13 +250,13 @@ def test_every_hit_is_accounted_for(tracks, metres, policy, pad, kind):
     changes = [metre(beat * 480, *signature) for beat, signature in metres]
     data = midi_file(*[changes + [e for tick, pitch in track for e in hit(tick, pitch)] for track in tracks], kind=kind)
     conversion = convert(data, chosen, GENERAL_MIDI, source="")
-    counts = conversion.counts
     if isinstance(conversion.result, Rejection):
         assert conversion.result.reason in {Reason.NO_DRUMS, Reason.UNKNOWN_PITCH, Reason.METRE, Reason.TOO_SHORT}
         return
-    dropped = sum(counts.unknown_pitches.values()) if policy == "drop" else 0
+    counts = reading(conversion)
+    dropped = sum(counts.unknown.values()) if policy == "drop" else 0
     assert counts.hits == sum(map(len, tracks))
-    assert counts.hits == counts.doubled + counts.outside + dropped + (conversion.result.velocity > 0).sum()
+    assert counts.hits == counts.merged + counts.outside + dropped + (conversion.result.velocity > 0).sum()
 
 
 SOME = midi_file([tempo(0, 93), metre(0, 4, 4), track_name(b"kit")], beat(5))

@@ -12,7 +12,7 @@ from preprocess.convert import FileCounts
 from preprocess.outcome import FileOutcome
 from preprocess.parts import Chunk, PartSummary, read_records, read_summary, read_windows, writing_part
 from preprocess.rejection import Reason, Rejection
-from tests.support.damage import damage_file, each_damage
+from tests.support.harm.damage import damage_file, each_damage
 
 STEPS, DRUMS = 64, 9
 
@@ -30,7 +30,7 @@ def block(name: str, windows: int, seed: int) -> WindowBlock:
 
 
 def accepted(name: str, windows: int, seed: int) -> tuple[FileOutcome, WindowBlock]:
-    return FileOutcome(name, seed, "train", windows, FileCounts(hits=3)), block(name, windows, seed)
+    return FileOutcome(name, seed, "train", windows, FileCounts(filtered={"min_hits": 3})), block(name, windows, seed)
 
 
 def rejected(name: str) -> tuple[FileOutcome, None]:
@@ -75,7 +75,13 @@ def test_records_are_one_line_a_file(tmp_path):
     write(tmp_path / "part")
     records = [json.loads(line) for line in read_records(tmp_path / "part")]
     assert [record["name"] for record in records] == list("abcde")
-    assert records[0] == {"name": "a", "outcome": "accepted", "split": "train", "windows": 3, "hits": 3}
+    assert records[0] == {
+        "name": "a",
+        "outcome": "accepted",
+        "split": "train",
+        "windows": 3,
+        "filtered": {"min_hits": 3},
+    }
     assert records[1] == {"name": "b", "outcome": "rejected", "reason": "too-short", "detail": "3 bars"}
 
 

@@ -7,35 +7,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicvae.data.manifest import Split
-from preprocess.plan import Kept, Ledger, SplitPlan
-from tests.unit.preprocess.test_ledger import part
+from preprocess.plan import FileIndex, Kept, SplitAssignment
+from tests.unit.preprocess.test_file_index import part
 
 FOLDER = Path("out")
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
-def plan(split: Split, ledger: Ledger, kept: Kept, most_windows: int) -> SplitPlan:
-    parts = [Path("parts") / str(number) for number in range(len(ledger.summaries))]
-    return SplitPlan(split, ledger, kept, parts, FOLDER, most_windows)
+def plan(split: Split, file_index: FileIndex, kept: Kept, most_windows: int) -> SplitAssignment:
+    parts = [Path("parts") / str(number) for number in range(len(file_index.summaries))]
+    return SplitAssignment(split, file_index, kept, parts, FOLDER, most_windows)
 
 
-def rows(shards: SplitPlan) -> list[list[tuple[int, int]]]:
+def rows(shards: SplitAssignment) -> list[list[tuple[int, int]]]:
     """(part, row) of every window of every shard."""
     return [[(int(piece.part.name), row) for piece in shard.pieces for row in piece.rows.tolist()] for shard in shards]
 
 
 def test_windows_of_a_duplicate_file_are_skipped_in_its_part():
-    ledger = Ledger([part(("train", [1, 2]), ("train", [1, 2]), ("train", [3]), digests=[8, 8, 9])])
-    ledger.drop_duplicates()
-    shards = plan("train", ledger, ledger.keep(SPLITS, drop_repeated=False), 10)
+    file_index = FileIndex([part(("train", [1, 2]), ("train", [1, 2]), ("train", [3]), digests=[8, 8, 9])])
+    file_index.drop_duplicates()
+    shards = plan("train", file_index, file_index.keep(SPLITS, drop_repeated=False), 10)
     assert shards.files == 2
     assert rows(shards) == [[(0, 0), (0, 1), (0, 4)]]
     assert shards[0].shard == FOLDER / "train-000000.tar"
 
 
 def test_a_file_counts_if_one_of_its_windows_is_kept():
-    ledger = Ledger([part(("validation", [1, 2])), part(("train", [1, 2]), ("train", [2, 3]), ("train", []))])
-    assert plan("train", ledger, ledger.keep(SPLITS, drop_repeated=False), 10).files == 1
+    file_index = FileIndex([part(("validation", [1, 2])), part(("train", [1, 2]), ("train", [2, 3]), ("train", []))])
+    assert plan("train", file_index, file_index.keep(SPLITS, drop_repeated=False), 10).files == 1
 
 
 @given(
@@ -54,11 +54,11 @@ def test_every_window_goes_to_one_place_in_order_and_shards_differ_by_one(layout
         part(*((split, [next(hashes) % distinct for _ in range(windows if split else 0)]) for split, windows in files))
         for files in layout
     ]
-    ledger = Ledger(parts)
-    kept = ledger.keep(SPLITS, drop_repeated=False)
+    file_index = FileIndex(parts)
+    kept = file_index.keep(SPLITS, drop_repeated=False)
     seen = []
     for split in SPLITS:
-        shards = plan(split, ledger, kept, most_windows)
+        shards = plan(split, file_index, kept, most_windows)
         places = rows(shards)
         sizes = [len(place) for place in places]
         assert sum(sizes) == shards.windows
@@ -71,6 +71,6 @@ def test_every_window_goes_to_one_place_in_order_and_shards_differ_by_one(layout
         )
         seen += in_order
     assert len(set(seen)) == len(seen)
-    assert len(seen) + sum(kept.left_out.values()) == ledger.accepted_windows
+    assert len(seen) + sum(kept.left_out.values()) == file_index.accepted_windows
     assert kept.left_out["validation"] == 0
     assert len(seen) == sum(int(np.sum(mask)) for mask in kept.windows)

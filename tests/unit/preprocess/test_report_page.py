@@ -10,11 +10,11 @@ from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import pitch_name
 from preprocess.pages.page import changed_settings
 from preprocess.rejection import Reason
-from preprocess.report_page import HINTS, report_page
+from preprocess.report import HINTS, report_page
 from preprocess.settings import BuildSettings, FilterSettings, ReadingSettings
-from tests.support.parsed_page import Page
-from tests.support.report_fixtures import HOSTILE, build_report
-from tests.support.shard_fixtures import GRID, patterned_windows
+from tests.support.pages.parsed_page import Page
+from tests.support.shards.report_fixtures import HOSTILE, build_report
+from tests.support.shards.shard_fixtures import GRID, patterned_windows
 
 
 def example(block: WindowBlock, source: str = "a.mid") -> FoundWindow:
@@ -106,15 +106,15 @@ def test_a_build_where_almost_nothing_happened():
             "validation": WindowStatistics.zero(9),
         },
     ).text
-    assert "None: every file gave windows." in text
-    assert "knows every pitch that occurs" in text
-    assert "All have their defaults." in text
+    assert "None. Every file has windows." in text
+    assert "None. Every pitch is in drum map" in text
+    assert "All settings have their default values." in text
 
 
 def test_hits_that_were_given_to_the_nearest_pitch_are_not_lost():
     nearest = BuildSettings(reading=ReadingSettings(unknown_pitch="nearest")).model_dump(mode="json")
-    assert "on the grid 84,994 85.0%" in page().text
-    assert "on the grid 89,996 90.0%" in page(settings=nearest).text
+    assert "kept 84,994 85.0%" in page().text
+    assert "kept 89,996 90.0%" in page(settings=nearest).text
 
 
 def test_settings_that_differ_from_their_defaults():

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from tests.support.shuffled import DRAWN, pytest_collection_modifyitems, pytest_configure, pytest_report_header
+from tests.support.layers.shuffled import DRAWN, pytest_collection_modifyitems, pytest_configure, pytest_report_header
 
 PLAIN = [f"tests/test_{file}.py::test_{number}" for file in "abc" for number in range(20)]
 

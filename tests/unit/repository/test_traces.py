@@ -11,7 +11,7 @@ from tests.support.commands import CHECKOUT
 
 LEAKS = """
 import os, signal, subprocess, sys, threading, time
-from tests.support import traces
+from tests.support.layers import traces
 
 import pytest
 
@@ -85,7 +85,9 @@ IMPORTS = """
 import importlib, json, sys
 from pathlib import Path
 
-from tests.support.traces import changes, traces
+import ray  # which sets RAY_CLIENT_MODE
+
+from tests.support.layers.traces import changes, traces
 
 before, left = traces(), []
 for package in ("musicvae", "preprocess", "cluster", "jobs"):
@@ -110,7 +112,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
         "-m",
         "pytest",
         "-p",
-        "tests.support.traces",
+        "tests.support.layers.traces",
         "-p",
         "no:cacheprovider",
         "-rA",

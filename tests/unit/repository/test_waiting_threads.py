@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import CHECKOUT
-from tests.support.interposed import interposed
+from tests.support.harm.interposed import interposed
 
 SPINS, POLICY = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 

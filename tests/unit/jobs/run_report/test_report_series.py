@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.run_report.record import MOST_POINTS, Series, read_metrics
-from tests.support.run_folders import training_line
+from tests.support.runs.run_folders import training_line
 
 
 @pytest.mark.parametrize("length", [1, 2, 399, 800, 801, 12_345])

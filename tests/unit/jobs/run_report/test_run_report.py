@@ -12,8 +12,8 @@ from jobs.run_report.record import read_run
 from musicvae.errors import ConfigError, DataError
 from musicvae.training.examples import example_files
 from musicvae.training.rank_records import RankError, RankRecord, RankRecords
-from tests.support.parsed_page import Page
-from tests.support.run_folders import LATENT, begun_run, some_examples, trained_run
+from tests.support.pages.parsed_page import Page
+from tests.support.runs.run_folders import LATENT, begun_run, some_examples, trained_run
 
 HOSTILE = "a<script>alert(1)</script>&\"b'"
 
@@ -32,11 +32,11 @@ def test_one_run_with_everything(tmp_path):
     run.log_nonfinite({"step": 57, "window_ids": [1]})
     run.write_status("running", 100, 200, restarts=2, launch="a1")
     ranks = RankRecords(tmp_path / "groove" / "ranks")
-    ranks.write(RankRecord("a1", 0, 0, 2, "node-7", 1, 100, "training", 9, False, False, 0.0))
+    ranks.write(RankRecord(0, 2, "node-7", 1, 100, "training", "a1", 0, 0.0, 9, False, False))
     for rank, secondary in ((0, True), (1, False)):
         ranks.write_error(
             RankError(
-                "a1", 0, rank, 2, "node-8", 2, 61, "training", "memory", f"no room {rank}", "", secondary, None, 0.0
+                rank, 2, "node-8", 2, 61, "training", "a1", 0, 0.0, "memory", f"no room {rank}", "", secondary, None
             )
         )
     page = page_of(tmp_path / "groove")
@@ -104,7 +104,7 @@ def test_a_run_that_has_only_begun(tmp_path):
     begun_run(tmp_path / "run")
     page = page_of(tmp_path / "run")
     assert "run begun" in page.text
-    assert "No figures yet" in page.text
+    assert "There are no figures yet" in page.text
     begun_run(tmp_path / "other", "train.seed=1")
     assert "train.seed 0 1" in page_of(tmp_path / "run", tmp_path / "other").text
 

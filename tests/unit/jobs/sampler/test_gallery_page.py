@@ -16,7 +16,7 @@ from jobs.sampler.gallery import PARTS, SCRIPTS, GalleryGroove, pack, write_gall
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.groove.picture import DRUM_COLOURS
-from tests.support.gallery_grooves import (
+from tests.support.pages.gallery_grooves import (
     COLUMNS,
     DRUM_MAP,
     GRID,
@@ -75,7 +75,7 @@ def test_a_page_takes_so_many_and_one_more_to_know_that_there_are_more(monkeypat
     assert next(endless).id == "groove-00006"
     assert packed(chance_grooves(5)).whole
     page = chance_gallery(tmp_path / "gallery.html", 6).read_text()
-    assert "the first 5 grooves; the manifest has all" in page
+    assert "the first 5 grooves; the manifest lists all" in page
     assert "5 grooves ·" in chance_gallery(tmp_path / "gallery.html", 5).read_text()
 
 
@@ -96,9 +96,9 @@ def test_memory_is_that_of_what_is_packed():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"id": "groove 1"}, "an id must be"),
-        ({"id": "../groove"}, "an id must be"),
-        ({"id": ""}, "an id must be"),
+        ({"id": "groove 1"}, "an id must consist of"),
+        ({"id": "../groove"}, "an id must consist of"),
+        ({"id": ""}, "an id must consist of"),
         ({"tempo": 0.0}, "tempo must be positive"),
         ({"tempo": float("nan")}, "tempo must be positive"),
         ({"tokens": np.zeros(64, np.int16)}, "velocity must be 1 to 127"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.sampler.options import read_pick
+from jobs.sampler.settings import read_pick
 from musicvae.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def test_blank_lines_windows_line_ends_and_repeated_ids_do_no_harm(tmp_path):
         ("groove-١".encode(), "in line 1"),
         (b"\n\n", "no ids"),
         (b"", "no ids"),
-        (b"MThd\x00\x00\x00\x06\x80\xff", "a file that is no text"),
+        (b"MThd\x00\x00\x00\x06\x80\xff", "a file that is not text"),
     ],
 )
 def test_what_is_no_list_is_refused_with_its_line(tmp_path, content, found):

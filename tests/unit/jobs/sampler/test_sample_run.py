@@ -6,8 +6,8 @@ from typing import Any
 
 from jobs.sampler import run as course
 from jobs.sampler.job import job_of
-from jobs.sampler.options import SampleOptions
-from jobs.sampler.work import SampleWork, Shard
+from jobs.sampler.settings import Execution, SampleSettings
+from jobs.sampler.work import SampleShare, SampleWork
 
 
 class Here:
@@ -16,29 +16,29 @@ class Here:
     def __init__(self, before: Callable[[], object]) -> None:
         self._before = before
 
-    def __call__(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        return ((number, function(task)) for number, task in enumerate(tasks))
-
-    def on_every_node(self, function: Callable[[], Any]) -> list[tuple[str, Any]]:
+    def __call__(
+        self, function: Callable[[Any], Any], tasks: Sequence[Any], *, look: Callable[[], str]
+    ) -> Iterator[tuple[int, Any]]:
         self._before()
-        return [("here", function())]
+        assert look() == ""
+        return ((number, function(task)) for number, task in enumerate(tasks))
 
 
 def test_two_shards_may_begin_at_the_same_moment(sample_run, tmp_path, monkeypatch):
-    options = SampleOptions(count=4, run=str(sample_run))
-    job, work, means = job_of(options, tmp_path / "out"), SampleWork(tmp_path / "out"), course.Means(chunk=4)
+    options = SampleSettings(count=4, run=str(sample_run))
+    job, work, execution = job_of(options, tmp_path / "out"), SampleWork(tmp_path / "out"), Execution(chunk=4)
     work.claim(job.settings, options)
-    waiting = [Shard(1, 2)]
+    waiting = [SampleShare(1, 2)]
 
     def other() -> None:
         if waiting:
-            course.make_shard(job, work, options, waiting.pop(), means)
+            course.make_share(job, work, waiting.pop(), execution)
 
     @contextmanager
     def runner(*_: object, **__: object) -> Iterator[Here]:
         yield Here(other)
 
     monkeypatch.setattr(course, "task_runner", runner)
-    course.make_shard(job, work, options, Shard(0, 2), means)
+    course.make_share(job, work, SampleShare(0, 2), execution)
     assert work.missing_words(options) == ""
     assert not list((work.path / "writers").glob("*/seen-by-*"))

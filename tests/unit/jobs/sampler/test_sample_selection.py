@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jobs.sampler.options import SampleOptions
 from jobs.sampler.selection import NO_ITEM, Selected, figure_of, select
+from jobs.sampler.settings import SampleSettings
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.pretrained.training_record import record_of
@@ -19,7 +19,7 @@ def kept(kinds: str, *, training: str = "", **wishes) -> Selected:
     for row, kind in enumerate(kinds):
         rows.tokens[row] = ord(kind)
     record = record_of(np.array([[ord(kind)] * 64 for kind in training], np.int16).reshape(-1, 64), GRID, DRUMS)
-    options = SampleOptions(**{"count": len(kinds), **wishes})
+    options = SampleSettings(**{"count": len(kinds), **wishes})
     by = options.by and figure_of(options.by.removeprefix("-"), DRUMS.num_drums, GRID)
     half = len(kinds) // 2
     return select(iter([rows.take(slice(0, half)), rows.take(slice(half, None))]), options, record, by or None)
@@ -52,10 +52,10 @@ def test_what_is_picked_is_selected_from_like_the_rest_and_never_refilled():
     rows = rows_of(0, 40).take(np.array([3, 8, 20, 33]))
     rows.tokens[:] = np.array([[1], [2], [1], [3]])
     wishes = {"count": 40, "pick": (3, 8, 20, 33)}
-    found = select(iter([rows]), SampleOptions(**wishes), None, None)
+    found = select(iter([rows]), SampleSettings(**wishes), None, None)
     assert (found.items.tolist(), found.looked_at) == ([3, 8, 20, 33], 4)
     assert found.duplicate_of.tolist() == [NO_ITEM, NO_ITEM, 3, NO_ITEM]
-    found = select(iter([rows]), SampleOptions(**wishes, drop_duplicates=True, refill=True), None, None)
+    found = select(iter([rows]), SampleSettings(**wishes, drop_duplicates=True, refill=True), None, None)
     assert (found.items.tolist(), found.dropped, found.lacking) == ([3, 8, 33], {"duplicate": 1}, 0)
 
 

@@ -8,7 +8,7 @@ from cluster.attempts import begin, finish
 from cluster.job import Job, SchedulerState
 from cluster.local import run_here
 from cluster.site import Site
-from cluster.standing import standings_told
+from cluster.status import statuses_from
 from cluster.submission import Submission
 from jobs.submission.failures import CURES, failures_of
 
@@ -28,12 +28,12 @@ def summary(submission, *, state=None, code=None, asked=False, log=""):
     """The summary of a job that was taken as number 7, ended as told, and said something."""
     (job,) = submission.jobs
     submission.take_receipt(job, "7", [0])
-    begin(submission.folder, job, 0, launch="7", restart=0, pid=1)
+    begin(submission.folder, job, 0, launch_id="7", restart=0, pid=1)
     if code is not None:
         finish(submission.folder, job, 0, code=code, asked=asked)
     (submission.logs / "train-7.log").write_text(log)
     told = {("7", 0): SchedulerState(state, "None")} if state else {}
-    (found,) = failures_of(submission, tuple(standings_told(submission, told)), None)
+    (found,) = failures_of(submission, tuple(statuses_from(submission, told)), None)
     return found
 
 
@@ -95,7 +95,7 @@ def test_one_that_saved_again_and_again_without_getting_further_was_preempted(su
     here = Submission(submission.folder, "local", submission.working_folder, Site(), (job,))
     here.take_receipt(job, "7", [0])
     assert run_here(here, {"train": [0]}, "7", lambda line: None) == 75
-    (found,) = failures_of(here, tuple(standings_told(here, None)), None)
+    (found,) = failures_of(here, tuple(statuses_from(here, None)), None)
     assert found.category == "preempted"
     assert len(here.attempts(job, 0)) == 2
 

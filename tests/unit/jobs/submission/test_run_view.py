@@ -1,15 +1,21 @@
 """Run folders in any state, as tables show them."""
 
+import io
 import json
 import threading
 
 import pytest
 
+from jobs import logs
+from jobs.command.command_line import PlainConsole
+from jobs.status import main as status_command
+from jobs.status import table_of
 from jobs.submission.rows import rows_of
 from jobs.submission.run_view import read_run_view
+from jobs.training.rank_logs import log_of
 from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.status import write_runs
-from tests.support.run_folders import run_with_weights, validation_line
+from tests.support.runs.run_folders import run_with_weights, validation_line
 
 
 @pytest.fixture
@@ -40,6 +46,8 @@ def test_the_validation_figure_of_real_weights(tmp_path):
         ("status.json", b"[]", "status.json is damaged"),
         ("status.json", b"\xff\xfe", "status.json is damaged"),
         ("status.json", b'{"state": "running", "step": "many"}', "status.json has step = 'many'"),
+        ("status.json", b'{"state": "running", "eta_seconds": NaN}', "status.json has eta_seconds = nan"),
+        ("status.json", b'{"state": "running", "total": 1e999}', "status.json has total = inf"),
         ("best.safetensors", b"", "best.safetensors is damaged"),
         ("best.safetensors", b"\xff" * 8, "best.safetensors is damaged"),
         ("best.safetensors", b"\x02" + bytes(7) + b"{}", "best.safetensors is damaged"),
@@ -84,3 +92,54 @@ def test_folders_of_runs_and_submissions_are_gone_through(tmp_path):
     found = list(rows_of([tmp_path / "runs", tmp_path / "submissions"]))
     assert [row.state for row in found] == ["running", "finished", "preempted", "unknown"]
     assert found[-1].why.startswith("plan.json is damaged")
+
+
+STRANGE = (
+    '{"state": "[/red]\\u001b[2J"}',
+    '{"state": ["failed"], "step": NaN}',
+    '{"state": "failed", "failure": {"category": "?", "rank": 0, "traceback": 7}, "launch": []}',
+    '{"state": "running", "heartbeat": "soon", "eta_seconds": 1e999, "total": {}}',
+)
+
+
+def test_a_strange_run_or_submission_never_hides_the_others(tmp_path, capsys):
+    write_runs(tmp_path, 1)
+    for number, status in enumerate(STRANGE):
+        (tmp_path / f"strange-{number}").mkdir()
+        (tmp_path / f"strange-{number}" / "status.json").write_text(status)
+    for number, plan in enumerate(("[]", '{"jobs": 7}', '{"jobs": [7]}', "7")):
+        (tmp_path / f"plan-{number}").mkdir()
+        (tmp_path / f"plan-{number}" / "plan.json").write_text(plan)
+    for as_json in (False, True):
+        status_command([tmp_path], json_=as_json)
+        said = capsys.readouterr().out
+        assert "run-00000" in said
+        assert all(f"strange-{number}" in said for number in range(len(STRANGE)))
+        assert "\x1b" not in said
+
+
+def test_what_a_log_holds_is_shown_and_commands_no_terminal(run, capsys, monkeypatch):
+    log = log_of(run, 0)
+
+    def write_and_end(folder) -> bool:
+        log.parent.mkdir()
+        log.write_bytes(b"\x1b]0;owned\x07 loss [/red] 1.5\r\nstep 1\rstep 2\n")
+        return False
+
+    monkeypatch.setattr(logs, "_run_lives", write_and_end)
+    logs.main(run, follow=True)
+    followed = capsys.readouterr().out
+    logs.main(run)
+    text = "\\x1b]0;owned\\x07 loss [/red] 1.5\nstep 1\nstep 2\n"
+    assert capsys.readouterr().out == text
+    assert followed == f"==> {log.name} <==\n{text}"
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_figure_is_broken_at_the_end_of_a_line(tmp_path, width):
+    write_runs(tmp_path, 3)
+    output = io.StringIO()
+    PlainConsole(file=output, width=width).print(table_of(list(rows_of([tmp_path])), width))
+    assert max(map(len, output.getvalue().splitlines())) <= width
+    for figure in ("run-00002", "preempted", "1/1,000", "392", "1:23:45", "101.50", "ago"):
+        assert figure in output.getvalue()

@@ -5,7 +5,7 @@ import pytest
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import LEDGER_NAME, Ledger, Start, Trimmed, read_ledger
 from musicvae.errors import DataError
-from tests.support.sweep_ledgers import begun, drawn, end, sweep_settings
+from tests.support.sweeps.sweep_ledgers import begun, drawn, end, sweep_settings
 
 
 def test_what_was_appended_is_read_back(tmp_path):

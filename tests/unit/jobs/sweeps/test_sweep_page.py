@@ -7,17 +7,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.sweeps.best import ranking
 from jobs.sweeps.folder import SweepFolder
-from jobs.sweeps.ledger import SweepState
+from jobs.sweeps.ledger import Start, SweepState
 from jobs.sweeps.page import MOST_LINES, curves, drawn, metric_scale, parallel, slices, sweep_page
 from jobs.sweeps.results import rows, write_best, write_tables
-from jobs.sweeps.settings import SweepSettings
-from jobs.sweeps.status import outcomes, status_text
+from jobs.sweeps.settings import SweepSettings, random_values
+from jobs.sweeps.status import outcomes, ranking, status_text
 from preprocess.pages.charts import Scale
-from tests.support.parsed_page import Page
-from tests.support.played_sweep import SPACE, played_sweep, with_runs
-from tests.support.sweep_ledgers import METRIC, begun, state_of, sweep_settings
+from tests.support.pages.parsed_page import Page
+from tests.support.sweeps.played_sweep import SPACE, played_sweep, with_runs
+from tests.support.sweeps.sweep_ledgers import METRIC, begun, end, state_of, sweep_settings
+from tests.support.sweeps.sweep_ledgers import drawn as drawn_line
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_page_shows_the_figures_of_the_ledger(swept, folder):
     assert page.loads_nothing()
     for one in ranking(sweep, state):
         assert one.id in page.text
-        assert f"{one.mean:.5g}" in page.text
+        assert one.text in page.text
     became = list(outcomes(sweep, state).values())
     for outcome in ("finished", "stopped", "failed", "diverged"):
         assert re.search(rf"{outcome} {became.count(outcome)} ", page.text), outcome
@@ -52,6 +52,33 @@ def test_the_page_of_a_sweep_that_has_just_begun(tmp_path):
     assert "sweep test: not done; nothing started, 12 to be drawn" in status_text(
         SweepFolder(tmp_path), sweep, state_of(begun(sweep))
     )
+
+
+def ended(sweep: SweepSettings, results: list[tuple[dict, float]]) -> SweepState:
+    """A sweep whose trials have come to these results."""
+    state = state_of(begun(sweep))
+    for number, (values, result) in enumerate(results):
+        line = drawn_line(number, seed=values.get("train.seed", 0), **values)
+        for record in (line, Start(line.trial, 0, 90, 2.0), end(line.trial, 0, result)):
+            state.add(record)
+    return state
+
+
+def test_importance_shows_what_stands_out_of_the_noise_alone(swept, folder, tmp_path):
+    page = Page(sweep_page(folder, *swept))
+    assert re.search(r"number of settings\) objective\.beta 0\.\d+ Cost", page.text), "nothing else decides anything"
+    noise = sweep_settings(space=SPACE)
+    values = [random_values(noise.space, seed=0, number=number) for number in range(12)]
+    state = ended(noise, [(own, 37 * number % 101 / 10) for number, own in enumerate(values)])
+    assert "No setting has a significant effect." in Page(sweep_page(SweepFolder(tmp_path), noise, state)).text
+
+
+def test_seeds_are_compared_in_pairs(tmp_path):
+    sweep = sweep_settings(space={"train.seed": {"grid": [0, 1]}, "model.latent": {"grid": [8, 16]}}, search="grid")
+    results = {(0, 8): 70.0, (1, 8): 74.0, (0, 16): 71.0, (1, 16): 77.0}
+    state = ended(sweep, [({"train.seed": s, "model.latent": n}, value) for (s, n), value in results.items()])
+    assert "72 ± 2.8 2 90 8" in Page(text := sweep_page(SweepFolder(tmp_path), sweep, state)).text
+    assert "74 ± 4.2 2 90 +2 ± 1 16" in Page(text).text
 
 
 def test_slices_show_the_known_answer(swept):

@@ -8,7 +8,7 @@ from jobs.sweeps.driver import Retention, folder_bytes
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Ledger, Start, read_ledger
 from jobs.sweeps.settings import SweepSettings
-from tests.support.sweep_ledgers import begun, drawn, end, sweep_settings
+from tests.support.sweeps.sweep_ledgers import begun, drawn, end, sweep_settings
 
 BYTES = 1 << 20
 
@@ -23,7 +23,7 @@ def make_run(folder: SweepFolder, trial: str) -> Path:
 
 
 def left(run: Path) -> set[str]:
-    return {path.name for path in run.iterdir()}
+    return {path.name for path in run.iterdir()} - {"lock"}
 
 
 def ended(tmp_path: Path, sweep: SweepSettings, outcomes: dict[str, dict[str, object]]) -> tuple[SweepFolder, Ledger]:

@@ -39,6 +39,24 @@ def test_draws_fill_their_ranges_evenly():
     assert abs(sum(values["d"] for values in drawn)) < 60
 
 
+def test_a_range_of_whole_numbers_is_never_written_out():
+    space = {"n": Dimension(integer=(0, 10**9)), "l": Dimension(log_integer=(1, 10**6))}
+    drawn = [random_values(space, seed=0, number=number) for number in range(2000)]
+    assert 900 < sum(values["n"] < 5 * 10**8 for values in drawn) < 1100
+    assert 900 < sum(values["l"] < 1000 for values in drawn) < 1100, "half of the logarithm"
+    assert {Dimension(log_integer=(1, 4)).at(share / 100) for share in range(100)} == {1, 2, 3, 4}
+    assert space["n"].holds(10**9)
+    assert not space["n"].holds(10**9 + 1)
+    assert not space["n"].holds(0.5)
+
+
+def test_the_direction_is_that_of_the_figure():
+    accuracy = {"metric": "validation.token_accuracy_free_running"}
+    assert parse_settings(SweepSettings, LEAST).direction == "minimize"
+    assert parse_settings(SweepSettings, {**LEAST, **accuracy}).direction == "maximize"
+    assert parse_settings(SweepSettings, {**LEAST, **accuracy, "direction": "minimize"}).direction == "minimize"
+
+
 def test_a_setting_that_is_added_leaves_the_others_as_they_were():
     wider = {"new": Dimension(choice=(1, 2)), **SPACE, "last": Dimension(uniform=(0, 1))}
     for number in range(50):
@@ -67,7 +85,7 @@ def test_grid_settings_take_turns_in_a_random_search():
         ({"space": {"a": {"log_uniform": [0, 1]}}}, "positive numbers"),
         ({"space": {"a": {"choice": [1], "step": 2}}}, "step belongs to integer"),
         ({"space": {"a": {"chioce": [1]}}}, "chioce"),
-        ({"space": {"a": {"choice": [1], "when": {"b": [1]}}}}, "has to stand before it"),
+        ({"space": {"a": {"choice": [1], "when": {"b": [1]}}}}, "must precede it"),
         ({"space": {"b": {"choice": [1]}, "a": {"choice": [1], "when": {"b": [2]}}}}, "never drawn"),
         ({"space": {"b": {"uniform": [0, 1]}, "a": {"choice": [1], "when": {"b": [1]}}}}, "drawn from a range"),
         ({"search": "grid", "space": {"a": {"uniform": [0, 1]}}}, "a grid needs"),
@@ -76,7 +94,13 @@ def test_grid_settings_take_turns_in_a_random_search():
         ({"asha": {"first_steps": 90}}, "less than budget.steps"),
         ({"serach": "tpe"}, "did you mean search"),
         ({"metric": "loss"}, "metric"),
-        ({"resources": {"gpus": 1.5}}, "a part of one or a whole number"),
+        ({"space": {"a": {"log_integer": [0, 5]}}}, "positive numbers"),
+        ({"space": {"a": {"log_integer": [1, 5], "step": 2}}}, "step belongs to integer"),
+        ({"space": {"a": {"integer": [0, 10**9]}}, "search": "grid"}, "combinations"),
+        ({"first": [{"b": 1}]}, "b of first is not in space"),
+        ({"learn_from": "sweeps/other"}, "a search that learns"),
+        ({"search": "gp", "asha": {"first_steps": 10}}, "leave asha out"),
+        ({"resources": {"gpus": 1.5}}, "a fraction below 1 or a whole number"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(change, words):

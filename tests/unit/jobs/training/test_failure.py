@@ -3,20 +3,20 @@
 import pytest
 
 from cluster.errors import ExitCode
-from jobs.training.failures import category_of, first_failure, is_secondary
-from musicvae.errors import ConfigError, DataError, DivergedError
-from musicvae.training.rank_records import Category, RankError, RankRecord
+from jobs.training.failures import category_of, first_failure, gave_up_waiting, is_secondary
+from musicvae.errors import Category, ConfigError, DataError, DivergedError
+from musicvae.training.rank_records import RankError, RankRecord
 
 
 def record(rank: int, *, when: float = 100.0, ended: bool = False, size: int = 2) -> RankRecord:
-    return RankRecord("launch", 0, rank, size, f"node{rank}", 10 + rank, 7, "training", 9, False, ended, when)
+    return RankRecord(rank, size, f"node{rank}", 10 + rank, 7, "training", "launch", 0, when, 9, False, ended)
 
 
 def error(
     rank: int, category: Category = "code", *, when: float = 100.0, secondary: bool = False, culprit: int | None = None
 ) -> RankError:
     return RankError(
-        "launch", 0, rank, 2, f"node{rank}", 10 + rank, 7, "training", category, "why", "", secondary, culprit, when
+        rank, 2, f"node{rank}", 10 + rank, 7, "training", "launch", 0, when, category, "why", "", secondary, culprit
     )
 
 
@@ -91,6 +91,12 @@ def test_categories(raised, category):
 )
 def test_a_lost_peer_is_a_consequence(raised):
     assert is_secondary(raised)
+
+
+def test_a_wait_in_vain_is_told_from_a_lost_connection():
+    assert gave_up_waiting(RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 5000ms for recv"))
+    assert gave_up_waiting(RuntimeError("wait timeout after 5000ms, keys: /text/1"))
+    assert not gave_up_waiting(RuntimeError("Connection closed by peer [127.0.0.1]:3456"))
 
 
 def test_what_another_rank_shows_is_a_consequence():

@@ -23,4 +23,4 @@ def test_precision_that_the_cpu_only_emulates_is_warned_of(
     overrides = (f"train.precision={precision}",)
     plan = prepare(TrainRequest(str(small_shards), tmp_path / "run", "demo", None, None, overrides))
     said = describe(plan, World.single(), resumed=False)
-    assert ("this cpu does not multiply bfloat16" in said) == warned
+    assert ("this cpu emulates bfloat16" in said) == warned

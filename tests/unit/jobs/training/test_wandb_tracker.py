@@ -9,7 +9,7 @@ import pytest
 from jobs.training import tracking
 from jobs.training.settings import TrackingSettings
 from jobs.training.tracking import WandbTracker
-from tests.support.run_folders import begun_run
+from tests.support.runs.run_folders import begun_run
 
 
 def tracker_with(
@@ -38,7 +38,7 @@ def test_a_library_that_hangs_costs_messages_and_one_word_but_no_time(tmp_path, 
     started = time.monotonic()
     tracker.close("finished")
     assert time.monotonic() - started < 30
-    assert "W&B did not take everything within 1 s" in said[-1]
+    assert "W&B did not receive everything within 1 s" in said[-1]
 
 
 def test_a_library_that_ends_its_process_is_told_with_the_status(tmp_path, monkeypatch):
@@ -58,4 +58,4 @@ def test_a_library_that_raises_is_told_with_its_words(tmp_path, monkeypatch):
     tracker, said = tracker_with("raise RuntimeError('broken install')\n", tmp_path, monkeypatch)
     tracker.log(1, {"loss": 1.0})
     tracker.close("finished")
-    assert said == ["W&B is left out: RuntimeError: broken install"]
+    assert said == ["W&B is not used: RuntimeError: broken install"]

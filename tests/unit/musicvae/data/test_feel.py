@@ -10,6 +10,7 @@ from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits
+from musicvae.groove.played import PlayedHits
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3
@@ -90,6 +91,36 @@ def test_a_groove_has_the_feel_where_it_has_hits_and_nothing_elsewhere():
         assert groove.offset[step, drum] == feel.offset[step % GRID.steps_per_bar, drum]
     assert (groove.tempo, groove.source) == (99.0, "here")
     assert feel.groove(hits).tempo == feel.tempo
+
+
+def test_hits_that_are_kept_are_played_as_they_were():
+    feel, given = measure_feel([random_block(20)], GRID), random_block(2)
+    hits = np.random.default_rng(7).random((2, GRID.num_steps, DRUMS)) < 0.6
+    velocity, offset = feel.play(hits, given.played())
+    for row in range(2):
+        groove = given.groove(row, GRID)
+        kept, new = groove.hits & hits[row], ~groove.hits & hits[row]
+        assert kept.any()
+        assert new.any()
+        np.testing.assert_array_equal(velocity[row][kept], groove.velocity[kept])
+        np.testing.assert_array_equal(offset[row][kept], groove.offset[kept])
+        mean = feel.groove(hits[row])
+        np.testing.assert_array_equal(velocity[row][new], mean.velocity[new])
+        np.testing.assert_array_equal(offset[row][new], mean.offset[new])
+        assert not velocity[row][~hits[row]].any()
+        alone = feel.groove(hits[row], kept=PlayedHits.of(groove))
+        np.testing.assert_array_equal(alone.velocity, velocity[row])
+        np.testing.assert_array_equal(alone.offset, offset[row])
+
+
+def test_one_groove_goes_before_another_and_only_its_first_steps_may_count():
+    first, second = (random_block(count).played()[0] for count in (3, 4))
+    both = first.before(3).otherwise(second)
+    np.testing.assert_array_equal(both.hits[3:], second.hits[3:])
+    np.testing.assert_array_equal(both.hits[:3], (first.hits | second.hits)[:3])
+    np.testing.assert_array_equal(both.velocity[:3][first.hits[:3]], first.velocity[:3][first.hits[:3]])
+    np.testing.assert_array_equal(both.offset[3:][second.hits[3:]], second.offset[3:][second.hits[3:]])
+    assert not PlayedHits.none(GRID.num_steps, DRUMS).hits.any()
 
 
 def test_the_plain_feel_has_one_velocity_and_stays_on_the_grid():

@@ -1,17 +1,25 @@
 """Batches: every topology sees the same windows and the same noise."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from musicvae.data.loader import Batch, RandomDraws, in_background, training_batches
-from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.loader import (
+    Batch,
+    PlayedBatch,
+    PlayingVariation,
+    RandomDraws,
+    in_background,
+    played_batches,
+    training_batches,
+)
+from musicvae.data.manifest import FolderShards, ShardManifest, SplitEntry
 from musicvae.data.order import DataOrder
 from musicvae.data.settings import DataSettings
-from musicvae.data.shards import write_shard
-from musicvae.data.sources import FolderShards
+from musicvae.data.shards import read_blocks, write_shard
 from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
@@ -58,7 +66,7 @@ def test_ranks_together_see_what_one_rank_sees(shards, world_size, data):
     alone = batches(shards, data=data)
     shares = [batches(shards, rank=rank, world_size=world_size, data=data) for rank in range(world_size)]
     for number, whole in enumerate(alone):
-        for name in ("tokens", "latent_noise", "coins", "choices", "blanked"):
+        for name in ("tokens", "latent_noise", "coins", "choices", "blanked", "mask_keys"):
             joined = torch.cat([getattr(share[number], name) for share in shares])
             assert torch.equal(joined, getattr(whole, name)), name
 
@@ -76,6 +84,9 @@ def test_a_later_start_gives_the_same_batches(shards):
     for expected, found in zip(whole[5:], resumed, strict=True):
         assert torch.equal(expected.tokens, found.tokens)
         assert torch.equal(expected.latent_noise, found.latent_noise)
+        assert torch.equal(expected.mask_keys, found.mask_keys)
+    keys = torch.cat([batch.mask_keys for batch in whole])
+    assert len(keys.unique()) == len(keys) == 8 * 16
 
 
 def test_pieces_join_to_the_batch(shards):
@@ -128,3 +139,58 @@ def test_a_consumer_that_leaves_early_ends_the_thread(shards):
     next(stream)
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+VARIATION = PlayingVariation(seed=5, share=0.7, scale=0.15, shift=8.0, ticks=6, hidden=0.5)
+
+
+def played(folder, *, variation=VARIATION, rank=0, world_size=1, first=0, last=5) -> list[PlayedBatch]:
+    source = FolderShards(folder)
+    store = WindowStore(source, source.manifest(), "train", cached_blocks=2, played=True)
+    order = DataOrder.of(source.manifest(), seed=5, lanes=8, global_batch=16)
+    return list(played_batches(store, order, variation, rank=rank, world_size=world_size, first=first, last=last))
+
+
+def test_played_batches_are_those_of_the_windows_and_the_same_for_every_topology_and_start(small_shards):
+    source = FolderShards(small_shards)
+    blocks = read_blocks(source, source.manifest(), source.manifest().split("train").shards)
+    block = WindowBlock.joined(list(blocks))
+    as_played = played(small_shards, variation=replace(VARIATION, share=0.0, hidden=0.0))
+    for batch in as_played:
+        windows = block.take(batch.window_ids)
+        np.testing.assert_array_equal(batch.velocity.numpy(), windows.velocity)
+        np.testing.assert_array_equal(batch.tempo.numpy(), [meta.tempo for meta in windows.meta])
+        np.testing.assert_allclose(batch.manner.numpy(), windows.played().manner(), atol=0.5 / 120)
+        assert abs(batch.ticks.numpy() - windows.offset / (65536 / 120)).max() <= 0.5
+    whole = played(small_shards)
+    shares = [played(small_shards, rank=rank, world_size=3) for rank in range(3)]
+    for number, batch in enumerate(whole):
+        for name in ("velocity", "ticks", "tempo", "manner", "mask_keys"):
+            joined = torch.cat([getattr(share[number], name) for share in shares])
+            torch.testing.assert_close(joined, getattr(batch, name), rtol=0, atol=0, equal_nan=True)
+            later = getattr(played(small_shards, first=number)[0], name)
+            torch.testing.assert_close(later, getattr(batch, name), rtol=0, atol=0, equal_nan=True)
+
+
+def test_variations_keep_hits_order_and_saturated_pads_and_stay_within_their_bounds(small_shards):
+    as_played, varied = (
+        played(small_shards, variation=replace(VARIATION, share=share, hidden=0.0)) for share in (0.0, 1.0)
+    )
+    for before, after in zip(as_played, varied, strict=True):
+        hit = before.velocity > 0
+        assert torch.equal(after.velocity > 0, hit)
+        assert (after.velocity[before.velocity == 127] == 127).all()
+        assert (after.velocity[hit] - before.velocity[hit]).abs().max() <= 0.15 * 127 + 8 + 1
+        moved = (after.ticks - before.ticks).where(hit, 0)
+        inside = hit & (before.ticks.abs() < 50)
+        for window, is_inside in zip(moved, inside, strict=True):
+            assert len(window[is_inside].unique()) == 1, "all hits of a window move alike"
+        assert moved.abs().max() <= 6
+        assert (before.velocity != after.velocity).any()
+
+
+def test_the_manner_is_hidden_as_often_as_the_settings_say(small_shards):
+    manner = torch.cat([batch.manner for batch in played(small_shards, variation=replace(VARIATION, share=0.0))])
+    hidden = manner[:, :4].isnan()
+    assert 0.3 < hidden.all(dim=1).float().mean() < 0.7
+    assert 0.1 < hidden[~hidden.all(dim=1)].float().mean() < 0.4

@@ -1,6 +1,7 @@
 """The manifest: what it promises and what it refuses."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,3 +93,37 @@ def test_counts_add_up():
         SplitEntry(10, 1, (SHARD, SHARD))
     with pytest.raises(ValueError, match="must hold windows"):
         replace(SHARD, windows=0)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("grid", "bars"), 4.0),
+        (("grid", "bars"), 10**9),
+        (("grid", "bars"), True),
+        (("splits", "train", "windows"), "2"),
+        (("splits", "train", "files"), -1),
+        (("splits", "train", "shards", 0, "bytes"), 1e9),
+        (("drum_map", "pitches", 0, 1, 0), 36.0),
+    ],
+)
+def test_values_of_another_type_or_range_are_damage(small_shards, tmp_path, place, value):
+    values = json.loads((small_shards / "manifest.json").read_text())
+    inner = values
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match="cannot be used") as raised:
+        ShardManifest.read(tmp_path)
+    assert "fingerprint" not in raised.value.details["found"]
+
+
+def test_a_manifest_that_is_nested_without_end_or_no_file_is_damage(tmp_path):
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="RecursionError"):
+        ShardManifest.read(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(DataError, match="no regular file"):
+        ShardManifest.read(tmp_path)

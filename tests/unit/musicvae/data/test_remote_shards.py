@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from musicvae.data.cache import ShardCache
-from musicvae.data.manifest import ShardManifest
+from musicvae.data.manifest import FolderShards, ShardManifest, open_shards, without_secrets
 from musicvae.data.remote import RemoteShards
-from musicvae.data.sources import FolderShards, open_shards, without_secrets
 from musicvae.data.store import WindowStore
 from musicvae.errors import ConfigError, DataError
-from tests.support.https_server import FolderServer, serving
+from tests.support.services.https_server import FolderServer, serving
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ def test_what_is_not_there_is_told_at_once(server, small_shards_copy, tmp_path):
     shard = remote.manifest().split("train").shards[0]
     (small_shards_copy / shard.name).unlink()
     (small_shards_copy / "manifest.json").unlink()
-    with pytest.raises(DataError, match="an upload that is not complete"):
+    with pytest.raises(DataError, match="the upload is not complete"):
         remote.local(shard)
     with pytest.raises(ConfigError, match=r"no shards in http://localhost"):
         remote.manifest()
@@ -158,7 +157,7 @@ def test_any_file_system_that_fsspec_knows(small_shards, tmp_path):
 
 @pytest.mark.parametrize("url", ["pipe:cat shards", "pipe://cat", "simplecache::pipe:cat x", "PIPE:curl https://x"])
 def test_a_url_that_runs_a_program_is_refused(url):
-    with pytest.raises(ConfigError, match="cannot come from a program"):
+    with pytest.raises(ConfigError, match="cannot be read from a program"):
         open_shards(url)
 
 
@@ -182,3 +181,15 @@ def test_a_url_without_a_driver_names_the_package_and_an_unknown_kind_is_refused
 )
 def test_secrets_are_taken_out_of_text(text, shown):
     assert without_secrets(text) == shown
+
+
+def test_more_than_was_announced_is_not_fetched_to_its_end(server, small_shards_copy, tmp_path, monkeypatch):
+    remote = source(server, tmp_path / "cache", attempts=1)
+    shard = remote.manifest().split("train").shards[0]
+    with (small_shards_copy / shard.name).open("ab") as file:
+        file.write(bytes(1000))
+    with pytest.raises(DataError, match=f"more than {shard.bytes} bytes"):
+        remote.local(shard)
+    monkeypatch.setattr("musicvae.data.remote.MOST_MANIFEST_BYTES", 100)
+    with pytest.raises(ConfigError, match="more than 100 bytes"):
+        remote.manifest()

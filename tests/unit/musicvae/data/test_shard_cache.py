@@ -17,13 +17,19 @@ def shard(number: int, size: int = 100) -> ShardEntry:
     return ShardEntry(f"train-{number}.tar", 1, size, hashlib.sha256(bytes([number])).hexdigest())
 
 
+def used(path: Path, when: float) -> None:
+    """Lets a copy have been used last at a time, in seconds since the epoch."""
+    for file in (path, path.with_suffix(".lock")):
+        os.utime(file, (when, when))
+
+
 def filled(cache: ShardCache, numbers: range) -> dict[int, Path]:
     """Copies of 100 bytes, each last used an hour after the one before, the last of them an hour ago."""
     paths = {}
     for number in numbers:
         paths[number] = cache.get(shard(number), lambda aside: aside.write_bytes(bytes(100)) and None)
         hours = len(numbers) - number
-        os.utime(paths[number], (time.time() - 3600 * hours, 0))
+        used(paths[number], time.time() - 3600 * hours)
     return paths
 
 
@@ -38,19 +44,21 @@ def test_the_copies_used_longest_ago_give_way(tmp_path):
 def test_a_copy_in_use_stays_even_above_the_limit(tmp_path):
     cache = ShardCache(tmp_path, 200)
     first, second = (cache.get(shard(n), lambda aside: aside.write_bytes(bytes(100)) and None) for n in (0, 1))
-    os.utime(first, (time.time() - IN_USE_SECONDS - 9, 0))
+    used(first, time.time() - IN_USE_SECONDS - 9)
     cache.get(shard(2, size=200), lambda aside: aside.write_bytes(bytes(200)) and None)
     assert not first.exists()
     assert second.exists()
 
 
-def test_using_a_copy_keeps_its_modification_time_by_which_readers_know_it(tmp_path):
+def test_using_a_copy_leaves_its_times_by_which_readers_know_it(tmp_path):
     cache = ShardCache(tmp_path, 1000)
     (path,) = filled(cache, range(1)).values()
-    before = path.stat()
+    before, lock = path.stat(), path.with_suffix(".lock")
+    used_before = lock.stat().st_mtime
     cache.get(shard(0), pytest.fail)
-    assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert path.stat().st_atime > before.st_atime
+    after = path.stat()
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+    assert lock.stat().st_mtime > used_before + 3000
 
 
 def test_what_a_killed_process_left_is_cleared_and_what_grows_is_not(tmp_path):
@@ -85,3 +93,54 @@ def test_the_default_folder_is_this_users_own():
     folder = ShardCache.at().folder
     assert folder.is_relative_to(tempfile.gettempdir())
     assert str(os.getuid()) in str(folder)
+
+
+@pytest.fixture
+def default(tmp_path, monkeypatch) -> Path:
+    """The folder that everybody knows the name of, and may make before its owner does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp" / f"musicvae-{os.getuid()}"
+
+
+def fetched(aside: Path) -> None:
+    aside.write_bytes(bytes(100))
+
+
+def test_the_default_folder_is_private(default):
+    default.mkdir(mode=0o775)
+    ShardCache.at().get(shard(0), fetched)
+    assert default.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_at_the_place_of_the_default_folder_is_refused(default, tmp_path):
+    (tmp_path / "theirs" / "shards").mkdir(parents=True)
+    (tmp_path / "theirs" / "shards" / f"{shard(0).sha256}.tar").write_bytes(b"planted")
+    default.symlink_to(tmp_path / "theirs")
+    with pytest.raises(ConfigError, match="is a link, or belongs to another user"):
+        ShardCache.at().get(shard(0), fetched)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that is another user's")
+def test_another_users_folder_at_the_place_of_the_default_one_is_refused(default):
+    default.mkdir()
+    os.chown(default, 12345, 12345)
+    with pytest.raises(ConfigError, match="is a link, or belongs to another user"):
+        ShardCache.at().get(shard(0), fetched)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "lock"])
+def test_no_link_inside_is_followed(tmp_path, suffix):
+    (tmp_path / "cache").mkdir()
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"planted")
+    link = tmp_path / "cache" / f"{shard(0).sha256}.{suffix}"
+    link.symlink_to(theirs)
+    cache = ShardCache(tmp_path / "cache", 1000)
+    if suffix == "lock":
+        with pytest.raises(ConfigError, match="cannot keep copies"):
+            cache.get(shard(0), fetched)
+    else:
+        assert cache.get(shard(0), fetched).read_bytes() == bytes(100)
+        assert not link.is_symlink()
+    assert theirs.read_bytes() == b"planted"

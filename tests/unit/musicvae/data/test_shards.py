@@ -1,7 +1,9 @@
 """Shards: what is written is read back, and what was damaged is refused."""
 
+import hashlib
 import io
 import json
+import os
 import pickle
 import tarfile
 from dataclasses import replace
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from musicvae.data.manifest import ShardEntry
-from musicvae.data.shards import BLOCK_WINDOWS, read_shard, write_shard
+from musicvae.data.shards import BLOCK_WINDOWS, index_playing, index_tokens, read_shard, write_shard
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
@@ -34,8 +36,6 @@ def read(path: Path, shard: ShardEntry) -> WindowBlock:
 
 def rewritten(path: Path, members: dict[str, bytes], shard: ShardEntry) -> ShardEntry:
     """A tar with other members, and an entry that vouches for it."""
-    import hashlib
-
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in members.items():
@@ -159,3 +159,90 @@ def test_a_window_as_groove():
     assert np.array_equal(np.rint(groove.velocity * 127), block.velocity[1])
     assert np.array_equal(np.rint(groove.offset * 65536), block.offset[1])
     assert groove.source == "dir/ün1.mid"
+
+
+def _with_member(path: Path, name: str, data: bytes) -> ShardEntry:
+    """The shard with other bytes in its first member of a name, and what a manifest would say of it."""
+    with tarfile.open(path) as tar:
+        members = [(info, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
+    with tarfile.open(path, "w") as tar:
+        for info, old in members:
+            new = data if info.name.endswith(name) else old
+            info.size = len(new)
+            tar.addfile(info, io.BytesIO(new))
+    content = path.read_bytes()
+    return ShardEntry(path.name, 3, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape or array.shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue() + array.tobytes()
+
+
+TOO_HIGH, STEPS = 1 << 9, 64
+STRANGE = {
+    "tokens out of range": ("tokens.npy", _npy(np.full((3, STEPS), TOO_HIGH, dtype="<i2")), r"tokens of 512 to 512"),
+    "tokens below 0": ("tokens.npy", _npy(np.full((3, STEPS), -1, dtype="<i2")), r"tokens of -1 to -1"),
+    "tokens of another type": ("tokens.npy", _npy(np.zeros((3, STEPS), dtype="<i4")), r"\S*tokens.npy holds int32"),
+    "a shape beyond the file": (
+        "tokens.npy",
+        _npy(np.zeros((3, STEPS), dtype="<i2"), shape=(10**12, STEPS)),
+        r"\S*tokens.npy holds int16 of shape \(1000000000000, 64\)",
+    ),
+    "velocity beyond MIDI": ("velocity.npy", _npy(np.full((3, STEPS, 9), 200, dtype="u1")), r"a velocity of 200"),
+    "a huge velocity": (
+        "velocity.npy",
+        _npy(np.zeros((3, STEPS, 9), dtype="u1"), shape=(10**15, STEPS, 9)),
+        r"velocity.npy holds uint8 of shape",
+    ),
+    "text for tempo": (
+        "meta.json",
+        json.dumps([{"source": "a", "bar": 0, "tempo": "fast"}] * 3).encode(),
+        r"tempo of a window",
+    ),
+    "nan for tempo": ("meta.json", b'[{"source": "a", "bar": 0, "tempo": NaN}]', r"tempo of a window"),
+    "a bar of 1.5": (
+        "meta.json",
+        json.dumps([{"source": "a", "bar": 1.5, "tempo": 100}] * 3).encode(),
+        r"bar of a window",
+    ),
+    "a source that is no text": (
+        "meta.json",
+        json.dumps([{"source": 7, "bar": 0, "tempo": 100}] * 3).encode(),
+        r"source and style",
+    ),
+    "deep JSON": ("meta.json", b"[" * 100_000, r"maximum recursion"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_the_right_hash_of_the_wrong_content_is_damage(tmp_path, name):
+    path = tmp_path / "train-000000.tar"
+    write_shard(path, windows(3))
+    member, data, found = STRANGE[name]
+    shard = _with_member(path, member, data)
+    with pytest.raises(DataError, match=rf"found +{found}"):
+        read_shard(path, shard, grid=GRID, num_drums=9)
+    if member == "tokens.npy":
+        with pytest.raises(DataError, match=rf"found +{found}"):
+            index_tokens(path, shard, num_steps=STEPS, num_drums=9)
+    with pytest.raises(DataError, match=rf"found +.*{found}"):
+        index_playing(path, shard, num_steps=STEPS, num_drums=9)
+
+
+def test_velocities_that_do_not_belong_to_the_hits_are_refused_where_the_playing_is_read(tmp_path):
+    written = windows(3)
+    written.tokens[1, 5] ^= 4
+    shard = write_shard(tmp_path / "a.tar", written)
+    assert len(read(tmp_path / "a.tar", shard)) == 3
+    with pytest.raises(DataError, match="block 000000 has velocities that do not belong to its hits"):
+        index_playing(tmp_path / "a.tar", shard, num_steps=STEPS, num_drums=9)
+
+
+def test_a_pipe_in_the_place_of_a_shard_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train-000000.tar")
+    shard = ShardEntry("train-000000.tar", 3, 3, "0" * 64)
+    with pytest.raises(DataError, match="no regular file"):
+        index_tokens(tmp_path / shard.name, shard, num_steps=STEPS, num_drums=9)

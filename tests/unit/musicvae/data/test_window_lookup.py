@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from musicvae.data.manifest import ShardManifest
+from musicvae.data.manifest import FolderShards, ShardManifest
 from musicvae.data.shards import read_shard
-from musicvae.data.sources import FolderShards
 from musicvae.data.store import find_windows
 from musicvae.errors import ConfigError, DataError
-from tests.support.shard_fixtures import DRUM_MAP, GRID
+from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
 
 def test_each_id_gives_its_window_in_the_order_asked_for(small_shards):

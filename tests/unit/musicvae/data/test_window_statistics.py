@@ -9,7 +9,7 @@ from musicvae.data.statistics import MOST_HITS, TEMPO_EDGES, WindowStatistics, c
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock, WindowMeta
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import tokens_from_hits
-from tests.support.shard_fixtures import GRID, patterned_windows
+from tests.support.shards.shard_fixtures import GRID, patterned_windows
 
 Hit = tuple[int, int, int, int]
 """Step, drum, MIDI velocity, offset in 1/65536 of a step."""

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicvae.data.manifest import ShardEntry, ShardManifest, SplitEntry
+from musicvae.data.manifest import FolderShards, ShardEntry, ShardManifest, SplitEntry
 from musicvae.data.order import DataOrder
 from musicvae.data.shards import BLOCK_WINDOWS, write_shard
-from musicvae.data.sources import FolderShards
 from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from tests.support.damage import damage_file, each_damage
+from tests.support.harm.damage import damage_file, each_damage
 
 GRID = GridSpec()
 DRUM_MAP = DrumMap.load("general_midi")
@@ -128,13 +127,21 @@ def overwritten_in_place(path: Path) -> None:
     os.utime(path, ns=(1, 1))  # also where the clock of the file system is too coarse to tell
 
 
+def overwritten_with_its_times_put_back(path: Path) -> None:
+    before = path.stat()
+    overwritten_in_place(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def replaced_by_another(path: Path) -> None:
     data = path.read_bytes()
     path.rename(path.with_name("old"))
     path.write_bytes(data[:-1024] + bytes([1] * 1024))
 
 
-@pytest.mark.parametrize("change", [overwritten_in_place, replaced_by_another, Path.unlink])
+@pytest.mark.parametrize(
+    "change", [overwritten_in_place, overwritten_with_its_times_put_back, replaced_by_another, Path.unlink]
+)
 def test_a_shard_that_changes_or_vanishes_during_the_run_is_noticed_at_the_next_read(tmp_path, change):
     shards = written(tmp_path, (2 * BLOCK_WINDOWS,))
     windows = store(shards)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from musicvae.data.manifest import ShardManifest, SplitEntry
+from musicvae.data.manifest import FolderShards, ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
-from musicvae.data.sources import FolderShards
 from musicvae.data.store import WindowStore
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.evaluation.elbo import (

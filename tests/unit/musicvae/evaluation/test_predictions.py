@@ -34,7 +34,15 @@ def model() -> MusicVAE:
 
 def predictions(model: MusicVAE, *, batch: int = 5, draws: int = 4, threads: int = 1) -> Predictions:
     return predict(
-        "it", model, WINDOWS, seed=3, draws=draws, batch=batch, device=CPU, beat=lambda done: None, threads=threads
+        "it",
+        model,
+        WINDOWS,
+        seed=3,
+        draws=draws,
+        batch=batch,
+        device=CPU,
+        on_progress=lambda done: None,
+        threads=threads,
     )
 
 

@@ -5,21 +5,21 @@ import pytest
 import torch
 
 from musicvae.generation.latent import slerp
-from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Moved, Origin, codes_of
+from musicvae.generation.recipe import Interpolation, LatentSource, Moved, PriorSource, VariationSource, codes_of
 from musicvae.model.prior import StandardPrior
 
 LATENT = 6
 CODES = np.random.default_rng(0).standard_normal((3, LATENT)).astype(np.float32)
 SHIFT = np.arange(LATENT, dtype=np.float32)
-ORIGINS: dict[str, Origin] = {
-    "prior": FromPrior(),
-    "like": LikeWindows(CODES, 0.4),
+ORIGINS: dict[str, LatentSource] = {
+    "prior": PriorSource(),
+    "like": VariationSource(CODES, 0.4),
     "interpolation": Interpolation(CODES[0], CODES[1], (0.0, 0.1, 0.5, 0.9, 1.0)),
-    "moved": Moved(LikeWindows(CODES, 0.4), SHIFT),
+    "moved": Moved(VariationSource(CODES, 0.4), SHIFT),
 }
 
 
-def codes(origin: Origin, *, seed: int = 1, first: int = 0, count: int = 12, draw: int = 0) -> torch.Tensor:
+def codes(origin: LatentSource, *, seed: int = 1, first: int = 0, count: int = 12, draw: int = 0) -> torch.Tensor:
     return codes_of(origin, StandardPrior(), LATENT, seed=seed, first=first, count=count, draw=draw)
 
 

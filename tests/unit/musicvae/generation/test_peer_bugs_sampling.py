@@ -7,7 +7,7 @@ import torch
 from musicvae.generation.generate import encode_windows, generate_batch
 from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.latent import slerp
-from musicvae.generation.recipe import FromPrior, Interpolation, LikeWindows, Recipe
+from musicvae.generation.recipe import GenerationSettings, Interpolation, PriorSource, VariationSource
 from musicvae.generation.settings import BATCH
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
@@ -44,16 +44,16 @@ def test_bug_13_slerp_is_finite_for_parallel_vectors(scale: float):
 @pytest.mark.parametrize("origin", ["prior", "like"])
 def test_bug_14_the_same_seed_gives_the_same_bytes_and_another_seed_others(model: MusicVAE, origin: str):
     mu = np.zeros((1, model.latent), dtype=np.float32)
-    source = FromPrior() if origin == "prior" else LikeWindows(mu, 0.5)
-    one = generate_batch(model, Recipe(source, seed=5), 0)
-    assert generate_batch(model, Recipe(source, seed=5), 0).tobytes() == one.tobytes()
-    assert generate_batch(model, Recipe(source, seed=6), 0).tobytes() != one.tobytes()
+    source = PriorSource() if origin == "prior" else VariationSource(mu, 0.5)
+    one = generate_batch(model, GenerationSettings(source, seed=5), 0)
+    assert generate_batch(model, GenerationSettings(source, seed=5), 0).tobytes() == one.tobytes()
+    assert generate_batch(model, GenerationSettings(source, seed=6), 0).tobytes() != one.tobytes()
 
 
 @pytest.mark.parametrize("origin", ["prior", "like"])
 def test_bug_14_different_places_have_different_noise(model: MusicVAE, origin: str):
     """Workers that seed themselves alike all write the same grooves; here no two items are alike."""
     mu = np.zeros((1, model.latent), dtype=np.float32)
-    source = FromPrior() if origin == "prior" else LikeWindows(mu, 0.5)
-    items = np.concatenate([generate_batch(model, Recipe(source, seed=5), number) for number in range(2)])
+    source = PriorSource() if origin == "prior" else VariationSource(mu, 0.5)
+    items = np.concatenate([generate_batch(model, GenerationSettings(source, seed=5), number) for number in range(2)])
     assert len({item.tobytes() for item in items}) == 2 * BATCH

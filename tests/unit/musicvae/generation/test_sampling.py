@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from musicvae.generation.generate import encode_windows, generate, generate_batch
-from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe
+from musicvae.generation.recipe import GenerationSettings, PriorSource, VariationSource
 from musicvae.generation.settings import BATCH
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
@@ -13,7 +13,7 @@ from musicvae.model.settings import ModelSettings
 
 GRID = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2)
 DRUMS = 3
-PRIOR = Recipe(FromPrior(), seed=7)
+PRIOR = GenerationSettings(PriorSource(), seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def windows() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 1 << DRUMS, (5, GRID.num_steps)).astype(np.int16)
 
 
-def all_items(model: MusicVAE, recipe: Recipe, count: int) -> np.ndarray:
+def all_items(model: MusicVAE, recipe: GenerationSettings, count: int) -> np.ndarray:
     return np.concatenate(list(generate(model, recipe, count)))
 
 
@@ -81,16 +81,16 @@ def test_the_random_state_of_torch_and_numpy_is_neither_read_nor_moved(model: Mu
 
 
 def test_a_low_temperature_comes_close_to_the_likeliest_tokens(model: MusicVAE):
-    likeliest = generate_batch(model, Recipe(FromPrior(), 7, temperature=None), 0)
-    cold = generate_batch(model, Recipe(FromPrior(), 7, temperature=1e-3), 0)
-    hot = generate_batch(model, Recipe(FromPrior(), 7, temperature=2.0), 0)
+    likeliest = generate_batch(model, GenerationSettings(PriorSource(), 7, temperature=None), 0)
+    cold = generate_batch(model, GenerationSettings(PriorSource(), 7, temperature=1e-3), 0)
+    hot = generate_batch(model, GenerationSettings(PriorSource(), 7, temperature=2.0), 0)
     assert (cold == likeliest).mean() > 0.95
     assert (hot == likeliest).mean() < 0.5
 
 
 def test_at_distance_0_every_item_is_the_reconstruction_of_its_window(model: MusicVAE, windows: np.ndarray):
     mu = encode_windows(model, windows)
-    items = all_items(model, Recipe(LikeWindows(mu, 0.0), seed=1, temperature=None), 12)
+    items = all_items(model, GenerationSettings(VariationSource(mu, 0.0), seed=1, temperature=None), 12)
     reconstructions = model.generate(torch.from_numpy(mu)).numpy()
     np.testing.assert_array_equal(items, reconstructions[np.arange(12) % 5])
 
@@ -100,7 +100,7 @@ def test_variations_differ_more_from_their_window_at_a_greater_distance(model: M
     reconstructions = model.generate(torch.from_numpy(mu)).numpy()
 
     def changed(distance: float) -> float:
-        items = all_items(model, Recipe(LikeWindows(mu, distance), seed=1, temperature=None), len(mu))
+        items = all_items(model, GenerationSettings(VariationSource(mu, distance), seed=1, temperature=None), len(mu))
         return float((items != reconstructions).mean())
 
     assert 0 < changed(0.2) < changed(0.5) < changed(1.0)
@@ -122,13 +122,13 @@ def test_more_windows_than_a_batch_are_encoded_in_order(model: MusicVAE):
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_not_positive_is_refused(temperature: float):
     with pytest.raises(ValueError, match="temperature"):
-        Recipe(FromPrior(), 0, temperature)
+        GenerationSettings(PriorSource(), 0, temperature)
 
 
 def test_a_recipe_that_cannot_be_followed_is_refused(windows: np.ndarray):
     with pytest.raises(ValueError, match="seed"):
-        Recipe(FromPrior(), -1)
+        GenerationSettings(PriorSource(), -1)
     with pytest.raises(ValueError, match="distance"):
-        LikeWindows(np.zeros((1, 8), dtype=np.float32), 1.5)
+        VariationSource(np.zeros((1, 8), dtype=np.float32), 1.5)
     with pytest.raises(ValueError, match="no windows"):
-        LikeWindows(np.zeros((0, 8), dtype=np.float32), 0.5)
+        VariationSource(np.zeros((0, 8), dtype=np.float32), 0.5)

@@ -99,7 +99,7 @@ def test_a_pretty_midi_object_is_read_and_made_by_the_rules_of_files(tmp_path):
         np.testing.assert_allclose(one.offset, offset, atol=0.01)
         assert one.tempo == pytest.approx(93.0, rel=1e-5)
     midi.instruments.clear()
-    with pytest.raises(DataError, match="a PrettyMIDI object holds no such groove"):
+    with pytest.raises(DataError, match="a PrettyMIDI object has no usable groove"):
         DrumGroove.from_pretty_midi(midi)
 
 

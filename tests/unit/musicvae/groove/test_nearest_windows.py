@@ -40,7 +40,7 @@ def test_own_performance_is_left_out() -> None:
     owner = np.array([0, 0, 1, 1, 2, 2])
     corpus[1] = corpus[0]
     corpus[5] = corpus[2]
-    found = nearest_distances(corpus, corpus, DRUMS, own=owner, owner=owner)
+    found = nearest_distances(corpus, corpus, DRUMS, excluded_owner=owner, owner=owner)
     others = [brute_force(corpus[i].tolist(), corpus[owner != owner[i]]) for i in range(6)]
     assert found.tolist() == others
     assert found[0] > 0
@@ -57,7 +57,7 @@ def test_the_nearest_other_is_found_whatever_block_it_is_in(count):
     windows = (rng.integers(0, 512, (count, 64)) * (rng.random((count, 64)) < 0.2)).astype(np.int16)
     windows[-1] = windows[0]
     own = np.arange(count)
-    expected = nearest_distances(windows, windows, 9, own=own, owner=own)
+    expected = nearest_distances(windows, windows, 9, excluded_owner=own, owner=own)
     found = nearest_others(windows, 9)
     np.testing.assert_array_equal(found, expected)
     assert found[0] == found[-1] == 0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.midi.performance import Performance, read_performance
-from musicvae.midi.quantize import QuantizedSong, Stretch, quantize, stretches_of
-from tests.support.midi_bytes import hit, marker, metre, midi_file, tempo
+from musicvae.midi.quantize import MetreSection, QuantizedSong, metre_sections, quantize
+from tests.support.midi.midi_bytes import hit, marker, metre, midi_file, tempo
 
 GENERAL_MIDI = DrumMap.load("general_midi")
 CLASS = {36: 0, 38: 1, 42: 2}
@@ -28,7 +28,7 @@ QUARTER, BAR = 480, 4 * 480
         # Said again on a bar line, 4/4 changes nothing; off it, it begins anew and the cut bar counts.
         ([(0, 4, 4), (3 * BAR, 4, 4)], [(0, 4, 4, 0, None)]),
         ([(2 * BAR + 1, 4, 4)], [(0, 4, 4, 0, 2), (2 * BAR + 1, 4, 4, 3, None)]),
-        # The bar lines of a stretch are its own: two bars of 3/4, then 4/4 from tick 2880 on.
+        # The bar lines of a section are its own: two bars of 3/4, then 4/4 from tick 2880 on.
         ([(0, 3, 4), (2880, 4, 4), (2880 + BAR, 4, 4)], [(0, 3, 4, 0, 2), (2880, 4, 4, 2, None)]),
         ([(BAR, 7, 8), (BAR + 1680, 2, 2)], [(0, 4, 4, 0, 1), (BAR, 7, 8, 1, 1), (BAR + 1680, 2, 2, 2, None)]),
         # A first metre that comes late leaves the standard's 4/4 before it.
@@ -36,7 +36,7 @@ QUARTER, BAR = 480, 4 * 480
     ],
 )
 def test_stretches_of_a_metre_map(metres, expected):
-    assert stretches_of(metres, QUARTER) == [Stretch(*values) for values in expected]
+    assert metre_sections(metres, QUARTER) == [MetreSection(*values) for values in expected]
 
 
 def song(*tracks, pad_last_bar: bool = True) -> QuantizedSong:
@@ -58,7 +58,7 @@ def test_windows_come_from_each_stretch_in_four_four_and_none_crosses_a_change()
     windows = found.windows()
     assert [meta.bar for meta in windows.meta] == [0, 1, 7, 8, 9]
     assert [round(meta.tempo) for meta in windows.meta] == [100, 100, 100, 140, 140]
-    assert (windows.tokens == np.tile([1, 0, 0, 0], 16)).all(), "each stretch has its own bar lines"
+    assert (windows.tokens == np.tile([1, 0, 0, 0], 16)).all(), "each section has its own bar lines"
     assert (found.bar_counts.other_metre, found.bar_counts.cut, found.outside_hits) == (2, 0, 6)
 
 
@@ -74,7 +74,7 @@ def test_an_early_first_beat_stays_with_its_bar():
 
 def test_a_bar_that_a_change_cuts_short_is_dropped():
     found = song([metre(4 * BAR + 2 * QUARTER, 4, 4)], kicks(0, 4), kicks(4 * BAR, 6))
-    assert [stretch.bars for stretch in found.stretches] == [4, 6]
+    assert [section.bars for section in found.sections] == [4, 6]
     assert (found.bar_counts.cut, found.outside_hits) == (1, 2)
     assert [meta.bar for meta in found.windows().meta] == [0, 5, 6, 7]
 
@@ -149,7 +149,7 @@ def walk(performance: Performance, pad_last_bar: bool) -> Reference:
             if first + 3 in kept:
                 in_force = [bpm for tick, bpm in performance.tempos if tick <= start + first * bar]
                 row = [tokens.get(16 * first + place, 0) for place in range(64)]
-                result.windows[number + first] = row, (in_force or [performance.tempos[0][1]])[-1]
+                result.windows[number + first] = row, (in_force or [120.0])[-1]
         if end is not None:
             while start < end:
                 start += bar

@@ -5,17 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.midi.parser import (
-    MAX_CHANGES,
-    MAX_TICKS,
-    MidiError,
-    MidiEvents,
-    SmpteError,
-    TooManyHitsError,
-    read_events,
-)
+from musicvae.midi.parser import MAX_TICKS, MidiEvents, TooManyHitsError, read_events
 from musicvae.midi.performance import Performance, read_performance, read_performances
-from tests.support.midi_bytes import Event, hit, marker, metre, midi_file, raw_file, tempo, track_name
+from musicvae.midi.settings import ReadingSettings
+from musicvae.midi.tracks import MAX_CHANGES, MidiError, SmpteError
+from tests.support.midi.midi_bytes import Event, hit, marker, metre, midi_file, raw_file, tempo, track_name
 
 ON, OFF = 0x99, 0x89
 
@@ -60,7 +54,7 @@ def test_all_tracks_and_only_channel_ten():
 
 def test_other_channels_when_they_are_named():
     tracks = [hit(0, 36), hit(1, 38, channel=0), hit(2, 42, channel=15)]
-    [events] = read_events(midi_file(*tracks), channels=(1, 16))
+    [events] = read_events(midi_file(*tracks), ReadingSettings(channels=(1, 16)))
     assert [pitch for _, pitch, _ in hits(events)] == [38, 42]
 
 
@@ -68,7 +62,7 @@ def test_other_channels_when_they_are_named():
 def test_tracks_that_are_named_like_drums_count_on_every_channel_if_asked(name):
     data = midi_file([track_name(name), *hit(0, 36, channel=2)], [track_name(b"Bass"), *hit(1, 38, channel=3)])
     assert hits(read_events(data)[0]) == []
-    assert hits(read_events(data, drum_tracks=True)[0]) == [(0, 36, 100)]
+    assert hits(read_events(data, ReadingSettings(drum_tracks=True))[0]) == [(0, 36, 100)]
 
 
 def test_each_track_of_format_two_is_a_piece_of_its_own():
@@ -80,7 +74,7 @@ def test_each_track_of_format_two_is_a_piece_of_its_own():
     first, second, third = read_performances(midi_file(*tracks, kind=2))
     assert (hits(first), first.metres, first.end) == ([(0, 36, 100)], ((0, 4, 4),), 960)
     assert (hits(second), second.metres, second.end) == ([(7, 38, 100)], ((0, 3, 4),), 67)
-    assert [round(piece.tempos[0][1]) for piece in (first, second, third)] == [90, 150, 120]
+    assert [round(piece.tempos[-1][1]) for piece in (first, second, third)] == [90, 150, 120]
     assert (hits(third), third.metres, third.end) == ([], ((0, 4, 4),), 3)
     with pytest.raises(MidiError, match="format 2 with 3 pieces"):
         read_performance(midi_file(*tracks, kind=2))
@@ -109,9 +103,10 @@ def test_tempo_and_metre_maps():
     assert (plain.tempos, plain.metres) == (((0, 120.0),), ((0, 4, 4),))
 
 
-def test_the_first_tempo_holds_from_the_start():
+def test_before_a_late_first_tempo_it_is_120():
     performance = read_performance(midi_file([tempo(700, 90)], hit(0, 36)))
-    assert performance.tempo_at(np.array([0, 699, 700])).tolist() == pytest.approx([90] * 3, abs=1e-3)
+    assert performance.tempo_at(np.array([0, 699, 700])).tolist() == pytest.approx([120, 120, 90], abs=1e-3)
+    assert performance.first_tempo == 700
 
 
 def test_tempos_and_metres_of_nothing_are_passed_over():
@@ -141,7 +136,7 @@ GOOD = midi_file([tempo(0, 120)], hit(0, 36))
         (GOOD[:12] + b"\x00\x00" + GOOD[14:], "0 ticks"),
         (midi_file([(0, b"\x24\x40")]), "before any status byte"),
         (midi_file(hit(0, 36), [(0, b"\x24\x40")]), "before any status byte"),
-        (midi_file([(0, bytes([ON, 200, 1]))]), "99 c8 01 are no event"),
+        (midi_file([(0, bytes([ON, 200, 1]))]), "99 c8 01 are not an event"),
         (midi_file([(0, b"\xf2\x00\x00")]), "0xf2"),
         (midi_file([(0, b"\xff\x01\xff\xff\xff\xff\x00")]), "more than four bytes"),
         (midi_file([(0, b"\xff\x01\x7f")]), "ends within an event"),
@@ -155,7 +150,7 @@ GOOD = midi_file([tempo(0, 120)], hit(0, 36))
 )
 def test_what_is_damaged_is_named(data, found):
     with pytest.raises(MidiError, match=found):
-        read_events(data)
+        read_events(data, ReadingSettings(salvage="off"))
 
 
 def test_a_track_of_more_ticks_than_can_be_ordered_is_refused():
@@ -253,3 +248,9 @@ def test_more_changes_than_any_music_has_are_refused_before_they_pile_up(change)
     assert read_events(raw_file(change * MAX_CHANGES))
     with pytest.raises(MidiError, match="more than 100000 changes of tempo and metre"):
         read_events(raw_file(change * (MAX_CHANGES + 1)))
+
+
+@pytest.mark.parametrize("drum_tracks", [False, True])
+def test_a_header_without_tracks_is_told_alike_whatever_is_asked_for(drum_tracks):
+    pieces = read_events(raw_file(), ReadingSettings(drum_tracks=drum_tracks))
+    assert [len(piece.pitch) for piece in pieces] in ([], [0])

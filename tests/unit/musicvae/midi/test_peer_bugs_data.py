@@ -20,7 +20,7 @@ from musicvae.midi.writer import groove_to_midi
 from preprocess.build import build
 from preprocess.settings import BuildSettings
 from preprocess.sources.demo import compose
-from tests.support.midi_bytes import hit, midi_file, tempo
+from tests.support.midi.midi_bytes import hit, midi_file, tempo
 
 GRID = GridSpec()
 ROLAND = DrumMap.load("roland")

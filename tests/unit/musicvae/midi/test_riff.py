@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from musicvae.midi.parser import MidiError
 from musicvae.midi.performance import read_performance
-from tests.support.midi_bytes import hit, midi_file, riff_file
+from tests.support.midi.midi_bytes import hit, midi_file, riff_file
 
 MIDI = midi_file(hit(0, 36), hit(7, 38))
 

@@ -12,7 +12,7 @@ from musicvae.midi.performance import Performance, read_performance
 from musicvae.midi.quantize import QuantizedSong, quantize
 from musicvae.midi.settings import TICKS_PER_QUARTER
 from musicvae.midi.writer import groove_to_midi, performance_to_midi
-from tests.support.midi_bytes import Event, hit, metre, midi_file, tempo
+from tests.support.midi.midi_bytes import Event, hit, metre, midi_file, tempo
 
 GRID = GridSpec()
 GENERAL_MIDI = DrumMap.load("general_midi")
@@ -105,16 +105,16 @@ def test_no_window_holds_a_change_of_metre(piece):
     data = file_of(*piece)
     performance = read_performance(data)
     division = performance.ticks_per_quarter
-    for stretch in song(data).stretches:
-        length = stretch.bars * 4 * division
-        inside = [start for start, *_ in performance.metres if stretch.start < start < stretch.start + length]
-        in_force = [signature for start, *signature in performance.metres if start <= stretch.start]
+    for section in song(data).sections:
+        length = section.bars * 4 * division
+        inside = [start for start, *_ in performance.metres if section.start < start < section.start + length]
+        in_force = [signature for start, *signature in performance.metres if start <= section.start]
         assert (in_force or [[4, 4]])[-1] == [4, 4]
-        # Within a stretch nothing but 4/4 can be said, and only on its bar lines.
+        # Within a section nothing but 4/4 can be said, and only on its bar lines.
         for start, *signature in performance.metres:
             if start in inside:
                 assert signature == [4, 4]
-                assert (start - stretch.start) % (4 * division) == 0
+                assert (start - section.start) % (4 * division) == 0
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1))

@@ -6,7 +6,7 @@ import torch
 from musicvae.groove.grid import GridSpec
 from musicvae.model.decoders import Conductor, SegmentDecoder, WholeWindow
 from musicvae.model.settings import ModelSettings
-from tests.support.stepwise import logits_shown_the_targets
+from tests.support.runs.stepwise import logits_shown_the_targets
 
 GRID = GridSpec(bars=3, beats_per_bar=2, steps_per_beat=2)
 DRUMS, STEPS, BATCH, CONDITION = 3, GRID.num_steps, 2, 5

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from musicvae.generation.generate import generate_batch
-from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.precision import fastest_precision, rounded
 from musicvae.model.settings import ModelSettings
-from tests.support.stepwise import logits_shown_the_targets
+from tests.support.runs.stepwise import logits_shown_the_targets
 
 GRID, DRUMS = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=2), 3
 DECODERS = ["hierarchical", "flat", "feed_forward", "recurrent", "transformer"]
@@ -37,10 +37,10 @@ def test_rounded_weights_give_nearly_the_same_logits(decoder: str):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_batch_in_bfloat16_is_the_same_every_time(decoder: str):
-    model, recipe = model_of(decoder), Recipe(FromPrior(), 4, precision="bfloat16")
+    model, recipe = model_of(decoder), GenerationSettings(PriorSource(), 4, precision="bfloat16")
     tokens = generate_batch(model, recipe, 0)
     np.testing.assert_array_equal(generate_batch(model, recipe, 0), tokens)
-    exact = generate_batch(model, Recipe(FromPrior(), 4), 0)
+    exact = generate_batch(model, GenerationSettings(PriorSource(), 4), 0)
     assert (tokens == exact).mean() > 0.9
 
 

@@ -62,8 +62,8 @@ def test_scheduled_sampling_without_samples_is_teacher_forcing(decoder: str) -> 
     grid, drums = GRIDS["2 bars of 3 beats, 5 drums"]
     model, tokens = small_model(grid, drums, decoder=decoder), windows(grid, drums)
     z, zeros = model.encode(tokens).mu, torch.zeros(3, grid.num_steps, dtype=torch.float64)
-    scheduled = model.scheduled_logits(z, tokens, sampling_probability=0.0, coins=zeros, uniforms=zeros)
-    torch.testing.assert_close(scheduled, model.logits(z, tokens))
+    shown = model.shown_step_by_step(z, tokens, sampling_probability=0.0, coins=zeros, uniforms=zeros)
+    assert torch.equal(shown, model.shown_under_teacher_forcing(tokens))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -72,9 +72,9 @@ def test_scheduled_sampling_with_samples_only_shows_the_model_its_own(decoder: s
     model, tokens = small_model(grid, drums, decoder=decoder), windows(grid, drums)
     z = model.encode(tokens).mu
     coins, uniforms = torch.rand(2, 3, grid.num_steps, dtype=torch.float64)
-    scheduled = model.scheduled_logits(z, tokens, sampling_probability=1.0, coins=coins, uniforms=uniforms)
+    shown = model.shown_step_by_step(z, tokens, sampling_probability=1.0, coins=coins, uniforms=uniforms)
     own = model.generate(z, uniforms)
-    torch.testing.assert_close(scheduled, model.logits(z, own))
+    assert torch.equal(shown, model.shown_under_teacher_forcing(own))
     assert not torch.equal(own, tokens)
 
 
@@ -84,9 +84,26 @@ def test_scheduled_sampling_chooses_step_by_step() -> None:
     z = model.encode(tokens).mu
     coins, uniforms = torch.rand(2, 3, grid.num_steps, dtype=torch.float64)
     coins[:, :4], coins[:, 4:] = 0.9, 0.1  # targets are shown after the first four steps, samples after the others
-    scheduled = model.scheduled_logits(z, tokens, sampling_probability=0.5, coins=coins, uniforms=uniforms)
-    torch.testing.assert_close(scheduled[:, :5], model.logits(z, tokens)[:, :5])
-    assert not torch.allclose(scheduled[:, 5:], model.logits(z, tokens)[:, 5:])
+    shown = model.shown_step_by_step(z, tokens, sampling_probability=0.5, coins=coins, uniforms=uniforms)
+    assert torch.equal(shown[:, 1:5], tokens[:, :4])
+    assert not torch.equal(shown[:, 5:], tokens[:, 4:-1])
+
+
+@pytest.mark.parametrize("decoder", [*DECODERS, "transformer"])
+def test_a_blanked_step_is_shown_nothing_and_what_follows_is_sampled_without_it(decoder: str) -> None:
+    grid, drums = GRIDS["2 bars of 3 beats, 5 drums"]
+    model, tokens = small_model(grid, drums, decoder=decoder), windows(grid, drums)
+    z = model.encode(tokens).mu
+    coins, uniforms = torch.rand(2, 3, grid.num_steps, dtype=torch.float64)
+    blanked = torch.rand(3, grid.num_steps) < 0.3
+    shown = model.shown_step_by_step(
+        z, tokens, sampling_probability=1.0, coins=coins, uniforms=uniforms, blanked=blanked
+    )
+    start = model.start_token
+    assert torch.equal(shown[:, 1:] == start, blanked[:, 1:])
+    logits = model.logits_when_shown(z, shown)
+    own = torch.stack([sample_tokens(logits[:, t], uniforms[:, t]) for t in range(grid.num_steps)], dim=1)
+    assert torch.equal(shown[:, 1:], torch.where(blanked[:, 1:], start, own[:, :-1]))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

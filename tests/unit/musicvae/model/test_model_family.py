@@ -7,10 +7,10 @@ from musicvae.groove.grid import GridSpec
 from musicvae.model.decoders import FeedForwardDecoder
 from musicvae.model.encoders import FeedForwardEncoder, TransformerEncoder
 from musicvae.model.history_decoder import History
-from musicvae.model.layers import LockedDropout, TokenScores, token_bits
+from musicvae.model.layers import KeyedDropout, TokenScores, draw_masks, splitmix, token_bits
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
-from tests.support.stepwise import logits_shown_the_targets
+from tests.support.runs.stepwise import logits_shown_the_targets
 
 GRID, DRUMS, BATCH = GridSpec(bars=2, beats_per_bar=2, steps_per_beat=4), 3, 5
 SMALL = {
@@ -148,8 +148,10 @@ def test_scores_share_what_pairs_of_drums_have() -> None:
 
 
 def test_dropout_is_the_same_at_all_steps_and_off_in_evaluation() -> None:
-    torch.manual_seed(0)
-    dropout, ones = LockedDropout(0.5), torch.ones(4, 6, 50)
+    dropout, ones = KeyedDropout(0.5, 1, 50), torch.ones(4, 6, 50)
+    with pytest.raises(RuntimeError, match="draw_masks"):
+        dropout(ones)
+    draw_masks([dropout], torch.arange(4))
     dropped = dropout(ones)
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
@@ -157,16 +159,47 @@ def test_dropout_is_the_same_at_all_steps_and_off_in_evaluation() -> None:
     assert dropout.eval()(ones) is ones
 
 
+def test_masks_follow_from_the_key_and_from_which_layer_it_is_alone() -> None:
+    layers = [KeyedDropout(0.5, 3, 7), KeyedDropout(0.25, 1, 6), KeyedDropout(0.5, 1, 6)]
+    keys = splitmix(torch.tensor([5]), 20)[0]
+
+    def masks(of: torch.Tensor) -> list[torch.Tensor]:
+        draw_masks(layers, of)
+        return [layer(torch.ones(len(of), *layer.shape)) for layer in layers]
+
+    whole, first, last = masks(keys), masks(keys[:7]), masks(keys[7:])
+    for mask, *parts in zip(whole, first, last, strict=True):
+        assert torch.equal(torch.cat(parts), mask)
+        assert len(mask.unique(dim=0)) > 5, "windows have masks of their own"
+    assert not torch.equal(whole[1] > 0, whole[2] > 0)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.75])
+def test_dropout_drops_its_share_of_each_element_and_keeps_the_mean(share: float) -> None:
+    layers = [KeyedDropout(share, 2, 3), KeyedDropout(share, 1, 5)]
+    draw_masks(layers, splitmix(torch.tensor([3]), 40_000)[0])
+    kept = torch.cat([layer(torch.ones(40_000, *layer.shape)).flatten(1) for layer in layers], dim=1).double()
+    assert torch.allclose((kept == 0).double().mean(dim=0), torch.tensor(share).double(), atol=0.01)
+    assert kept.mean().item() == pytest.approx(1, abs=0.02)
+    assert (kept.T.corrcoef() - torch.eye(11)).abs().max() < 0.03, "elements are dropped independently"
+
+
+def test_words_of_a_key_are_those_of_splitmix64() -> None:
+    of_reference = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    found = splitmix(torch.tensor([1234567]), 4)[0]
+    assert [word % 2**64 for word in found.tolist()] == of_reference
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latent": 0}, "go together"),
-        ({"encoder": "none", "latent": 0, "decoder": "hierarchical"}, "no z for a hierarchical decoder"),
+        ({"latent": 0}, "need each other"),
+        ({"encoder": "none", "latent": 0, "decoder": "hierarchical"}, "a hierarchical decoder needs an encoder"),
         ({"encoder": "transformer", "latent": 9, "latent_segments": 2}, "do not divide latent"),
         ({"encoder": "transformer", "encoder_hidden": 10}, "do not divide encoder_hidden"),
         ({"decoder": "transformer", "decoder_hidden": 10}, "do not divide decoder_hidden"),
-        ({"latent_segments": 2}, "for the encoders transformer and segments"),
-        ({"step_features_layers": 1}, "need latent_segments"),
+        ({"latent_segments": 2}, "needs the encoder transformer or segments"),
+        ({"step_features_layers": 1}, "needs latent_segments"),
         (
             {
                 "encoder": "segments",
@@ -176,8 +209,8 @@ def test_dropout_is_the_same_at_all_steps_and_off_in_evaluation() -> None:
             },
             "do not divide 10",
         ),
-        ({"encoder_shares_bars": True}, "feed_forward encoder of 2 or more"),
-        ({"history_lags": (2, 3)}, "1 among them"),
+        ({"encoder_shares_bars": True}, "feed_forward encoder with 2 or more"),
+        ({"history_lags": (2, 3)}, "that include 1"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(change: dict[str, object], message: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from musicvae.generation.generate import decode_codes, encode_windows, generate
 from musicvae.generation.latent import variations
-from musicvae.generation.recipe import FromPrior, LikeWindows, Recipe, codes_of
+from musicvae.generation.recipe import GenerationSettings, PriorSource, VariationSource, codes_of
 from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import Posterior
 from musicvae.model.model import MusicVAE
@@ -62,6 +62,7 @@ def test_a_segment_follows_those_before_it_and_no_later_one() -> None:
         assert moved[first + LATENT // SEGMENTS :].all(), "all later segments hear of it"
 
 
+@pytest.mark.slow
 def test_the_density_integrates_to_one() -> None:
     prior = learnt_prior(latent=2, segments=2)
     line = torch.linspace(-12, 12, 601, dtype=torch.float64)
@@ -70,6 +71,7 @@ def test_the_density_integrates_to_one() -> None:
     assert float(mass) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_kl_of_draws_is_the_mean_log_ratio_of_the_densities() -> None:
     prior = learnt_prior()
     mu, sigma = noise(1) * 0.5, noise(1).abs() + 0.3
@@ -117,20 +119,20 @@ def test_codes_are_z_and_variations_of_them_are_drawn_as_noise() -> None:
     draw = {"seed": 1, "first": 0, "count": 20}
     prior = model.prior
     with torch.no_grad():
-        new, varied = (codes_of(origin, prior, 8, **draw) for origin in (FromPrior(), LikeWindows(codes, 0.6)))
+        new, varied = (codes_of(origin, prior, 8, **draw) for origin in (PriorSource(), VariationSource(codes, 0.6)))
         drawn = torch.from_numpy(normals(1, Purpose.VARIATION, 0, 0, 20, 8)).float()
         expected = variations(prior.noise_of(torch.from_numpy(codes)), drawn, 0.6)
         torch.testing.assert_close(prior.noise_of(varied), expected, rtol=1e-3, atol=1e-3)
         noise_of_new = torch.from_numpy(normals(1, Purpose.PRIOR, 0, 0, 20, 8)).float()
         torch.testing.assert_close(prior.noise_of(new), noise_of_new, rtol=1e-3, atol=1e-3)
-        np.testing.assert_array_equal(codes_of(LikeWindows(codes, 0.0), prior, 8, **draw), codes)
+        np.testing.assert_array_equal(codes_of(VariationSource(codes, 0.0), prior, 8, **draw), codes)
 
 
 def test_new_grooves_go_through_the_prior() -> None:
     model = model_with("autoregressive")
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
-    recipe = Recipe(FromPrior(), seed=0, temperature=None)
+    recipe = GenerationSettings(PriorSource(), seed=0, temperature=None)
     drawn = next(generate(model, recipe, 64))
     model.prior = StandardPrior()
     assert (next(generate(model, recipe, 64)) != drawn).any()

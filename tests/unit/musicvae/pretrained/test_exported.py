@@ -5,24 +5,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+import yaml
 
 import musicvae
+from musicvae import command_line
 from musicvae.errors import ConfigError, DataError
 from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
-from musicvae.generation.recipe import FromPrior, Recipe
-from musicvae.pretrained.card import Measured, read_measured
+from musicvae.generation.recipe import GenerationSettings, PriorSource
+from musicvae.pretrained.card import EvaluationFigures, read_evaluation
 from musicvae.pretrained.load import load_run, write_export
 from musicvae.training.best_weights import in_bfloat16, read_best
 from musicvae.training.run_folder import RunFolder
 from tests.support.commands import CHECKOUT
-from tests.support.fenced_code import fenced
-from tests.support.run_folders import run_with_weights
-from tests.support.shard_fixtures import patterned_windows
+from tests.support.pages.fenced_code import fenced
+from tests.support.runs.run_folders import run_with_weights
+from tests.support.shards.shard_fixtures import patterned_windows
 
 ORIGIN = {
     "run_id": "0123456789ab",
@@ -58,13 +62,33 @@ def test_it_is_the_run_bit_for_bit(run, export):
     tokens = torch.from_numpy(patterned_windows(5, seed=9).tokens).long()
     z = torch.randn(5, exported.model.latent, generator=torch.Generator().manual_seed(0))
     assert torch.equal(of_run.model.logits(z, tokens), exported.model.logits(z, tokens))
-    recipe = Recipe(FromPrior(), seed=3)
+    recipe = GenerationSettings(PriorSource(), seed=3)
     np.testing.assert_array_equal(generate_batch(of_run.model, recipe, 0), generate_batch(exported.model, recipe, 0))
     for name in ("velocity", "offset"):
         np.testing.assert_array_equal(getattr(exported.feel, name), getattr(of_run.feel, name))
     assert exported.feel.tempo == of_run.feel.tempo
     np.testing.assert_array_equal(exported.feel.statistics.hits, of_run.feel.statistics.hits)
     assert exported.feel.statistics.windows == of_run.feel.statistics.windows
+
+
+def test_common_loaders_read_its_weights_and_equal_weights_give_equal_bytes(run, export):
+    file = export / "model.safetensors"
+    with safetensors.safe_open(file, framework="pt") as weights:
+        assert weights.metadata()["format"] == "pt"
+    best = read_best(RunFolder(run).best)
+    assert file.read_bytes() == best.exported() != best.data
+    own, exported = safetensors.torch.load(best.data), safetensors.torch.load(best.exported())
+    assert own.keys() == exported.keys()
+    assert all(torch.equal(own[name], exported[name]) for name in own)
+    read = read_best(file)
+    assert (read.data, read.weights_hash) == (best.data, best.weights_hash)
+
+
+def test_an_export_of_before_the_format_was_written_is_the_same_model(run, export):
+    best = read_best(RunFolder(run).best)
+    (export / "model.safetensors").write_bytes(best.data)
+    changed(export, format="musicvae-grooves export 1")
+    assert musicvae.load(export).weights_hash == best.weights_hash
 
 
 def test_it_is_taken_where_a_run_is(run, export):
@@ -99,8 +123,28 @@ print(tuple(trained.model.generate(torch.zeros(2, trained.model.latent)).shape))
     assert result.stdout.strip() == "(2, 64)"
 
 
+def header_of(folder: Path) -> dict[str, Any]:
+    before, header, page = (folder / "README.md").read_text().split("---\n", 2)
+    assert before == ""
+    assert page.startswith("\n# MusicVAE")
+    return yaml.safe_load(header)
+
+
+def test_the_header_of_the_card_has_licence_tags_data_and_metrics(run, export, tmp_path):
+    header = header_of(export)
+    assert header["license"] == "cc-by-4.0"
+    assert header["datasets"] == ["groove"]
+    assert {"midi", "drums"} <= {*header["tags"]}
+    (result,) = header["model-index"][0]["results"]
+    assert result["dataset"] == {"type": "groove", "name": "Groove MIDI Dataset", "split": "validation"}
+    assert [metric["type"] for metric in result["metrics"]] == header["metrics"]
+    assert {"type": "negative_elbo", "value": 72.5}.items() <= result["metrics"][0].items()
+    write_export(tmp_path, load_run(run), read_best(RunFolder(run).best), {**ORIGIN, "data": None})
+    assert (header_of(tmp_path)["license"], header_of(tmp_path)["datasets"]) == ("unknown", [])
+
+
 @pytest.mark.slow
-def test_the_card_tells_what_it_is_worth_and_its_code_runs(export):
+def test_the_card_tells_what_it_is_worth_and_its_code_runs(export, monkeypatch):
     card = (export / "README.md").read_text()
     for words in (
         "| −ELBO, nats per window (lower is better) | 72.5 |",
@@ -118,6 +162,10 @@ def test_the_card_tells_what_it_is_worth_and_its_code_runs(export):
     assert "(64, 9)" in result.stdout
     assert "(8,) 5 4" in result.stdout
     assert (export / "groove.mid").read_bytes().startswith(b"MThd")
+    (command,) = [words for line in fenced(export / "README.md", "sh") if (words := line.split())[0] == "musicvae"]
+    monkeypatch.chdir(export)
+    assert command_line.main(command[1:]) == 0
+    assert len(list((export / "grooves").glob("*.mid"))) == 16
 
 
 def changed(export: Path, **values: object) -> None:
@@ -183,7 +231,7 @@ def test_missing_weights_are_refused(export):
 def test_no_export_at_all_is_a_wrong_path(tmp_path):
     with pytest.raises(ConfigError, match="no exported model in"):
         musicvae.load(tmp_path / "absent")
-    with pytest.raises(ConfigError, match="a run folder is loaded by"):
+    with pytest.raises(ConfigError, match="load a run folder with"):
         musicvae.load(str(tmp_path))
 
 
@@ -241,18 +289,19 @@ def test_the_card_has_the_figures_of_these_very_weights_only(run, tmp_path):
     content = {"split": "validation", "windows": 41, "quick": False, "models": {"tiny": model}}
     file = tmp_path / "figures.json"
 
-    def measured(**changes: object) -> Measured:
+    def measured(**changes: object) -> EvaluationFigures:
         file.write_text(json.dumps(content | changes))
-        return read_measured(file, best.weights_hash)
+        return read_evaluation(file, best.weights_hash)
 
     write_export(tmp_path, load_run(run), best, ORIGIN, measured())
     assert "| 75.25 | 70.5 to 80 |" in (tmp_path / "README.md").read_text()
+    assert header_of(tmp_path)["metrics"] == ["negative_elbo"]
     assert json.loads((tmp_path / "config.json").read_text())["evaluation"]["about"]["windows"] == 41
-    with pytest.raises(ConfigError, match="about other weights"):
+    with pytest.raises(ConfigError, match="figures of other weights"):
         measured(models={"tiny": model | {"weights": "0"}})
     with pytest.raises(ConfigError, match="--quick"):
         measured(quick=True)
-    with pytest.raises(DataError, match="holds no figures"):
+    with pytest.raises(DataError, match="has no figures"):
         measured(models=3)
     with pytest.raises(ConfigError, match="cannot read"):
-        read_measured(tmp_path / "absent.json", best.weights_hash)
+        read_evaluation(tmp_path / "absent.json", best.weights_hash)

@@ -22,7 +22,7 @@ from musicvae.pretrained.latent_effects import (
 from musicvae.pretrained.latent_map import draw_map, principal_axes
 from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
-from tests.support.run_folders import run_with_weights
+from tests.support.runs.run_folders import run_with_weights
 
 DRUMS = 9
 
@@ -90,7 +90,7 @@ def test_an_attribute_that_follows_its_direction_is_told_from_one_that_does_not(
     assert abs(there_and_back.correlation).max() < 0.2
 
 
-def test_an_even_way_is_told_from_one_that_leaps(trained):
+def test_an_even_path_is_told_from_one_that_leaps(trained):
     angle = np.deg2rad([0, 90])
     start, end = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)[:, None]
     even = interpolation_effect(sketched(trained, lambda z: 0.2 + 0.4 * torch.acos(z.clamp(-1, 1))), start, end)
@@ -102,7 +102,7 @@ def test_an_even_way_is_told_from_one_that_leaps(trained):
     assert unevenness(leap.decoded)[0] == POINTS - 1
 
 
-def test_a_way_that_never_jumps_is_even():
+def test_a_path_that_never_jumps_is_even():
     assert unevenness(np.zeros((2, 4))).tolist() == [1, 1]
 
 

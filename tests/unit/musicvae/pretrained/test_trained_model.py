@@ -12,15 +12,15 @@ import musicvae
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
-from musicvae.generation.recipe import FromPrior, Recipe
+from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import measure_attributes
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
-from tests.support.run_folders import run_with_weights
-from tests.support.shard_fixtures import GRID, patterned_windows
+from tests.support.runs.run_folders import run_with_weights
+from tests.support.shards.shard_fixtures import GRID, patterned_windows
 
 WINDOWS = patterned_windows(6, seed=4)
 TOKENS = WINDOWS.tokens
@@ -47,7 +47,8 @@ def tokens_of(several: list[DrumGroove]) -> list[list[int]]:
 
 
 def test_samples_are_those_of_the_sampler_whatever_the_count(model):
-    expected = generate_batch(model.model, Recipe(FromPrior(), seed=3, precision=model.precision), 0)[:5].tolist()
+    settings = GenerationSettings(PriorSource(), seed=3, precision=model.precision)
+    expected = generate_batch(model.model, settings, 0)[:5].tolist()
     assert tokens_of(model.sample(5, seed=3)) == expected
     assert tokens_of(model.sample(2, seed=3)) == expected[:2]
     assert tokens_of(model.sample(2, seed=4)) != expected[:2]
@@ -90,9 +91,9 @@ def test_continuations_begin_with_the_bars_that_they_continue(model):
 
 def test_the_ends_of_an_interpolation_are_the_reconstructions(model):
     start, end = (replace(groove, tempo=tempo) for groove, tempo in zip(grooves(2), (100.0, 140.0), strict=True))
-    way = model.interpolate(start, end, 5)
-    assert tokens_of([way[0], way[-1]]) == tokens_of(model.decode(model.encode([start, end])))
-    assert [groove.tempo for groove in way] == [100, 110, 120, 130, 140]
+    path = model.interpolate(start, end, 5)
+    assert tokens_of([path[0], path[-1]]) == tokens_of(model.decode(model.encode([start, end])))
+    assert [groove.tempo for groove in path] == [100, 110, 120, 130, 140]
     codes = np.random.default_rng(1).normal(size=(2, model.latent)).astype(np.float32) * 3
     of_codes = tokens_of(model.interpolate(codes[0], codes[1], 4))
     assert [of_codes[0], of_codes[-1]] == tokens_of(model.decode(codes))
@@ -111,6 +112,40 @@ def test_variations_begin_at_the_reconstruction_and_depend_on_the_seed(model):
     assert {one.tempo for one in far} == {77.0}
     with pytest.raises(ValueError, match=r"0\.\.1"):
         model.vary(groove, 1.5)
+
+
+def check_playing(model: TrainedModel, made: list[DrumGroove], *given: DrumGroove) -> int:
+    """Hits are played as in the first given groove that has them, or as the mean; the number of the former."""
+    kept = 0
+    for groove in made:
+        velocity, offset = (np.tile(of_bar, (GRID.bars, 1)) for of_bar in (model.feel.velocity, model.feel.offset))
+        for source in reversed(given):
+            velocity = np.where(source.hits, source.velocity, velocity)
+            offset = np.where(source.hits, source.offset, offset)
+        np.testing.assert_array_equal(groove.velocity, np.where(groove.hits, velocity, 0))
+        np.testing.assert_array_equal(groove.offset, np.where(groove.hits, offset, 0))
+        kept += int((groove.hits & np.any([source.hits for source in given], axis=0)).sum())
+    return kept
+
+
+def test_hits_that_are_kept_are_played_as_they_were_and_new_ones_as_the_mean(model):
+    start, end = grooves(2)
+    assert check_playing(model, model.vary(start, 0.0, 1), start) > 0
+    assert check_playing(model, model.vary(start, 0.7, 20), start) > 0
+    assert check_playing(model, [model.move(start, density=1.0)], start) > 0
+    early = (np.arange(GRID.num_steps) < 2 * GRID.steps_per_bar)[:, None]
+    kept = replace(start, hits=start.hits & early, velocity=start.velocity * early, offset=start.offset * early)
+    assert check_playing(model, model.continued(start, bars=2, count=5), kept) >= 5 * kept.hits.sum()
+    path = model.interpolate(start, end, 6)
+    assert check_playing(model, path[:1], start) > 0
+    check_playing(model, path[1:3], start, end)
+    check_playing(model, path[3:5], end, start)
+    check_playing(model, path[5:], end)
+    code = model.encode(end)[0]
+    check_playing(model, model.interpolate(start, code, 3)[1:2], start)
+    silence = np.zeros_like(start.hits)
+    nothing = replace(start, hits=silence, velocity=start.velocity * silence, offset=start.offset * silence)
+    assert check_playing(model, [*model.vary(code, 0.5, 5), model.move(code), *model.sample(5)], nothing) == 0
 
 
 def test_a_move_adds_the_directions_in_standard_deviations(model):

@@ -13,8 +13,8 @@ from musicvae.training.checkpoints import (
     newest_complete,
     write_checkpoint,
 )
-from tests.support.damage import damage_file, each_damage
-from tests.support.trained_layer import trained
+from tests.support.harm.damage import damage_file, each_damage
+from tests.support.runs.trained_layer import trained
 
 
 def save(folder: Path, step: int, keep: int = 5, keep_every: int = 0) -> Path:

@@ -10,7 +10,7 @@ from musicvae.errors import SupersededError
 from musicvae.training import checkpoints as checkpoint_writer
 from musicvae.training.checkpoints import CheckpointWriter, TrainingState, checkpoints, load_checkpoint, newest_complete
 from musicvae.training.run_folder import RunFolder
-from tests.support.trained_layer import trained
+from tests.support.runs.trained_layer import trained
 
 
 @pytest.fixture

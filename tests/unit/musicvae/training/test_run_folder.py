@@ -2,6 +2,8 @@
 
 import pytest
 
+from jobs.command.command_line import compose_settings
+from jobs.training.settings import TrainConfig
 from musicvae.durable import read_lines
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
@@ -9,6 +11,22 @@ from musicvae.groove.grid import GridSpec
 from musicvae.settings import apply_overrides, parse_settings
 from musicvae.training.run_folder import RunFolder, RunIdentity
 from musicvae.training.settings import FitConfig
+from tests.support.runs.topologies import PRESETS
+
+IDS_AT_20AA091 = {
+    "demo": "357409dc6bca",
+    "feed_forward": "cfc0ee3ca72f",
+    "generation": "178492d458ba",
+    "generation_finish": "ae79083b4ec4",
+    "generation_settle": "1eb58ec9000c",
+    "latent_free": "ca352e3a2dbd",
+    "paper": "1608ea9d0400",
+    "reconstruction": "02d03fdaed25",
+    "reconstruction_decoder": "6d20f13bcddb",
+    "reconstruction_finish": "c08b99e64b1a",
+    "reconstruction_settle": "80da822807b3",
+    "small": "4ff36572aa5c",
+}
 
 
 def settings(*overrides: str) -> FitConfig:
@@ -33,6 +51,7 @@ def identity(*overrides: str, fingerprint: str = "f" * 16) -> RunIdentity:
         "train.clip=2.0",
         "data.lanes=32",
         "data.mix_drums=0.5",
+        "performance={}",
     ],
 )
 def test_what_changes_the_result_changes_the_run_id(override):
@@ -70,9 +89,29 @@ def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
             *("on_nonfinite", "max_skipped", "max_minutes", "profile", "compile"),
         },
     }
-    result = settings().result_settings()
-    for part, values in settings().model_dump().items():
+    of_scores, of_playing = settings().result_settings(), settings("performance={}").result_settings()
+    for part, values in settings("performance={}").model_dump().items():
+        result = of_playing if part == "performance" else of_scores
         assert set(values) - set(result[part]) == resources.get(part, set())
+    assert set(of_playing) == {"optimizer", "data", "train", "performance"}
+
+
+def test_a_setting_that_came_later_leaves_the_ids_of_runs_before_it_as_they_were():
+    """The run ids of the presets at commit 20aa091, before there was any such setting."""
+    found = {
+        preset: RunIdentity(
+            compose_settings(TrainConfig, preset=preset).result_settings(), "f" * 16, GridSpec(), DrumMap.load("roland")
+        ).run_id
+        for preset in PRESETS
+    }
+    assert found.pop("performance") not in found.values()
+    assert found == IDS_AT_20AA091
+
+
+def test_settings_of_the_other_kind_of_model_are_refused():
+    with pytest.raises(ConfigError, match=r"no setting model\.latent, objective\.beta, data\.mix_bars; its own are"):
+        settings("performance={}", "model.latent=32", "objective.beta=0.3", "data.mix_bars=0.5")
+    assert identity("performance.hidden=64").run_id != identity("performance.hidden=32").run_id
 
 
 def test_other_data_is_another_run():
@@ -143,3 +182,14 @@ def test_a_launch_closes_its_own_status_alone(tmp_path):
     run.close_status("mine", "failed", failure={"rank": 1})
     status = run.read_status()
     assert (status["state"], status["step"], status["failure"]) == ("failed", 5, {"rank": 1})
+
+
+def test_of_two_launches_on_several_machines_the_second_is_refused_before_a_rank_holds_the_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.launching("first", alone=False), folder.launching("first", alone=False):
+        with pytest.raises(ConfigError, match="in use"), folder.launching("second", alone=False):
+            pass
+        with pytest.raises(ConfigError, match="in use"), folder.launching("third"):
+            pass
+    with folder.launching("second", alone=False):
+        pass

@@ -13,9 +13,9 @@ from musicvae.data.loader import Batch
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings, ObjectiveSettings
-from musicvae.training.memory import is_exhausted_memory, largest_that_fits, memory_exhausted
+from musicvae.training.fit import diverged, nonfinite_record
 from musicvae.training.settings import OptimizerSettings
-from musicvae.training.state import diverged, nonfinite_record
+from musicvae.training.state import is_exhausted_memory, largest_that_fits, memory_exhausted
 from musicvae.training.step import TrainingObjective, new_optimizer, train_step
 from musicvae.training.world import World
 
@@ -174,7 +174,7 @@ def test_what_a_backward_that_failed_had_saved_is_freed_before_the_next_attempt(
 
 def test_the_message_offers_an_accumulation_that_fits():
     error = memory_exhausted(step=1, share=64, accumulation=1, fitting=16, device=torch.device("cpu"))
-    assert "train.accumulation=4: 16 windows at a time fit" in str(error)
+    assert "train.accumulation=4. 16 windows at a time fit" in str(error)
     error = memory_exhausted(step=1, share=63, accumulation=1, fitting=15, device=torch.device("cpu"))
     assert "train.accumulation=5" in str(error)
     error = memory_exhausted(step=1, share=8, accumulation=1, fitting=None, device=torch.device("cpu"))

@@ -7,7 +7,7 @@ import pytest
 from jobs.run_report.page import Chart, charts
 from jobs.run_report.record import read_run
 from preprocess.pages.charts import number, rules
-from tests.support.run_folders import begun_run, trained_run
+from tests.support.runs.run_folders import begun_run, trained_run
 
 
 def drawn(*paths) -> dict[str, Chart]:

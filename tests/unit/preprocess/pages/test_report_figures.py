@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from musicvae.data.statistics import WindowStatistics, count_windows
 from preprocess.pages.charts import class_shares, histograms, percent, ranking, waterfall
-from tests.support.report_fixtures import DRUMS
-from tests.support.shard_fixtures import GRID, patterned_windows
+from tests.support.shards.report_fixtures import DRUMS
+from tests.support.shards.shard_fixtures import GRID, patterned_windows
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
 from preprocess.sources.archive import open_archive
 from preprocess.sources.listing import read_source, stamp
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.midi.midi_bytes import hit, midi_file
 
 MEMBERS = {"a.mid": midi_file(hit(0, 36)), f"{'n' * 120}.mid": midi_file(hit(0, 38)) * 50, "song": midi_file()}
 ROUNDS = 60

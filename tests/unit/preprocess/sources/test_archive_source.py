@@ -18,8 +18,9 @@ from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, LimitSettings
 from preprocess.sources.archive import open_archive
 from preprocess.sources.folder import open_folder
+from preprocess.sources.groove import find_groove
 from preprocess.sources.listing import Source, read_source, stamp
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.midi.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))
 LIMITS = LimitSettings()
@@ -162,7 +163,7 @@ def test_a_copy_that_broke_off_is_refused(folder, tmp_path, name, keep):
         # The usual tools fill a tar up to 10 KiB with zeros, which nobody misses.
         path.write_bytes(path.read_bytes().rstrip(b"\0"))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
-    with pytest.raises(DataError, match=r"broke off"):
+    with pytest.raises(DataError, match=r"incomplete download or copy"):
         opened(path)
     assert not list(tmp_path.glob("spool/*"))
 
@@ -170,7 +171,7 @@ def test_a_copy_that_broke_off_is_refused(folder, tmp_path, name, keep):
 def test_a_tar_cut_between_two_members_is_refused(tmp_path):
     write_tar(tmp_path / "a.tar", [("a.mid", b"1"), ("b.mid", b"2")])
     (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:1024])
-    with pytest.raises(DataError, match="mark at the archive's end is missing"):
+    with pytest.raises(DataError, match="mark at the end of the archive is missing"):
         opened(tmp_path / "a.tar")
 
 
@@ -290,3 +291,19 @@ def change_entry(
         if value is not None:
             struct.pack_into(kind, changed, start + offset, value)
     return bytes(changed)
+
+
+def test_a_header_that_says_it_takes_gigabytes_is_refused_before_it_is_read(tmp_path):
+    info = tarfile.TarInfo("./PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, 3 * 2**30
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(info.tobuf(tarfile.USTAR_FORMAT) + bytes(10_240))
+    with pytest.raises(DataError, match="a header of 3221225472 bytes"):
+        opened(tmp_path / "a.tar.gz")
+
+
+def test_a_zip_with_a_bomb_for_a_table_is_no_groove(tmp_path, monkeypatch):
+    monkeypatch.setattr("preprocess.sources.groove.MOST_TABLE_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("info.csv", b"style,midi_filename,split\n" + bytes(10_000))
+    assert find_groove(tmp_path / "a.zip") is None

@@ -34,7 +34,9 @@ def test_the_limit_is_the_last_size_that_is_read(tmp_path):
     (tmp_path / "a").write_bytes(bytes(100))
     assert read(tmp_path / "a") == bytes(100)
     (tmp_path / "a").write_bytes(bytes(101))
-    assert read(tmp_path / "a") == Rejection("name.mid", Reason.TOO_LARGE, "101 bytes, limits.max_bytes is 100")
+    assert read(tmp_path / "a") == Rejection(
+        "name.mid", Reason.TOO_LARGE, "101 bytes, more than limits.max_bytes = 100"
+    )
 
 
 def test_a_terabyte_is_refused_unread(tmp_path):

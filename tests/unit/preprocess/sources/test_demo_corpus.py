@@ -51,8 +51,9 @@ def test_only_three_four_is_rejected(conversions):
 
 
 def test_every_pitch_is_known_and_hardly_a_hit_is_lost(conversions):
-    assert not any(conversion.counts.unknown_pitches for conversion in conversions)
-    assert sum(c.counts.doubled for c in conversions) < 0.001 * sum(c.counts.hits for c in conversions)
+    readings = [conversion.counts.reading for conversion in conversions]
+    assert not any(reading.unknown for reading in readings)
+    assert sum(reading.merged for reading in readings) < 0.001 * sum(reading.hits for reading in readings)
 
 
 def test_performances_differ_from_each_other(windows):

@@ -11,7 +11,7 @@ from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
 from preprocess.sources.folder import open_folder
 from preprocess.sources.listing import read_source
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.midi.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))
 

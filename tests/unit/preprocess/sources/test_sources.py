@@ -12,7 +12,7 @@ from preprocess.rejection import Rejection
 from preprocess.settings import BuildSettings
 from preprocess.sources.listing import Source, read_source, stamp
 from preprocess.sources.open import open_source
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.midi.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))
 HEADER = "drummer,style,bpm,midi_filename,split\n"
@@ -65,7 +65,7 @@ def test_no_such_source(tmp_path):
     with pytest.raises(ConfigError, match="nothing at that path"):
         opened(tmp_path / "none", tmp_path)
     (tmp_path / "a.mid").write_bytes(MIDI)
-    with pytest.raises(ConfigError, match=r"another kind(.*\n)*.*the folder that holds the file"):
+    with pytest.raises(ConfigError, match=r"another kind(.*\n)*.*the folder that contains the file"):
         opened(tmp_path / "a.mid", tmp_path)
 
 

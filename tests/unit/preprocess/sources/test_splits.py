@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from preprocess.settings import SplitSettings
-from preprocess.sources.listing import FilePlace, SourceFile, content_digest
-from preprocess.sources.splits import possible_splits, split_of
+from preprocess.sources.listing import FilePlace, SourceFile, content_digest, possible_splits, split_of
 
 FILES = 20_000
 

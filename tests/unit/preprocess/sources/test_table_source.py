@@ -11,7 +11,7 @@ from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
 from preprocess.sources.listing import FilePlace, SourceFile, read_source, stamp
 from preprocess.sources.table import open_list
-from tests.support.midi_bytes import hit, midi_file
+from tests.support.midi.midi_bytes import hit, midi_file
 
 MIDI = midi_file(hit(0, 36))
 
@@ -104,7 +104,7 @@ def test_the_splits_that_can_occur(tmp_path, splits, settings, can_occur):
     ("content", "complaint"),
     [
         ("file,split\na.mid,train\n", r"line 1 .*\n.*column `path`.*\n.*file, split"),
-        ("path;split\na.mid;train\n", r"line 1 (.*\n)*.*another delimiter"),
+        ("path;split\na.mid;train\n", r"line 1 (.*\n)*.*another separator"),
         ("", r"line 1 .*\n.*column `path`.*\n.*nothing"),
         ("path,split\n", "lists no files"),
         ("path,split\na.mid,train\nb.mid,valid\n", r"line 3 (.*\n)*.*'valid'; did you mean validation\?"),
@@ -119,7 +119,7 @@ def test_the_splits_that_can_occur(tmp_path, splits, settings, can_occur):
         ("path,bpm\na.mid\n", r"line 2 (.*\n)*.*1 fields"),
         ("path,bpm\n,90\n", r"line 2 .*\n.*a path"),
         ("path,bpm\na\0.mid,90\n", "line 2"),
-        ("path\na.mid\nb.mid\n./a.mid\n", r"line 4 (.*\n)*.*line 2 names too"),
+        ("path\na.mid\nb.mid\n./a.mid\n", r"line 4 (.*\n)*.*is also in line 2"),
         ('path\n"a.mid\n', "line 2 (.*\n)*.*unexpected end"),
     ],
 )
@@ -132,7 +132,7 @@ def test_csv_that_cannot_be_used(tmp_path, content, complaint):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ('{"path": "a.mid"}\n{"path": "b.mi', r"line 2 .*\n.*one JSON object a line"),
+        ('{"path": "a.mid"}\n{"path": "b.mi', r"line 2 .*\n.*one JSON object on each line"),
         ('{"path": "a.mid"}\n["b.mid"]', r"line 2 (.*\n)*.*list"),
         ('{"file": "a.mid"}', r"line 1 (.*\n)*.*keys file"),
         ('{"path": null}', r"line 1 .*\n.*a path"),

@@ -1,0 +1,384 @@
+"""A connection to Ray: waits that hear signals and notice a lost head, and nodes that get no work.
+
+`cluster.tasks.ray_session` opens it.
+"""
+
+import atexit
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+from typing import Any
+
+from cluster.code import Look, Message
+from cluster.errors import ExitCode, TargetError
+
+CONNECT_SECONDS = 8.0
+LOOK_SECONDS = 0.5
+"""A handler of a signal is not called while Ray waits."""
+HEAD_SECONDS, HEAD_PAUSE = 15.0, 2.0
+"""For which a head that cannot be reached is waited for. Ray waits a minute, and then aborts the process."""
+LOSS_SECONDS = 5.0
+"""For the main thread to end by itself when the head is lost."""
+IDLE_SECONDS = 10.0
+"""After which a wait is explained; the next time after six times as long."""
+NODE_SECONDS = 90.0
+"""For the answer of a node, which unpacks the code first."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""HTTP/2, which Ray speaks: its preface and an empty frame of settings, which is the first that a server answers."""
+SETTINGS_FRAME = 4
+NODE = "ray.io/node-id"
+
+
+def check_ray_address(address: str | None) -> None:
+    """Makes sure that Ray may listen at an address, if one is given; for commands that have not written anything yet.
+
+    Raises:
+        TargetError: nobody listens there, or something else than Ray.
+    """
+    if not address:
+        return
+    deadline = time.monotonic() + CONNECT_SECONDS
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as probe:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                _greet(probe, deadline)
+    except (OSError, ValueError, OverflowError) as error:  # UnicodeError of names that are none is a ValueError
+        raise no_cluster(address, error) from None
+
+
+def _greet(probe: socket.socket, deadline: float) -> None:
+    """Ray itself would wait many minutes for an answer in its own protocol.
+
+    Raises:
+        OSError: none comes.
+    """
+    probe.sendall(GREETING)
+    answer = b""
+    while len(answer) < 9:
+        probe.settimeout(max(0.01, deadline - time.monotonic()))
+        received = probe.recv(64)
+        if not received:
+            break
+        answer += received
+    if answer[3:4] != bytes([SETTINGS_FRAME]):
+        raise OSError("something else than Ray listens there" if answer else "the connection is closed at once")
+
+
+def no_cluster(address: str, error: Exception) -> TargetError:
+    """That Ray cannot be reached at an address."""
+    text = str(error)
+    return TargetError(
+        f"no Ray cluster answers at {address}",
+        expected="HOST:PORT of a running head node, as `ray start --head` prints it",
+        # A mismatch of versions names both on lines of their own.
+        found=" ".join(text.split()) if text.startswith("Version mismatch") else text.partition("\n")[0],
+        likely="a wrong port, another version of Ray, a cluster that has ended, or a missing token (RAY_AUTH_MODE)",
+        do="start the cluster, or leave --ray-address out to use this machine",
+    )
+
+
+class RaySession:
+    """Ray, as long as this process is connected to it.
+
+    Args:
+        address: HOST:PORT of a cluster; None for a Ray of this process's own.
+
+    Attributes:
+        left_out: what is wrong with nodes that get no work, by their ids.
+        lost: whether the head is gone.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.left_out: dict[str, str] = {}
+        self.lost = False
+        self._address = address
+        self._idle_since, self._explain_after = time.monotonic(), IDLE_SECONDS
+
+    @property
+    def attached(self) -> bool:
+        """Whether this is a cluster that others may use, too, and not a Ray of our own."""
+        return bool(self._address)
+
+    @contextmanager
+    def watching_head(self) -> Iterator[None]:
+        """Notices in the block that the head of a cluster is lost; `wait` says so."""
+        over = threading.Event()
+        if self._address:
+            threading.Thread(target=self._watch_head, args=(self._address, over), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def wait(
+        self,
+        refs: Sequence[Any],
+        *,
+        seconds: float | None = None,
+        who: str = "",
+        needs: Mapping[str, float] = MappingProxyType({}),
+    ) -> list[Any]:
+        """Those of some results that are there, at least one unless the time is over.
+
+        A signal is answered within `LOOK_SECONDS`, by its handler and outside Ray.
+
+        Args:
+            who, needs: what requests how much, by Ray's names; a long wait for it is explained to the user.
+
+        Raises:
+            TargetError: the head is lost.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            ready = self._wait_a_while(refs)
+            self.check_head()
+            if ready:
+                return ready
+            if needs:
+                self._explain(who, needs)
+            if deadline is not None and time.monotonic() >= deadline:
+                return []
+
+    def _wait_a_while(self, refs: Sequence[Any]) -> list[Any]:
+        import ray
+        from ray.exceptions import RayError
+
+        heard: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+        try:
+            ready, _ = ray.wait(list(refs), num_returns=1, timeout=LOOK_SECONDS)
+            return ray.wait(list(refs), num_returns=len(refs), timeout=0)[0] if ready else []
+        except RayError:
+            self.check_head(now=True)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            if heard:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def wait_for_cpu(self) -> None:
+        """Waits until the cluster has room for a task.
+
+        Raises:
+            TargetError: the head is lost.
+        """
+        if self.attached:
+            self.note_progress()
+            first = self.remote(_ignore, None, ()).options(**self.placement()).remote(pickle.dumps(Message.of(None)))
+            self.wait([first], who="a task", needs={"CPU": 1})
+
+    def note_progress(self) -> None:
+        """Nobody waits any more."""
+        self._idle_since, self._explain_after = time.monotonic(), IDLE_SECONDS
+
+    def _explain(self, who: str, needs: Mapping[str, float]) -> None:
+        """Says what is waited for, if it has taken long and the cluster has no room."""
+        gone = time.monotonic() - self._idle_since
+        if not self.attached or gone < self._explain_after:
+            return
+        self._explain_after *= 6
+        free, have = self.free(), self.resources()
+        if any(free.get(kind, 0) < amount for kind, amount in needs.items()):
+            asked = " and ".join(f"{amount:g} {kind}" for kind, amount in needs.items() if amount)
+            room = " and ".join(f"{free.get(kind, 0):g} of {have.get(kind, 0):g} {kind}" for kind in needs)
+            _say(f"waiting for {gone:.0f} s: {who} requests {asked}; free on the Ray cluster: {room}")
+
+    def check_head(self, *, now: bool = False) -> None:
+        """Makes sure that the cluster is there.
+
+        Args:
+            now: asks the head, where Ray has failed for a reason that may be its loss.
+
+        Raises:
+            TargetError: its head is not; Ray must not be used any more.
+        """
+        self.lost = self.lost or (now and self.attached and _refuses(str(self._address)))
+        if self.lost:
+            # Ray's own end would wait a minute for the head, and then abort this process.
+            atexit.register(os._exit, ExitCode.PREEMPTED)
+            raise self._loss()
+
+    def _loss(self) -> TargetError:
+        return TargetError(
+            f"the Ray cluster at {self._address} has ended",
+            expected="a head node that runs until the command has ended",
+            found=f"nothing answers at {self._address} any more",
+            likely="the head node was stopped, or its machine was lost",
+            do="start the cluster, then run the same command again to resume; finished work is kept",
+            exit_code=ExitCode.PREEMPTED,
+        )
+
+    def _watch_head(self, address: str, over: threading.Event) -> None:
+        seen = time.monotonic()
+        while not over.wait(HEAD_PAUSE):
+            if _answers(address):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > HEAD_SECONDS:
+                self.lost = True
+                if not over.wait(LOSS_SECONDS):  # the main thread waits in Ray, which would abort the process
+                    loss = self._loss()
+                    _say(
+                        "\n".join(
+                            [f"error: {loss.problem}", *(f"  {key:<9} {text}" for key, text in loss.details.items())]
+                        )
+                    )
+                    os._exit(ExitCode.PREEMPTED)
+                return
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes that get work, as `ray.nodes` describes them."""
+        import ray
+
+        self.check_head(now=True)  # Ray would ask it for a minute
+        return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self.left_out]
+
+    def resources(self) -> dict[str, float]:
+        """What the nodes that get work have."""
+        total: dict[str, float] = {}
+        for node in self.nodes():
+            for kind, amount in node["Resources"].items():
+                total[kind] = total.get(kind, 0) + amount
+        return total
+
+    def free(self) -> dict[str, float]:
+        """What is free of it, at least: others may use nodes that get no work from here."""
+        import ray
+
+        self.check_head(now=True)
+        free: dict[str, float] = dict(ray.available_resources())
+        for node in ray.nodes() if self.left_out else []:
+            if node["Alive"] and node["NodeID"] in self.left_out:
+                for kind, amount in node["Resources"].items():
+                    free[kind] = max(0.0, free.get(kind, 0) - amount)
+        return free
+
+    def placement(self) -> dict[str, Any]:
+        """Options of a task or actor that keep it off the nodes that get no work."""
+        return {"label_selector": {NODE: f"!in({','.join(self.left_out)})"}} if self.left_out else {}
+
+    def leave_out(self, node: str, host: str, problem: str) -> None:
+        """Gives a node no work any more, and says so once.
+
+        Raises:
+            TargetError: no node is left.
+        """
+        if node in self.left_out:
+            return
+        self.left_out[node] = problem
+        if not any(other["Resources"].get("CPU", 0) >= 1 for other in self.nodes()):
+            raise TargetError(
+                f"no node of the Ray cluster at {self._address} can do the work"
+                if self.attached
+                else "Ray cannot do the work",
+                expected="the versions of the driver, and the same files under the same paths",
+                found=f"node {host}: {problem}",
+                likely="a folder on the local disk of one machine, or another environment on the nodes",
+                do="correct the nodes, or leave --ray-address out; then run the same command again to resume"
+                if self.attached
+                else "correct what the message names, then run the same command again to resume",
+            )
+        _say(f"node {host} is left out: {problem}")
+
+    def remote(self, function: Callable[[Any], Any], look: Look | None, packages: Sequence[str], **options: Any) -> Any:
+        """A remote function of a pickled `Message`; it gives node id, host, what is wrong with the node, the answer.
+
+        Args:
+            look: called once in each process of a cluster that runs it.
+            packages: distributions that have to be the same there.
+            options: of `ray.remote`.
+        """
+        import ray
+
+        # A Ray of our own runs where this process runs.
+        work = pickle.dumps(Message.of((function, look if self.attached else None), *packages))
+
+        def run(task: bytes) -> Any:
+            # Sent by value, with nothing but bytes: it answers where our code cannot be imported, too.
+            node, host = ray.get_runtime_context().get_node_id(), socket.gethostname()
+            try:
+                from cluster.code import done_here
+
+                return node, host, *done_here(work, task)
+            except ImportError as error:
+                return node, host, f"it lacks what the job imports: {error}", None
+
+        return ray.remote(**options)(run) if options else ray.remote(run)
+
+    def look_at_nodes(self, look: Look, *packages: str, stopping: Callable[[], object]) -> bool:
+        """Looks at every node that gets work, and leaves out those with which something is wrong.
+
+        Args:
+            packages: as of `remote`.
+            stopping: ends the look early if it is true.
+
+        Returns:
+            Whether a node was left out.
+
+        Raises:
+            TargetError: no node is left.
+        """
+        import ray
+        from ray.exceptions import RayError, RuntimeEnvSetupError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        if not self.attached:
+            return False
+        before, deadline = len(self.left_out), time.monotonic() + NODE_SECONDS
+        # No CPU is requested, so that a node that is busy with another job answers too.
+        run = self.remote(_ignore, look, packages, num_cpus=0)
+        message = pickle.dumps(Message.of(None, *packages))
+        asked = {
+            run.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                message
+            ): node
+            for node in self.nodes()
+        }
+        while asked and not stopping() and time.monotonic() < deadline:
+            for done in self.wait(list(asked), seconds=LOOK_SECONDS):
+                node = asked.pop(done)
+                with suppress(RayError):  # the node has gone
+                    try:
+                        _, host, problem, _ = ray.get(done)
+                    except RuntimeEnvSetupError as error:
+                        host, problem = node["NodeManagerHostname"], str(error).partition("\n")[0]
+                    if problem:
+                        self.leave_out(node["NodeID"], host, problem)
+        if not stopping():
+            for node in asked.values():
+                problem = f"it does not answer within {NODE_SECONDS:.0f} seconds"
+                self.leave_out(node["NodeID"], node["NodeManagerHostname"], problem)
+        return len(self.left_out) > before
+
+
+def _ignore(_: Any) -> None:
+    """The work of a task that only looks at its node."""
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        socket.create_connection((host, int(port)), timeout=HEAD_PAUSE).close()
+        return True
+    return False
+
+
+def _refuses(address: str) -> bool:
+    """Whether nobody listens there for sure; a head that is busy may be slow to answer."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=HEAD_PAUSE).close()
+    except OSError as error:
+        return isinstance(error, ConnectionRefusedError)
+    return False
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

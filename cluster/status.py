@@ -1,0 +1,146 @@
+"""How the elements of a submission stand: from what they wrote down, and from SLURM only what it alone knows."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from cluster import ray_jobs, slurm
+from cluster.attempts import Attempt
+from cluster.job import Job, SchedulerState, SchedulerStates
+from cluster.local import runner_of
+from cluster.submission import Receipt, Submission
+
+State = Literal["not submitted", "waiting", "running", "saved", "done", "failed", "cancelled", "lost"]
+UNFINISHED: tuple[State, ...] = ("not submitted", "failed", "cancelled", "lost")
+"""States in which an element is over, or never began, and is not done."""
+LIVE: tuple[State, ...] = ("waiting", "running", "saved")
+CANCELLED_BY_HAND = "CANCELLED"
+NEVER = "DependencyNeverSatisfied"
+BEFORE_IT = "a job before it failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ElementStatus:
+    """One element of a job.
+
+    Attributes:
+        why: it waits or failed, as far as the scheduler or its record says.
+        receipt: under which it was taken last.
+        attempts: at it, since it was submitted first.
+    """
+
+    job: Job
+    element: int
+    state: State
+    why: str
+    receipt: Receipt | None
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def restarts(self) -> int:
+        """How often it has begun again."""
+        return max(0, len(self.attempts) - 1)
+
+
+def element_statuses(submission: Submission) -> Iterator[ElementStatus]:
+    """Every element of every job, with what its scheduler says now."""
+    return statuses_from(submission, scheduler_says(submission))
+
+
+def scheduler_says(submission: Submission) -> SchedulerStates:
+    """What the target's scheduler says of its jobs; None where there is none, or it does not answer."""
+    match submission.target:
+        case "slurm":
+            return slurm.states()
+        case "ray":
+            return ray_jobs.states(submission.ray_jobs)
+        case "local":
+            return None
+        case _:
+            assert_never(submission.target)
+
+
+def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterator[ElementStatus]:
+    """Every element of every job.
+
+    Args:
+        scheduler: what `scheduler_says` gave.
+    """
+    taken: dict[tuple[str, int], Receipt] = {}
+    for receipt in submission.receipts():
+        taken |= {(receipt.job, element): receipt for element in receipt.elements}
+    undone: set[str] = set()
+    for job in submission.jobs:
+        for element in job.elements:
+            receipt = taken.get((job.name, element))
+            attempts = tuple(submission.attempts(job, element))
+            state, why = _state(submission, receipt, element, attempts, scheduler)
+            if state == "lost" and not attempts and undone.intersection(job.after):
+                state, why = "not submitted", BEFORE_IT
+            if state != "done":
+                undone.add(job.name)
+            yield ElementStatus(job, element, state, why, receipt, attempts)
+
+
+def _state(
+    submission: Submission,
+    receipt: Receipt | None,
+    element: int,
+    attempts: tuple[Attempt, ...],
+    scheduler: SchedulerStates,
+) -> tuple[State, str]:
+    if attempts and attempts[-1].verdict == "done":
+        return "done", ""
+    if receipt is None:
+        return "not submitted", ""
+    # What was written before the last receipt is about an earlier submission of the element.
+    last = attempts[-1] if attempts and attempts[-1].launch == receipt.number else None
+    scheduler_state = scheduler.get((receipt.number, element - receipt.first)) if scheduler else None
+    if last and last.verdict in ("failed", "gave up"):
+        return "failed", f"exit status {last.code}" if last.verdict == "failed" else "no progress"
+    if submission.cancelled and not (scheduler_state and scheduler_state.state in (*slurm.RUNNING, *slurm.WAITING)):
+        return "cancelled", ""
+    if submission.target == "local":
+        return _on_this_machine(receipt, last)
+    if submission.target == "ray":
+        return _on_ray(submission.ray_jobs, scheduler is not None, scheduler_state, last)
+    if scheduler is None:
+        return ("running" if last and last.ended is None else "saved" if last else "waiting"), "SLURM does not answer"
+    return _on_slurm(scheduler_state, last)
+
+
+def _on_slurm(scheduler_state: SchedulerState | None, last: Attempt | None) -> tuple[State, str]:
+    if scheduler_state is None:
+        return "lost", "SLURM no longer knows the job, and the job did not record how it ended"
+    if scheduler_state.state in slurm.WAITING:
+        return ("saved" if last and last.verdict == "again" else "waiting"), scheduler_state.reason
+    if scheduler_state.state in slurm.RUNNING:
+        return "running", ""
+    if scheduler_state.state == CANCELLED_BY_HAND:
+        # SLURM cancels by itself what waited for a job that failed.
+        return ("not submitted", BEFORE_IT) if scheduler_state.reason == NEVER else ("cancelled", "")
+    return "failed", scheduler_state.state.lower().replace("_", " ")
+
+
+def _on_ray(url: str, answers: bool, scheduler_state: SchedulerState | None, last: Attempt | None) -> tuple[State, str]:
+    if not answers:
+        return "lost", f"no Ray cluster answers at {url}"
+    if scheduler_state is None:
+        return "lost", f"the Ray cluster at {url} does not know the job; the cluster was restarted"
+    if scheduler_state.state in ("PENDING", "RUNNING"):
+        return ("running" if last else "waiting"), ("" if last else scheduler_state.reason)
+    if scheduler_state.state == "STOPPED":
+        return "cancelled", ""
+    return ("lost", "its driver ended without a result") if last else ("not submitted", BEFORE_IT)
+
+
+def _on_this_machine(receipt: Receipt, last: Attempt | None) -> tuple[State, str]:
+    if receipt.host != socket.gethostname():
+        return ("running" if last else "waiting"), f"on {receipt.host}, its state there is not known"
+    alive = runner_of(receipt.number) is not None
+    if last is None:
+        return ("waiting", "") if alive else ("not submitted", "it had not started when the submission ended")
+    if last.ended is None or last.verdict == "again":
+        return ("running", "") if alive else ("lost", "its process ended without a result")
+    return "failed", f"exit status {last.code}"

@@ -1,0 +1,237 @@
+"""What `jobs.evaluate` evaluates, trained models and counted baselines, and what it finds of each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from cluster.local import usable_cpus
+from musicvae.data.manifest import ShardManifest, ShardSource
+from musicvae.data.windows import SplitTokens
+from musicvae.errors import ConfigError
+from musicvae.evaluation.baselines import Baseline
+from musicvae.evaluation.bootstrap import Difference, Resamples
+from musicvae.evaluation.figures import Figures, prediction_figures
+from musicvae.evaluation.predictions import EvaluatedWindows, Predictions, predict
+from musicvae.evaluation.samples import SampleComparison, SampleFigures
+from musicvae.generation.generate import generate
+from musicvae.generation.recipe import GenerationSettings, PriorSource
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.grid import GridSpec
+from musicvae.pretrained.load import TrainedModel, is_export, load_run
+from musicvae.randomness import Purpose, uniforms
+
+TRAINED_BASELINES = Path(__file__).parents[1] / "baselines"
+"""Exported models that stand in every table, beside the counted baselines."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A trained model under the name that it has in the tables."""
+
+    name: str
+    path: Path
+    trained: TrainedModel
+    is_baseline: bool = False
+
+
+def load_models(paths: list[Path], taken: list[str]) -> list[Candidate]:
+    """Loads runs and exports; each is named after its folder, with the folders above where two would be the same.
+
+    Raises:
+        ConfigError: no run or export there, or one path twice.
+        DataError: a damaged file.
+    """
+    loaded: list[Candidate] = []
+    for path in paths:
+        if any(path.resolve() == candidate.path.resolve() for candidate in loaded):
+            raise ConfigError(f"{path} is named twice", do="give each model once")
+        names = {*taken, *(candidate.name for candidate in loaded)}
+        parts = path.resolve().parts
+        ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        name = next((end for end in ends if end not in names), str(path))
+        loaded.append(Candidate(name, path, load_run(path)))
+    return loaded
+
+
+def trained_baselines(manifest: ShardManifest) -> list[Candidate]:
+    """The models in `TRAINED_BASELINES` that know the shards' grid and drum map, by name."""
+    folders = (path for path in sorted(TRAINED_BASELINES.glob("*")) if is_export(path))
+    baselines = (Candidate(path.name, path, load_run(path), is_baseline=True) for path in folders)
+    return [candidate for candidate in baselines if _difference(candidate, manifest) is None]
+
+
+def check_same_format(candidate: Candidate, shards: ShardSource, manifest: ShardManifest) -> None:
+    """A token means another thing under another grid or drum map.
+
+    Raises:
+        ConfigError: the run and the shards differ in them.
+    """
+    if (difference := _difference(candidate, manifest)) is None:
+        return
+    what, of_run, of_shards = difference
+    raise ConfigError(
+        f"the run and the shards differ in their {what}",
+        expected=f"{of_run}, as in the training of {candidate.path}",
+        found=f"{of_shards} in {shards}",
+        likely="the shards were built with other settings than the training shards",
+        do="give the shards that the run was trained on, or build shards with their settings",
+    )
+
+
+def _difference(candidate: Candidate, manifest: ShardManifest) -> tuple[str, str, str] | None:
+    """What model and shards differ in, and what it is of each; None where a token means the same to both."""
+    trained = candidate.trained
+    if trained.grid != manifest.grid:
+        return "grid", str(trained.grid), str(manifest.grid)
+    if list(trained.drum_map.pitches.items()) != list(manifest.drum_map.pitches.items()):
+        return "drum map", _described(trained.drum_map), _described(manifest.drum_map)
+    return None
+
+
+def other_shards_note(candidate: Candidate, manifest: ShardManifest) -> str:
+    """What to keep in mind of a model that was trained on other shards."""
+    return (
+        f"note: {candidate.path} was trained on shards {candidate.trained.fingerprint}, not on these "
+        f"({manifest.fingerprint}). These shards may contain its training windows."
+    )
+
+
+def _described(drum_map: DrumMap) -> str:
+    pitches = ", ".join(f"{drum} {'/'.join(map(str, pitches))}" for drum, pitches in drum_map.pitches.items())
+    return f"{drum_map.name} ({pitches})"
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How much is measured.
+
+    Attributes:
+        draws: of z, for the importance-weighted bound.
+        windows: of the split at most, spaced through its performances; None takes all.
+        samples: written by each predictor, at most; None writes as many as the split has windows.
+        replicates: resamples that an interval is taken from.
+    """
+
+    draws: int
+    windows: int | None
+    samples: int | None
+    replicates: int
+
+
+FULL = Protocol(draws=64, windows=None, samples=None, replicates=2000)
+QUICK = Protocol(draws=8, windows=192, samples=512, replicates=500)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A predictor and its figures.
+
+    Attributes:
+        origin: of a trained one.
+        samples: figures of what it writes by itself; None of one that has no probabilities.
+    """
+
+    predictions: Predictions
+    is_baseline: bool
+    origin: Candidate | None
+    figures: Figures
+    samples: SampleFigures | None
+
+    @property
+    def name(self) -> str:
+        return self.predictions.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationData:
+    """What all predictors are evaluated on."""
+
+    manifest: ShardManifest
+    windows: EvaluatedWindows
+    comparison: SampleComparison
+    protocol: Protocol
+    samples: int
+    seed: int
+
+    @property
+    def grid(self) -> GridSpec:
+        return self.manifest.grid
+
+    @property
+    def drum_map(self) -> DrumMap:
+        return self.manifest.drum_map
+
+    def uniforms(self) -> Float64[np.ndarray, "sample step"]:
+        """What the counted baselines draw tokens with: those that a model of this seed draws with."""
+        return uniforms(self.seed, Purpose.DECODING, 0, 0, self.samples, self.grid.num_steps)
+
+
+def evaluation_data(
+    manifest: ShardManifest, train: SplitTokens, whole: SplitTokens, *, quick: bool, seed: int
+) -> EvaluationData:
+    """What all predictors are evaluated on."""
+    protocol = QUICK if quick else FULL
+    samples = min(len(whole.tokens), protocol.samples or len(whole.tokens))
+    comparison = SampleComparison(
+        train, whole, manifest.grid, manifest.drum_map, size=samples, replicates=protocol.replicates, seed=seed
+    )
+    return EvaluationData(
+        manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed
+    )
+
+
+def evaluate_trained(
+    candidate: Candidate, evaluation: EvaluationData, *, batch: int, device: torch.device, beat: Callable[[int], None]
+) -> Result:
+    """All figures of a trained model; `beat` is told how many windows are done."""
+    model = candidate.trained.model
+    predictions = predict(
+        candidate.name,
+        model.to(device),
+        evaluation.windows,
+        seed=evaluation.seed,
+        draws=evaluation.protocol.draws,
+        batch=batch,
+        device=device,
+        on_progress=beat,
+        threads=usable_cpus() if device.type == "cpu" else 1,
+    )
+    # Samples are those of jobs.sample, whose bits are a CPU's.
+    written = np.concatenate(
+        list(generate(model.cpu(), GenerationSettings(PriorSource(), seed=evaluation.seed), evaluation.samples))
+    )
+    samples = evaluation.comparison.samples(candidate.name, written)
+    return Result(predictions, candidate.is_baseline, candidate, figures_of(predictions, evaluation), samples)
+
+
+def evaluate_counted(baseline: Baseline, evaluation: EvaluationData) -> Result:
+    """All figures of a baseline that was counted."""
+    samples = None if baseline.samples is None else evaluation.comparison.samples(baseline.name, baseline.samples)
+    return Result(baseline.predictions, True, None, figures_of(baseline.predictions, evaluation), samples)
+
+
+def figures_of(predictions: Predictions, evaluation: EvaluationData, *, first_step: int = 0) -> Figures:
+    """The figures of a predictor on the windows evaluated."""
+    return prediction_figures(
+        predictions, evaluation.windows.split, evaluation.grid, evaluation.drum_map, first_step=first_step
+    )
+
+
+def differences(
+    model: Result, baseline: Result, evaluation: EvaluationData, resamples: Resamples
+) -> dict[str, Difference]:
+    """Of every figure that both have: the model's less the baseline's, over the steps that both predict, paired.
+
+    A baseline that cannot run free is given its teacher-forced scores there, an advantage.
+    """
+    first_step = baseline.predictions.teacher_forced.first_step
+    mine = figures_of(model.predictions, evaluation, first_step=first_step) if first_step else model.figures
+    theirs = baseline.figures
+    if baseline.predictions.free_running is None:
+        forced = {name: figure for name, figure in theirs.items() if name.startswith("teacher_forced.")}
+        theirs = theirs | {name.replace("teacher_forced.", "free_running."): figure for name, figure in forced.items()}
+    return {name: resamples.difference(mine[name], theirs[name]) for name in mine if name in theirs}

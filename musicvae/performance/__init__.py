@@ -1,0 +1,1 @@
+"""The performance model: velocity and timing of given hits."""

@@ -1,0 +1,140 @@
+"""Several drivers run a sweep together, as elements of a SLURM array do: each trial once, whatever is killed."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.sweeps.ledger import read_ledger
+from tests.support.commands import CHECKOUT, QUIET, ok, run_job
+from tests.support.processes.process_tree import command_of, descendants
+from tests.support.processes.running_job import running_job, wait_for
+from tests.support.requirements import only_in_a_soak
+from tests.support.sweeps.array_of_threads import check_decisions, starts_of
+from tests.support.sweeps.tiny_sweep import check_once, results, sweep_file, table, trainer_command
+
+pytestmark = pytest.mark.slow
+KILLS, ELEMENTS = 50, 8
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml", repeats={"seeds": 2, "of_best": 1})
+
+
+@pytest.fixture(scope="module")
+def alone(file, small_shards) -> dict[str, tuple[str | None, dict[int, float]]]:
+    """What one driver makes of it."""
+    out = file.parent / "alone"
+    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
+    return results(out)
+
+
+def command(file: Path, shards: Path, out: Path, share: str = "") -> tuple[object, ...]:
+    return ("sweep", "run", file, "--shards", shards, "--out", out, *(("--share", share) if share else ()))
+
+
+def trainers(driver: int) -> list[int]:
+    """The processes that an element trains in."""
+    return [pid for pid in descendants(driver) if "spawn_main" in command_of(pid)]
+
+
+def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that_it_lost(
+    file, alone, small_shards, tmp_path
+):
+    out = tmp_path / "out"
+
+    def begun(element: int) -> bool:
+        path = out / "elements" / str(element) / "ledger.jsonl"
+        return path.exists() and '"kind": "start"' in path.read_text()
+
+    with (
+        running_job(*command(file, small_shards, out, "0/3")) as killed,
+        running_job(*command(file, small_shards, out, "1/3")) as losing,
+    ):
+        # Stopped, so that they are still at it when they are looked at; a start is written before its process begins.
+        for element, driver in enumerate((killed, losing)):
+            wait_for(lambda at=element, of=driver: begun(at) and trainers(of.pid), driver, f"trials of {element}")
+            os.kill(driver.pid, signal.SIGSTOP)
+        assert "sweep tiny: not done" in ok(run_job("sweep", "status", out)).stdout
+        refused = run_job(*command(file, small_shards, out, "0/3"))
+        assert (refused.returncode, "elements/0 is in use" in refused.stderr) == (2, True)
+        refused = run_job(*command(file, small_shards, out))
+        assert (refused.returncode, "at work: element 0, 1" in refused.stderr) == (2, True)
+        other = sweep_file(tmp_path / "tiny.yaml", budget={"trials": 7, "steps": 20})
+        refused = run_job(*command(other, small_shards, out, "2/3"))
+        assert (refused.returncode, "another sweep file" in refused.stderr) == (2, True)
+        os.kill(killed.pid, signal.SIGKILL)
+        os.kill(trainers(losing.pid)[0], signal.SIGKILL)
+        os.kill(losing.pid, signal.SIGCONT)
+        assert losing.wait(timeout=300) == 0
+    assert results(out) == alone
+    check_once(read_ledger(out), out / "ledger.jsonl")
+    assert (len(table(out)), (out / "best.yaml").exists()) == (7, True)
+    check_decisions(file, small_shards, out)
+    before = len(starts_of(out))
+    for share in ("2/5", ""):
+        ok(run_job(*command(file, small_shards, out, share)))
+    assert (len(starts_of(out)), results(out)) == (before, alone)
+
+
+@only_in_a_soak
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"asha": {"first_steps": 10, "eta": 3}, "repeats": {"seeds": 2, "of_best": 3}},
+        {"search": "tpe"},
+    ],
+    ids=["asha", "tpe"],
+)
+def test_eight_elements_fifty_kills(search, small_shards, tmp_path):
+    file, out, dice = (
+        sweep_file(tmp_path / "tiny.yaml", **search, budget={"trials": 120, "steps": 90}),
+        tmp_path / "out",
+        random.Random(1),
+    )
+    alive: dict[int, subprocess.Popen[bytes]] = {}
+
+    def begin(element: int) -> None:
+        line = trainer_command("nap", file, small_shards, out, "--share", f"{element}/{ELEMENTS}")
+        with (tmp_path / f"{element}.log").open("ab") as log:
+            alive[element] = subprocess.Popen(
+                line, cwd=CHECKOUT, env={**os.environ, **QUIET}, stdout=log, stderr=log, start_new_session=True
+            )
+
+    for element in range(ELEMENTS):
+        begin(element)
+    stopped = alive[ELEMENTS - 1]
+    for kill in range(KILLS):
+        time.sleep(dice.uniform(0.5, 2.0))
+        element = dice.randrange(ELEMENTS - 1)
+        if kill == KILLS // 3:
+            os.kill(stopped.pid, signal.SIGSTOP)
+        if kill == KILLS // 2 and (lost := trainers(alive[element].pid)):
+            os.kill(lost[0], signal.SIGKILL)
+        if kill == 2 * KILLS // 3:
+            os.kill(stopped.pid, signal.SIGCONT)
+        if alive[element].poll() is None:
+            alive[element].kill()
+            alive[element].wait()
+            begin(element)
+    assert [process.wait(timeout=600) for process in alive.values()] == [0] * ELEMENTS
+    starts = [(start.trial, start.attempt) for start in starts_of(out)]
+    assert len(starts) == len(set(starts))
+    assert sorted(read_ledger(out).numbers) == list(range(120))
+    assert not read_ledger(out).unfinished
+    assert check_decisions(file, small_shards, out) == len(starts)
+
+
+@pytest.mark.parametrize(
+    ("share", "changes", "words"),
+    [("3/3", {}, "K from 0 to M - 1"), ("0/2", {"resources": {"cpus": 999}}, "no node can hold a trial")],
+)
+def test_what_is_no_element_is_refused(share, changes, words, small_shards, tmp_path):
+    refused = run_job(*command(sweep_file(tmp_path / "a.yaml", **changes), small_shards, tmp_path / "out", share))
+    assert refused.returncode == 2
+    assert words in refused.stderr

@@ -1,0 +1,145 @@
+"""How an element stands, from what it wrote down and what its scheduler says."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from cluster.attempts import begin, finish
+from cluster.job import Array, Job, SchedulerState
+from cluster.local import new_launch_id, runner_of
+from cluster.site import Site
+from cluster.status import statuses_from
+from cluster.submission import Submission, read_submission
+from jobs.cancel import main as cancel_command
+from jobs.submission.hand_over import outstanding
+
+URL = "http://head:8265"
+
+
+def submission(tmp_path, target):
+    jobs = (Job("train", ("true",)), Job("sample", ("true",), after=("train",), array=Array(3)))
+    made = Submission(tmp_path / "s", target, tmp_path, Site(), jobs, URL if target == "ray" else "")
+    made.write_plan()
+    assert read_submission(made.folder) == made
+    return made
+
+
+def state(made, said, element=0, job="train"):
+    told = None if said is None else {("7", element): SchedulerState(*said)} if said else {}
+    (found,) = [one for one in statuses_from(made, told) if (one.job.name, one.element) == (job, element)]
+    return found.state, found.why
+
+
+@pytest.mark.parametrize(
+    ("said", "begun", "ended", "expected"),
+    [
+        (("PENDING", "Priority"), False, None, ("waiting", "Priority")),
+        (("PENDING", "BeginTime"), True, 75, ("saved", "BeginTime")),
+        (("RUNNING", "None"), True, None, ("running", "")),
+        (("COMPLETING", "None"), True, 75, ("running", "")),
+        (("CANCELLED", "None"), True, None, ("cancelled", "")),
+        (("CANCELLED", "DependencyNeverSatisfied"), False, None, ("not submitted", "a job before it failed")),
+        (("TIMEOUT", "TimeLimit"), True, None, ("failed", "timeout")),
+        (("FAILED", "NonZeroExitCode"), True, 3, ("failed", "exit status 3")),
+        (("COMPLETED", "None"), True, 0, ("done", "")),
+        ((), True, 0, ("done", "")),
+        ((), True, None, ("lost", "SLURM no longer knows the job, and the job did not record how it ended")),
+        (None, False, None, ("waiting", "SLURM does not answer")),
+        (None, True, None, ("running", "SLURM does not answer")),
+        (None, True, 75, ("saved", "SLURM does not answer")),
+    ],
+)
+def test_on_slurm(tmp_path, said, begun, ended, expected):
+    made = submission(tmp_path, "slurm")
+    (job, _) = made.jobs
+    made.take_receipt(job, "7", [0])
+    if begun:
+        begin(made.folder, job, 0, launch_id="7", restart=0, pid=1)
+    if ended is not None:
+        finish(made.folder, job, 0, code=ended, asked=False)
+    assert state(made, said) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "begun", "expected"),
+    [
+        (("PENDING", "queued"), False, ("waiting", "queued")),
+        (("RUNNING", ""), True, ("running", "")),
+        (("STOPPED", ""), True, ("cancelled", "")),
+        (("FAILED", ""), True, ("lost", "its driver ended without a result")),
+        (("FAILED", ""), False, ("not submitted", "a job before it failed")),
+        ((), True, ("lost", f"the Ray cluster at {URL} does not know the job; the cluster was restarted")),
+        (None, True, ("lost", f"no Ray cluster answers at {URL}")),
+    ],
+)
+def test_on_ray(tmp_path, said, begun, expected):
+    made = submission(tmp_path, "ray")
+    (job, _) = made.jobs
+    made.take_receipt(job, "7", [0])
+    if begun:
+        begin(made.folder, job, 0, launch_id="7", restart=0, pid=1)
+    assert state(made, said) == expected
+
+
+def test_elements_of_a_split_array_are_found_by_their_own_numbers(tmp_path):
+    made = submission(tmp_path, "slurm")
+    (_, job) = made.jobs
+    made.take_receipt(job, "7", [0, 1])
+    made.take_receipt(job, "8", [2], first=2)
+    told = {("7", 0): SchedulerState("RUNNING", ""), ("7", 1): SchedulerState("PENDING", "Resources")}
+    told |= {("8", 0): SchedulerState("TIMEOUT", "")}
+    found = [(one.state, one.why) for one in statuses_from(made, told) if one.job == job]
+    assert found == [("running", ""), ("waiting", "Resources"), ("failed", "timeout")]
+
+
+def test_what_was_written_before_the_last_submission_is_about_an_earlier_one(tmp_path):
+    made = submission(tmp_path, "slurm")
+    (job, _) = made.jobs
+    made.take_receipt(job, "6", [0])
+    begin(made.folder, job, 0, launch_id="6", restart=0, pid=1)
+    finish(made.folder, job, 0, code=1, asked=False)
+    made.take_receipt(job, "7", [0])
+    assert state(made, ("PENDING", "Priority")) == ("waiting", "Priority")
+
+
+def test_nothing_was_submitted_yet(tmp_path):
+    assert state(submission(tmp_path, "slurm"), ()) == ("not submitted", "")
+
+
+def test_a_cancelled_submission(tmp_path):
+    made = submission(tmp_path, "slurm")
+    made.take_receipt(made.jobs[0], "7", [0])
+    made.mark_cancelled(True)
+    assert state(made, ()) == ("cancelled", "")
+    made.mark_cancelled(False)
+    assert state(made, ())[0] == "lost"
+
+
+@pytest.fixture
+def ours():
+    """A process of this user that has nothing to do with any submission."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_process_that_was_given_the_number_of_an_ended_runner_is_left_alone(tmp_path, ours, capsys):
+    made = submission(tmp_path, "local")
+    for number, told in ((f"{ours.pid}-1-abcdef", "nothing waited or ran"), (f"{ours.pid}-abcdef", "train 0")):
+        made.take_receipt(made.jobs[0], number, [0])
+        begin(made.folder, made.jobs[0], 0, launch_id=number, restart=0, pid=ours.pid)
+        cancel_command([made.folder])
+        assert told in capsys.readouterr().out
+        if number.count("-") == 2:
+            assert ours.poll() is None
+            assert state(made, None) == ("lost", "its process ended without a result")
+            assert outstanding(made).elements["train"] == [0]
+    assert ours.wait(10) == -signal.SIGTERM, "numbers of earlier versions do not say when the runner started"
+
+
+def test_the_runner_of_a_number_is_known_while_it_lives():
+    assert runner_of(new_launch_id()) == os.getpid()
+    assert runner_of(f"{2**22 + 1}-1-abcdef") is None
