@@ -18,9 +18,9 @@ REASONS = {
     "os._exit": ("worker-died", "ended with status 1"),
     "allocate": ("memory", "more than 300 MiB, limits.memory_mib"),
     "spinning": ("timeout", "more than 1 s of CPU time, limits.cpu_seconds"),
-    "sleeping": ("timeout", "more than 20 s, limits.wall_seconds"),
+    "sleeping": ("timeout", "more than 8 s, limits.wall_seconds"),
 }
-LIMITS = ("limits.cpu_seconds=1", "limits.wall_seconds=20", "limits.memory_mib=300")
+LIMITS = ("limits.cpu_seconds=1", "limits.wall_seconds=8", "limits.memory_mib=300")
 
 
 def poison(harm: str) -> bytes:

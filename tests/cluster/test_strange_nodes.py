@@ -22,10 +22,12 @@ from tests.support.sweeps.tiny_sweep import sweep_file
 pytestmark = pytest.mark.slow
 EDIT = """
 
-import os, pathlib
+import os, pathlib, time
 pathlib.Path({marks!r}, str(os.getpid())).write_text(__file__)
+while "working_dir_files" in __file__ and os.path.exists({held!r}):
+    time.sleep(0.05)
 """
-"""Of a package of the checkout: each process that imports it says from where."""
+"""Of a package of the checkout: each process that imports it says from where, and waits on a node while it is held."""
 STRANGE = """
 import io, os, sys
 
@@ -43,11 +45,19 @@ os.stat, io.open = hiding(os.stat), hiding(io.open)
 class Refusing:
     def find_spec(self, name, path=None, target=None):
         if name == "jobs.sweeps.ray_pool":
+            with open({births!r}, "a+") as births:
+                births.write("x")
+                if births.tell() == {enough}:
+                    os.unlink({held!r})
             raise ImportError("this node cannot start a trial")
 
 sys.meta_path.insert(0, Refusing())
 """
-"""Run first by every Python of a node that does not see a folder, and on which the processes of a sweep die."""
+"""Run first by every Python of a node that does not see a folder, and on which the processes of a sweep die.
+
+Whatever the other node does, it waits until they have died often enough for this node to be left out.
+"""
+BIRTHS = 3
 OTHER_TORCH = "Metadata-Version: 2.1\nName: torch\nVersion: 9.9.9\n"
 
 
@@ -58,11 +68,13 @@ class Checkout:
     Attributes:
         marks: where its processes say what they have imported.
         hidden: a folder that one node of the cluster does not see.
+        held: while this file exists, the other nodes do nothing.
     """
 
     path: Path
     marks: Path
     hidden: Path
+    held: Path
 
     def run(self, name: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of the copy."""
@@ -88,7 +100,7 @@ class Checkout:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     folder = tmp_path_factory.mktemp("edited")
-    copy = Checkout(folder / "checkout", folder / "marks", folder / "hidden")
+    copy = Checkout(folder / "checkout", folder / "marks", folder / "hidden", folder / "held")
     copy.marks.mkdir()
     copy.hidden.mkdir()
     for package in CODE_PACKAGES:
@@ -97,7 +109,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         )
         shutil.copytree(CHECKOUT / package, copy.path / package, ignore=left_out)
     edited = copy.path / "musicvae" / "__init__.py"
-    edited.write_text(edited.read_text() + EDIT.format(marks=str(copy.marks)))
+    edited.write_text(edited.read_text() + EDIT.format(marks=str(copy.marks), held=str(copy.held)))
     return copy
 
 
@@ -105,7 +117,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def cluster(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     """A head, and a strange node."""
     strange = tmp_path_factory.mktemp("strange")
-    (strange / "sitecustomize.py").write_text(STRANGE.format(hidden=str(checkout.hidden)))
+    (strange / "sitecustomize.py").write_text(
+        STRANGE.format(
+            hidden=str(checkout.hidden),
+            held=str(checkout.held),
+            births=str(strange / "births"),
+            enough=BIRTHS,
+        )
+    )
     (strange / "torch-9.9.9.dist-info").mkdir()
     (strange / "torch-9.9.9.dist-info" / "METADATA").write_text(OTHER_TORCH)
     with ray_cluster(variables={1: {"PYTHONPATH": str(strange)}}) as running:
@@ -120,9 +139,14 @@ def test_the_code_travels_and_a_strange_node_is_left_out(checkout, cluster, smal
         "build_shards": (["--source", "demo", "--out", out / "build", "demo.performances=80"], "it does not see"),
         "sample": (["--run", sample_run, "--count", 8, "--out", out / "grooves"], "torch 9.9.9, but 2."),
         "train_on_ray": (["--shards", small_shards, "--run", out / "run", *settings], "torch 9.9.9, but 2."),
-        "sweep": (["run", sweep, "--shards", small_shards, "--out", out / "sweep"], "3 processes in a row died"),
+        "sweep": (
+            ["run", sweep, "--shards", small_shards, "--out", out / "sweep"],
+            f"{BIRTHS} processes in a row died",
+        ),
     }
     for name, (arguments, problem) in commands.items():
+        if name == "sweep":
+            checkout.held.touch()
         result = checkout.run(name, *arguments, *where, **cluster.environment)
         assert result.returncode == 0, f"{name}: {result.stderr}"
         assert result.stderr.count("is left out: ") == 1, f"{name}: {result.stderr}"
