@@ -7,6 +7,7 @@ receipts.jsonl     what the target has taken: a line for each number that it gav
 attempts/          what each element says when it starts and ends, see `cluster.attempts`
 logs/              what each start of it printed
 cancelled          there after a cancel
+ends.jsonl         how jobs ended, as SLURM said when it was asked; it forgets them after a while
 """
 
 import json
@@ -14,20 +15,22 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
 from cluster.code import is_secret
 from cluster.errors import TargetError
-from cluster.job import Job, job_from_json
+from cluster.job import Job, SchedulerState, SchedulerStates, job_from_json
 from cluster.sbatch import Place
 from cluster.site import Site
 
 NAME = "snapshot.json"
 PATCH = "changes.patch"
+ENDS = "ends.jsonl"
 Target = Literal["local", "slurm", "ray"]
 
 
@@ -112,6 +115,28 @@ class Submission:
         values = [json.loads(line) for line in whole.splitlines()]
         return [Receipt(**{**fields, "elements": tuple(fields["elements"])}) for fields in values]
 
+    def remember_ends(
+        self, scheduler: Mapping[tuple[str, int], SchedulerState], *, live: Sequence[str]
+    ) -> SchedulerStates:
+        """What the scheduler says, and how it said that jobs had ended that it has forgotten since.
+
+        Args:
+            live: its words for jobs that have not ended.
+        """
+        path = self.folder / ENDS
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError):
+            lines = []
+        known = {(number, element): SchedulerState(state, reason) for number, element, state, reason in lines}
+        keys = {(receipt.number, n - receipt.first) for receipt in self.receipts() for n in receipt.elements}
+        states = {key: scheduler[key] for key in keys & scheduler.keys()}
+        new = [[*key, *astuple(state)] for key, state in states.items() if state.state not in live and key not in known]
+        if new:
+            with suppress(OSError), path.open("a", encoding="utf-8") as file:  # of somebody else, or on a full disk
+                file.write("".join(f"{json.dumps(line)}\n" for line in new))
+        return known | states
+
     def attempts(self, job: Job, element: int) -> list[Attempt]:
         """At an element of a job, in order."""
         return Record.of(self.folder, job.name, element).attempts()
@@ -119,7 +144,8 @@ class Submission:
     def forget(self) -> None:
         """Forgets what was done, so that all of it is done once more."""
         shutil.rmtree(self.folder / ATTEMPTS, ignore_errors=True)
-        (self.folder / "receipts.jsonl").unlink(missing_ok=True)
+        for name in ("receipts.jsonl", ENDS):
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def cancelled(self) -> bool:
