@@ -17,6 +17,13 @@ WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
 """What SLURM says of jobs that are not over."""
 
+CURES = {
+    "invalid account": "give one of your accounts with --account, or as account: in the site file; this shows them:\n"
+    "            sacctmgr show associations user=$USER format=account,partition",
+    "invalid partition": "give another one with --partition, or as partition: in the site file; `sinfo` shows all",
+}
+"""What helps against a refusal, by what SLURM says of it in lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -170,10 +177,11 @@ def _run(argv: Sequence[str]) -> str:
         ) from None
     if result.returncode:
         message = result.stderr.strip().removeprefix(f"{argv[0]}: error: ")
+        checked = "correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster"
         raise TargetError(
             f"{argv[0]} refused: {message.splitlines()[0] if message else f'exit status {result.returncode}'}",
             found=message,
             likely="a wrong partition or account, a limit of the cluster, or a controller that does not answer",
-            do="correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster",
+            do=next((cure for words, cure in CURES.items() if words in message.lower()), checked),
         )
     return result.stdout

@@ -43,6 +43,12 @@ def main(
             rich_help_panel="SLURM",
         ),
     ] = None,
+    partition: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The partition, in place of the one of the site.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The account that pays, in place of the one of the site.")
+    ] = None,
     array: Annotated[
         str | None, typer.Option(metavar="M[%K]", help="Split a sampling or a sweep into M shares, K at a time.")
     ] = None,
@@ -101,7 +107,11 @@ def main(
         )
     check_arguments(arguments or [])
     check_new_folder(submissions, "--submissions")
-    settings = read_site(site)
+    named = {key: name for key, name in (("partition", partition), ("account", account)) if name}
+    for key, name in named.items():
+        if on != "slurm":
+            raise ConfigError(f"--on {on} has no {key}", found=f"--{key} {name}", do=f"leave --{key} out")
+    settings = read_site(site).model_copy(update=named)
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",
