@@ -33,6 +33,14 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 STATUS_PATIENCE = 10.0
 
 
+CURES = {
+    "invalid account": "give one of your accounts with --account, or as account: in the site file; this shows them:\n"
+    "            sacctmgr show associations user=$USER format=account,partition",
+    "invalid partition": "give another one with --partition, or as partition: in the site file; `sinfo` shows all",
+}
+"""What helps against a refusal, by what SLURM says of it in lower case."""
+
+
 class NoAnswerError(TargetError):
     """No controller of SLURM has answered; whether it did what was asked is not known."""
 
@@ -219,6 +227,15 @@ def installed() -> bool:
     return shutil.which("sbatch") is not None
 
 
+def answers() -> bool:
+    """Whether a controller answers."""
+    try:
+        _run(["scontrol", "ping"])
+    except TargetError:
+        return False
+    return True
+
+
 def outside_of_jobs(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables without those of the job that a command is typed in, which SLURM would take for options of the new one.
 
@@ -268,10 +285,11 @@ def _run(argv: Sequence[str], script: str | None = None) -> str:
                 do="run the same command again",
                 exit_code=ExitCode.PREEMPTED,
             )
+        checked = "correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster"
         raise TargetError(
             f"{argv[0]} refused: {message.splitlines()[0] if message else f'exit status {result.returncode}'}",
             found=message,
             likely="a wrong partition or account, or a limit of the cluster",
-            do="correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster",
+            do=next((cure for words, cure in CURES.items() if words in message.lower()), checked),
         )
     return result.stdout or result.stderr if script else result.stdout

@@ -128,15 +128,12 @@ def main(
         )
     check_arguments(arguments or [])
     check_new_folder(submissions, "--submissions")
-    settings = _asked(
-        read_site(site),
-        {"partition": partition, "account": account, "qos": qos, "constraint": constraint},
-        [*_options(exclude=exclude, reservation=reservation), *(sbatch or [])],
-    )
-    if on != "slurm" and (settings != read_site(site) or after):
-        raise ConfigError(
-            "options of SLURM need --on slurm", found=f"--on {on}", do="add --on slurm, or leave them out"
-        )
+    wishes = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    options = {"exclude": exclude, "reservation": reservation}
+    for option, value in {**wishes, **options, "sbatch": sbatch, "after": after}.items():
+        if value and on != "slurm":
+            raise ConfigError(f"--on {on} has no {option}", found=f"--{option}", do=f"leave --{option} out")
+    settings = _asked(read_site(site), wishes, [*_options(options), *(sbatch or [])])
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",
@@ -249,7 +246,7 @@ def show(
             script = render(job, submission.site, submission.place)
             print(script, end="")
             shown.add(job.name)
-            if slurm.installed():
+            if slurm.answers():
                 tell(f"{job.name}: {slurm.would_start(script, call)}")
 
 
@@ -259,7 +256,7 @@ def _asked(site: Site, wishes: Mapping[str, str | None], options: Sequence[str])
     return site.model_copy(update={**given, "sbatch": (*site.sbatch, *options)})
 
 
-def _options(**values: str | None) -> list[str]:
+def _options(values: Mapping[str, str | None]) -> list[str]:
     return [f"--{name}={sbatch_value(value)}" for name, value in values.items() if value is not None]
 
 

@@ -23,7 +23,7 @@ from cluster.errors import ExitCode, TargetError
 from cluster.job import Job
 from cluster.slurm import Call
 from cluster.status import LIVE, UNFINISHED, State, element_statuses
-from cluster.submission import Submission, take_snapshot
+from cluster.submission import Submission, newest_snapshot, take_snapshot
 from jobs import CHECKOUT
 from jobs.command.streams import outlive_terminal
 from musicvae.errors import ConfigError
@@ -118,7 +118,8 @@ def keep_code(submission: Submission, tell: Callable[[str], None]) -> None:
         tell: gets a line if files are left out.
     """
     shutil.rmtree(submission.code, ignore_errors=True)
-    if left_out := take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code):
+    earlier = newest_snapshot(submission.folder.parent)
+    if left_out := take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code, earlier=earlier):
         tell(f"links and files that look like secrets were not copied: {', '.join(left_out)}")
 
 

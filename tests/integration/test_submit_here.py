@@ -89,7 +89,7 @@ def test_files_are_the_users_own(sample_run, tmp_path):
         (["train", "--site", "nowhere", "--", "--run", "r"], "there is no site nowhere"),
         (["train", "--time", "soon", "--", "--run", "r"], "--time soon is not a time limit"),
         (["train", "--on", "slurm", "--time", "2", "--", "--run", "r"], "120 s, of which 0 are left"),
-        (["train", "--partition", "gpu", "--", "--run", "r"], "options of SLURM need --on slurm"),
+        (["train", "--partition", "gpu", "--", "--run", "r"], "--on local has no partition"),
         (["train", "--mem", "64", "--", "--run", "r"], "--mem 64G for gigabytes, --mem 64M for megabytes"),
         (["sample", "--array", "0", "--", "--out", "o"], "--array 0 cannot be used"),
         (

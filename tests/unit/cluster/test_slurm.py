@@ -63,11 +63,21 @@ def test_a_controller_that_stays_away_ends_the_wait(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_refusal_is_not_asked_again(tmp_path, monkeypatch):
-    refusal = "sbatch: error: invalid partition specified: x"
-    stand_ins(tmp_path, monkeypatch, sbatch=f"#!/bin/sh\necho >>{tmp_path}/calls; echo '{refusal}' >&2; exit 1\n")
-    with pytest.raises(TargetError, match="sbatch refused: invalid partition specified: x"):
+@pytest.mark.parametrize(
+    ("message", "cure"),
+    [
+        ("Batch job submission failed: Invalid account or account/partition combination specified", "--account"),
+        ("invalid partition specified: cpus", "--partition"),
+        ("Batch job submission failed: Requested node configuration is not available", "jobs.doctor"),
+    ],
+)
+def test_a_refusal_is_not_asked_again_and_names_its_cure(tmp_path, monkeypatch, message, cure):
+    script = f"#!/bin/sh\necho >>{tmp_path}/calls; echo 'sbatch: error: {message}' >&2; exit 1\n"
+    stand_ins(tmp_path, monkeypatch, sbatch=script)
+    with pytest.raises(TargetError) as refused:
         submit(CALL, patience=10)
+    assert message in refused.value.problem
+    assert cure in refused.value.details["do"]
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
 
 
