@@ -22,7 +22,6 @@ from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
 from musicvae.model.layers import AttentionCache
 from musicvae.model.precision import rounded
 from musicvae.model.settings import DecodingPrecision
-from musicvae.model.token_choice import sample_tokens
 from musicvae.performance.hits import HitSequence
 from musicvae.performance.model import HitBlock, PerformanceModel
 from musicvae.randomness import Purpose, uniforms
@@ -114,10 +113,9 @@ def _play_batch(
             break
         hidden = player.hidden(place, rows)
         is_kept, drawn = kept_velocity[:rows, place] > 0, draws[:rows, place]
-        chosen = 1 + sample_tokens(player.velocity_scores(hidden) / temperature, drawn[:, 0])
+        chosen = 1 + _drawn(player.velocity_scores(hidden), drawn[:, :1], temperature)
         velocity[:rows, place] = loudness = torch.where(is_kept, kept_velocity[:rows, place], chosen)
-        scores = player.offset_scores(hidden, loudness)
-        chosen = sample_tokens(scores / temperature, drawn[:, 1]) - TICKS_PER_STEP // 2
+        chosen = _drawn(player.offset_scores(hidden, loudness), drawn[:, 1:], temperature) - TICKS_PER_STEP // 2
         ticks[:rows, place] = timing = torch.where(is_kept, kept_ticks[:rows, place], chosen)
         player.add(place, loudness, timing)
     arrays = np.zeros(score.hits.shape, np.float32), np.zeros(score.hits.shape, np.float32)
@@ -125,6 +123,16 @@ def _play_batch(
     for array, values, unit in zip(arrays, (velocity, ticks), (MAX_VELOCITY, TICKS_PER_STEP), strict=True):
         array[where] = sequence.by_hit(values).numpy() / unit
     return arrays
+
+
+def _drawn(
+    scores: Float[Tensor, "row value"], uniforms: Float64[Tensor, "row 1"], temperature: float
+) -> Int64[Tensor, " row"]:
+    """A value for each row by the inverse CDF; there are too few values for the steps of `sample_tokens` to pay."""
+    scores = scores if temperature == 1 else scores / temperature
+    cumulative = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).cumsum(dim=-1)
+    # Scaled by the last sum, which rounding may leave off 1.
+    return (cumulative <= uniforms * cumulative[:, -1:]).sum(dim=-1).clamp(max=scores.shape[-1] - 1)
 
 
 class _Player:
