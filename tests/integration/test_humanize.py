@@ -110,6 +110,7 @@ def test_amounts_of_0_give_the_file_back_byte_by_byte():
     assert sorted(n[3] for n in drum_notes(later)) == sorted(n[3] for n in drum_notes(data))
 
 
+@pytest.mark.slow
 def test_no_bar_line_stands_out_in_a_long_file():
     """From a hi-hat to the next one playing changes across bar lines about as much as elsewhere."""
     performer, given = shipped_performer(), read(song(32))
