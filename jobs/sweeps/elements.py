@@ -22,8 +22,9 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ from jobs.sweeps.ledger import (
     ledgers_of_all,
     ledgers_of_elements,
     lines_of,
-    merged,
     record_of,
     turn,
 )
@@ -98,14 +98,16 @@ class Claim:
         return cls(values["owner"], values["number"], drawn and Drawn(**drawn), start and Start(**start))
 
 
-def view(ledgers: Iterable[Iterable[Record]], claims: Iterable[Claim]) -> SweepState:
-    """What ledgers add up to, with what is claimed and not written yet; of a number whose configuration is not known
-    the trial is empty."""
-    state = SweepState.of(merged(ledgers))
+def with_claims(written: SweepState, claims: Iterable[Claim]) -> SweepState:
+    """What ledgers add up to, which stays as it is, with what is claimed and not written yet; of a number whose
+    configuration is not known the trial is empty."""
+    state = copy(written)
+    state.numbers, state.trials, state.unfinished = {**state.numbers}, {**state.trials}, {**state.unfinished}
     for claim in claims:
         if claim.drawn and (claim.drawn.repeat_of is None or claim.drawn.repeat_of in state.trials):
             state.add(claim.drawn)
         if claim.start and claim.start.trial in state.trials:
+            state.trials[claim.start.trial] = copy(state.trials[claim.start.trial])
             state.add(claim.start)
         if claim.number is not None:
             state.numbers.setdefault(claim.number, "")
@@ -208,10 +210,7 @@ class ElementLedger(Ledger):
             for name, claim in sorted(self._claims.items())
             if claim.owner in self._living and not _is_written(claim, self._written)
         }
-        self.state = self._written
-        if self._claims:  # they are added to lines of their own, not to those that are kept
-            lines = [*self._sums.others, *chain.from_iterable(self._sums.lines.values())]
-            self.state = view([lines], self._claims.values())
+        self.state = with_claims(self._written, self._claims.values()) if self._claims else self._written
         trials = self.state.unfinished.values()
         running = [t.id for t in trials if t.is_open and t.last_start and t.last_start.owner in self._living]
         read = {path.parent.name: self._readings[path].lines for path in ledgers[1:]}
@@ -251,7 +250,7 @@ class ElementLedger(Ledger):
         """Whether a claim is ours from here on."""
         for suffix in count():
             path = self._folder.claims / f"{name}.{suffix}"
-            if _link(path, claim.to_json()):
+            if link(path, claim.to_json()):
                 return True
             other = Claim.read(path)
             if other.owner in self._living:
@@ -271,7 +270,7 @@ def _is_written(claim: Claim, state: SweepState) -> bool:
     return trial is not None and trial.starts > claim.start.attempt
 
 
-def _link(path: Path, values: Mapping[str, Any]) -> bool:
+def link(path: Path, values: Mapping[str, Any]) -> bool:
     """Makes a whole file under a name that must not be taken."""
     aside = aside_of(path)
     write_whole(aside, json.dumps(values))

@@ -54,6 +54,8 @@ def test_the_direction_is_that_of_the_figure():
     accuracy = {"metric": "validation.token_accuracy_free_running"}
     assert parse_settings(SweepSettings, LEAST).direction == "minimize"
     assert parse_settings(SweepSettings, {**LEAST, **accuracy}).direction == "maximize"
+    for file, direction in ((LEAST, "minimize"), ({**LEAST, **accuracy}, "maximize")):
+        assert parse_settings(SweepSettings, {**file, "direction": None}).direction == direction
     assert parse_settings(SweepSettings, {**LEAST, **accuracy, "direction": "minimize"}).direction == "minimize"
 
 
