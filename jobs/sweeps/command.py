@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from jobs.sweeps.ledger import Begun, Ledger, SweepState, read_ledger
 from jobs.sweeps.trial import Trainer, train_trial
 from musicvae.data.manifest import is_url, without_secrets
 from musicvae.errors import ConfigError, FolderInUseError, StoppedError, SupersededError
-from musicvae.folder_lock import hold_folder
+from musicvae.folder_lock import check_free, hold_folder
 from musicvae.terminal import shown
 
 NOTIFY_SECONDS = 60.0
@@ -86,8 +86,11 @@ class SweepCommand:
         """
         folder, sweep = self.folder, self.factory.sweep
         self._make(folder.path)
-        with self._failure_notified(), elements.holding_element(folder) as key:
+        check_free(folder.own)  # first: it takes a while to know that a process of another machine has died
+        with self._failure_notified(), ExitStack() as held:
             with elements.hold_soon(folder.path):
+                # No earlier, or those that wait here with a changed file would count as at work with the old one.
+                key = held.enter_context(elements.holding_element(folder))
                 _, plan = self._open(elements.others_of(folder))
             ledger = elements.ElementLedger(folder, key)
             with pools.process_pool(sweep.resources, trainer) as pool:

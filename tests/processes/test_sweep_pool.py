@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.sweeps.pools import Lost, process_pool, room_on
+from jobs.sweeps.pools import Lost, process_pool
 from jobs.sweeps.settings import TrialResources
 from jobs.sweeps.trial import TrialEnd, TrialJob
 from jobs.training.messages import StopRequest
@@ -76,23 +76,6 @@ def test_each_process_sees_its_own_gpus(gpus, seen, monkeypatch):
     with process_pool(TrialResources(gpus=gpus), trainer, environment) as pool:
         ends = run(pool, *["a"] * len(seen))
     assert sorted(came.message.split()[1:] for _, came in ends) == sorted([[own] if own else [] for own in seen])
-
-
-@pytest.mark.parametrize(
-    ("resources", "room"),
-    [
-        ({}, 8),
-        ({"cpus": 3}, 2),
-        ({"gpus": 1}, 2),
-        ({"gpus": 0.4}, 4),
-        ({"memory_gib": 3}, 5),
-        ({"gpus": 0.2, "memory_gib": 1.7}, 8),
-        ({"memory_gib": 17}, 0),
-    ],
-)
-def test_what_a_trial_needs_most_decides_how_many_a_node_holds(resources, room):
-    node = {"CPU": 8.0, "GPU": 2.0, "memory": 16.0 * 2**30}
-    assert room_on(node, TrialResources(**resources)) == room
 
 
 def test_a_machine_with_too_little_memory_is_refused():
