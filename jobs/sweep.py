@@ -12,6 +12,7 @@ A sweep can be stopped, resumed and extended at any time: run the same command a
 `python -m jobs.sweep run --help` shows the options of `run`.
 """
 
+import gc
 import signal
 import threading
 from collections.abc import Iterable
@@ -100,6 +101,7 @@ def run(
     if dry_run:
         return
     outlive_terminal()
+    gc.freeze()  # a garbage collection amid a decision would visit all that is loaded by now, for .2 s
     if share:
         command.carry_out_element(signals, retry=bool(retry))
     else:

@@ -39,6 +39,7 @@ from jobs.sweeps.ledger import (
     Record,
     Start,
     SweepState,
+    TrialHistory,
     in_turn,
     ledgers_of_all,
     ledgers_of_elements,
@@ -140,7 +141,8 @@ class _Sums:
 
     others: list[Record] = field(default_factory=list)
     lines: dict[str, list[Record]] = field(default_factory=dict)
-    trials: dict[str, SweepState] = field(default_factory=dict)
+    trials: dict[str, tuple[TrialHistory, dict[int, str], bool]] = field(default_factory=dict)
+    """Each with its numbers, and whether it is unfinished."""
     changed: set[str] = field(default_factory=set)
     is_new: bool = False
     """Whether anything was added since the last sum."""
@@ -157,17 +159,17 @@ class _Sums:
         for trial in self.changed:
             lines = in_turn(self.lines[trial])
             if isinstance(lines[0], Drawn):
-                self.trials[trial] = SweepState.of(lines)
+                alone = SweepState.of(lines)
+                self.trials[trial] = alone.trials[trial], alone.numbers, bool(alone.unfinished)
         self.changed.clear()
         self.is_new = False
         state = SweepState.of(self.others)
-        histories = [alone.trials[trial] for trial, alone in self.trials.items()]
-        for history in sorted(histories, key=lambda history: turn(history.drawn)):
+        for history, numbers, is_unfinished in sorted(self.trials.values(), key=lambda trial: turn(trial[0].drawn)):
             if history.drawn.repeat_of is None or history.drawn.repeat_of in self.trials:
-                alone = self.trials[history.id]
                 state.trials[history.id] = history
-                state.numbers |= alone.numbers
-                state.unfinished |= alone.unfinished
+                state.numbers |= numbers
+                if is_unfinished:
+                    state.unfinished[history.id] = history
         return state
 
 

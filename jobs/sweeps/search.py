@@ -22,6 +22,8 @@ MOST_FOR_IMPORTANCE = 300
 """Of more, so many are taken evenly."""
 BEST_SHARE = 1 / 3
 """The best trials of which importance asks what they have in common."""
+NONE: dict[Any, Any] = {}
+"""Of all trials: nobody writes into it."""
 LEAST_PERMUTATIONS, CHANCE = 99, 0.05
 """Results are dealt out anew so often; how often noise alone may show anything, over all settings together."""
 
@@ -86,9 +88,9 @@ class _Space:
             datetime_complete=None,
             params={name: category(value) for name, value in values.items()},
             distributions=self._of_names[names],
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={} if is_whole else dict(results),
+            user_attrs=NONE,
+            system_attrs=NONE,
+            intermediate_values=NONE if is_whole else dict(results),
         )
 
 

@@ -173,7 +173,7 @@ def comparison(sweeps: Iterable[tuple[SweepFolder, SweepSettings, SweepState]]) 
     """What `jobs.sweep compare` prints: a row for each sweep."""
     wide = (Column(name, overflow="fold") for name in ("sweep", "best settings"))
     narrow = (Column(name, no_wrap=True) for name in ("metric", "best", "trials", "hours"))
-    table = Table(next(wide), *narrow, next(wide), box=None, pad_edge=False)
+    table = Table(next(wide), *narrow, next(wide), box=None, pad_edge=False, collapse_padding=True)
     for folder, sweep, state in sweeps:
         best, trials = best_of(sweep, state), f"{len(state.numbers)}/{state.planned}"
         settings = "\n".join(

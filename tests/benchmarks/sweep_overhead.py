@@ -7,6 +7,7 @@ and checking every configuration are told beside it. A trial's run folder is mad
 with torch loaded. `status` is timed as a user runs it, as a process of its own.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -126,6 +127,7 @@ def measure_decisions(folder: Path, trials: int) -> None:
         path.parent.mkdir(parents=True)
         records = (record for number in range(element, trials, ELEMENTS) for record in _trial(number, sweep.space))
         path.write_text("".join(json.dumps(fields_of(record)) + "\n" for record in records))
+    gc.freeze()  # as the command does
     with holding_element(own) as key, holding_element(other) as other_key:
         read, ledger = cpu_ms(lambda: ElementLedger(own, key))
         others = ElementLedger(other, other_key)
