@@ -15,7 +15,7 @@ from jobs.sweeps.ledger import read_ledger
 from musicvae.errors import DiskFullError
 from tests.support.commands import CHECKOUT, QUIET, ok, run_job
 from tests.support.harm.small_disk import enlarge, fill, small_disk
-from tests.support.processes.process_tree import command_of, descendants
+from tests.support.processes.process_tree import command_of, descendants, kill_tree
 from tests.support.processes.running_job import running_job, wait_for
 from tests.support.requirements import only_in_a_soak
 from tests.support.sweeps.array_of_threads import check_decisions, run_array, starts_of
@@ -23,7 +23,6 @@ from tests.support.sweeps.tiny_sweep import check_once, results, sweep_file, tab
 
 pytestmark = pytest.mark.slow
 KILLS, ELEMENTS = 50, 8
-FULL_SECONDS = 5.0
 ASHA = {"asha": {"first_steps": 10, "eta": 3}, "repeats": {"seeds": 2, "of_best": 3}}
 
 
@@ -154,28 +153,34 @@ def test_eight_elements_fifty_kills_and_a_full_disk(search, small_shards, tmp_pa
                 begin(element)
             return bool(failed)
 
-        for element in range(ELEMENTS):
-            begin(element)
-        for kill in range(KILLS):
-            time.sleep(dice.uniform(0.5, 2.0))
-            element = dice.randrange(ELEMENTS - 1)
-            if kill == KILLS // 4:
-                fill(disk)
-                time.sleep(FULL_SECONDS)
-                (disk / "filler").unlink()
-                assert begin_again(), "the disk was full"
-            if kill == KILLS // 3:
-                os.kill(alive[ELEMENTS - 1].pid, signal.SIGSTOP)
-            if kill == KILLS // 2 and (lost := trainers(alive[element].pid)):
-                os.kill(lost[0], signal.SIGKILL)
-            if kill == 2 * KILLS // 3:
-                os.kill(alive[ELEMENTS - 1].pid, signal.SIGCONT)
-            if alive[element].poll() is None:
-                alive[element].kill()
-                alive[element].wait()
+        try:
+            for element in range(ELEMENTS):
                 begin(element)
-        while [process.wait(timeout=600) for process in alive.values()] != [0] * ELEMENTS:
-            assert begin_again()
+            for kill in range(KILLS):
+                time.sleep(dice.uniform(0.5, 2.0))
+                element = dice.randrange(ELEMENTS - 1)
+                if kill == KILLS // 4:
+                    fill(disk)
+                    while not any(process.poll() for process in alive.values()):
+                        time.sleep(0.1)
+                    (disk / "filler").unlink()
+                    begin_again()
+                if kill == KILLS // 3:
+                    os.kill(alive[ELEMENTS - 1].pid, signal.SIGSTOP)
+                if kill == KILLS // 2 and (lost := trainers(alive[element].pid)):
+                    os.kill(lost[0], signal.SIGKILL)
+                if kill == 2 * KILLS // 3:
+                    os.kill(alive[ELEMENTS - 1].pid, signal.SIGCONT)
+                if alive[element].poll() is None:
+                    alive[element].kill()
+                    alive[element].wait()
+                    begin(element)
+            while [process.wait(timeout=600) for process in alive.values()] != [0] * ELEMENTS:
+                assert begin_again()
+        finally:
+            for process in alive.values():
+                if process.poll() is None:
+                    kill_tree(process.pid)
         check_starts(file, small_shards, out, trials=120)
 
 
