@@ -26,6 +26,9 @@ from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, SubmitRequest, c
 from jobs.submission.rows import SUBMISSIONS
 from musicvae.errors import ConfigError, UserError
 
+DRIVER_GIB = 2
+"""Memory of the driver of a sweep and of its Ray."""
+
 
 def main(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"The job: {', '.join(KINDS)}.")],
@@ -206,7 +209,8 @@ def _identity(jobs: tuple[Job, ...], target: str, site: str) -> str:
 
 
 def _memory_of_sweep(arguments: list[str], node: Mapping[str, float]) -> str | None:
-    """`--mem` for as many trials as the CPUs and GPUs of a node hold; None where the sweep does not say what one needs.
+    """`--mem` for the driver, and as many trials as the CPUs and GPUs of a node hold; None where the sweep does not say
+    what one needs.
 
     Args:
         arguments: of `jobs.sweep run`.
@@ -224,7 +228,7 @@ def _memory_of_sweep(arguments: list[str], node: Mapping[str, float]) -> str | N
         resources = read_sweep(given[0] if given else "")[1].resources
         trials = max(1, room_on({**node, "memory": 2**60}, resources))
         gib = min(trials, resources.at_once or trials) * (resources.memory_gib or 0)
-        return f"{math.ceil(gib)}G" if gib else None
+        return f"{math.ceil(gib) + DRIVER_GIB}G" if gib else None
     return None
 
 

@@ -148,7 +148,7 @@ def planned_trials(factory: TrialFactory, planned: Iterable[Values]) -> list[Tri
         try:
             trials.append(factory.trial(values))
         except ConfigError as error:
-            reason = error.details["found"] or error.problem
+            reason = ": ".join(filter(None, (error.problem, error.details["found"])))
             problems.append(f"{', '.join(f'{name}={value}' for name, value in values.items())}: {reason}")
     if problems:
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""

@@ -159,7 +159,7 @@ def test_an_array_of_more_elements_than_trials_is_pointed_out(small_shards, caps
 
 @pytest.mark.parametrize(
     ("options", "memory"),
-    [({"cpus_per_node": 8}, "6G"), ({}, "2G"), ({"cpus_per_node": 8, "mem": "64G"}, "64G")],
+    [({"cpus_per_node": 8}, "8G"), ({}, "4G"), ({"cpus_per_node": 8, "mem": "64G"}, "64G")],
     ids=["four trials", "one trial", "given"],
 )
 def test_slurm_is_asked_for_the_memory_of_the_trials_that_a_node_holds(small_shards, tmp_path, capsys, options, memory):
