@@ -170,6 +170,7 @@ def pack(
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int,
+    lead_in: bool = False,
 ) -> GalleryData:
     """The first `MOST_SHOWN` grooves; no more than one further groove is taken from the iterable.
 
@@ -201,6 +202,7 @@ def pack(
         "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
         "drums": _drums(drum_map),
         "ticksPerQuarter": ticks_per_quarter,
+        "leadIn": lead_in,
         "columns": [asdict(column) for column in columns],
         "ids": list(ids),
     }
@@ -223,6 +225,7 @@ def write_gallery(
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int = TICKS_PER_QUARTER,
+    lead_in: bool = False,
 ) -> None:
     """Writes the page whole or not at all.
 
@@ -233,12 +236,20 @@ def write_gallery(
         drum_map: names the drums, and gives the pitch and the sound of each.
         figures: what the page filters and sorts by, beside the tempo.
         ticks_per_quarter: division of the MIDI files that the page makes.
+        lead_in: whether they begin with a silent bar.
 
     Raises:
         ValueError: no grooves, an id that occurs twice, or shapes that do not match the grid and the drum map.
         OSError: the page cannot be written.
     """
-    data = pack(grooves, grid=grid, drum_map=drum_map, figures=figures, ticks_per_quarter=ticks_per_quarter)
+    data = pack(
+        grooves,
+        grid=grid,
+        drum_map=drum_map,
+        figures=figures,
+        ticks_per_quarter=ticks_per_quarter,
+        lead_in=lead_in,
+    )
     page = (
         page_environment(PARTS)
         .get_template(TEMPLATE)
@@ -292,6 +303,7 @@ def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: Tr
             drum_map=job.drum_map,
             figures=[column for column in MANIFEST_COLUMNS if column is DUPLICATE or first[column.name] is not None],
             ticks_per_quarter=job.layout.ticks_per_quarter,
+            lead_in=job.layout.lead_in,
         )
 
 

@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float32, Int16
 from jobs.sampler.recipe import PLAYING, SampleRecipe, default_model, resolve
 from jobs.sampler.settings import Audio, SampleSettings
 from jobs.sampler.work import SampleWork
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, DataError
 from musicvae.generation.settings import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
-from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes
+from musicvae.groove.sound import SAMPLE_RATE, render_led_in, render_loop, wav_bytes
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
@@ -31,6 +31,8 @@ from musicvae.pretrained.performer import shipped_performer
 FILES_PER_FOLDER = 1000
 """Most grooves in a folder; file managers and shared file systems suffer from more."""
 MIDI_SUFFIX = ".mid"
+EARLY, SOUND = "early_hits", "sound"
+"""Settings of a sampling: where a hit before the first beat is in its files, and what its sound files are."""
 AS_GIVEN = ("audio", "gallery", "midi_format", "ticks", "drop_duplicates", "drop_memorised", "best", "by", "refill")
 """Options that decide the output by their own values."""
 
@@ -64,6 +66,7 @@ class SampleJob:
         options: as they are given.
         settings: all that decides the output but for how many grooves it has, in plain values.
         earlier: whether a version began it that plays kept hits as it plays new ones; the rest is played so too.
+        clamped: whether a version began it that moves hits before the first beat onto it; the rest does so too.
     """
 
     out: Path
@@ -75,6 +78,7 @@ class SampleJob:
     options: SampleSettings
     settings: dict[str, Any]
     earlier: bool = False
+    clamped: bool = False
 
     def trained(self) -> TrainedModel:
         """The model of the job.
@@ -137,8 +141,11 @@ class SampleJob:
         for groove, data in zip(grooves, midi, strict=True):
             contents = {MIDI_SUFFIX: data}
             if groove is not None:
-                contents[sound_suffix(self.options.audio)] = sound_bytes(self.options.audio, groove, trained.drum_map)
+                contents[sound_suffix(self.options.audio)] = self._sound(groove, trained.drum_map)
             yield contents
+
+    def _sound(self, groove: DrumGroove, drum_map: DrumMap) -> bytes:
+        return sound_bytes(self.options.audio, groove, drum_map, self.layout)
 
     def midi(self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> list[bytes]:
         """The MIDI file of each item."""
@@ -155,11 +162,16 @@ class SampleJob:
         tempos: Sequence[float],
     ) -> tuple[Float32[np.ndarray, "item step drum"], Float32[np.ndarray, "item step drum"]]:
         """Velocity and offset of each item's hits."""
-        kept = self.made.kept(items)
+        kept, seed = self.made.kept(items), self.made.recipe.seed
         if self.made.performer is None:
-            return self.made.feel(trained).play(hits, kept)
-        played = shipped_performer().play_items(items, hits, tempos, kept, seed=self.made.recipe.seed)
-        return played.velocity, played.offset
+            velocity, offset = self.made.feel(trained).play(hits, kept)
+        else:
+            centred = self.made.is_centred
+            played = shipped_performer().play_items(items, hits, tempos, kept, seed=seed, centred=centred)
+            velocity, offset = played.velocity, played.offset
+        if self.clamped:
+            offset[:, 0] = offset[:, 0].clip(min=0)
+        return velocity, offset
 
 
 def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> SampleJob:
@@ -177,7 +189,7 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
     made = resolve(options, trained)
     drum_map = _written_as(options.pitches, trained.drum_map)
     pitches = tuple(drum_map.written_pitch.tolist())
-    layout = MidiLayout(pitches, options.midi_format, options.ticks)  # type: ignore[arg-type]
+    layout = MidiLayout(pitches, options.midi_format, options.ticks, options.lead_in)  # type: ignore[arg-type]
     settings = {
         **made.settings(),
         "weights": trained.weights_hash,
@@ -190,15 +202,27 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
         "nearest_training": options.shards is not None,
         **{name: getattr(options, name) for name in AS_GIVEN},
         "pick": None if options.pick is None else _list_hash(options.pick),
+        EARLY: "in a lead-in" if options.lead_in else "at the end",
     }
+    if options.audio is not Audio.NONE:
+        settings[SOUND] = f"{SAMPLE_RATE} Hz, stereo"
     job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings)
-    if made.given is None:
-        return job
-    before = {name: value for name, value in settings.items() if name != PLAYING}
-    earlier = replace(job, made=replace(made, given=None), settings=before, earlier=True)
-    work = SampleWork(out)
-    resumed = work.is_half_made(before, options) if overwrite else work.began_without(PLAYING)
-    return earlier if resumed else job
+    return job if options.lead_in else _as_begun(job, SampleWork(out), overwrite=overwrite)
+
+
+def _as_begun(job: SampleJob, work: SampleWork, *, overwrite: bool) -> SampleJob:
+    """The job as the version of the program makes it that began it in its folder; as it is, if none did."""
+    try:
+        lacking = [name for name in (EARLY, PLAYING) if name in job.settings and work.began_without(name)]
+    except DataError:
+        if overwrite:
+            return job
+        raise
+    settings = {name: value for name, value in job.settings.items() if name not in lacking}
+    begun = replace(job, settings=settings, clamped=EARLY in lacking, earlier=PLAYING in lacking)
+    if begun.earlier:
+        begun = replace(begun, made=replace(begun.made, given=None))
+    return job if overwrite and not work.is_half_made(settings, job.options) else begun
 
 
 def _list_hash(items: Sequence[int]) -> str:
@@ -222,13 +246,17 @@ def sound_suffix(audio: Audio) -> str:
     return "" if audio is Audio.NONE else f".{audio}"
 
 
-def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap) -> bytes:
-    """The file of a loop, mono, 16 bits, exactly as long as its bars.
+def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap, layout: MidiLayout) -> bytes:
+    """The file of a loop, stereo, 16 bits, exactly as long as its bars; with a lead-in, of a groove played once.
+
+    Args:
+        layout: of the MIDI file whose onsets it has.
 
     Raises:
         ValueError: no kind of file is asked for.
     """
-    sound = render_loop(groove, drum_map)
+    rendered = render_led_in if layout.lead_in else render_loop
+    sound = rendered(groove, drum_map, stereo=True, ticks=layout.ticks_per_quarter)
     match audio:
         case Audio.WAV:
             return wav_bytes(sound)

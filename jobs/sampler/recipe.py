@@ -57,6 +57,7 @@ class SampleRecipe:
         given: what was played in these windows and stays where an item keeps a hit; None plays all hits as new ones.
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
         performer: hash of the weights of the performance model that plays new hits; None where none does.
+        centred: whether new hits are played without the latency of the training data; None: where a performer plays.
     """
 
     recipe: GenerationSettings
@@ -67,6 +68,12 @@ class SampleRecipe:
     given: WindowBlock | None = None
     moves: tuple[tuple[str, float], ...] = ()
     performer: str | None = None
+    centred: bool | None = None
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether new hits lie around the grid."""
+        return self.performer is not None if self.centred is None else self.centred
 
     @property
     def origin(self) -> PriorSource | VariationSource | Interpolation:
@@ -119,6 +126,7 @@ class SampleRecipe:
     def feel(self, trained: TrainedModel) -> GrooveFeel:
         """Velocity and timing of new hits."""
         feel = trained.feel if self.style is None else self.style.applied(trained.feel)
+        feel = feel.centred() if self.is_centred else feel
         return feel.plain() if self.dry else feel
 
     def settings(self) -> dict[str, Any]:
@@ -149,6 +157,7 @@ class SampleRecipe:
             "style": style and f"{style.name} {_hash(style.velocity, style.offset, style.tempos)}",
             **playing,
             **({} if self.performer is None else {"performer": self.performer}),
+            **({} if self.centred is None else {"centred": self.centred}),
         }
 
 
@@ -188,7 +197,8 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     plain = options.feel == PLAIN
     moved = tuple(sorted(moves.items()))
     performer = shipped_performer().weights_hash if options.feel == PLAYED else None
-    return SampleRecipe(recipe, tempo, plain, style, windows, None if plain else given, moved, performer)
+    kept_hits = None if plain else given
+    return SampleRecipe(recipe, tempo, plain, style, windows, kept_hits, moved, performer, options.centred)
 
 
 def _origin(

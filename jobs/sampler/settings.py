@@ -40,7 +40,7 @@ MODES = (
     *("density", "bar_temperature", "top_p", "tempo_range", "precision"),
 )
 """Settings that a record of a sampling holds in a group of their own."""
-YOUNGER = ("reading", "first_bar")
+YOUNGER = ("reading", "first_bar", "lead_in", "centred")
 """Settings that the first samplings did not have; a record has them where they are given."""
 
 
@@ -166,6 +166,9 @@ class SampleSettings(Settings):
         metavar="STYLE|played|plain",
         panel="How the grooves are played",
     )
+    centred: bool | None = flag(
+        "Play new hits around the sixteenths, without the latency of the recordings in the training data (if played)."
+    )
     tempo: float | None = flag(
         "Tempo (that of the given groove, or the median of --feel or of all data).", metavar="BPM"
     )
@@ -177,6 +180,10 @@ class SampleSettings(Settings):
         panel="Output",
     )
     audio: Audio = flag("Add a loop of sound to each MIDI file, played by a synthesised kit.", Audio.NONE)
+    lead_in: bool = flag(
+        "Begin each file with a silent bar. A hit before the first beat is in it; without it, at the end of the loop.",
+        False,
+    )
     gallery: bool = flag("Write a page to see, hear and choose the grooves.", True)
     pitches: Text = flag(
         "Drum map that MIDI pitches are written with (that of the model).", metavar="roland|general_midi|FILE"
@@ -294,7 +301,7 @@ class SampleSettings(Settings):
 
     def record(self) -> dict[str, Any]:
         """Plain values, in the form that every version of sampling-work/job.json has; exact inverse of `of_record`."""
-        unset = {name for name in YOUNGER if not getattr(self, name)}
+        unset = {name for name in YOUNGER if getattr(self, name) == type(self).model_fields[name].default}
         values = self.model_dump(mode="json", exclude=unset)
         start, end = values.pop("interpolate") or (None, None)
         modes = {"start": start, "end": end, **{name: values.pop(name) for name in MODES}}

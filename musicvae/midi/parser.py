@@ -85,6 +85,7 @@ class MidiEvents:
         metres: (tick, numerator, denominator).
         end: tick of the last event of any kind.
         findings: of the whole file.
+        loops: whether hits at the end belong to the first beat (`LOOP_MARK`).
     """
 
     division: int
@@ -95,6 +96,7 @@ class MidiEvents:
     metres: list[tuple[int, int, int]]
     end: int
     findings: FileFindings
+    loops: bool
 
 
 def read_events(
@@ -166,6 +168,7 @@ def read_events(
             [(int(tick[event]), beats, unit) for event, beats, unit in _between(metres, start, end)],
             last_tick,
             findings,
+            tracks.loops,
         )
         for (start, end), (a, b), last_tick in zip(pairwise(bounds), pairwise(cuts), ends, strict=True)
     ]

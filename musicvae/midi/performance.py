@@ -32,6 +32,7 @@ class Performance:
         findings: what else its file holds.
         first_tempo: tick of the file's first tempo; 0 where it has none.
         has_metre: whether the file says a metre.
+        loops: whether hits just before the end belong to the first beat (`LOOP_MARK`).
 
     Raises:
         ValueError: hits, tempos or time signatures that are not in order of time.
@@ -47,6 +48,7 @@ class Performance:
     findings: FileFindings = NOTHING_ELSE
     first_tempo: int = 0
     has_metre: bool = True
+    loops: bool = False
 
     def __post_init__(self) -> None:
         if (self.tick[1:] < self.tick[:-1]).any():
@@ -110,6 +112,7 @@ def _performance(events: MidiEvents, reading: ReadingSettings) -> Performance:
         findings=events.findings,
         first_tempo=next(iter(tempos), 0),
         has_metre=bool(metres),
+        loops=events.loops,
     )
 
 

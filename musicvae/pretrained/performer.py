@@ -27,11 +27,12 @@ from musicvae.generation.settings import DEFAULT_AMOUNT
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
-from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
+from musicvae.groove.played import LAST_OFFSET, MANNER, TICKS_PER_STEP, PlayedHits
 from musicvae.model.settings import PerformanceSettings
 from musicvae.performance.model import PerformanceModel
 from musicvae.performance.play import TOGETHER, Score, play
 from musicvae.pretrained.card import ATTRIBUTIONS
+from musicvae.pretrained.shipped import PERFORMANCE
 from musicvae.pretrained.shipped import WEIGHTS as SHIPPED
 from musicvae.randomness import Purpose, generator
 from musicvae.settings import parse_settings
@@ -40,10 +41,8 @@ from musicvae.training.run_folder import RunFolder
 
 FORMAT = "musicvae-grooves performance 1"
 SHIPPED_NAME = "performance"
-CONFIG, WEIGHTS, CARD = "performance.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD = PERFORMANCE, "model.safetensors", "README.md"
 FILES = re.compile("|".join(map(re.escape, (CONFIG, WEIGHTS, CARD))))
-LAST_OFFSET = np.float32(0.5 - 1 / TICKS_PER_STEP)
-"""The latest that a hit is played, in steps."""
 KEPT_MANNERS = 256
 """Training windows whose manner an export holds."""
 
@@ -131,12 +130,14 @@ class Performer:
         kept: PlayedHits | None = None,
         *,
         seed: int,
+        centred: bool = True,
     ) -> PlayedHits:
         """How numbered grooves are played: each is a function of its number, its hits and the seed alone.
 
         Args:
             items: the numbers; groove i is always played in row i % TOGETHER of a whole batch.
             kept: hits that stay as they are, where the grooves have them.
+            centred: whether other hits lie around the grid, without the latency of the training data.
 
         Raises:
             ConfigError: grooves of another length or with other drums.
@@ -167,14 +168,16 @@ class Performer:
                 ]
                 for array, given in zip(arrays, (kept.hits, kept.velocity, kept.offset), strict=True):
                     array[rows] = np.broadcast_to(given, hits.shape)[mine]
-                arrays[2] = (arrays[2] + self.lean).clip(-0.5, LAST_OFFSET)  # as the model knows players
+                if centred:
+                    arrays[2] = (arrays[2] + self.lean).clip(-0.5, LAST_OFFSET)  # as the model knows players
                 score = replace(score, kept=PlayedHits(*arrays))
             played = play(self.model, score, seed=seed)
             velocity[mine], offset[mine] = played.velocity[rows], played.offset[rows]
-        centred = self._centred(PlayedHits(hits, velocity, offset))
+        result = PlayedHits(hits, velocity, offset)
+        result = self._centred(result) if centred else result
         if kept is None:
-            return centred
-        return PlayedHits(kept.hits & hits, kept.velocity, kept.offset).otherwise(centred)
+            return result
+        return PlayedHits(kept.hits & hits, kept.velocity, kept.offset).otherwise(result)
 
     def _centred(self, played: PlayedHits) -> PlayedHits:
         """The same without the common lean of the training data, so that hits lie around the grid.

@@ -44,7 +44,7 @@ def test_loops_of_sound_are_as_long_as_their_bars(sample_run, tmp_path, audio):
         path = (tmp_path / record["file"]).with_suffix(f".{audio}")
         assert soundfile.info(path).format == audio.upper()
         sound, rate = soundfile.read(path)
-        assert len(sound) == 8 * rate, "four bars at 120 quarter notes a minute"
+        assert (rate, sound.shape) == (48_000, (8 * rate, 2)), "four bars at 120 quarter notes a minute, stereo"
         assert np.abs(sound).max() > 0.1
 
 

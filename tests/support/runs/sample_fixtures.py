@@ -67,7 +67,8 @@ def hits_in(path: Path, tempo: float) -> np.ndarray:
     assert drums.is_drum
     hits = np.zeros((GRID.num_steps, DRUMS.num_drums), dtype=bool)
     for note in drums.notes:
-        hits[round(note.start * tempo / 60 * GRID.steps_per_beat), DRUMS.class_of_pitch[note.pitch]] = True
+        step = round(note.start * tempo / 60 * GRID.steps_per_beat) % GRID.num_steps  # early hits are at the loop's end
+        hits[step, DRUMS.class_of_pitch[note.pitch]] = True
     return hits
 
 
