@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
 from jobs.sampler.job import SampleJob
+from jobs.sampler.parts import Rows
 from musicvae.data.windows import OFFSET_UNITS
 from musicvae.durable import write_whole
 from musicvae.groove.drum_map import DrumMap
@@ -36,7 +37,6 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.sound import voices
 from musicvae.midi.settings import TICKS_PER_QUARTER
-from musicvae.performance.play import TOGETHER
 from musicvae.pretrained.model import TrainedModel
 from preprocess.pages.page import page_environment, style
 
@@ -286,8 +286,13 @@ MANIFEST_COLUMNS = (
 """What the manifest says of a groove; a figure that is not known of a job's grooves has no column."""
 
 
-def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: TrainedModel) -> None:
+def write_sample_gallery(
+    page: Path, manifest: Path, job: SampleJob, trained: TrainedModel, rows: Iterator[Rows]
+) -> None:
     """Writes the page from manifest.jsonl, of which no more is read than the page shows.
+
+    Args:
+        rows: of the grooves of the manifest, in its order.
 
     Raises:
         OSError: it cannot be written.
@@ -297,7 +302,7 @@ def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: Tr
         first = next(records)
         write_gallery(
             page,
-            _manifest_grooves(chain([first], records), job, trained),
+            _manifest_grooves(chain([first], records), rows, job, trained),
             title=f"Grooves of seed {job.made.recipe.seed}",
             grid=trained.grid,
             drum_map=job.drum_map,
@@ -308,11 +313,9 @@ def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: Tr
 
 
 def _manifest_grooves(
-    records: Iterator[dict[str, Any]], job: SampleJob, trained: TrainedModel
+    records: Iterator[dict[str, Any]], rows: Iterator[Rows], job: SampleJob, trained: TrainedModel
 ) -> Iterator[GalleryGroove]:
-    while some := list(islice(records, TOGETHER)):
-        tokens = np.array([record["tokens"] for record in some], dtype=np.int16)
-        grooves = job.grooves(trained, [record["index"] for record in some], tokens)
-        for record, groove in zip(some, grooves, strict=True):
+    for some in rows:
+        for record, groove in zip(islice(records, len(some)), job.grooves(trained, some), strict=True):
             figures = record | {DUPLICATE.name: record["duplicate_of"] is not None}
             yield GalleryGroove.of(record["id"], groove, figures)

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Int16
 
-from jobs.sampler.recipe import PLAYING, SampleRecipe, default_model, resolve
+from jobs.sampler.parts import Rows
+from jobs.sampler.recipe import SampleRecipe, default_model, resolve
 from jobs.sampler.settings import Audio, SampleSettings
 from jobs.sampler.work import SampleWork
 from musicvae.errors import ConfigError, DataError
 from musicvae.generation.settings import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
+from musicvae.groove.played import PlayedHits
 from musicvae.groove.sound import SAMPLE_RATE, render_led_in, render_loop, wav_bytes
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from musicvae.pretrained.load import load, load_run
@@ -31,6 +33,10 @@ from musicvae.pretrained.performer import shipped_performer
 FILES_PER_FOLDER = 1000
 """Most grooves in a folder; file managers and shared file systems suffer from more."""
 MIDI_SUFFIX = ".mid"
+UNPLAYED = (
+    "the performance model does not fit the grid or the drums of this model: new hits have the mean velocity and "
+    "timing of the training data (--feel mean)"
+)
 EARLY, SOUND = "early_hits", "sound"
 """Settings of a sampling: where a hit before the first beat is in its files, and what its sound files are."""
 AS_GIVEN = ("audio", "gallery", "midi_format", "ticks", "drop_duplicates", "drop_memorised", "best", "by", "refill")
@@ -65,7 +71,7 @@ class SampleJob:
         drum_map: the model's drums, with the pitches that they are written as.
         options: as they are given.
         settings: all that decides the output but for how many grooves it has, in plain values.
-        earlier: whether a version began it that plays kept hits as it plays new ones; the rest is played so too.
+        notice: what the user is told of how it is played; empty if there is nothing to tell.
         clamped: whether a version began it that moves hits before the first beat onto it; the rest does so too.
     """
 
@@ -77,7 +83,7 @@ class SampleJob:
     layout: MidiLayout
     options: SampleSettings
     settings: dict[str, Any]
-    earlier: bool = False
+    notice: str = ""
     clamped: bool = False
 
     def trained(self) -> TrainedModel:
@@ -120,58 +126,71 @@ class SampleJob:
         source = self.made.source(item)
         return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
 
-    def grooves(
+    def play(
         self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
-    ) -> list[DrumGroove]:
-        """Items' tokens as grooves with velocity, timing and tempo."""
+    ) -> PlayedHits | None:
+        """How the performance model plays the items of a whole batch; None where it plays none."""
+        if self.made.performer is None:
+            return None
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
         tempos = [self.made.tempo_of(trained, item) for item in items]
-        velocity, offset = self._played(trained, items, hits, tempos)
+        recipe, kept = self.made.recipe, self.made.kept(items)
+        how = {"seed": recipe.seed, "manner": self.made.manner, "precision": recipe.precision}
+        how |= {"centred": self.made.is_centred}
+        return shipped_performer().play_items(items, hits, tempos, kept, **how)
+
+    def heard(self, trained: TrainedModel, rows: Rows) -> PlayedHits:
+        """The hits of items as every file has them."""
+        hits = hits_from_tokens(rows.tokens, trained.drum_map.num_drums)
+        kept = self.made.kept(rows.items.tolist()) if self.made.performer is None else rows.played(hits.shape[-1])
+        velocity, offset = self.made.feel(trained).play(hits, kept)
+        if self.clamped:
+            offset[:, 0] = offset[:, 0].clip(min=0)
+        return PlayedHits(hits, velocity, offset)
+
+    def grooves(self, trained: TrainedModel, rows: Rows) -> list[DrumGroove]:
+        """Items as grooves with velocity, timing and tempo."""
+        heard = self.heard(trained, rows)
         return [
-            DrumGroove(trained.grid, hits[row], velocity[row], offset[row], tempos[row], self.caption(item))
-            for row, item in enumerate(items)
+            DrumGroove(
+                trained.grid,
+                heard.hits[row],
+                heard.velocity[row],
+                heard.offset[row],
+                self.made.tempo_of(trained, item),
+                self.caption(item),
+            )
+            for row, item in enumerate(rows.items.tolist())
         ]
 
     def contents(
-        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
+        self, trained: TrainedModel, rows: Rows, midi: Sequence[bytes] | None = None
     ) -> Iterator[dict[str, bytes]]:
-        """What each item's files hold, by suffix; one loop of sound is held at a time."""
-        midi, sounds = self.midi(trained, items, tokens), self.options.audio is not Audio.NONE
-        grooves = self.grooves(trained, items, tokens) if sounds else [None] * len(items)
+        """What each item's files hold, by suffix; one loop of sound is held at a time.
+
+        Args:
+            midi: the MIDI file of each, where it is known.
+        """
+        sounds, midi = self.options.audio is not Audio.NONE, self.midi(trained, rows) if midi is None else midi
+        grooves = self.grooves(trained, rows) if sounds else [None] * len(rows)
         for groove, data in zip(grooves, midi, strict=True):
             contents = {MIDI_SUFFIX: data}
             if groove is not None:
-                contents[sound_suffix(self.options.audio)] = self._sound(groove, trained.drum_map)
+                whole = groove if self.made.humanizing is None else self.made.humanizing.files[0].again(data).groove()
+                contents[sound_suffix(self.options.audio)] = self._sound(whole, trained.drum_map)
             yield contents
 
     def _sound(self, groove: DrumGroove, drum_map: DrumMap) -> bytes:
         return sound_bytes(self.options.audio, groove, drum_map, self.layout)
 
-    def midi(self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> list[bytes]:
+    def midi(self, trained: TrainedModel, rows: Rows) -> list[bytes]:
         """The MIDI file of each item."""
-        hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-        tempos = [self.made.tempo_of(trained, item) for item in items]
-        velocity, offset = self._played(trained, items, hits, tempos)
-        return grooves_to_midi(hits, velocity, offset, tempos, [*map(self.name, items)], trained.grid, self.layout)
-
-    def _played(
-        self,
-        trained: TrainedModel,
-        items: Sequence[int],
-        hits: Bool[np.ndarray, "item step drum"],
-        tempos: Sequence[float],
-    ) -> tuple[Float32[np.ndarray, "item step drum"], Float32[np.ndarray, "item step drum"]]:
-        """Velocity and offset of each item's hits."""
-        kept, seed = self.made.kept(items), self.made.recipe.seed
-        if self.made.performer is None:
-            velocity, offset = self.made.feel(trained).play(hits, kept)
-        else:
-            centred = self.made.is_centred
-            played = shipped_performer().play_items(items, hits, tempos, kept, seed=seed, centred=centred)
-            velocity, offset = played.velocity, played.offset
-        if self.clamped:
-            offset[:, 0] = offset[:, 0].clip(min=0)
-        return velocity, offset
+        items = rows.items.tolist()
+        if self.made.humanizing is not None:
+            return [self.made.humanized(item) for item in items]
+        heard = self.heard(trained, rows)
+        tempos, names = [self.made.tempo_of(trained, item) for item in items], [*map(self.name, items)]
+        return grooves_to_midi(heard.hits, heard.velocity, heard.offset, tempos, names, trained.grid, self.layout)
 
 
 def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> SampleJob:
@@ -190,8 +209,7 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
     drum_map = _written_as(options.pitches, trained.drum_map)
     pitches = tuple(drum_map.written_pitch.tolist())
     layout = MidiLayout(pitches, options.midi_format, options.ticks, options.lead_in)  # type: ignore[arg-type]
-    settings = {
-        **made.settings(),
+    of_all = {
         "weights": trained.weights_hash,
         "step": trained.step,
         "training_shards": trained.fingerprint,
@@ -205,24 +223,41 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
         EARLY: "in a lead-in" if options.lead_in else "at the end",
     }
     if options.audio is not Audio.NONE:
-        settings[SOUND] = f"{SAMPLE_RATE} Hz, stereo"
-    job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings)
-    return job if options.lead_in else _as_begun(job, SampleWork(out), overwrite=overwrite)
+        of_all[SOUND] = f"{SAMPLE_RATE} Hz, stereo"
+    unplayed = options.feel is None and made.performer is None
+    settings, notice = {**made.settings(), **of_all}, UNPLAYED if unplayed else ""
+    job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings, notice)
+    return _as_begun(job, of_all, SampleWork(out), overwrite=overwrite)
 
 
-def _as_begun(job: SampleJob, work: SampleWork, *, overwrite: bool) -> SampleJob:
-    """The job as the version of the program makes it that began it in its folder; as it is, if none did."""
+def _as_begun(job: SampleJob, of_all: dict[str, Any], work: SampleWork, *, overwrite: bool) -> SampleJob:
+    """The job as an earlier version would make it, if one began it.
+
+    Args:
+        of_all: the settings that do not depend on how it is played.
+    """
     try:
-        lacking = [name for name in (EARLY, PLAYING) if name in job.settings and work.began_without(name)]
+        recorded = work.settings()
     except DataError:
         if overwrite:
             return job
         raise
-    settings = {name: value for name, value in job.settings.items() if name not in lacking}
-    begun = replace(job, settings=settings, clamped=EARLY in lacking, earlier=PLAYING in lacking)
-    if begun.earlier:
-        begun = replace(begun, made=replace(begun.made, given=None))
-    return job if overwrite and not work.is_half_made(settings, job.options) else begun
+    if recorded is None:
+        return job
+    made = job.made.older(recorded)
+    if job.options.feel is not None or job.options.like_player is not None:  # that is what is wanted
+        made = replace(made, performer=job.made.performer, player=job.made.player)
+    of_new, of_kept = made.performer != job.made.performer, made.given is not job.made.given
+    clamped = EARLY not in recorded and not job.options.lead_in
+    if not (of_new or of_kept or clamped):
+        return job
+    which = "all" if of_new and (of_kept or made.given is None) else "new" if of_new else "kept"
+    notices = [f"{which} hits have the mean velocity and timing"] if of_new or of_kept else []
+    notices += ["hits before the first beat are moved onto it"] if clamped else []
+    notice = f"{job.out} was begun by an earlier version: {', and '.join(notices)}, as it began"
+    settings = {name: value for name, value in {**made.settings(), **of_all}.items() if name != EARLY or not clamped}
+    begun = replace(job, made=made, settings=settings, notice=notice, clamped=clamped)
+    return job if overwrite and not work.is_half_made(begun.settings, job.options) else begun
 
 
 def _list_hash(items: Sequence[int]) -> str:

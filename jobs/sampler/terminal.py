@@ -29,6 +29,8 @@ LINE_BYTES, TOKEN_BYTES = 350, 4
 """Of a line of manifest.jsonl without tokens, and of each token in it."""
 ROW_BYTES, TOKEN_ROW_BYTES = 20, 1
 """Of a row of manifest.parquet, compressed."""
+PLAYED_BYTES = 3
+"""Of a hit that the performance model played, in a part."""
 TAR_BLOCK = 512
 ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
@@ -49,14 +51,10 @@ def show_size(job: SampleJob, count: int, chunk: int, *, all_formats: bool) -> N
         console.print(f"warning: {lack} in {folder}", soft_wrap=True)
 
 
-def show_earlier(job: SampleJob) -> None:
-    """Says how a sampling is resumed that an earlier version began, if it is one."""
-    if job.earlier:
-        text = f"{job.out} was begun by an earlier version: kept hits have the mean velocity and timing, as it began"
-        console.print(text, soft_wrap=True)
-    if job.clamped:
-        text = f"{job.out} was begun by an earlier version: hits before the first beat are moved onto it, as it began"
-        console.print(text, soft_wrap=True)
+def show_notice(job: SampleJob) -> None:
+    """Says what is special about how a sampling is played, if anything is."""
+    if job.notice:
+        console.print(job.notice, soft_wrap=True)
 
 
 def show_output(job: SampleJob, merged: Merged, training: TrainingRecord | None) -> None:
@@ -107,8 +105,8 @@ def sizes(job: SampleJob, trained: TrainedModel, count: int, chunk: int, *, bloc
     hits = statistics.hits_per_bar * trained.grid.bars
     midi, line = MIDI_BYTES + HIT_BYTES * hits, LINE_BYTES + TOKEN_BYTES * steps
     table, code = ROW_BYTES + TOKEN_ROW_BYTES * steps, 4 * trained.latent
-    # Tokens, code, likelihood and distance, kept in parts.
-    work = 2 * steps + code + 16
+    # Tokens, code, likelihood, distance and what was played, kept in parts.
+    work = 2 * steps + code + 16 + (0 if job.made.performer is None else PLAYED_BYTES * hits)
     card = CARD_BYTES + CARD_HIT_BYTES * hits + CARD_TOKEN_BYTES * steps
     page = PAGE_BYTES + min(count, MOST_SHOWN) * card if job.options.gallery else 0
     others = OTHER_FILES + job.options.gallery + -(-count // chunk)

@@ -81,6 +81,7 @@ class MidiEvents:
     Attributes:
         division: ticks of a quarter note.
         tick, pitch, velocity: of every hit: note-ons of the chosen channels and tracks with a velocity.
+        event: of every hit, its number among the events of all tracks of the file.
         tempos: (tick, quarter notes per minute).
         metres: (tick, numerator, denominator).
         end: tick of the last event of any kind.
@@ -92,6 +93,7 @@ class MidiEvents:
     tick: Int64[np.ndarray, " hit"]
     pitch: UInt8[np.ndarray, " hit"]
     velocity: UInt8[np.ndarray, " hit"]
+    event: Int64[np.ndarray, " hit"]
     tempos: list[tuple[int, float]]
     metres: list[tuple[int, int, int]]
     end: int
@@ -164,6 +166,7 @@ def read_events(
             hit_tick[a:b],
             pitch[a:b],
             velocity[a:b],
+            hits[a:b],
             [(int(tick[event]), tempo) for event, tempo in _between(tempos, start, end)],
             [(int(tick[event]), beats, unit) for event, beats, unit in _between(metres, start, end)],
             last_tick,

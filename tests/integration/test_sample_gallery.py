@@ -73,6 +73,22 @@ def written_notes(midi: Path) -> set[tuple[int, int, int]]:
     return {(note.time, note.pitch, note.velocity) for track in symusic.Score(str(midi)).tracks for note in track.notes}
 
 
+def test_page_files_sound_and_report_have_what_was_played(sample_run, tmp_path):
+    for feel in ("played", "mean"):
+        sampled(sample_run, tmp_path / feel, count=3, feel=feel, audio="wav")
+    played, mean = (output_of(tmp_path / feel) for feel in ("played", "mean"))
+    names = sorted(name.removesuffix(".wav") for name in played if name.endswith(".wav"))
+    written = [written_notes(tmp_path / "played" / f"{name}.mid") for name in names]
+    assert Page(tmp_path / "played" / "gallery.html").notes() == written
+    assert all(played[f"{name}.wav"] != mean[f"{name}.wav"] for name in names)
+    velocity = [velocity for notes in written for _, _, velocity in notes]
+    figures = json.loads(played["report.json"])["playing"]
+    assert figures["velocity_mean"] == pytest.approx(np.mean(velocity), abs=0.01)
+    assert figures["velocity_deviation"] == pytest.approx(np.std(velocity), abs=0.01)
+    assert "velocity, mean ± standard deviation" in played["report.html"].decode()
+    assert "playing" not in json.loads(mean["report.json"])
+
+
 def test_the_page_says_what_the_manifest_says(whole):
     page, records = Page(whole / "gallery.html"), manifest_of(whole)
     assert page.about["ids"] == [record["id"] for record in records]

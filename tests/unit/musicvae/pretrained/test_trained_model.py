@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,22 +131,70 @@ def check_playing(model: TrainedModel, made: list[DrumGroove], *given: DrumGroov
 
 def test_hits_that_are_kept_are_played_as_they_were_and_new_ones_as_the_mean(model):
     start, end = grooves(2)
-    assert check_playing(model, model.vary(start, 0.0, 1), start) > 0
-    assert check_playing(model, model.vary(start, 0.7, 20), start) > 0
-    assert check_playing(model, [model.move(start, density=1.0)], start) > 0
+    mean: dict[str, Any] = {"feel": "mean"}
+    assert check_playing(model, model.vary(start, 0.0, 1, **mean), start) > 0
+    assert check_playing(model, model.vary(start, 0.7, 20, **mean), start) > 0
+    assert check_playing(model, [model.move(start, density=1.0, **mean)], start) > 0
     early = (np.arange(GRID.num_steps) < 2 * GRID.steps_per_bar)[:, None]
     kept = replace(start, hits=start.hits & early, velocity=start.velocity * early, offset=start.offset * early)
-    assert check_playing(model, model.continued(start, bars=2, count=5), kept) >= 5 * kept.hits.sum()
-    path = model.interpolate(start, end, 6)
+    assert check_playing(model, model.continued(start, bars=2, count=5, **mean), kept) >= 5 * kept.hits.sum()
+    path = model.interpolate(start, end, 6, **mean)
     assert check_playing(model, path[:1], start) > 0
     check_playing(model, path[1:3], start, end)
     check_playing(model, path[3:5], end, start)
     check_playing(model, path[5:], end)
     code = model.encode(end)[0]
-    check_playing(model, model.interpolate(start, code, 3)[1:2], start)
+    check_playing(model, model.interpolate(start, code, 3, **mean)[1:2], start)
     silence = np.zeros_like(start.hits)
     nothing = replace(start, hits=silence, velocity=start.velocity * silence, offset=start.offset * silence)
-    assert check_playing(model, [*model.vary(code, 0.5, 5), model.move(code), *model.sample(5)], nothing) == 0
+    made = [*model.vary(code, 0.5, 5, **mean), model.move(code, **mean), *model.sample(5, **mean)]
+    assert check_playing(model, made, nothing) == 0
+
+
+def test_new_hits_are_played_and_kept_ones_stay_as_they_were(model):
+    start, end = grooves(2)
+    all_steps, early = (np.arange(GRID.num_steps) < bars * GRID.steps_per_bar for bars in (4, 2))
+    for made, steps in (
+        (model.sample(3, seed=1), ~all_steps),
+        (model.vary(start, 0.7, 3, seed=1), all_steps),
+        (model.continued(start, bars=2, count=3, seed=1), early),
+        ([model.move(start, density=1.0)], all_steps),
+    ):
+        new = []
+        for groove in made:
+            kept = groove.hits & start.hits & steps[:, None]
+            np.testing.assert_array_equal(groove.velocity[kept], start.velocity[kept])
+            np.testing.assert_array_equal(groove.offset[kept], start.offset[kept])
+            new += groove.offset[groove.hits & ~kept].tolist()
+        assert len({*new}) > min(8, len(new) // 3), "played, not one mean for each cell"
+    first, *_, last = model.interpolate(start, end, 4)
+    for groove, given in ((first, start), (last, end)):
+        kept = groove.hits & given.hits
+        np.testing.assert_array_equal(groove.velocity[kept], given.velocity[kept])
+
+
+def test_playing_is_a_function_of_the_seed_and_the_number_and_can_follow_a_player(model):
+    few, many = model.sample(2, seed=1), model.sample(300, seed=1)
+    for one, other in zip(few, many[:2], strict=True):
+        np.testing.assert_array_equal(one.velocity, other.velocity)
+        np.testing.assert_array_equal(one.offset, other.offset)
+    hits = np.tile(grooves(1)[0].hits, (2, 1))
+    soft = DrumGroove(GridSpec(bars=8), hits, hits * np.float32(30 / 127), hits * np.float32(0.2))
+    loud = replace(soft, velocity=hits * np.float32(110 / 127), offset=hits * np.float32(-0.2))
+    like_soft, like_loud = (model.sample(20, seed=1, like_player=player) for player in (soft, loud))
+    soft_level, loud_level, late, early = (
+        np.mean(np.concatenate([getattr(groove, name)[groove.hits] for groove in made]))
+        for name in ("velocity", "offset")
+        for made in (like_soft, like_loud)
+    )
+    assert soft_level + 0.2 < loud_level
+    assert late - 0.15 > early
+    with pytest.raises(ConfigError, match="like_player needs grooves that are played"):
+        model.sample(1, feel="mean", like_player=soft)
+    with pytest.raises(ConfigError, match="there is no style 'polka'"):
+        model.sample(1, feel="polka")
+    plain = model.vary(grooves(1)[0], 0.0, 1, feel="plain")[0]
+    assert len(np.unique(plain.velocity)) == 2
 
 
 def test_a_move_adds_the_directions_in_standard_deviations(model):
