@@ -74,9 +74,10 @@ def main(
 
 
 def loops(human: DrumGroove, performer: Performer, *, seed: int) -> dict[str, DrumGroove]:
-    """The hits of a groove, played in each of the `WAYS`."""
-    performed = performer.perform(human, seed=seed)
-    model = replace(human, velocity=performed.velocity * human.hits, offset=performed.offset * human.hits)
+    """The hits of a groove, played in each of the `WAYS`; of its playing the model gets the mean velocity alone."""
+    level = human.velocity[human.hits].mean()
+    unplayed = replace(human, velocity=human.hits * np.float32(level), offset=np.zeros_like(human.offset))
+    model = performer.humanize(unplayed, seed=seed, timing=1.0, velocity=1.0)
     mean = load("generation").feel.centred().groove(human.hits, tempo=human.tempo)
     return dict(zip(WAYS, (human, model, mean), strict=True))
 

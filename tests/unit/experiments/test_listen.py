@@ -1,8 +1,6 @@
 """The loops of docs/listen: all are there, each names its performance, and what people played is an excerpt of it."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ import soundfile
 from musicvae.groove.groove import DrumGroove
 from musicvae.groove.sound import SAMPLE_RATE
 from musicvae.pretrained.performer import shipped_performer
-from tests.experiments.listen import EXCERPTS, WAYS, loops
+from tests.experiments.listen import EXCERPTS, WAYS
 from tests.support.commands import CHECKOUT
 
 LISTEN = CHECKOUT / "docs" / "listen"
@@ -46,18 +44,13 @@ def test_the_page_names_each_performance_and_the_licence():
         assert f"`{excerpt.source}`, bars {excerpt.bar} to {excerpt.bar + 3}" in page
 
 
-@pytest.mark.skipif("GROOVE_DIR" not in os.environ, reason="GROOVE_DIR names no copy of the Groove MIDI Dataset")
-def test_they_are_excerpts_of_training_files_played_by_the_shipped_model():
-    folder = Path(os.environ["GROOVE_DIR"])
-    with (folder / "info.csv").open(encoding="utf-8", newline="") as table:
+def test_the_human_loops_are_excerpts_of_training_files(groove_dir):
+    with (groove_dir / "info.csv").open(encoding="utf-8", newline="") as table:
         splits = {row["midi_filename"]: row["split"] for row in csv.DictReader(table)}
     for excerpt in EXCERPTS:
         assert splits[excerpt.source] == "train"
-        human = DrumGroove.from_midi(folder / excerpt.source, bar=excerpt.bar - 1)
+        human = DrumGroove.from_midi(groove_dir / excerpt.source, bar=excerpt.bar - 1)
         written = DrumGroove.from_midi(LISTEN / f"{excerpt.name}-human.mid")
         np.testing.assert_array_equal(written.hits, human.hits)
         np.testing.assert_allclose(written.offset, human.offset, atol=1 / 120)
         np.testing.assert_allclose(written.velocity, human.velocity, atol=1e-6)
-    first = DrumGroove.from_midi(folder / EXCERPTS[0].source, bar=EXCERPTS[0].bar - 1)
-    model = DrumGroove.from_midi(LISTEN / f"{EXCERPTS[0].name}-model.mid")
-    np.testing.assert_allclose(loops(first, shipped_performer(), seed=0)["model"].velocity, model.velocity, atol=1e-6)
