@@ -121,13 +121,13 @@ def evaluate_playing(
     nats: dict[str, dict[str, PlayingFigure]] = {}
     for name, performer in performers.items():
         beat(f"{name} plays {len(played):,} windows")
-        for way, manner in _manners(name, performer, len(played), seed).items():
+        for way, manner in _manners(name, performer, len(played), seed).items():  # the last is free
             score = Score(range(len(played)), human.hits, played.tempo, manner)
             ways[way] = play(performer.model, score, seed=seed)
         of_hits = nats_of_hits(performer.model, played)
         values = {"velocity": of_hits.velocity.numpy(), "offset": of_hits.offset.numpy()}
         window = of_hits.window.numpy()
-        nats[name] = {f"{value}: nats per hit": scale.mean(each, window) for value, each in values.items()}
+        nats[way] = {f"{value}: nats per hit": scale.mean(each, window) for value, each in values.items()}
     beat("people")
     sets = {HUMAN: _played_set(human, played.tempo, evaluation, scale, resamples)}
     for way, hits in ways.items():

@@ -34,7 +34,7 @@ PLAYED_BYTES = 3
 TAR_BLOCK = 512
 ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
-CHANNELS, FLAC = 2, 0.65
+CHANNELS, FLAC = 2, 0.33
 """Of a loop, and what is left of it."""
 PAGE_BYTES, CARD_BYTES, CARD_HIT_BYTES, CARD_TOKEN_BYTES = 76_000, 100, 4, 2.7
 """Of gallery.html without grooves, of each groove on it with its figures, of each of its hits and tokens."""
