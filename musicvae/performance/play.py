@@ -257,9 +257,47 @@ def manner_of(player: PlayedHits, window: int) -> Float32[np.ndarray, " figure"]
     manners = np.stack(
         [PlayedHits(player.hits[part], player.velocity[part], player.offset[part]).manner() for part in parts]
     )
+    return mean_manner(manners)
+
+
+def mean_manner(manners: Float32[np.ndarray, "window figure"]) -> Float32[np.ndarray, " figure"]:
+    """The mean over windows of each figure of `MANNER`, NaN where no window tells it."""
     known = np.isfinite(manners)
     with np.errstate(invalid="ignore"):
         return (np.where(known, manners, 0).sum(axis=0) / known.sum(axis=0)).astype(np.float32)
+
+
+def brought_to(
+    played: PlayedHits, manner: Float32[np.ndarray, " figure"], wanted: Float32[np.ndarray, " figure"]
+) -> PlayedHits:
+    """The same hits with the level, spread, lean, looseness and swing of a player.
+
+    The model plays by these figures, but follows what few people do only a part of the way. So what is missing is added
+    to all hits alike; spread and looseness change by a factor of two at most.
+
+    Args:
+        manner: the figures that the hits have.
+        wanted: those of the player; NaN where nothing is wanted.
+    """
+    level, spread, lean, looseness, swing = (
+        now if np.isnan(goal) or np.isnan(now) else goal for now, goal in zip(manner, wanted, strict=True)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        stretch_velocity, stretch_offset = (
+            float(np.nan_to_num(goal / now, nan=1.0).clip(0.5, 2.0))
+            for goal, now in ((spread, manner[1]), (looseness, manner[3]))
+        )
+    velocity = (played.velocity - manner[0]) * stretch_velocity + level
+    is_odd = np.broadcast_to((np.arange(played.hits.shape[-2]) % 2 == 1)[:, None], played.hits.shape)
+    # Odd steps go one way and even ones the other, so that the lean stays.
+    more_swing = np.nan_to_num(swing - stretch_offset * manner[4]) * (is_odd - is_odd[played.hits].mean())
+    offset = np.rint(((played.offset - manner[2]) * stretch_offset + lean + more_swing) * TICKS_PER_STEP)
+    half = TICKS_PER_STEP // 2
+    return PlayedHits(
+        played.hits,
+        np.where(played.hits, velocity.clip(1 / MAX_VELOCITY, 1), 0).astype(np.float32),
+        np.where(played.hits, offset.clip(-half, half - 1) / TICKS_PER_STEP, 0).astype(np.float32),
+    )
 
 
 def mixed(

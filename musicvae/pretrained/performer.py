@@ -32,7 +32,7 @@ from musicvae.groove.played import LAST_OFFSET, MANNER, TICKS_PER_STEP, PlayedHi
 from musicvae.midi.groove_file import WholeFile
 from musicvae.model.settings import DecodingPrecision, PerformanceSettings
 from musicvae.performance.model import PerformanceModel
-from musicvae.performance.play import Score, level_of, manner_of, mixed, perform, play
+from musicvae.performance.play import Score, brought_to, level_of, manner_of, mean_manner, mixed, perform, play
 from musicvae.pretrained.card import ATTRIBUTIONS
 from musicvae.pretrained.shipped import PERFORMANCE
 from musicvae.pretrained.shipped import WEIGHTS as SHIPPED
@@ -108,6 +108,8 @@ class Performer:
             self.model, groove.hits, tempos, figures, seed=seed, temperature=temperature, first_bar=first_bar
         )
         played = self._centred(played)
+        if manner is not None:
+            played = brought_to(played, manner_of(played, self.grid.num_steps), manner)
         level = None if manner is None else level_of(manner)
         return mixed(groove, played, timing=timing, velocity=velocity, level=level)
 
@@ -156,13 +158,15 @@ class Performer:
         figures = [self._manner(seed, item) if manner is None else self._as_trained(manner) for item in items]
         score = Score(items, hits, np.array(tempos, dtype=np.float32), np.stack(figures))
         lean = self.lean if centred else np.float32(0)
-        if kept is None:
-            return self._centred(play(self.model, score, seed=seed, precision=precision), lean)
-        kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
-        # As the model knows players.
-        leaning = replace(kept, offset=(kept.offset + lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
-        played = self._centred(play(self.model, replace(score, kept=leaning), seed=seed, precision=precision), lean)
-        return PlayedHits(kept.hits & hits, kept.velocity, kept.offset).otherwise(played)
+        if kept is not None:
+            kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
+            # As the model knows players.
+            leaning = replace(kept, offset=(kept.offset + lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
+            score = replace(score, kept=leaning)
+        played = self._centred(play(self.model, score, seed=seed, precision=precision), lean)
+        if manner is not None:
+            played = brought_to(played, mean_manner(played.manner()), manner)
+        return played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played)
 
     def _centred(self, played: PlayedHits, lean: np.float32 | None = None) -> PlayedHits:
         """The same without the common lean of the training data, so that hits lie around the grid.

@@ -200,7 +200,7 @@ def test_level_lean_and_spread_are_those_of_the_player_that_is_given(tmp_path, c
             figures = dict(zip(MANNER, manner_of(PlayedHits.of(played), 64), strict=True))
             wanted = dict(zip(MANNER, manner_of(PlayedHits.of(player), 64), strict=True))
             assert figures["level"] == pytest.approx(wanted["level"], abs=0.02)
-            assert figures["lean"] == pytest.approx(wanted["lean"], abs=0.1)
+            assert figures["lean"] == pytest.approx(wanted["lean"], abs=0.02)
             assert figures["looseness"] < 0.12, "a steady player"
         out = tmp_path / f"job {name}"
         player_path = str(tmp_path / f"{name}.mid")
