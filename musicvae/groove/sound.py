@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from musicvae.groove.drum_map import DrumMap
-from musicvae.groove.groove import DrumGroove, onset_ticks
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, onset_ticks
 from musicvae.randomness import Purpose, generator
 
 SAMPLE_RATE = 48_000
@@ -148,8 +148,9 @@ def voices(drum_map: DrumMap) -> list[Voice]:
 
 def _hits(groove: DrumGroove, drum_map: DrumMap, ticks: int) -> list[_Hit]:
     voice, starts = voices(drum_map), onset_samples(groove, ticks)
+    loudness = np.rint(groove.velocity * MAX_VELOCITY).clip(1, MAX_VELOCITY) / MAX_VELOCITY  # as in MIDI files
     hits = [
-        _Hit(voice[drum], int(starts[step, drum]), float(groove.velocity[step, drum]))
+        _Hit(voice[drum], int(starts[step, drum]), float(loudness[step, drum]))
         for step, drum in np.argwhere(groove.hits).tolist()
     ]
     return sorted(hits, key=lambda hit: hit.start)
