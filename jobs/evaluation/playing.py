@@ -121,13 +121,16 @@ def evaluate_playing(
     nats: dict[str, dict[str, PlayingFigure]] = {}
     for name, performer in performers.items():
         beat(f"{name} plays {len(played):,} windows")
-        for way, manner in _manners(name, performer, len(played), seed).items():  # the last is free
+        manners = _manners(name, performer, len(played), seed)
+        for way, manner in manners.items():
             score = Score(range(len(played)), human.hits, played.tempo, manner)
             ways[way] = play(performer.model, score, seed=seed)
         of_hits = nats_of_hits(performer.model, played)
-        values = {"velocity": of_hits.velocity.numpy(), "offset": of_hits.offset.numpy()}
-        window = of_hits.window.numpy()
-        nats[way] = {f"{value}: nats per hit": scale.mean(each, window) for value, each in values.items()}
+        window, free = of_hits.window.numpy(), [*manners][-1]
+        nats[free] = {
+            "velocity: nats per hit": scale.mean(of_hits.velocity.numpy(), window),
+            "offset: nats per hit": scale.mean(of_hits.offset.numpy(), window),
+        }
     beat("people")
     sets = {HUMAN: _played_set(human, played.tempo, evaluation, scale, resamples)}
     for way, hits in ways.items():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from rich.table import Table
 
 from jobs.command.command_line import console, show_next
 from jobs.evaluation import tables
@@ -122,7 +123,7 @@ def report(
     title = f"{window_count} windows of {performances} performances of {source}, {split}"
     sets = [*data, *(result.samples for result in results if result.samples)]
     drum_map, grid = evaluation.drum_map, evaluation.grid
-    shown = (
+    shown: list[Table | str] = (
         []
         if not results
         else [
