@@ -57,6 +57,8 @@ BASELINES := latent_free feed_forward
 STRETCHES := generation:generation_finish generation_finish:generation_settle \
   reconstruction:reconstruction_decoder reconstruction_decoder:reconstruction_finish \
   reconstruction_finish:reconstruction_settle
+# Whose evaluations are printed as rows of the table of learning curves in docs/model-history.md.
+CURVES := generation_settle reconstruction_settle reconstruction
 JOB := $(BIN)/python -m jobs
 
 model: install
@@ -71,6 +73,7 @@ model: install
 	$(JOB).evaluate --shards $(SHARDS) --split validation --json $(OUT)/validation.json
 	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
+	$(BIN)/python -m tests.experiments.model_pictures --out $(OUT)/pictures $(CURVES:%=--run $(OUT)/%)
 
 # NAME of tests/experiments/ablations, or NAME:RUN to start from that run's weights.
 MINUTES ?= 25
@@ -101,11 +104,11 @@ curve: install
 	  $(foreach bits,$(FREE_BITS),--figures "feed-forward VAE=$(OUT)/curve/free-bits-$(bits)") \
 	  --figures "feed-forward VAE=jobs/baselines/feed_forward"
 
-# All of them, or these: PICTURES="gallery.png report.png". Learning curves need the runs of `make model`.
+# All of them, or these: PICTURES="gallery.png report.png".
 PICTURES ?=
 
 pictures: install
-	$(BIN)/python -m tests.experiments.page_pictures --out docs/images --runs $(OUT) $(PICTURES)
+	$(BIN)/python -m tests.experiments.page_pictures --out docs/images $(PICTURES)
 
 listen: install
 	$(BIN)/python -m tests.experiments.listen --out docs/listen

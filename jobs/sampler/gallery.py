@@ -70,6 +70,7 @@ HELP = (
     (("space", "Enter"), "play in a loop, stop"),
     (("f",), "mark or unmark as a favourite"),
     (("m",), "save the groove as MIDI"),
+    (("l",), "more like this: sort by the number of hits that differ"),
     (("/",), "search and filter; Esc returns to the grooves"),
     (("?",), "this help"),
 )

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.model.encoders import feed_forward
-from musicvae.model.layers import KeyedDropout, TokenEmbedding, TokenScores, TransformerStack, token_bits
+from musicvae.model.layers import LSTM, KeyedDropout, TokenEmbedding, TokenScores, TransformerStack, token_bits
 from musicvae.model.settings import ModelSettings
 
 INIT_STD = 0.1
@@ -58,7 +58,7 @@ class Conductor(nn.Module):
         super().__init__()
         self.bars = grid.bars
         # The LSTM has nothing to read; one constant zero is the smallest input that it accepts.
-        self.lstm = nn.LSTM(1, settings.conductor_hidden, settings.conductor_layers, batch_first=True)
+        self.lstm = LSTM(1, settings.conductor_hidden, settings.conductor_layers, batch_first=True)
         self.initial_state = InitialState(settings.latent, self.lstm)
         self.embedding = nn.Linear(settings.conductor_hidden, settings.conductor_embedding)
 
@@ -84,7 +84,7 @@ class SegmentDecoder(nn.Module):
         condition = settings.conductor_embedding if settings.decoder == "hierarchical" else settings.latent
         size, hidden = settings.decoder_embedding, settings.decoder_hidden
         self.embed = TokenEmbedding(num_drums, size, bits=settings.shares_bits)
-        self.lstm = nn.LSTM(condition + size, hidden, settings.decoder_layers)
+        self.lstm = LSTM(condition + size, hidden, settings.decoder_layers)
         self.initial_state = InitialState(condition, self.lstm)
         self.scores = TokenScores(num_drums, hidden, bits=settings.shares_bits, pairs=settings.shares_pairs)
 

@@ -153,6 +153,47 @@ def splitmix(keys: Int64[Tensor, " key"], draws: int) -> Int64[Tensor, "key draw
     return bits.bitwise_xor_((bits >> 31).bitwise_and_((1 << 33) - 1))
 
 
+class LSTM(nn.LSTM):
+    """`nn.LSTM`, which under autocast computes in the type of autocast on every device.
+
+    On CUDA autocast hands cuDNN's LSTMs float16, whatever its own type is. Sums above 65,504 overflow in float16, and
+    small gradients vanish in it unless the loss is scaled; bfloat16 has the range of float32. On the CPU autocast
+    hands its LSTMs its own type, so nothing has to be cast here.
+    """
+
+    def forward(
+        self, values: Float[Tensor, "*place feature"], state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Float[Tensor, "*place hidden"], tuple[Tensor, Tensor]]:
+        """Outputs of all steps and the last state, of shapes as for `nn.LSTM`; without a state it begins with zeros."""
+        device = values.device.type
+        if device == "cpu" or not torch.is_autocast_enabled(device):
+            return super().forward(values, state)
+        return self.computed_in(torch.get_autocast_dtype(device), values, state)
+
+    def computed_in(
+        self, dtype: torch.dtype, values: Float[Tensor, "*place feature"], state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Float[Tensor, "*place hidden"], tuple[Tensor, Tensor]]:
+        """As `forward`, with inputs, state and weights cast to a type; gradients reach weights in the weights' type."""
+        with torch.autocast(values.device.type, enabled=False):
+            values = values.to(dtype)
+            if state is None:
+                rows = self.num_layers * (1 + self.bidirectional)
+                zeros = values.new_zeros(rows, values.shape[0 if self.batch_first else 1], self.hidden_size)
+                state = zeros, zeros
+            outputs, hidden, cell = torch.lstm(
+                values,
+                [part.to(dtype) for part in state],
+                [weight.to(dtype) for weight in self._flat_weights],
+                self.bias,
+                self.num_layers,
+                self.dropout,
+                self.training,
+                self.bidirectional,
+                self.batch_first,
+            )
+        return outputs, (hidden, cell)
+
+
 class AttentionCache:
     """Attention to the steps so far. Writes in place, so that no gradient can go through it."""
 

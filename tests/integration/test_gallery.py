@@ -89,6 +89,31 @@ def test_what_is_touched_is_what_is_heard(gallery):
     assert gallery.run(heard) == [None, 9, 9]
 
 
+def test_drums_and_likeness_choose_grooves_and_the_address_keeps_the_view(gallery):
+    hits = np.array([chance_groove(item).velocity > 0 for item in range(FEW)])
+    gallery.run("wall.activate(5)")
+    gallery.press("l")
+    apart = (hits != hits[5]).sum(axis=(1, 2))
+    expected = sorted(range(FEW), key=lambda item: (apart[item], item))
+    assert gallery.shown() == expected
+    assert gallery.element("#sort option:checked").text == f"like {chance_groove(5).id}"
+    without = """
+      const select = document.querySelector(`#filters select[aria-label='${grooves.drums[8].label}']`);
+      select.value = "yes"; select.dispatchEvent(new Event("change"))"""
+    gallery.run(without)
+    expected = [item for item in expected if hits[item, :, 8].any()]
+    assert 0 < len(expected) < FEW
+    assert gallery.shown() == expected
+
+    kept = gallery.run("return location.hash")
+    gallery.element("#clear").click()
+    gallery.run("location.hash = ''")
+    gallery.wait_for(f"wall.items.length === {FEW}")
+    gallery.run("location.hash = arguments[0]", kept)
+    gallery.wait_for(f"wall.items.length === {len(expected)}")
+    assert gallery.shown() == expected
+
+
 def test_its_filters_and_sorting_are_those_of_the_figures(gallery):
     grooves = [chance_groove(item) for item in range(FEW)]
     hits = [groove.figures["hits"] for groove in grooves]

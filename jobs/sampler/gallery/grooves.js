@@ -86,6 +86,24 @@ class Grooves {
     return hits;
   }
 
+  /** Whether a drum is hit in a groove. */
+  hasDrum(item, drum) {
+    this.anyStep ??= Int16Array.from({ length: this.count }, (_, number) =>
+      this.tokens.subarray(number * this.numSteps, (number + 1) * this.numSteps).reduce((all, token) => all | token, 0));
+    return (this.anyStep[item] & (1 << drum)) !== 0;
+  }
+
+  /** How many hits of each groove and of a given one are not hits of both. */
+  distances(item) {
+    const steps = this.numSteps, from = item * steps;
+    return Uint16Array.from({ length: this.count }, (_, other) => {
+      let hits = 0;
+      for (let step = 0, place = other * steps; step < steps; step++, place++)
+        for (let apart = this.tokens[place] ^ this.tokens[from + step]; apart; apart &= apart - 1) hits++;
+      return hits;
+    });
+  }
+
   /** Quarter notes a minute. */
   tempo(item) {
     return this.figures[item];
