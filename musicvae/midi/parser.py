@@ -81,20 +81,24 @@ class MidiEvents:
     Attributes:
         division: ticks of a quarter note.
         tick, pitch, velocity: of every hit: note-ons of the chosen channels and tracks with a velocity.
+        event: of every hit, its number among the events of all tracks of the file.
         tempos: (tick, quarter notes per minute).
         metres: (tick, numerator, denominator).
         end: tick of the last event of any kind.
         findings: of the whole file.
+        loops: whether hits at the end belong to the first beat (`LOOP_MARK`).
     """
 
     division: int
     tick: Int64[np.ndarray, " hit"]
     pitch: UInt8[np.ndarray, " hit"]
     velocity: UInt8[np.ndarray, " hit"]
+    event: Int64[np.ndarray, " hit"]
     tempos: list[tuple[int, float]]
     metres: list[tuple[int, int, int]]
     end: int
     findings: FileFindings
+    loops: bool
 
 
 def read_events(
@@ -165,10 +169,12 @@ def read_events(
             hit_tick[a:b],
             pitch[a:b],
             velocity[a:b],
+            hits[a:b],
             [(int(tick[event]), tempo) for event, tempo in _between(tempos, start, end)],
             [(int(tick[event]), beats, unit) for event, beats, unit in _between(metres, start, end)],
             last_tick,
             findings,
+            tracks.loops,
         )
         for (start, end), (a, b), last_tick in zip(pairwise(bounds), pairwise(cuts), ends, strict=True)
     ]

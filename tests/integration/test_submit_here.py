@@ -19,7 +19,7 @@ from tests.support.services.submitted import attempts, rows, run_in, submit, ver
 
 @pytest.mark.slow
 def test_a_sampling_in_shares(sample_run, tmp_path):
-    arguments = ["--run", sample_run, "--count", 40, "--out", "my grooves"]
+    arguments = ["--feel", "mean", "--run", sample_run, "--count", 40, "--out", "my grooves"]
     submission = submit(tmp_path, "sample", "--array", 2, "--", *arguments)
     assert len(manifest_of(tmp_path / "my grooves")) == 40
     assert [verdicts(submission, "sample", element) for element in (0, 1)] == [["done"], ["done"]]
@@ -41,7 +41,7 @@ def test_a_sampling_in_shares(sample_run, tmp_path):
 
 def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
     before = _head()
-    submission = submit(tmp_path, "sample", "--", "--run", sample_run, "--count", 4, "--out", "out")
+    submission = submit(tmp_path, "sample", "--", "--feel", "mean", "--run", sample_run, "--count", 4, "--out", "out")
     about = json.loads((submission / "code" / "snapshot.json").read_text())
     assert about["commit"] in (before, _head()), "somebody may commit while this runs"
     broken = submission / "code" / "jobs" / "sample.py"
@@ -52,7 +52,7 @@ def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
     assert "the code of the submission" in retried.stdout
     shown = ok(run_in(tmp_path, "status")).stdout
     assert "failed: code: RuntimeError: the code of the submission" in shown
-    ok(run_in(tmp_path, "submit", "sample", "--", "--run", sample_run, "--count", 4, "--out", "out"))
+    ok(run_in(tmp_path, "submit", "sample", "--", "--feel", "mean", "--run", sample_run, "--count", 4, "--out", "out"))
     assert "RuntimeError" not in broken.read_text()
 
 
