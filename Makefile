@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 # Where it is set, each of the thousand processes of the tests compiles the project again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo model ablation curve pictures test test-slow soak coverage check types style wheel clean
+.PHONY: help install demo model ablation curve pictures listen test test-slow soak coverage check types style wheel clean
 
 help:
 	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves: installs what it needs, minutes on two cores"
@@ -20,6 +20,7 @@ help:
 	@echo "make curve      after make model: the rate-distortion curve, half an hour"
 	@echo "make ablation   what each decision in the models is worth, days of two cores: SHARDS=shards/groove"
 	@echo "make pictures   the pictures of README and docs, six minutes; needs chromium, and GROOVE_DIR for those of GMD"
+	@echo "make listen     the loops of docs/listen, half a minute; needs GROOVE_DIR"
 	@echo "make check      ruff, pyright, import rules"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
@@ -56,6 +57,8 @@ BASELINES := latent_free feed_forward
 STRETCHES := generation:generation_finish generation_finish:generation_settle \
   reconstruction:reconstruction_decoder reconstruction_decoder:reconstruction_finish \
   reconstruction_finish:reconstruction_settle
+# Whose evaluations are printed as rows of the table of learning curves in docs/model-history.md.
+CURVES := generation_settle reconstruction_settle reconstruction
 JOB := $(BIN)/python -m jobs
 
 model: install
@@ -70,6 +73,7 @@ model: install
 	$(JOB).evaluate --shards $(SHARDS) --split validation --json $(OUT)/validation.json
 	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
+	$(BIN)/python -m tests.experiments.model_pictures --out $(OUT)/pictures $(CURVES:%=--run $(OUT)/%)
 
 # NAME of tests/experiments/ablations, or NAME:RUN to start from that run's weights.
 MINUTES ?= 25
@@ -100,11 +104,14 @@ curve: install
 	  $(foreach bits,$(FREE_BITS),--figures "feed-forward VAE=$(OUT)/curve/free-bits-$(bits)") \
 	  --figures "feed-forward VAE=jobs/baselines/feed_forward"
 
-# All of them, or these: PICTURES="gallery.png report.png". Learning curves need the runs of `make model`.
+# All of them, or these: PICTURES="gallery.png report.png".
 PICTURES ?=
 
 pictures: install
-	$(BIN)/python -m tests.experiments.page_pictures --out docs/images --runs $(OUT) $(PICTURES)
+	$(BIN)/python -m tests.experiments.page_pictures --out docs/images $(PICTURES)
+
+listen: install
+	$(BIN)/python -m tests.experiments.listen --out docs/listen
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto

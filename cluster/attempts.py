@@ -31,6 +31,7 @@ CANCELLED = "cancelled"
 """A file in a submission that was cancelled."""
 LOST = "killed"
 """The category of a status file's `failure` when a process or node vanished: another start may well succeed."""
+KILLED = 128 + 9
 SIGNALLED = (128 + 12, 128 + 15)
 """A command that was told to stop before it could listen: nothing is lost."""
 
@@ -48,6 +49,8 @@ class Attempt:
         code: exit status.
         asked: whether the scheduler had told it to stop.
         verdict: what follows.
+        oom_kills: how many processes of its cgroup the kernel had killed for want of memory when it began.
+        out_of_memory: whether it has killed some since.
     """
 
     launch: str
@@ -60,6 +63,8 @@ class Attempt:
     code: int | None = None
     asked: bool = False
     verdict: Verdict | None = None
+    oom_kills: int = 0
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +107,14 @@ class Record:
                 "pid": pid,
                 "step": step,
                 "began": time.time(),
+                "oom_kills": oom_kills(),
             }
         )
 
-    def end(self, *, code: int, asked: bool, verdict: Verdict) -> None:
+    def end(self, *, code: int, asked: bool, verdict: Verdict, out_of_memory: bool = False) -> None:
         """The attempt that began last has ended."""
-        self._append({"event": "end", "code": code, "asked": asked, "verdict": verdict, "ended": time.time()})
+        end = {"code": code, "asked": asked, "verdict": verdict, "ended": time.time(), "out_of_memory": out_of_memory}
+        self._append({"event": "end", **end})
 
     def _append(self, event: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +122,20 @@ class Record:
             # After a torn line: on a line of its own.
             torn = file.seek(0, os.SEEK_END) > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
             file.write(b"\n" * torn + json.dumps(event).encode() + b"\n")
+
+
+def oom_kills(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes of this job's cgroup the kernel has killed for want of memory; 0 where it does not say."""
+    try:
+        lines = [line.split(":", 2)[1:] for line in proc.read_text(encoding="utf-8").splitlines()]
+        controllers, path = next(line for line in lines if line[0] in ("", "memory") and line[1] != "/")
+        folder = mount / controllers / path.lstrip("/")
+        # SLURM's steps have cgroups below their job's.
+        folder = next((above for above in (folder, *folder.parents) if above.name.startswith("job_")), folder)
+        counts = (folder / ("memory.oom_control" if controllers else "memory.events")).read_text(encoding="utf-8")
+        return int(next(line.split()[1] for line in counts.splitlines() if line.startswith("oom_kill ")))
+    except (OSError, ValueError, StopIteration):
+        return 0
 
 
 def without_progress(attempts: Sequence[Attempt], launch_id: str, step: int) -> int:
@@ -182,10 +203,12 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) 
     status = read_status(job)
     failure = status.get("failure")
     lost = status.get("state") == "failed" and isinstance(failure, dict) and failure.get("category") == LOST
+    out_of_memory = bool(attempts) and oom_kills() > attempts[-1].oom_kills
+    lost = lost or (code == KILLED and not out_of_memory)
     following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)
     if following != "done" and (submission / CANCELLED).exists():
         following = "cancelled"
-    record.end(code=code, asked=asked, verdict=following)
+    record.end(code=code, asked=asked, verdict=following, out_of_memory=out_of_memory)
     return following
 
 

@@ -14,7 +14,7 @@ PROGRESS_NAME = "progress.json"
 StopSignal = Literal["USR2", "TERM"]
 MOST_ELEMENTS = 100_000
 """Of an array, and so shares of a job. Each has files of its own."""
-MEMORY = re.compile(r"[0-9]+[KMGT]?", re.IGNORECASE)
+MEMORY = re.compile(r"[0-9]+[KMGTkmgt]?")
 
 
 class Word(Enum):

@@ -22,8 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.errors import ExitCode
-from cluster.local import descendants, is_alive, start_guarded, usable_cpus
-from cluster.tasks import RAYS_OWN, ray_folder
+from cluster.local import is_alive, start_guarded, usable_cpus
+from cluster.tasks import OWNER, RAYS_OWN, ray_folder
 
 WAIT_SECONDS = 180.0
 """For all nodes; a slow shared file system is read by all of them at once."""
@@ -44,20 +44,14 @@ def begin(address: str, environment: Mapping[str, str]) -> int:
     with ray_folder(f"ray-{environment.get('SLURM_JOB_ID', '')}-", environment) as folder:
         ray = start_guarded(
             ray_command(address, folder / RAYS_OWN, environment),
-            {"RAY_USAGE_STATS_ENABLED": "0"},
+            {"RAY_USAGE_STATS_ENABLED": "0", OWNER: str(folder)},
             when_orphaned=signal.SIGTERM,
         )
-        # Ray's processes are listed while they hang together: once the first has ended, nobody would know them as its
-        # own.
-        known = {ray.pid}
         while not signals and ray.poll() is None:
-            known.update(descendants(ray.pid))
             with suppress(subprocess.TimeoutExpired):
                 ray.wait(LOOK_SECONDS)
-        # At once: SLURM kills what is left of a step soon after its signal, and nobody needs this Ray any more.
-        for pid in known:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # At once, as its folder takes the rest of it: SLURM kills what is left of a step soon after its signal.
+        ray.kill()
     return ExitCode.SUCCESS if signals else ray.wait()
 
 

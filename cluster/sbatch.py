@@ -20,6 +20,9 @@ FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
 of which it takes the next one when it comes again."""
 REQUEUE_SECONDS = 60
 """SLURM ends a script that it has requeued; one that ended before would count as done."""
+ASK_AGAIN_SECONDS = 5
+SETUP_FAILED = "error: the setup of the site failed: "
+"""How the log says that a job has ended before its command."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
@@ -66,13 +69,13 @@ def render(job: Job, site: Site, place: Place) -> str:
             "set -uo pipefail",
             "",
             *_surroundings(job, site, place),
-            *_listening(job),
-            *_beginning(job, place),
+            *_listening(job, site),
+            *_beginning(job, site, place),
             *_meeting(job),
-            *_ray(job, place),
+            *_ray(job, site, place),
             *_command(job),
-            *_waiting(job),
-            *_ending(job),
+            *_waiting(job, site),
+            *_ending(job, site),
         ]
     )
 
@@ -93,15 +96,26 @@ def _options(job: Job, site: Site, place: Place) -> Iterator[str]:
         ("nodes", resources.nodes),
         ("ntasks-per-node", 1),
         ("gpus-per-node", resources.gpus_per_node or None),
-        ("cpus-per-task", resources.cpus_per_node),
+        ("cpus-per-task", cpus_of_node(job, site)),
         ("mem", resources.memory),
+        ("mem-per-gpu", site.mem_per_gpu if resources.gpus_per_node and not resources.memory else None),
         ("time", resources.minutes),
         ("signal", f"B:USR2@{site.notice_seconds}"),
     ):
         if value is not None:
             yield f"--{name}={sbatch_value(str(value))}"
     yield "--requeue"
+    if site.exclusive:
+        yield "--exclusive"
     yield from site.sbatch
+
+
+def cpus_of_node(job: Job, site: Site) -> int | None:
+    """The CPUs that a job asks for on each node; None leaves them to the cluster, which gives one where it counts."""
+    resources = job.resources
+    if resources.cpus_per_node is None and resources.gpus_per_node and site.cpus_per_gpu:
+        return resources.gpus_per_node * site.cpus_per_gpu
+    return resources.cpus_per_node
 
 
 def _surroundings(job: Job, site: Site, place: Place) -> Iterator[str]:
@@ -109,33 +123,49 @@ def _surroundings(job: Job, site: Site, place: Place) -> Iterator[str]:
     yield f"export PYTHONSAFEPATH=1 PYTHONPATH={quoted(str(place.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
     for name, value in {**site.environment, **dict(job.environment)}.items():
         yield f"export {name}={quoted(value)}"
-    if site.modules:
-        yield f"module load {' '.join(map(quoted, site.modules))}"
-    yield from site.setup
+    yield f'setup_failed() {{ echo "{SETUP_FAILED}$1" >&2; exit 1; }}'
+    if site.modules or site.setup:
+        # They may use variables that are not set, and what they do must not depend on `-u`.
+        yield "set +u"
+        for module in site.modules:
+            load = f"module load {quoted(module)}"
+            yield f"{load} || setup_failed {quoted(load)}"
+        yield "trap 'setup_failed \"$BASH_COMMAND\"' ERR"
+        yield from site.setup
+        yield "trap - ERR"
+        yield "set -u"
     if site.scratch:
         yield f'export TMPDIR={site.scratch}; mkdir -p "$TMPDIR"'
+    yield "# srun does not take it over from sbatch, and would bind all ranks to one CPU."
+    yield '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'
     container = f"{site.container} " if site.container else ""
     yield f"python=({container}{quoted(site.python or sys.executable)})"
     yield ""
 
 
-def _listening(job: Job) -> Iterator[str]:
+def _listening(job: Job, site: Site) -> Iterator[str]:
     yield "# Before the time limit or a preemption, the command saves and exits."
+    # At SIGTERM srun kills the command.
+    stop_signal = "USR2" if site.srun else job.stop_signal
     yield "asked=no child="
-    yield f'stop() {{ asked=yes; [ -z "$child" ] || kill -{job.stop_signal} "$child"; }}'
+    yield f'stop() {{ asked=yes; [ -z "$child" ] || kill -{stop_signal} "$child"; }}'
     yield "trap stop USR2 TERM"
     yield ""
 
 
-def _beginning(job: Job, place: Place) -> Iterator[str]:
-    record = f'record=("${{python[@]}}" -m cluster.attempts {quoted(str(place.folder))} {quoted(job.name)}'
+def _beginning(job: Job, site: Site, place: Place) -> Iterator[str]:
+    # What a container holds need not see the submission, so the node's own Python writes things down.
+    inside = site.container or site.srun
+    python = quoted(sys.executable if inside else site.python or sys.executable)
+    record = f"record=({python} -m cluster.attempts {quoted(str(place.folder))} {quoted(job.name)}"
     if job.array:
         yield "# An array larger than MaxArraySize is split. The argument is the first element of this part."
         yield "element=$((SLURM_ARRAY_TASK_ID + ${1:-0}))"
         record += ' --element "$element"'
     yield "# Records the start. Exits if the element is done, or was requeued too often without progress."
     yield f"{record})"
-    yield 'case $("${record[@]}" start) in go) ;; done) exit 0 ;; *) exit 1 ;; esac'
+    yield 'opening=$("${record[@]}" start) || setup_failed "${record[0]} does not run"'
+    yield "case $opening in go) ;; done) exit 0 ;; *) exit 1 ;; esac"
     yield ""
 
 
@@ -143,16 +173,14 @@ def _meeting(job: Job) -> Iterator[str]:
     if Word.START in job.command or Word.MEETING_POINT in job.command or job.own_ray:
         yield 'start="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
     if Word.MEETING_POINT in job.command or job.own_ray:
-        yield "# The name that the first node has for itself, as torchrun compares it with its own."
-        yield 'first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)'
-        yield 'head=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname) || exit'
+        yield "# This script runs on the first node, and torchrun knows a node by the name that it has for itself."
         # A job that comes again takes another port, lest a stranger has the first, and not that of the next job.
         port = f"{FIRST_PORT} + ({PORTS_OF_A_JOB} * SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
-        yield f'meeting_point="$head:$(({port}))"'
+        yield f'meeting_point="$(hostname):$(({port}))"'
         yield ""
 
 
-def _ray(job: Job, place: Place) -> Iterator[str]:
+def _ray(job: Job, site: Site, place: Place) -> Iterator[str]:
     if not job.own_ray:
         return
     token = f"{quoted(str(place.folder))}/ray-token.$start"
@@ -160,7 +188,7 @@ def _ray(job: Job, place: Place) -> Iterator[str]:
     yield "# A Ray cluster for this allocation. The head runs on the first node. The token file is deleted at the end."
     yield f'export RAY_ADDRESS="$meeting_point" RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}'
     yield '(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d " \\n" >"$RAY_AUTH_TOKEN_PATH")'
-    yield f"srun --kill-on-bad-exit=0 --output={log} \\"
+    yield f"srun --kill-on-bad-exit=0 {_step_options(job, site)}--output={log} \\"
     yield '  "${python[@]}" -m cluster.ray_node begin "$RAY_ADDRESS" &'
     yield "ray=$!"
     # At SIGTERM srun would kill the step, which could not clean up.
@@ -169,6 +197,12 @@ def _ray(job: Job, place: Place) -> Iterator[str]:
     # A stop that is asked for meanwhile is heard as soon as the command runs.
     yield f'"${{python[@]}}" -m cluster.ray_node wait "$RAY_ADDRESS" {job.resources.nodes} "$ray"; up=$?'
     yield ""
+
+
+def _step_options(job: Job, site: Site) -> str:
+    """Of each srun that starts our code; where there are two at once, none waits for the CPUs of the other."""
+    overlap = ("--overlap",) if job.own_ray and site.srun else ()
+    return "".join(f"{quoted(option)} " for option in (*overlap, *site.srun))
 
 
 def _command(job: Job) -> Iterator[str]:
@@ -203,9 +237,13 @@ def _word(word: str | Word, job: Job) -> str:
             assert_never(word)
 
 
-def _waiting(job: Job) -> Iterator[str]:
-    # srun hands a signal on to every node; it must not end the others because one has saved and left before them.
-    srun = "srun --kill-on-bad-exit=0 " if job.on_every_node else ""
+def _waiting(job: Job, site: Site) -> Iterator[str]:
+    # srun hands a signal on to every node; it must not end the others because one has saved and left before them. They
+    # get the time of a notice, lest they wait for one that has died at its start.
+    one_task = f"--wait={site.notice_seconds} " if job.on_every_node else "--nodes=1 --ntasks=1 "
+    srun = ""
+    if job.on_every_node or site.srun:
+        srun = f"srun --kill-on-bad-exit=0 {one_task}{_step_options(job, site)}"
     if job.own_ray:
         yield '[ "$up" = 0 ] || command=(exit "$up")'
     yield f'{srun}"${{command[@]}}" &'
@@ -219,14 +257,18 @@ def _waiting(job: Job) -> Iterator[str]:
     yield ""
 
 
-def _ending(job: Job) -> Iterator[str]:
+def _ending(job: Job, site: Site) -> Iterator[str]:
     identity = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.array else "$SLURM_JOB_ID"
-    yield "# The job is requeued if it has saved progress and is not being cancelled."
+    yield "# Requeues the job if it has saved progress and is not being cancelled; the controller may be away a while."
     yield 'verdict=$("${record[@]}" end --code "$code" --asked "$asked")'
-    yield f'if [ "$verdict" = again ] && scontrol show job "{identity}" | grep -q JobState=RUNNING; then'
-    yield f'  scontrol requeue "{identity}"'
-    yield f"  sleep {REQUEUE_SECONDS}"
-    yield "fi"
+    yield f"until=$((SECONDS + {site.notice_seconds}))"
+    yield 'while [ "$verdict" = again ] && [ "$SECONDS" -lt "$until" ]; do'
+    yield f'  if state=$(scontrol show job "{identity}"); then'
+    yield "    case $state in *JobState=RUNNING*) ;; *) break ;; esac"
+    yield f'    if scontrol requeue "{identity}"; then sleep {REQUEUE_SECONDS}; break; fi'
+    yield "  fi"
+    yield f"  sleep {ASK_AGAIN_SECONDS}"
+    yield "done"
     yield 'exit "$code"'
     yield ""
 

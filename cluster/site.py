@@ -13,13 +13,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from cluster.errors import TargetError
+from cluster.job import MEMORY
 
 SECRET_NAME = re.compile(r"(?i)(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)($|_)")
 SECRET_IN_URL = re.compile(
     r"://[^/\s?#@]+@|[?&](?:[\w-]*(?:signature|token|secret|password|credential|key)|sig)=", re.I
 )
+YOUNGER = ("srun", "cpus_per_gpu", "mem_per_gpu", "exclusive")
+"""Settings that the first submissions did not have: at their default they change no submission's name."""
 ADDRESSES = ("_PATH", "_FILE")
 """Names that end so hold where a secret is, not the secret."""
+Memory = Annotated[str, Field(pattern=f"^(?:{MEMORY.pattern})$")]
 SITES = Path(__file__).with_name("sites")
 
 
@@ -35,10 +39,18 @@ class Site(BaseModel):
     constraint: str | None = None
     sbatch: tuple[str, ...] = ()
     """More options of sbatch, as on its command line."""
+    srun: tuple[str, ...] = ()
+    """Options of the srun that starts the command on the nodes: a container, its mounts, how CPUs are bound."""
+    cpus_per_gpu: PositiveInt | None = None
+    """CPUs that come with each GPU of a job without --cpus-per-node."""
+    mem_per_gpu: Memory | None = None
+    """Memory that comes with each GPU of a job without --mem, such as 64G."""
+    exclusive: bool = False
+    """Whether a job gets whole nodes, with all their CPUs."""
     modules: tuple[str, ...] = ()
     """Arguments of `module load`."""
     setup: tuple[str, ...] = ()
-    """Lines of bash that run before the command."""
+    """Lines of bash that run before the command; the first that fails ends the job."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables of each job. Never put a secret here: the values are copied into scripts."""
     container: str | None = None

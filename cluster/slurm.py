@@ -1,21 +1,48 @@
 """SLURM's client commands; the only file that knows them. Needs no accounting database."""
 
 import getpass
+import os
 import re
+import secrets
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import PurePath
+from typing import Any
 
-from cluster.errors import TargetError
+from cluster.errors import ExitCode, TargetError
 from cluster.job import Array, Job, SchedulerState, SchedulerStates
 from cluster.site import Site
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
 """What SLURM says of jobs that are not over."""
+OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SQUEUE_", "PMI", "PMIX_")
+"""How variables begin that a job or its user's defaults give to SLURM's commands."""
+NO_ANSWER = re.compile(
+    r"unable to contact slurm controller|socket timed out|connection (refused|timed out)|communication .*failure"
+    r"|zero bytes were transmitted|in standby mode",
+    re.IGNORECASE,
+)
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
+"""Seconds between calls while no controller answers."""
+STATUS_PATIENCE = 10.0
+
+
+CURES = {
+    "invalid account": "give one of your accounts with --account, or as account: in the site file; this shows them:\n"
+    "            sacctmgr show associations user=$USER format=account,partition",
+    "invalid partition": "give another one with --partition, or as partition: in the site file; `sinfo` shows all",
+}
+"""What helps against a refusal, by what SLURM says of it in lower case."""
+
+
+class NoAnswerError(TargetError):
+    """No controller of SLURM has answered; whether it did what was asked is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +60,14 @@ class Call:
     first: int
     options: tuple[str, ...]
 
-    @property
-    def argv(self) -> list[str]:
-        return ["sbatch", "--parsable", *self.options, str(self.script), *([str(self.first)] if self.first else [])]
+    def argv(self, *more: str) -> list[str]:
+        """The command line.
+
+        Args:
+            more: options that only this call has.
+        """
+        options = ["--parsable", *more, *self.options]
+        return ["sbatch", *options, str(self.script), *([str(self.first)] if self.first else [])]
 
 
 def calls(
@@ -76,13 +108,29 @@ def ranges(numbers: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def submit(call: Call) -> str:
+def submit(call: Call, *, patience: float) -> str:
     """Submits, and gives SLURM's number of the job.
+
+    A submission whose answer was lost is looked up by a name that only it has, and is not made twice.
+
+    Args:
+        patience: seconds for which a controller that does not answer is asked again.
 
     Raises:
         TargetError: SLURM is absent, or refuses.
+        NoAnswerError: no controller has answered.
     """
-    return _run(call.argv).partition(";")[0].strip()
+    token = secrets.token_hex(6)
+    sent = False
+
+    def once() -> str:
+        nonlocal sent
+        if sent and (number := _number_of(token)):
+            return number
+        sent = True
+        return _run(call.argv(f"--comment={call.script.parent} {token}"))
+
+    return _patiently(once, patience).partition(";")[0].strip()
 
 
 def states() -> SchedulerStates:
@@ -93,9 +141,7 @@ def states() -> SchedulerStates:
     if not installed():
         return None
     try:
-        output = _run(
-            ["squeue", "--noheader", "--states=all", "--array", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"]
-        )
+        output = _patiently(partial(_squeue, "%F|%K|%T|%r"), STATUS_PATIENCE)
     except TargetError:
         return None
     by_element = {}
@@ -105,14 +151,38 @@ def states() -> SchedulerStates:
     return by_element
 
 
-def cancel(numbers: Sequence[str]) -> None:
+def _number_of(token: str) -> str | None:
+    lines = [line.strip().split("|", 1) for line in _squeue("%F|%k").splitlines()]
+    return next((number for number, comment in lines if comment.endswith(token)), None)
+
+
+def _squeue(columns: str) -> str:
+    return _run(
+        ["squeue", "--noheader", "--states=all", "--array", f"--user={getpass.getuser()}", f"--format={columns}"]
+    )
+
+
+def cancel(numbers: Sequence[str], *, patience: float) -> None:
     """Cancels jobs; those that have ended are no error.
+
+    Args:
+        patience: seconds for which a controller that does not answer is asked again.
 
     Raises:
         TargetError: SLURM is absent, or refuses.
+        NoAnswerError: no controller has answered.
     """
     if numbers:
-        _run(["scancel", *numbers])
+        _patiently(partial(_run, ["scancel", *numbers]), patience)
+
+
+def would_start(script: str, call: Call) -> str:
+    """When SLURM would start a job, in its own words: a partition, account or limit that it refuses is found.
+
+    Raises:
+        TargetError: it refuses.
+    """
+    return _run(["sbatch", "--test-only", *(o for o in call.options if not o.startswith("--dependency"))], script)
 
 
 def configuration() -> dict[str, str]:
@@ -157,10 +227,47 @@ def installed() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def _run(argv: Sequence[str]) -> str:
+def answers() -> bool:
+    """Whether a controller answers."""
     try:
-        # srun would hand what is typed, or a script that comes by a pipe, on to its tasks.
-        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace")
+        _run(["scontrol", "ping"])
+    except TargetError:
+        return False
+    return True
+
+
+def outside_of_jobs(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables without those of the job that a command is typed in, which SLURM would take for options of the new one.
+
+    From an interactive step, all ranks of a job would be bound to that step's CPUs.
+    """
+    return {name: value for name, value in environment.items() if name == "SLURM_CONF" or not name.startswith(OF_A_JOB)}
+
+
+def _patiently(call: Callable[[], str], patience: float) -> str:
+    """What a call gives once a controller answers.
+
+    Args:
+        patience: seconds for which it is repeated, each time after a longer pause.
+    """
+    until, pause = time.monotonic() + patience, FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except NoAnswerError:
+            if time.monotonic() + pause > until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _run(argv: Sequence[str], script: str | None = None) -> str:
+    # Without a script srun would hand what is typed, or what comes by a pipe, on to its tasks.
+    typed: Mapping[str, Any] = {"stdin": subprocess.DEVNULL} if script is None else {"input": script}
+    try:
+        result = subprocess.run(
+            argv, **typed, env=outside_of_jobs(os.environ), capture_output=True, encoding="utf-8", errors="replace"
+        )
     except FileNotFoundError:
         raise TargetError(
             f"{argv[0]} was not found",
@@ -170,10 +277,19 @@ def _run(argv: Sequence[str]) -> str:
         ) from None
     if result.returncode:
         message = result.stderr.strip().removeprefix(f"{argv[0]}: error: ")
+        if NO_ANSWER.search(message):
+            raise NoAnswerError(
+                "SLURM's controller does not answer",
+                found=message,
+                likely="it is being restarted, or the network to it is down",
+                do="run the same command again",
+                exit_code=ExitCode.PREEMPTED,
+            )
+        checked = "correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster"
         raise TargetError(
             f"{argv[0]} refused: {message.splitlines()[0] if message else f'exit status {result.returncode}'}",
             found=message,
-            likely="a wrong partition or account, a limit of the cluster, or a controller that does not answer",
-            do="correct the options or the site file; `python -m jobs.doctor --on slurm` checks the cluster",
+            likely="a wrong partition or account, or a limit of the cluster",
+            do=next((cure for words, cure in CURES.items() if words in message.lower()), checked),
         )
-    return result.stdout
+    return result.stdout or result.stderr if script else result.stdout

@@ -26,7 +26,8 @@ class ElementStatus:
 
     Attributes:
         why: it waits or failed, as far as the scheduler or its record says.
-        receipt: under which it was taken last.
+        receipt: under which it waits or runs, or was taken last.
+        numbers: the target's, under which it waits or runs; several where it was submitted beside a copy of itself.
         attempts: at it, since it was submitted first.
     """
 
@@ -35,6 +36,7 @@ class ElementStatus:
     state: State
     why: str
     receipt: Receipt | None
+    numbers: tuple[str, ...]
     attempts: tuple[Attempt, ...]
 
     @property
@@ -67,20 +69,32 @@ def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterato
     Args:
         scheduler: what `scheduler_says` gave.
     """
-    taken: dict[tuple[str, int], Receipt] = {}
+    if submission.target == "slurm" and scheduler is not None:
+        scheduler = submission.remember_ends(scheduler, live=(*slurm.RUNNING, *slurm.WAITING))
+    taken: dict[tuple[str, int], list[Receipt]] = {}
     for receipt in submission.receipts():
-        taken |= {(receipt.job, element): receipt for element in receipt.elements}
+        for element in receipt.elements:
+            taken.setdefault((receipt.job, element), []).append(receipt)
     undone: set[str] = set()
     for job in submission.jobs:
         for element in job.elements:
-            receipt = taken.get((job.name, element))
+            receipts = taken.get((job.name, element), [])
+            live = [receipt for receipt in receipts if _is_live(receipt, element, scheduler)]
+            # An earlier one that lives again, since SLURM has requeued it, stands above a later one that has ended.
+            receipt = (live or receipts or [None])[-1]
             attempts = tuple(submission.attempts(job, element))
             state, why = _state(submission, receipt, element, attempts, scheduler)
             if state == "lost" and not attempts and undone.intersection(job.after):
                 state, why = "not submitted", BEFORE_IT
             if state != "done":
                 undone.add(job.name)
-            yield ElementStatus(job, element, state, why, receipt, attempts)
+            numbers = tuple(taken_as.number for taken_as in live or receipts[-1:]) if state in LIVE else ()
+            yield ElementStatus(job, element, state, why, receipt, numbers, attempts)
+
+
+def _is_live(receipt: Receipt, element: int, scheduler: SchedulerStates) -> bool:
+    state = scheduler.get((receipt.number, element - receipt.first)) if scheduler else None
+    return state is not None and state.state in (*slurm.RUNNING, *slurm.WAITING)
 
 
 def _state(
@@ -97,9 +111,13 @@ def _state(
     # What was written before the last receipt is about an earlier submission of the element.
     last = attempts[-1] if attempts and attempts[-1].launch == receipt.number else None
     scheduler_state = scheduler.get((receipt.number, element - receipt.first)) if scheduler else None
-    if last and last.verdict in ("failed", "gave up"):
+    alive = _is_live(receipt, element, scheduler)
+    # What SLURM has requeued lives, whatever its last start wrote down. One that is completing does not come again.
+    completing = scheduler_state is not None and scheduler_state.state == "COMPLETING"
+    requeued = submission.target == "slurm" and alive and not completing
+    if last and last.verdict in ("failed", "gave up") and not requeued:
         return "failed", f"exit status {last.code}" if last.verdict == "failed" else "no progress"
-    if submission.cancelled and not (scheduler_state and scheduler_state.state in (*slurm.RUNNING, *slurm.WAITING)):
+    if submission.cancelled and not alive:
         return "cancelled", ""
     if submission.target == "local":
         return _on_this_machine(receipt, last)

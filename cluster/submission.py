@@ -1,33 +1,40 @@
 """What a submission keeps of itself, in a folder of its own.
 
 plan.json          the jobs, where they go, and the site; written before anything is submitted
-code/              the packages as they were: an edit of the checkout changes nothing for jobs that wait
+code/              the packages as they were: an edit of the checkout changes nothing for jobs that wait. Files that
+                   the submission before had too are one file on the disk (hard links)
 JOB.sbatch         the script of each job, on SLURM
 receipts.jsonl     what the target has taken: a line for each number that it gave
 attempts/          what each element says when it starts and ends, see `cluster.attempts`
 logs/              what each start of it printed
 cancelled          there after a cancel
+ends.jsonl         how jobs ended, as SLURM said when it was asked; it forgets them after a while
 """
 
+import filecmp
 import json
+import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
 from cluster.code import is_secret
 from cluster.errors import TargetError
-from cluster.job import Job, job_from_json
+from cluster.job import Job, SchedulerState, SchedulerStates, job_from_json
 from cluster.sbatch import Place
 from cluster.site import Site
 
+CODE = "code"
 NAME = "snapshot.json"
 PATCH = "changes.patch"
+ENDS = "ends.jsonl"
 Target = Literal["local", "slurm", "ray"]
 
 
@@ -71,7 +78,7 @@ class Submission:
 
     @property
     def code(self) -> Path:
-        return self.folder / "code"
+        return self.folder / CODE
 
     @property
     def logs(self) -> Path:
@@ -112,6 +119,28 @@ class Submission:
         values = [json.loads(line) for line in whole.splitlines()]
         return [Receipt(**{**fields, "elements": tuple(fields["elements"])}) for fields in values]
 
+    def remember_ends(
+        self, scheduler: Mapping[tuple[str, int], SchedulerState], *, live: Sequence[str]
+    ) -> SchedulerStates:
+        """What the scheduler says, and how it said that jobs had ended that it has forgotten since.
+
+        Args:
+            live: its words for jobs that have not ended.
+        """
+        path = self.folder / ENDS
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError):
+            lines = []
+        known = {(number, element): SchedulerState(state, reason) for number, element, state, reason in lines}
+        keys = {(receipt.number, n - receipt.first) for receipt in self.receipts() for n in receipt.elements}
+        states = {key: scheduler[key] for key in keys & scheduler.keys()}
+        new = [[*key, *astuple(state)] for key, state in states.items() if state.state not in live and key not in known]
+        if new:
+            with suppress(OSError), path.open("a", encoding="utf-8") as file:  # of somebody else, or on a full disk
+                file.write("".join(f"{json.dumps(line)}\n" for line in new))
+        return known | states
+
     def attempts(self, job: Job, element: int) -> list[Attempt]:
         """At an element of a job, in order."""
         return Record.of(self.folder, job.name, element).attempts()
@@ -119,7 +148,8 @@ class Submission:
     def forget(self) -> None:
         """Forgets what was done, so that all of it is done once more."""
         shutil.rmtree(self.folder / ATTEMPTS, ignore_errors=True)
-        (self.folder / "receipts.jsonl").unlink(missing_ok=True)
+        for name in ("receipts.jsonl", ENDS):
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def cancelled(self) -> bool:
@@ -169,12 +199,25 @@ def submissions_in(folder: Path) -> Iterator[Path]:
         yield from sorted(path.parent for path in folder.glob(f"*/{PLAN}"))
 
 
-def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path) -> list[str]:
+def newest_snapshot(submissions: Path) -> Path | None:
+    """The code that was kept last among submissions; None where there is none."""
+    kept = []
+    for about in submissions.glob(f"*/{CODE}/{NAME}"):
+        with suppress(OSError):  # it is being removed
+            kept.append((about.stat().st_mtime, about.parent))
+    return max(kept)[1] if kept else None
+
+
+def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path, *, earlier: Path | None = None) -> list[str]:
     """Copies packages of a checkout as they stand, changed and new files too, but none that git ignores.
 
     Modes are kept, within the umask. Links, and files that look like secrets (`cluster.code.is_secret`), are left out.
     Beside the packages `snapshot.json` names the commit, whether the tree had been changed since, and what was left
     out; `changes.patch` has the changes of what was copied.
+
+    Args:
+        earlier: a snapshot whose files are used again where they are the same, by hard links. Never the checkout's
+            own files: a program that changes one in place would change the snapshot.
 
     Returns:
         What was left out.
@@ -191,8 +234,10 @@ def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path) -> list
             left_out.append(name)
         elif source.is_file():  # a file that was removed is still listed
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch(mode=source.stat().st_mode & 0o777 | 0o200)  # the umask holds here too
-            shutil.copyfile(source, target)
+            target.unlink(missing_ok=True)  # it may be another snapshot's file too
+            if earlier is None or not _linked(source, earlier / name, target):
+                target.touch(mode=_mode(source))  # the umask holds here too
+                shutil.copyfile(source, target)
     about = {
         "commit": _git(checkout, "rev-parse", "HEAD").strip(),
         "dirty": bool(_git(checkout, "status", "--porcelain")),
@@ -204,6 +249,22 @@ def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path) -> list
         _git(checkout, "diff", "--binary", "HEAD", "--", *kept), errors="surrogateescape", encoding="utf-8"
     )
     return left_out
+
+
+def _linked(source: Path, kept: Path, target: Path) -> bool:
+    """Makes `target` a name of a kept file too, if that is a copy of the source and the file system has such links."""
+    try:
+        # What group and others may do has been cut by the umask.
+        usable = (_mode(source) ^ kept.stat().st_mode) & 0o700 == 0 and filecmp.cmp(source, kept, shallow=False)
+        if usable:
+            os.link(kept, target)
+    except OSError:
+        return False
+    return usable
+
+
+def _mode(source: Path) -> int:
+    return source.stat().st_mode & 0o777 | 0o200
 
 
 def read_snapshot(folder: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import pickle
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -16,12 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from cluster.code import Look, Message
+from cluster.code import CHECKOUT, Look, Message
 from cluster.errors import ExitCode, TargetError
 from cluster.local import usable_cpus
 from cluster.ray_session import RaySession, check_ray_address, no_cluster
@@ -44,7 +45,10 @@ LONGEST_PARENT = 18
 """In bytes. The paths of Ray's sockets are up to 89 bytes longer and may have 107."""
 RAYS_OWN = "r"
 """Ray's temporary folder, within the folder that is closed to others."""
-REMOVALS, REMOVAL_SECONDS = 5, 0.5
+OWNER = "GROOVES_RAY_FOLDER"
+"""The variable by which all processes of one Ray know its folder, and the guard of the folder knows them."""
+ROUNDS, ROUND_SECONDS = 100, 0.1
+"""Of the guard, which looks again for what a dying process has started."""
 
 
 class TaskRunner(Protocol):
@@ -120,6 +124,7 @@ def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any
         if folder:
             os.environ.pop("RAY_AUTH_TOKEN", None)  # goes before the file
             os.environ.update(ON_LOOPBACK, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_write_token(folder)))
+            os.environ[OWNER] = str(folder)
         import ray
 
         terminate, stopped = signal.getsignal(signal.SIGTERM), False
@@ -191,6 +196,9 @@ def _forget_tokens() -> None:
 def ray_folder(prefix: str, environment: Mapping[str, str] = os.environ) -> Iterator[Path]:
     """A folder for one Ray, which no other user can enter. Ray opens its own temporary folder to everybody.
 
+    The folder and all processes that have it in `OWNER` end with the block, or with this process, however it ends: the
+    agents of a Ray whose driver was killed as it started else wait minutes for their head.
+
     Raises:
         TargetError: it cannot be made.
     """
@@ -205,15 +213,41 @@ def ray_folder(prefix: str, environment: Mapping[str, str] = os.environ) -> Iter
             likely="a full disk, or a container without /tmp",
             do=f"set TMPDIR to a writable folder whose path has at most {LONGEST_PARENT} characters",
         ) from None
+    guard = subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import guard_folder; guard_folder({str(folder)!r})"],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         yield folder
     finally:
+        guard.communicate()
+
+
+def guard_folder(folder: str) -> None:
+    """Waits until whoever holds our standard input has ended; then ends the Ray of a folder, and removes the folder."""
+    sys.stdin.read()
+    mark = f"{OWNER}={folder}\0".encode()
+    for _ in range(ROUNDS):
+        marked = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if mark in _bytes_of(path)]
+        for process in marked:
+            with suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
         # A process that is still dying may write into the folder while it is removed.
-        for _ in range(REMOVALS):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(REMOVAL_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not marked and not Path(folder).exists():
+            return
+        time.sleep(ROUND_SECONDS)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended, or is another user's
+        return b""
 
 
 def ray_parent(environment: Mapping[str, str] = os.environ) -> Path:

@@ -58,10 +58,10 @@ def cancel(submission: Submission) -> list[ElementStatus]:
         return live
     submission.mark_cancelled(True)  # first, so that nothing comes again in between
     if submission.target == "slurm":
-        slurm.cancel(sorted({status.receipt.number for status in live if status.receipt}))
+        slurm.cancel(sorted({n for status in live for n in status.numbers}), patience=submission.site.notice_seconds)
         return live
     if submission.target == "ray":
-        for number in sorted({status.receipt.number for status in live if status.receipt}):
+        for number in sorted({number for status in live for number in status.numbers}):
             ray_jobs.stop(submission.ray_jobs, number)
         return live
     for host, number in {(status.receipt.host, status.receipt.number) for status in live if status.receipt}:

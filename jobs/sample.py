@@ -26,9 +26,10 @@ from jobs.command.command_line import (
     run_command,
     settings_text,
 )
-from jobs.sampler.settings import PLAIN, Execution, OutputFormat, SampleSettings
+from jobs.sampler.settings import Execution, OutputFormat, SampleSettings
 from musicvae.data.manifest import open_shards
 from musicvae.errors import ConfigError, DiskFullError
+from musicvae.generation.settings import PLAIN
 from musicvae.pretrained.shipped import check_model_is_there, model_folder
 
 if TYPE_CHECKING:  # torch, which takes seconds to load
@@ -89,11 +90,15 @@ def main(
         open_shards(options.shards).manifest()
     end_of_checks()
     check_ray_address(execution.ray_address)
+    from jobs.sampler.inputs import files_of
     from jobs.sampler.job import job_of, loaded
     from jobs.sampler.run import make_share, training_record
-    from jobs.sampler.terminal import pace, show_earlier, show_size
+    from jobs.sampler.terminal import pace, show_notice, show_size
     from jobs.sampler.work import SampleWork, share_of
 
+    if options.humanize is not None and options.pick is None:
+        files = files_of(Path(options.humanize), options.reading_settings)
+        options = options.model_copy(update={"count": options.count * len(files)})
     share, work = share_of(shard, os.environ), SampleWork(out.resolve())
     if not overwrite:
         work.check_out()
@@ -108,7 +113,7 @@ def main(
         if overwrite:
             work.clear(job.settings, options)
         work.claim(job.settings, options)
-        show_earlier(job)
+        show_notice(job)
         if work.whole_count() == options.count:
             console.print(f"{work.out} is complete. Nothing is left to do.", soft_wrap=True)
             return
@@ -130,7 +135,7 @@ def merge(out: Path = OUT, **flags: Any) -> None:
     end_of_checks()
     from jobs.sampler.job import job_of, loaded
     from jobs.sampler.run import training_record
-    from jobs.sampler.terminal import show_earlier
+    from jobs.sampler.terminal import show_notice
     from jobs.sampler.work import SampleWork
 
     work = SampleWork(out.resolve())
@@ -138,7 +143,7 @@ def merge(out: Path = OUT, **flags: Any) -> None:
     job = job_of(options, work.out)
     with _writing(work.out):
         work.claim(job.settings, options)
-        show_earlier(job)
+        show_notice(job)
         _finish(job, work, training_record(job, loaded(job.model)), execution, alone=True)
 
 

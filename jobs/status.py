@@ -23,7 +23,7 @@ from musicvae.training.settings import MAIN_FIGURES
 
 DEFAULT = (Path("runs"), Path("submissions"))
 STYLES = {"failed": "red", "lost": "red", "diverged": "red", "unknown": "red", "running": "green", "done": "dim"}
-SHOWN_FAILURES = 5
+SHOWN_FAILURES, SHOWN_NUMBERS = 5, 3
 FIGURES = ("step", "windows/s", "ETA", "−ELBO", "restarts", "heartbeat")
 WIDE = 120
 """Characters of a terminal that has room for a column for each figure."""
@@ -90,7 +90,9 @@ def table_of(rows: list[Row], width: int, now: Callable[[], float] = time.time) 
         }
         progress = ", ".join(f"{name} {figure}" for name, figure in figures.items() if figure)
         cells = figures.values() if width >= WIDE else [progress]
-        table.add_row(row.name, Text(shown(state), STYLES.get(row.state, "")), *cells, row.why)
+        jobs = f"job {', '.join(row.numbers[:SHOWN_NUMBERS])}{', ...' * (len(row.numbers) > SHOWN_NUMBERS)}"
+        why = "; ".join(filter(None, [jobs * bool(row.numbers), row.why]))
+        table.add_row(row.name, Text(shown(state), STYLES.get(row.state, "")), *cells, why)
     return table
 
 

@@ -3,21 +3,23 @@
 import hashlib
 import json
 import math
+import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
+from cluster import slurm
 from cluster.errors import ExitCode
 from cluster.job import Job, Resources, parse_array, parse_minutes
-from cluster.sbatch import render
-from cluster.site import check_arguments, check_environment, read_site
+from cluster.sbatch import cpus_of_node, render, sbatch_value
+from cluster.site import YOUNGER, Site, check_arguments, check_environment, read_site
 from cluster.submission import Submission
 from jobs.command.command_line import SETTINGS, error_console, run_command
 from jobs.command.paths import check_new_folder
@@ -26,8 +28,14 @@ from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, SubmitRequest, c
 from jobs.submission.rows import SUBMISSIONS
 from musicvae.errors import ConfigError, UserError
 
+Wish: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="As of sbatch, in place of the site's.", rich_help_panel="SLURM")
+]
 DRIVER_GIB = 2
 """Memory of the driver of a sweep and of its Ray."""
+NAMES = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
+START_SECONDS = 30
+"""The least that a job needs before it has anything to save."""
 
 
 def main(
@@ -49,6 +57,23 @@ def main(
             help="Settings of the cluster: a name in cluster/sites, or a YAML file.",
             rich_help_panel="SLURM",
         ),
+    ] = None,
+    partition: Wish = None,
+    account: Wish = None,
+    qos: Wish = None,
+    constraint: Wish = None,
+    exclude: Wish = None,
+    reservation: Wish = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="One more option of sbatch, such as --nice=100; repeatable."),
+    ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JOBID", help="A job of SLURM, of anybody, that has to succeed before; repeatable."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the submission in place of KIND, in squeue too.", show_default=False)
     ] = None,
     array: Annotated[
         str | None, typer.Option(metavar="M[%K]", help="Split a sampling or a sweep into M shares, K at a time.")
@@ -108,7 +133,12 @@ def main(
         )
     check_arguments(arguments or [])
     check_new_folder(submissions, "--submissions")
-    settings = read_site(site)
+    wishes = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    options = {"exclude": exclude, "reservation": reservation}
+    for option, value in {**wishes, **options, "sbatch": sbatch, "after": after}.items():
+        if value and on != "slurm":
+            raise ConfigError(f"--on {on} has no {option}", found=f"--{option}", do=f"leave --{option} out")
+    settings = _asked(read_site(site), wishes, [*_options(options), *(sbatch or [])])
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",
@@ -148,12 +178,15 @@ def main(
         raise ConfigError(
             "--dry-run is an option of jobs.submit", found="it is after the `--`", do="put it before the `--`"
         )
+    _check_notice(request.resources.minutes, settings.notice_seconds, on)
     jobs = jobs_of(kind, arguments or [], request)
     tell = partial(error_console.print, soft_wrap=True)
     if time and time.count(":") == 1 and "-" not in time:
         tell(f"note: --time {time} is minutes and seconds, as in SLURM; {time} hours are --time {time}:00")
     check_jobs(jobs, elsewhere=on != "local", warn=lambda text: tell(f"warning: {text}"))
-    folder = submissions.absolute() / f"{kind}-{_identity(jobs, on, settings.model_dump_json())}"
+    if name is not None and not NAMES.fullmatch(name):
+        raise ConfigError(f"--name {name} cannot be used", expected="letters, digits, _ . -", found=repr(name))
+    folder = submissions.absolute() / f"{name or kind}-{_identity(jobs, on, settings)}"
     submission = Submission(folder, on, request.working_folder, settings, jobs, ray_jobs)  # type: ignore[arg-type]
     missing = outstanding(submission)
     if any(missing.on_their_way.values()):
@@ -173,38 +206,87 @@ def main(
     if on == "slurm":
         for job in jobs:
             render(job, settings, submission.place)  # refuses what no script can hold, before anything is written
+        cpus = cpus_of_node(jobs[0], settings) or settings.exclusive or "--cpus-per" in " ".join(settings.sbatch)
+        if gpus_per_node and not cpus:
+            tell(
+                f"warning: {gpus_per_node} GPUs on each node, and no number of CPUs: SLURM may give one CPU for all of "
+                "them; add --cpus-per-node, or set cpus_per_gpu or exclusive in the site file"
+            )
+    others = tuple(after or ())
     if dry_run:
-        show(submission, missing, hold=hold)
+        show(submission, missing, hold=hold, after=others, tell=tell)
         return
     confirm(submission, missing.elements, yes=yes)
     submission.write_plan()
     if again:
         submission.forget()
     keep_code(submission, tell)
-    code = hand_over(submission, missing, hold=hold, tell=partial(tell, style="bold"))
+    code = hand_over(submission, missing, hold=hold, tell=partial(tell, style="bold"), after=others)
     tell(f"python -m jobs.status {shlex.quote(str(folder))}")
     if code != ExitCode.SUCCESS:
         sys.exit(code)
 
 
-def show(submission: Submission, missing: Outstanding, *, hold: bool) -> None:
-    """Prints the commands and scripts that would be submitted, or the commands that would be run here."""
+def show(
+    submission: Submission, missing: Outstanding, *, hold: bool, after: Sequence[str], tell: Callable[[str], None]
+) -> None:
+    """Prints the commands and scripts that would be submitted, or the commands that would be run here.
+
+    Args:
+        after: SLURM's numbers of jobs of others that have to succeed before.
+        tell: gets when SLURM would start each job, where it answers.
+
+    Raises:
+        TargetError: SLURM would refuse a job.
+    """
     if submission.target != "slurm":
         for job in submission.jobs:
             for _ in missing.elements[job.name]:
                 print(shlex.join(str(getattr(word, "value", word)) for word in job.command))
         return
     shown: set[str] = set()
-    for job, call, _ in slurm_calls(submission, missing, hold=hold, send=lambda call: f"<{call.script.stem}>"):
-        print(f"# {shlex.join(call.argv)}")
+    for job, call, _ in slurm_calls(
+        submission, missing, hold=hold, send=lambda call: f"<{call.script.stem}>", others=after
+    ):
+        print(f"# {shlex.join(call.argv())}")
         if job.name not in shown:
-            print(render(job, submission.site, submission.place), end="")
+            script = render(job, submission.site, submission.place)
+            print(script, end="")
             shown.add(job.name)
+            if slurm.answers():
+                tell(f"{job.name}: {slurm.would_start(script, call)}")
 
 
-def _identity(jobs: tuple[Job, ...], target: str, site: str) -> str:
+def _asked(site: Site, wishes: Mapping[str, str | None], options: Sequence[str]) -> Site:
+    """A site with what the command line asks for in place of what its file says."""
+    given = {name: value for name, value in wishes.items() if value is not None}
+    return site.model_copy(update={**given, "sbatch": (*site.sbatch, *options)})
+
+
+def _options(values: Mapping[str, str | None]) -> list[str]:
+    return [f"--{name}={sbatch_value(value)}" for name, value in values.items() if value is not None]
+
+
+def _check_notice(minutes: int | None, notice: int, target: str) -> None:
+    """
+    Raises:
+        ConfigError: a job would be told to stop before it has begun.
+    """
+    least = notice + START_SECONDS
+    if target == "slurm" and minutes is not None and minutes * 60 < least:
+        raise ConfigError(
+            f"the time limit of {minutes * 60} s ends before a job can do anything",
+            expected=f"at least {START_SECONDS} s to start and {notice} s of notice (notice_seconds of the site)",
+            found=f"{minutes * 60} s, of which {minutes * 60 - notice} are left",
+            do=f"use --time {-(-least // 60)} or more, or a lower notice_seconds",
+        )
+
+
+def _identity(jobs: tuple[Job, ...], target: str, site: Site) -> str:
     """The same for the same wish: a submission that is repeated goes on in its folder."""
-    content = json.dumps([[job.to_json() for job in jobs], target, site, str(Path.cwd())], sort_keys=True)
+    younger = {name for name in YOUNGER if getattr(site, name) == Site.model_fields[name].default}
+    site_text = site.model_dump_json(exclude=younger)
+    content = json.dumps([[job.to_json() for job in jobs], target, site_text, str(Path.cwd())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import musicvae
 from musicvae import terminal
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from musicvae.groove.drum_map import DrumMap
     from musicvae.groove.grid import GridSpec
     from musicvae.groove.groove import DrumGroove
+    from musicvae.midi.groove_file import WholeFile
     from musicvae.pretrained.model import TrainedModel
     from musicvae.pretrained.performer import Performer
 
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("timing", "velocity"):
         text = "from 0 (as in the file) to 1 (as the drummer plays) (%(default)s)"
         humanize.add_argument(f"--{name}", type=float, default=DEFAULT_AMOUNT, metavar="AMOUNT", help=text)
+    humanize.add_argument("--like-player", type=Path, metavar="FILE.mid", help="play as this file is played")
 
     example = "musicvae interpolate mine.mid yours.mid --count 9"
     does = "interpolate between two grooves"
@@ -131,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=_path, metavar="PICTURE.png", help=f"write a picture of the first {GROOVES_ON_PICTURE} grooves"
     )
     show.set_defaults(run=_show)
-    for maker in (vary_more, go_on_more, humanize_more):
+    for maker in (vary_more, go_on_more):
         maker.add_argument("--first-bar", metavar="N", help="bar to use the file from, from 1 (the first with hits)")
     text = "bar to use the files from, from 1 (the first with hits); N,N: one for each"
     between_more.add_argument("--first-bar", metavar="N", help=text)
@@ -216,13 +218,13 @@ def _continue(options: argparse.Namespace) -> None:
 def _humanize(options: argparse.Namespace) -> None:
     from musicvae.pretrained.performer import shipped_performer
 
-    names, (bar,) = _names(options, "played"), _first_bars(options, 1)
-    performer = shipped_performer()
-    given = _read(options.file, performer, options, bar)
-    seeds = [(options.seed + take) % 2**64 for take in range(options.count)]
-    amounts = {"timing": options.timing, "velocity": options.velocity}
-    grooves = [performer.humanize(given, seed=seed, **amounts) for seed in seeds]
-    _finish(options, performer, names, grooves, [given], "vary", options.out / names[0])
+    names, performer = _names(options, "played"), shipped_performer()
+    file, player = _whole_file(options.file, performer, options), options.like_player
+    player = player and _whole_file(player, performer, options).groove()
+    how = {"timing": options.timing, "velocity": options.velocity, "like_player": player}
+    takes = [performer.humanize_file(file, seed=(options.seed + take) % 2**64, **how) for take in range(options.count)]
+    given, *played = (take.first_window().groove(0, performer.grid) for take in (file, *map(file.again, takes)))
+    _finish(options, performer, names, played, [given], "vary", options.out / names[0], contents=takes)
 
 
 def _interpolate(options: argparse.Namespace) -> None:
@@ -277,11 +279,27 @@ def _midi_files(paths: Sequence[Path]) -> list[Path]:
     return midi_files
 
 
-def _read(path: Path, model: "TrainedModel | Performer", options: argparse.Namespace, bar: int | None) -> "DrumGroove":
+def _read(path: Path, model: "TrainedModel", options: argparse.Namespace, bar: int | None) -> "DrumGroove":
     """The window of a file that begins at a bar, or at the first one with hits; what was read of the file is shown."""
     windows = _windows(path, model.grid, model.drum_map, options, bar=bar, first_only=True)
     groove, tempo = windows.groove(0, model.grid), getattr(options, "tempo", None)
     return groove if tempo is None else replace(groove, tempo=tempo)
+
+
+def _whole_file(path: Path, performer: "Performer", options: argparse.Namespace) -> "WholeFile":
+    from musicvae.midi.groove_file import WholeFile
+
+    file = WholeFile.read(path, performer.grid, performer.drum_map, **_how_read(options))
+    _say(file.report.text(path, _how_read(options)["hint"]))
+    return file
+
+
+def _how_read(options: argparse.Namespace) -> dict[str, Any]:
+    from musicvae.midi.reading_report import as_option
+    from musicvae.midi.settings import ReadingSettings
+    from musicvae.settings import apply_overrides, parse_settings
+
+    return {"reading": parse_settings(ReadingSettings, apply_overrides({}, options.reading)), "hint": as_option}
 
 
 def _windows(
@@ -294,15 +312,10 @@ def _windows(
     first_only: bool = False,
 ) -> "WindowBlock":
     from musicvae.midi.groove_file import read_windows
-    from musicvae.midi.reading_report import as_option
-    from musicvae.midi.settings import ReadingSettings
-    from musicvae.settings import apply_overrides, parse_settings
 
-    settings = parse_settings(ReadingSettings, apply_overrides({}, options.reading))
-    windows, report = read_windows(
-        path, grid, drum_map, bar=bar, first_only=first_only, reading=settings, hint=as_option
-    )
-    _say(report.text(path, as_option))
+    how = _how_read(options)
+    windows, report = read_windows(path, grid, drum_map, bar=bar, first_only=first_only, **how)
+    _say(report.text(path, how["hint"]))
     return windows
 
 
@@ -355,11 +368,13 @@ def _finish(
     grooves: "Sequence[DrumGroove]",
     given: "Sequence[DrumGroove]",
     *next_words: object,
+    contents: Sequence[bytes] | None = None,
 ) -> None:
     """Writes the files, and says where they are and what to run next.
 
     Args:
         given: what the grooves were made from; drawn ahead of them.
+        contents: of the files, where a groove is not all of it.
     """
     from musicvae.groove.picture import drum_grid, drum_sheet
     from musicvae.midi.writer import groove_to_midi
@@ -368,7 +383,8 @@ def _finish(
     named = [replace(groove, source=name) for name, groove in zip(names, grooves, strict=True)]
     for groove in named[:GRIDS_SHOWN]:
         _say(f"{groove.source}, {groove.tempo:.0f} bpm\n{drum_grid(groove, drums)}\n")
-    files = {groove.source: groove_to_midi(groove, model.drum_map) for groove in named}
+    contents = contents or [groove_to_midi(groove, model.drum_map) for groove in named]
+    files = dict(zip(names, contents, strict=True))
     files[PICTURE] = drum_sheet([*given, *named][:GROOVES_ON_PICTURE], drums)
     asked = {name: value for name, value in vars(options).items() if name not in ("run", "overwrite")}
     record = {

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.support.services.https_server",
     "tests.support.runs.sample_fixtures",
     "tests.support.pages.gallery_fixtures",
+    "tests.support.sweeps.tiny_sweep",
     "tests.support.services.slurm_fixtures",
     "tests.support.layers.traces",
     "tests.support.layers.shuffled",

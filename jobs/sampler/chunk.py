@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from jaxtyping import Int16, Int64
 from jobs.sampler.job import FILES_PER_FOLDER, SampleJob
 from jobs.sampler.parts import Rows, SampleChunks, Span
 from jobs.sampler.settings import OutputFormat
+from musicvae.data.windows import OFFSET_UNITS
 from musicvae.durable import aside_of
-from musicvae.generation.generate import Decoded, decode_batch
+from musicvae.generation.generate import Decoded, decode_batch, one_thread
 from musicvae.generation.settings import BATCH
 from musicvae.groove.distance import nearest_distances
+from musicvae.groove.played import PlayedHits
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_windows import training_windows
 
@@ -37,6 +40,7 @@ class ChunkMaker:
     def __init__(self, job: SampleJob, finished: Path, scratch: Path) -> None:
         self.job, self.finished, self.scratch = job, finished, scratch
         self._last: tuple[int, Decoded] | None = None
+        self._last_played: tuple[int, PlayedHits | None] | None = None
         self._training: np.ndarray | None = None
 
     def __call__(self, chunk: Span) -> int:
@@ -48,32 +52,77 @@ class ChunkMaker:
         """
         trained = self.job.trained()
         as_files = self.job.options.pack is OutputFormat.FILES
-        pieces = []
-        # Files are written while the next batch is decoded: torch and the disk leave Python alone most of the time.
+        # A batch is played and written while the next one is decoded: torch and the disk leave Python alone most of the
+        # time. Both threads are to find torch held to one thread, whichever of them ends first.
         with (
+            one_thread(),
             writing_files(self.job, trained, self.scratch) if as_files else nullcontext() as files,
             ThreadPoolExecutor(1) as thread,
         ):
             waiting = []
-            for rows in self._batches(chunk):
-                pieces.append(rows)
-                if files is not None:
-                    waiting.append(thread.submit(files.write, rows.items.tolist(), rows.tokens))
-            for written in waiting:
-                written.result()
+            humanized = range(chunk.first, chunk.last) if self.job.made.humanizing is not None else ()
+            for item in humanized:
+                waiting.append(thread.submit(self._humanized, item, files))
+            for number, places in () if humanized else _places(chunk):
+                batch, start = self._batch(number), number * BATCH
+                items = np.arange(start + places.start, start + places.stop)
+                tokens = batch.tokens[places]
+                of_items = (items, tokens, batch.codes[places], batch.log_likelihood[places], self._nearest(tokens))
+                waiting.append(thread.submit(self._finished, Rows(*of_items), batch.tokens, number, places, files))
+            rows = Rows.joined([finished.result() for finished in waiting])
             if files is not None:
                 files.publish()
-        SampleChunks(self.finished).write(Rows.joined(pieces), self.scratch)
+        SampleChunks(self.finished).write(rows, self.scratch)
         return chunk.last - chunk.first
 
-    def _batches(self, chunk: Span) -> Iterator[Rows]:
-        """The chunk's rows of each inner batch that it has a share in."""
-        for number in range(chunk.first // BATCH, -(-chunk.last // BATCH)):
-            batch, start = self._batch(number), number * BATCH
-            places = slice(max(chunk.first - start, 0), min(chunk.last - start, BATCH))
-            tokens = batch.tokens[places]
-            items = np.arange(start + places.start, start + places.stop)
-            yield Rows(items, tokens, batch.codes[places], batch.log_likelihood[places], self._nearest(tokens))
+    def _humanized(self, item: int, files: "FileWriter | None") -> Rows:
+        """An item that is a take of a given file, with its files written."""
+        humanizing = self.job.made.humanizing
+        assert humanizing is not None, "who calls this has looked"
+        midi = self.job.made.humanized(item)
+        window = humanizing.files[0].again(midi).first_window()
+        hits = window.velocity > 0
+        rows = Rows(
+            np.array([item]),
+            window.tokens,
+            np.zeros((1, 0), dtype=np.float32),
+            np.array([np.nan]),
+            self._nearest(window.tokens),
+            window.velocity[hits],
+            window.offset[hits],
+        )
+        if files is not None:
+            files.write(rows, [midi])
+        return rows
+
+    def _finished(
+        self,
+        rows: Rows,
+        tokens: Int16[np.ndarray, "batch step"],
+        number: int,
+        places: slice,
+        files: "FileWriter | None",
+    ) -> Rows:
+        """Rows as they are played, with their files written.
+
+        Args:
+            tokens: of the whole inner batch, which is played together.
+            number: of the batch.
+            places: of the rows in it.
+        """
+        trained = self.job.trained()
+        if self._last_played is None or self._last_played[0] != number:
+            items = range(number * BATCH, (number + 1) * BATCH)
+            self._last_played = number, self.job.play(trained, items, tokens)
+        played = self._last_played[1]
+        if played is not None:
+            hits = played.hits[places]
+            offset = np.rint(played.offset[places][hits] * OFFSET_UNITS).clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1)
+            velocity = played.midi_velocity()[places][hits]
+            rows = replace(rows, velocity=velocity.astype(np.uint8), offset=offset.astype(np.int16))
+        if files is not None:
+            files.write(rows)
+        return rows
 
     def _batch(self, number: int) -> Decoded:
         """A whole inner batch; chunks that share one mostly follow each other, so the last is kept."""
@@ -90,6 +139,13 @@ class ChunkMaker:
         return nearest_distances(tokens, self._training, trained.drum_map.num_drums)
 
 
+def _places(chunk: Span) -> Iterator[tuple[int, slice]]:
+    """Each inner batch that a chunk has a share in, and which of its rows that is."""
+    for number in range(chunk.first // BATCH, -(-chunk.last // BATCH)):
+        start = number * BATCH
+        yield number, slice(max(chunk.first - start, 0), min(chunk.last - start, BATCH))
+
+
 class FileWriter:
     """Writes the files of a chunk aside; see `writing_files`."""
 
@@ -97,13 +153,16 @@ class FileWriter:
         self._job, self._trained, self._aside = job, trained, aside
         self._written: list[tuple[Path, Path]] = []
 
-    def write(self, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> None:
+    def write(self, rows: Rows, midi: Sequence[bytes] | None = None) -> None:
         """The files of some items.
+
+        Args:
+            midi: their MIDI files, where they are known.
 
         Raises:
             OSError: one cannot be written.
         """
-        for item, contents in zip(items, self._job.contents(self._trained, items, tokens), strict=True):
+        for item, contents in zip(rows.items.tolist(), self._job.contents(self._trained, rows, midi), strict=True):
             for suffix, data in contents.items():
                 self._path(item, suffix).write_bytes(data)
 

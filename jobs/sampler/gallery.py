@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
 from jobs.sampler.job import SampleJob
+from jobs.sampler.parts import Rows
 from musicvae.data.windows import OFFSET_UNITS
 from musicvae.durable import write_whole
 from musicvae.groove.drum_map import DrumMap
@@ -36,7 +37,6 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.sound import voices
 from musicvae.midi.settings import TICKS_PER_QUARTER
-from musicvae.performance.play import TOGETHER
 from musicvae.pretrained.model import TrainedModel
 from preprocess.pages.page import page_environment, style
 
@@ -70,6 +70,7 @@ HELP = (
     (("space", "Enter"), "play in a loop, stop"),
     (("f",), "mark or unmark as a favourite"),
     (("m",), "save the groove as MIDI"),
+    (("l",), "more like this: sort by the number of hits that differ"),
     (("/",), "search and filter; Esc returns to the grooves"),
     (("?",), "this help"),
 )
@@ -170,6 +171,7 @@ def pack(
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int,
+    lead_in: bool = False,
 ) -> GalleryData:
     """The first `MOST_SHOWN` grooves; no more than one further groove is taken from the iterable.
 
@@ -201,6 +203,7 @@ def pack(
         "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
         "drums": _drums(drum_map),
         "ticksPerQuarter": ticks_per_quarter,
+        "leadIn": lead_in,
         "columns": [asdict(column) for column in columns],
         "ids": list(ids),
     }
@@ -223,6 +226,7 @@ def write_gallery(
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int = TICKS_PER_QUARTER,
+    lead_in: bool = False,
 ) -> None:
     """Writes the page whole or not at all.
 
@@ -233,12 +237,20 @@ def write_gallery(
         drum_map: names the drums, and gives the pitch and the sound of each.
         figures: what the page filters and sorts by, beside the tempo.
         ticks_per_quarter: division of the MIDI files that the page makes.
+        lead_in: whether they begin with a silent bar.
 
     Raises:
         ValueError: no grooves, an id that occurs twice, or shapes that do not match the grid and the drum map.
         OSError: the page cannot be written.
     """
-    data = pack(grooves, grid=grid, drum_map=drum_map, figures=figures, ticks_per_quarter=ticks_per_quarter)
+    data = pack(
+        grooves,
+        grid=grid,
+        drum_map=drum_map,
+        figures=figures,
+        ticks_per_quarter=ticks_per_quarter,
+        lead_in=lead_in,
+    )
     page = (
         page_environment(PARTS)
         .get_template(TEMPLATE)
@@ -265,9 +277,13 @@ DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the sa
 MANIFEST_COLUMNS = (
     FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
     FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    FigureColumn("log_likelihood", "log p(x | z)", "in nats: how likely the groove is under the model", decimals=1),
-    FigureColumn("nearest_training", "from training", "hits that differ from the nearest training window", decimals=0),
-    FigureColumn("nearest_groove", "from the others", "hits that differ from the nearest other groove", decimals=0),
+    FigureColumn(
+        "log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual for the model", decimals=1
+    ),
+    FigureColumn(
+        "nearest_training", "differs from training", "hits that differ from the nearest training window", decimals=0
+    ),
+    FigureColumn("nearest_groove", "differs from others", "hits that differ from the nearest other groove", decimals=0),
     FigureColumn("empty", "empty", "without a hit", kind="flag"),
     FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
     DUPLICATE,
@@ -275,8 +291,13 @@ MANIFEST_COLUMNS = (
 """What the manifest says of a groove; a figure that is not known of a job's grooves has no column."""
 
 
-def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: TrainedModel) -> None:
+def write_sample_gallery(
+    page: Path, manifest: Path, job: SampleJob, trained: TrainedModel, rows: Iterator[Rows]
+) -> None:
     """Writes the page from manifest.jsonl, of which no more is read than the page shows.
+
+    Args:
+        rows: of the grooves of the manifest, in its order.
 
     Raises:
         OSError: it cannot be written.
@@ -286,21 +307,20 @@ def write_sample_gallery(page: Path, manifest: Path, job: SampleJob, trained: Tr
         first = next(records)
         write_gallery(
             page,
-            _manifest_grooves(chain([first], records), job, trained),
+            _manifest_grooves(chain([first], records), rows, job, trained),
             title=f"Grooves of seed {job.made.recipe.seed}",
             grid=trained.grid,
             drum_map=job.drum_map,
             figures=[column for column in MANIFEST_COLUMNS if column is DUPLICATE or first[column.name] is not None],
             ticks_per_quarter=job.layout.ticks_per_quarter,
+            lead_in=job.layout.lead_in,
         )
 
 
 def _manifest_grooves(
-    records: Iterator[dict[str, Any]], job: SampleJob, trained: TrainedModel
+    records: Iterator[dict[str, Any]], rows: Iterator[Rows], job: SampleJob, trained: TrainedModel
 ) -> Iterator[GalleryGroove]:
-    while some := list(islice(records, TOGETHER)):
-        tokens = np.array([record["tokens"] for record in some], dtype=np.int16)
-        grooves = job.grooves(trained, [record["index"] for record in some], tokens)
-        for record, groove in zip(some, grooves, strict=True):
+    for some in rows:
+        for record, groove in zip(islice(records, len(some)), job.grooves(trained, some), strict=True):
             figures = record | {DUPLICATE.name: record["duplicate_of"] is not None}
             yield GalleryGroove.of(record["id"], groove, figures)

@@ -2,8 +2,10 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,12 +16,16 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.generation.constraints import GrooveConstraint, HitMask, ReachabilityGuide, first_bars
 from musicvae.groove.drum_map import DrumMap, drum_bits
 from musicvae.groove.grid import GridSpec
-from musicvae.midi.groove_file import DEFAULT_READING, read_windows
+from musicvae.groove.played import PlayedHits
+from musicvae.midi.groove_file import DEFAULT_READING, WholeFile, read_windows
 from musicvae.midi.reading_report import ReadingReport, as_option
 from musicvae.midi.settings import ReadingSettings
+from musicvae.performance.play import manner_of
 from musicvae.pretrained.model import TrainedModel
+from musicvae.pretrained.performer import shipped_performer
 
 MIDI_SUFFIXES = (".mid", ".midi")
+T = TypeVar("T")
 
 
 def constraints(
@@ -105,29 +111,75 @@ def windows_of(
     """
     if not path.is_dir():
         return _shown(path, *read_windows(path, grid, drum_map, bar=bar, reading=reading, hint=as_option))
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MIDI_SUFFIXES)
-    if not files:
-        raise ConfigError(
-            f"there are no MIDI files in {path}",
-            expected=f"files named {' or '.join(f'*{suffix}' for suffix in MIDI_SUFFIXES)}",
-            found="none",
-            do="choose another folder, or a file",
-        )
-    blocks, refused = [], []
-    for file in files:
-        try:
-            name = file.relative_to(path).as_posix()
-            blocks.append(read_windows(file, grid, drum_map, source=name, reading=reading, hint=as_option)[0])
-        except DataError as error:
-            refused.append(error)
-    if not blocks:
-        raise refused[0]
-    if refused:
-        console.print(f"{len(refused)} of {len(files)} files are skipped; the first: {refused[0]}", soft_wrap=True)
+
+    def read(file: Path, name: str) -> WindowBlock:
+        return read_windows(file, grid, drum_map, source=name, reading=reading, hint=as_option)[0]
+
+    blocks = _of_folder(path, read)
     windows = WindowBlock.joined(blocks)
     used = f"{len(windows):,} windows of {len(blocks):,} files are used"
     console.print(f"{used}; what was read of them: python -m jobs.show {shlex.quote(str(path))}", soft_wrap=True)
     return windows
+
+
+@lru_cache(maxsize=1)
+def files_of(path: Path, reading: ReadingSettings = DEFAULT_READING) -> tuple[WholeFile, ...]:
+    """A file that is to be humanized, or all MIDI files in a folder and below it, as `windows_of` finds them.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a folder without MIDI files.
+        DataError: a file, or every file of the folder, that cannot be used.
+    """
+    performer = shipped_performer()
+
+    def read(file: Path, name: str) -> WholeFile:
+        grid, drum_map = performer.grid, performer.drum_map
+        return WholeFile.read(file, grid, drum_map, source=name, reading=reading, hint=as_option)
+
+    if path.is_dir():
+        files = _of_folder(path, read)
+        console.print(f"{len(files):,} files are used", soft_wrap=True)
+    else:
+        files = [read(path, path.name)]
+        console.print(files[0].report.text(path, as_option), soft_wrap=True)
+    return tuple(files)
+
+
+def player_of(
+    path: Path, grid: GridSpec, drum_map: DrumMap, reading: ReadingSettings = DEFAULT_READING
+) -> tuple[float, ...]:
+    """The figures of `MANNER` of the performance in a file: the means over its windows.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        DataError: it cannot be used.
+    """
+    file = WholeFile.read(path, grid, drum_map, reading=reading, hint=as_option)
+    console.print(file.report.text(path, as_option), soft_wrap=True)
+    return tuple(manner_of(PlayedHits.of(file.groove()), grid.num_steps).tolist())
+
+
+def _of_folder(folder: Path, read: Callable[[Path, str], T]) -> list[T]:
+    """What each MIDI file in a folder and below it gives, at least one; those that cannot be used are left out."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in MIDI_SUFFIXES)
+    if not files:
+        raise ConfigError(
+            f"there are no MIDI files in {folder}",
+            expected=f"files named {' or '.join(f'*{suffix}' for suffix in MIDI_SUFFIXES)}",
+            found="none",
+            do="choose another folder, or a file",
+        )
+    used, refused = [], []
+    for file in files:
+        try:
+            used.append(read(file, file.relative_to(folder).as_posix()))
+        except DataError as error:
+            refused.append(error)
+    if not used:
+        raise refused[0]
+    if refused:
+        console.print(f"{len(refused)} of {len(files)} files are skipped; the first: {refused[0]}", soft_wrap=True)
+    return used
 
 
 def _shown(path: Path, windows: WindowBlock, report: ReadingReport) -> WindowBlock:

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Int16
 
-from jobs.sampler.recipe import PLAYING, SampleRecipe, default_model, resolve
+from jobs.sampler.parts import Rows
+from jobs.sampler.recipe import SampleRecipe, default_model, resolve
 from jobs.sampler.settings import Audio, SampleSettings
 from jobs.sampler.work import SampleWork
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, DataError
 from musicvae.generation.settings import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
-from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes
+from musicvae.groove.played import PlayedHits
+from musicvae.groove.sound import SAMPLE_RATE, render_led_in, render_loop, wav_bytes
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
@@ -31,6 +33,12 @@ from musicvae.pretrained.performer import shipped_performer
 FILES_PER_FOLDER = 1000
 """Most grooves in a folder; file managers and shared file systems suffer from more."""
 MIDI_SUFFIX = ".mid"
+UNPLAYED = (
+    "the performance model does not fit the grid or the drums of this model: new hits have the mean velocity and "
+    "timing of the training data (--feel mean)"
+)
+EARLY, SOUND = "early_hits", "sound"
+"""Settings of a sampling: where a hit before the first beat is in its files, and what its sound files are."""
 AS_GIVEN = ("audio", "gallery", "midi_format", "ticks", "drop_duplicates", "drop_memorised", "best", "by", "refill")
 """Options that decide the output by their own values."""
 
@@ -63,7 +71,8 @@ class SampleJob:
         drum_map: the model's drums, with the pitches that they are written as.
         options: as they are given.
         settings: all that decides the output but for how many grooves it has, in plain values.
-        earlier: whether a version began it that plays kept hits as it plays new ones; the rest is played so too.
+        notice: what the user is told of how it is played; empty if there is nothing to tell.
+        clamped: whether a version began it that moves hits before the first beat onto it; the rest does so too.
     """
 
     out: Path
@@ -74,7 +83,8 @@ class SampleJob:
     layout: MidiLayout
     options: SampleSettings
     settings: dict[str, Any]
-    earlier: bool = False
+    notice: str = ""
+    clamped: bool = False
 
     def trained(self) -> TrainedModel:
         """The model of the job.
@@ -116,50 +126,71 @@ class SampleJob:
         source = self.made.source(item)
         return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
 
-    def grooves(
+    def play(
         self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
-    ) -> list[DrumGroove]:
-        """Items' tokens as grooves with velocity, timing and tempo."""
+    ) -> PlayedHits | None:
+        """How the performance model plays the items of a whole batch; None where it plays none."""
+        if self.made.performer is None:
+            return None
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
         tempos = [self.made.tempo_of(trained, item) for item in items]
-        velocity, offset = self._played(trained, items, hits, tempos)
+        recipe, kept = self.made.recipe, self.made.kept(items)
+        how = {"seed": recipe.seed, "manner": self.made.manner, "precision": recipe.precision}
+        how |= {"centred": self.made.is_centred}
+        return shipped_performer().play_items(items, hits, tempos, kept, **how)
+
+    def heard(self, trained: TrainedModel, rows: Rows) -> PlayedHits:
+        """The hits of items as every file has them."""
+        hits = hits_from_tokens(rows.tokens, trained.drum_map.num_drums)
+        kept = self.made.kept(rows.items.tolist()) if self.made.performer is None else rows.played(hits.shape[-1])
+        velocity, offset = self.made.feel(trained).play(hits, kept)
+        if self.clamped:
+            offset[:, 0] = offset[:, 0].clip(min=0)
+        return PlayedHits(hits, velocity, offset)
+
+    def grooves(self, trained: TrainedModel, rows: Rows) -> list[DrumGroove]:
+        """Items as grooves with velocity, timing and tempo."""
+        heard = self.heard(trained, rows)
         return [
-            DrumGroove(trained.grid, hits[row], velocity[row], offset[row], tempos[row], self.caption(item))
-            for row, item in enumerate(items)
+            DrumGroove(
+                trained.grid,
+                heard.hits[row],
+                heard.velocity[row],
+                heard.offset[row],
+                self.made.tempo_of(trained, item),
+                self.caption(item),
+            )
+            for row, item in enumerate(rows.items.tolist())
         ]
 
     def contents(
-        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
+        self, trained: TrainedModel, rows: Rows, midi: Sequence[bytes] | None = None
     ) -> Iterator[dict[str, bytes]]:
-        """What each item's files hold, by suffix; one loop of sound is held at a time."""
-        midi, sounds = self.midi(trained, items, tokens), self.options.audio is not Audio.NONE
-        grooves = self.grooves(trained, items, tokens) if sounds else [None] * len(items)
+        """What each item's files hold, by suffix; one loop of sound is held at a time.
+
+        Args:
+            midi: the MIDI file of each, where it is known.
+        """
+        sounds, midi = self.options.audio is not Audio.NONE, self.midi(trained, rows) if midi is None else midi
+        grooves = self.grooves(trained, rows) if sounds else [None] * len(rows)
         for groove, data in zip(grooves, midi, strict=True):
             contents = {MIDI_SUFFIX: data}
             if groove is not None:
-                contents[sound_suffix(self.options.audio)] = sound_bytes(self.options.audio, groove, trained.drum_map)
+                whole = groove if self.made.humanizing is None else self.made.humanizing.files[0].again(data).groove()
+                contents[sound_suffix(self.options.audio)] = self._sound(whole, trained.drum_map)
             yield contents
 
-    def midi(self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]) -> list[bytes]:
-        """The MIDI file of each item."""
-        hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-        tempos = [self.made.tempo_of(trained, item) for item in items]
-        velocity, offset = self._played(trained, items, hits, tempos)
-        return grooves_to_midi(hits, velocity, offset, tempos, [*map(self.name, items)], trained.grid, self.layout)
+    def _sound(self, groove: DrumGroove, drum_map: DrumMap) -> bytes:
+        return sound_bytes(self.options.audio, groove, drum_map, self.layout)
 
-    def _played(
-        self,
-        trained: TrainedModel,
-        items: Sequence[int],
-        hits: Bool[np.ndarray, "item step drum"],
-        tempos: Sequence[float],
-    ) -> tuple[Float32[np.ndarray, "item step drum"], Float32[np.ndarray, "item step drum"]]:
-        """Velocity and offset of each item's hits."""
-        kept = self.made.kept(items)
-        if self.made.performer is None:
-            return self.made.feel(trained).play(hits, kept)
-        played = shipped_performer().play_items(items, hits, tempos, kept, seed=self.made.recipe.seed)
-        return played.velocity, played.offset
+    def midi(self, trained: TrainedModel, rows: Rows) -> list[bytes]:
+        """The MIDI file of each item."""
+        items = rows.items.tolist()
+        if self.made.humanizing is not None:
+            return [self.made.humanized(item) for item in items]
+        heard = self.heard(trained, rows)
+        tempos, names = [self.made.tempo_of(trained, item) for item in items], [*map(self.name, items)]
+        return grooves_to_midi(heard.hits, heard.velocity, heard.offset, tempos, names, trained.grid, self.layout)
 
 
 def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> SampleJob:
@@ -177,9 +208,8 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
     made = resolve(options, trained)
     drum_map = _written_as(options.pitches, trained.drum_map)
     pitches = tuple(drum_map.written_pitch.tolist())
-    layout = MidiLayout(pitches, options.midi_format, options.ticks)  # type: ignore[arg-type]
-    settings = {
-        **made.settings(),
+    layout = MidiLayout(pitches, options.midi_format, options.ticks, options.lead_in)  # type: ignore[arg-type]
+    of_all = {
         "weights": trained.weights_hash,
         "step": trained.step,
         "training_shards": trained.fingerprint,
@@ -190,15 +220,44 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
         "nearest_training": options.shards is not None,
         **{name: getattr(options, name) for name in AS_GIVEN},
         "pick": None if options.pick is None else _list_hash(options.pick),
+        EARLY: "in a lead-in" if options.lead_in else "at the end",
     }
-    job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings)
-    if made.given is None:
+    if options.audio is not Audio.NONE:
+        of_all[SOUND] = f"{SAMPLE_RATE} Hz, stereo"
+    unplayed = options.feel is None and made.performer is None
+    settings, notice = {**made.settings(), **of_all}, UNPLAYED if unplayed else ""
+    job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings, notice)
+    return _as_begun(job, of_all, SampleWork(out), overwrite=overwrite)
+
+
+def _as_begun(job: SampleJob, of_all: dict[str, Any], work: SampleWork, *, overwrite: bool) -> SampleJob:
+    """The job as an earlier version would make it, if one began it.
+
+    Args:
+        of_all: the settings that do not depend on how it is played.
+    """
+    try:
+        recorded = work.settings()
+    except DataError:
+        if overwrite:
+            return job
+        raise
+    if recorded is None:
         return job
-    before = {name: value for name, value in settings.items() if name != PLAYING}
-    earlier = replace(job, made=replace(made, given=None), settings=before, earlier=True)
-    work = SampleWork(out)
-    resumed = work.is_half_made(before, options) if overwrite else work.began_without(PLAYING)
-    return earlier if resumed else job
+    made = job.made.older(recorded)
+    if job.options.feel is not None or job.options.like_player is not None:  # that is what is wanted
+        made = replace(made, performer=job.made.performer, player=job.made.player)
+    of_new, of_kept = made.performer != job.made.performer, made.given is not job.made.given
+    clamped = EARLY not in recorded and not job.options.lead_in
+    if not (of_new or of_kept or clamped):
+        return job
+    which = "all" if of_new and (of_kept or made.given is None) else "new" if of_new else "kept"
+    notices = [f"{which} hits have the mean velocity and timing"] if of_new or of_kept else []
+    notices += ["hits before the first beat are moved onto it"] if clamped else []
+    notice = f"{job.out} was begun by an earlier version: {', and '.join(notices)}, as it began"
+    settings = {name: value for name, value in {**made.settings(), **of_all}.items() if name != EARLY or not clamped}
+    begun = replace(job, made=made, settings=settings, notice=notice, clamped=clamped)
+    return job if overwrite and not work.is_half_made(begun.settings, job.options) else begun
 
 
 def _list_hash(items: Sequence[int]) -> str:
@@ -222,13 +281,17 @@ def sound_suffix(audio: Audio) -> str:
     return "" if audio is Audio.NONE else f".{audio}"
 
 
-def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap) -> bytes:
-    """The file of a loop, mono, 16 bits, exactly as long as its bars.
+def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap, layout: MidiLayout) -> bytes:
+    """The file of a loop, stereo, 16 bits, exactly as long as its bars; with a lead-in, of a groove played once.
+
+    Args:
+        layout: of the MIDI file whose onsets it has.
 
     Raises:
         ValueError: no kind of file is asked for.
     """
-    sound = render_loop(groove, drum_map)
+    rendered = render_led_in if layout.lead_in else render_loop
+    sound = rendered(groove, drum_map, stereo=True, ticks=layout.ticks_per_quarter)
     match audio:
         case Audio.WAV:
             return wav_bytes(sound)

@@ -4,9 +4,10 @@ id, file, index, seed     which groove it is, and its MIDI file; no file with --
 z                         its row in z.npy, which is its line in the manifest, counted from 0
 weights, settings         hashes of what made it; settings.json has them in full
 tempo, tokens             quarter notes a minute; the drums of each step, one bit each
-like                      the window that it is a variation of
+like                      the window that it is a variation or a take of
 empty, hits_per_bar, syncopation, log_likelihood
-                          figures of its own; log_likelihood is log p(x | z) in nats at temperature 1
+                          figures of its own; log_likelihood is log p(x | z) in nats at temperature 1, null where the
+                          hits are given
 memorised                 whether it is a training window; null where the model does not carry their hashes
 nearest_training          hits that differ from the nearest training window; null without --shards
 duplicate_of              the first earlier groove with the same tokens
@@ -108,14 +109,14 @@ def columns(job: SampleJob, trained: TrainedModel, block: CheckedBlock, first_ro
         "index": items,
         "seed": [job.made.recipe.seed] * count,
         "z": list(range(first_row, first_row + count)),
-        "weights": [job.weights] * count,
+        "weights": [job.weights if job.made.humanizing is None else job.made.performer] * count,
         "settings": [job.settings_hash] * count,
         "tempo": [round(job.made.tempo_of(trained, item), 3) for item in items],
         **(like if any(sources) else {}),
         "empty": block.empty.tolist(),
         "hits_per_bar": block.hits_per_bar.round(DECIMALS).tolist(),
         "syncopation": block.syncopation.round(DECIMALS).tolist(),
-        "log_likelihood": rows.log_likelihood.round(DECIMALS).tolist(),
+        "log_likelihood": [None if value != value else value for value in rows.log_likelihood.round(DECIMALS).tolist()],
         "memorised": unknown if block.memorised is None else block.memorised.tolist(),
         "nearest_training": rows.nearest_training.tolist() or unknown,
         "duplicate_of": [None if item == NO_ITEM else job.name(item) for item in block.duplicate_of.tolist()],

@@ -5,16 +5,19 @@ with another `--chunk`, other shards or a larger `--count`.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Float32, Float64, Int16, Int64
+from jaxtyping import Float32, Float64, Int16, Int64, UInt8
 from safetensors import SafetensorError
 
+from musicvae.data.windows import played_hits
 from musicvae.durable import write_whole
 from musicvae.errors import DataError
+from musicvae.groove.groove import hits_from_tokens
+from musicvae.groove.played import PlayedHits
 
 SUFFIX = ".safetensors"
 
@@ -35,6 +38,8 @@ class Rows:
         items: their indices, ascending.
         log_likelihood: log p(x | z) in nats.
         nearest_training: cells between each and the nearest training window; of length 0 where that was not asked for.
+        velocity, offset: of each hit, item by item, step by step and drum by drum, in the units of `WindowBlock`; of
+            length 0 where the performance model does not play.
     """
 
     items: Int64[np.ndarray, " item"]
@@ -42,6 +47,8 @@ class Rows:
     codes: Float32[np.ndarray, "item latent"]
     log_likelihood: Float64[np.ndarray, " item"]
     nearest_training: Int64[np.ndarray, " near"]
+    velocity: UInt8[np.ndarray, " hit"] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    offset: Int16[np.ndarray, " hit"] = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -49,13 +56,29 @@ class Rows:
     def take(self, places: slice | np.ndarray) -> "Rows":
         """Some of them."""
         nearest = self.nearest_training[places] if len(self.nearest_training) else self.nearest_training
-        return Rows(self.items[places], self.tokens[places], self.codes[places], self.log_likelihood[places], nearest)
+        velocity, offset = self.velocity, self.offset
+        if len(velocity):
+            counts = np.bitwise_count(self.tokens).sum(axis=1, dtype=np.int64)
+            before, count = (np.cumsum(counts) - counts)[places], counts[places]
+            hits = np.repeat(before - (np.cumsum(count) - count), count) + np.arange(count.sum())
+            velocity, offset = velocity[hits], offset[hits]
+        of_items = (self.items[places], self.tokens[places], self.codes[places], self.log_likelihood[places])
+        return Rows(*of_items, nearest, velocity, offset)
 
     @classmethod
     def joined(cls, several: list["Rows"]) -> "Rows":
         """One after the other; at least one."""
-        names = ("items", "tokens", "codes", "log_likelihood", "nearest_training")
+        names = [column.name for column in fields(cls)]
         return cls(*(np.concatenate([getattr(rows, name) for rows in several]) for name in names))
+
+    def played(self, num_drums: int) -> PlayedHits | None:
+        """How the hits were played by the performance model; None where it does not play."""
+        hits = hits_from_tokens(self.tokens, num_drums)
+        if len(self.velocity) != hits.sum():
+            return None
+        velocity, offset = np.zeros(hits.shape, np.uint8), np.zeros(hits.shape, np.int16)
+        velocity[hits], offset[hits] = self.velocity, self.offset
+        return played_hits(velocity, offset)
 
 
 class SampleChunks:
@@ -81,6 +104,8 @@ class SampleChunks:
             "log_likelihood": rows.log_likelihood,
             "nearest_training": rows.nearest_training,
         }
+        if len(rows.velocity):
+            tensors |= {"velocity": rows.velocity, "offset": rows.offset}
         data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
         write_whole(self._path(Span(first, first + len(rows))), data, scratch=scratch)
 
@@ -135,6 +160,8 @@ class SampleChunks:
             rows = Rows(np.arange(span.first, span.last), **tensors)
             if len(rows.tokens) != len(rows.items):
                 raise ValueError(f"{len(rows.tokens)} items")
+            if len(rows.velocity) not in (0, np.bitwise_count(rows.tokens).sum()):
+                raise ValueError(f"{len(rows.velocity)} velocities")
         except (SafetensorError, TypeError, ValueError) as error:
             raise DataError(
                 f"{path} cannot be used",

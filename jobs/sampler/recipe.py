@@ -4,20 +4,19 @@ A style of playing is one that the model carries, or one that the shards of its 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from jobs.command.command_line import option_error
-from jobs.sampler.inputs import constraints, window_of, windows_of
+from jobs.sampler.inputs import constraints, files_of, player_of, window_of, windows_of
 from jobs.sampler.settings import (
     DEFAULT_BARS,
     DEFAULT_STEPS,
-    PLAIN,
-    PLAYED,
     STYLE,
     SampleSettings,
     amounts,
@@ -29,19 +28,47 @@ from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import ConfigError
 from musicvae.generation.constraints import looped
 from musicvae.generation.recipe import GenerationSettings, Interpolation, Moved, PriorSource, VariationSource
-from musicvae.generation.settings import DEFAULT_DISTANCE
+from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, PLAIN, PLAYED
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.played import PlayedHits
+from musicvae.midi.groove_file import WholeFile
 from musicvae.model.token_choice import Temperature
 from musicvae.pretrained.model import TrainedModel
-from musicvae.pretrained.performer import shipped_performer
+from musicvae.pretrained.performer import performer_for, shipped_performer
 from musicvae.pretrained.training_windows import training_styles
 from musicvae.randomness import Purpose, uniforms
 
 SLOWEST, FASTEST = 4, 1000
 """Quarter notes per minute that --tempo takes."""
-PLAYING = "playing"
-"""The setting of a sampling that has a `given`; one that an earlier version began has none."""
+PLAYING, PERFORMER = "playing", "performer"
+"""The settings of a sampling that has a `given`, and of one that has a `performer`; one that an earlier version began
+has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Humanizing:
+    """Files that take turns, each played in as many takes as are wanted.
+
+    Attributes:
+        timing, velocity: amounts, from 0 (as in the file) to 1.
+    """
+
+    files: tuple[WholeFile, ...]
+    timing: float
+    velocity: float
+
+    def take(self, item: int, seed: int, manner: Float32[np.ndarray, " figure"] | None) -> bytes:
+        """The file of an item."""
+        take, number = divmod(item, len(self.files))
+        amounts = {"timing": self.timing, "velocity": self.velocity}
+        seed = (seed + take) % 2**64
+        return shipped_performer().humanize_file(self.files[number], seed=seed, like_player=manner, **amounts)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides an item, but for the player."""
+        data = hashlib.sha256(b"".join(file.data for file in self.files)).hexdigest()[:12]
+        names = [file.name for file in self.files]
+        return {"origin": f"humanize {data}", "like": names, "timing": self.timing, "velocity": self.velocity}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +83,10 @@ class SampleRecipe:
         windows: what the windows of a `VariationSource` recipe are, in its order; both ends of an `Interpolation`.
         given: what was played in these windows and stays where an item keeps a hit; None plays all hits as new ones.
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
-        performer: hash of the weights of the performance model that plays new hits; None where none does.
+        performer: the performance model that plays new hits, by the hash of its weights; None where none does.
+        player: the manner that it plays with; None is that of some training window for each item.
+        centred: whether new hits are played without the latency of the training data; None: where a performer plays.
+        humanizing: the files that items are takes of; `windows` has the first window of each.
     """
 
     recipe: GenerationSettings
@@ -67,6 +97,14 @@ class SampleRecipe:
     given: WindowBlock | None = None
     moves: tuple[tuple[str, float], ...] = ()
     performer: str | None = None
+    player: tuple[float, ...] | None = None
+    humanizing: Humanizing | None = None
+    centred: bool | None = None
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether new hits lie around the grid."""
+        return self.performer is not None if self.centred is None else self.centred
 
     @property
     def origin(self) -> PriorSource | VariationSource | Interpolation:
@@ -78,7 +116,9 @@ class SampleRecipe:
                 return origin
 
     def source(self, item: int) -> WindowMeta | None:
-        """The window that an item is a variation of."""
+        """The window that an item is a variation or a take of."""
+        if self.humanizing is not None:
+            return self.windows[item % len(self.windows)]
         match self.origin:
             case VariationSource() as like:
                 return self.windows[like.window_of(item)]
@@ -87,6 +127,8 @@ class SampleRecipe:
 
     def tempo_of(self, trained: TrainedModel, item: int) -> float:
         """Quarter notes per minute of an item."""
+        if self.humanizing is not None:
+            return self.windows[item % len(self.windows)].tempo
         if self.tempo is not None:
             share = float(uniforms(self.recipe.seed, Purpose.TEMPO, 0, item, 1, 1)[0, 0])
             if isinstance(self.tempo, StyleFeel):
@@ -101,6 +143,16 @@ class SampleRecipe:
             case Interpolation() as path:
                 start, end = (window.tempo for window in self.windows)
                 return start + (end - start) * path.share_of(item)
+
+    @property
+    def manner(self) -> Float32[np.ndarray, " figure"] | None:
+        """The figures of `player`."""
+        return None if self.player is None else np.array(self.player, dtype=np.float32)
+
+    def humanized(self, item: int) -> bytes:
+        """The file of an item that is a take of one."""
+        assert self.humanizing is not None
+        return self.humanizing.take(item, self.recipe.seed, self.manner)
 
     def kept(self, items: Sequence[int]) -> PlayedHits | None:
         """What each item keeps as it was played, wherever it has these hits; None if nothing is given."""
@@ -119,6 +171,7 @@ class SampleRecipe:
     def feel(self, trained: TrainedModel) -> GrooveFeel:
         """Velocity and timing of new hits."""
         feel = trained.feel if self.style is None else self.style.applied(trained.feel)
+        feel = feel.centred() if self.is_centred else feel
         return feel.plain() if self.dry else feel
 
     def settings(self) -> dict[str, Any]:
@@ -132,6 +185,7 @@ class SampleRecipe:
             case Interpolation(start=start, end=end, points=points):
                 ends = [window.source for window in self.windows]
                 origin = {"origin": "interpolation", "ends": ends, "steps": points, "codes": _hash(start, end)}
+        origin = origin if self.humanizing is None else self.humanizing.settings()
         recipe, hit_mask, constraint, style = self.recipe, self.recipe.hit_mask, self.recipe.constraint, self.style
         tempo = STYLE if isinstance(self.tempo, StyleFeel) else self.tempo and list(self.tempo)
         given = self.given
@@ -148,8 +202,19 @@ class SampleRecipe:
             "dry": self.dry,
             "style": style and f"{style.name} {_hash(style.velocity, style.offset, style.tempos)}",
             **playing,
-            **({} if self.performer is None else {"performer": self.performer}),
+            **({} if self.performer is None else {PERFORMER: f"{self.performer}, {BATCH} together"}),
+            **({} if self.player is None else {"player": [None if f != f else round(f, 4) for f in self.player]}),
+            **({} if self.centred is None else {"centred": self.centred}),
         }
+
+    def older(self, recorded: Container[str]) -> "SampleRecipe":
+        """The same as versions began it that had fewer settings.
+
+        Args:
+            recorded: the settings that it has on record.
+        """
+        before = self if PERFORMER in recorded else replace(self, performer=None, player=None)
+        return before if PLAYING in recorded else replace(before, given=None)
 
 
 def default_model(options: SampleSettings) -> str:
@@ -166,6 +231,8 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
             constraints that contradict each other.
         DataError: a file without drums that the model could take, or a damaged shard.
     """
+    if options.humanize is not None:
+        return _humanizing(options, trained)
     kept = options.continued or options.source
     read = (trained.grid, trained.drum_map, options.reading_settings)
     source = None if kept is None else window_of(Path(kept), *read, options.first_bars[0])
@@ -187,8 +254,31 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     tempo = style if options.tempo_range == STYLE else _tempo(options)
     plain = options.feel == PLAIN
     moved = tuple(sorted(moves.items()))
-    performer = shipped_performer().weights_hash if options.feel == PLAYED else None
-    return SampleRecipe(recipe, tempo, plain, style, windows, None if plain else given, moved, performer)
+    needed = options.feel if options.like_player is None else PLAYED
+    performer = performer_for(needed, trained.grid, trained.drum_map)
+    weights = None if performer is None else performer.weights_hash
+    player, given = _player(options, trained), None if plain else given
+    return SampleRecipe(recipe, tempo, plain, style, windows, given, moved, weights, player, centred=options.centred)
+
+
+def _humanizing(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
+    files = files_of(Path(options.humanize or ""), options.reading_settings)
+    performer = performer_for(PLAYED, trained.grid, trained.drum_map)
+    timing, velocity = (DEFAULT_AMOUNT if a is None else a for a in (options.timing, options.velocity))
+    windows = tuple(meta for file in files for meta in file.first_window().meta)
+    return SampleRecipe(
+        GenerationSettings(PriorSource(), options.seed),
+        windows=windows,
+        performer=None if performer is None else performer.weights_hash,
+        player=_player(options, trained),
+        humanizing=Humanizing(files, timing, velocity),
+    )
+
+
+def _player(options: SampleSettings, trained: TrainedModel) -> tuple[float, ...] | None:
+    if options.like_player is None:
+        return None
+    return player_of(Path(options.like_player), trained.grid, trained.drum_map, options.reading_settings)
 
 
 def _origin(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from rich.table import Table
 
 from jobs.sampler.job import SampleJob
@@ -17,6 +17,8 @@ from jobs.sampler.manifest import CheckedBlock
 from jobs.sampler.selection import NO_ITEM, Selected
 from musicvae.evaluation.samples import BINS, ENDS, NEAR_CELLS, FeatureHistograms, count_features
 from musicvae.groove.features import GrooveStatistics, count_grooves
+from musicvae.groove.groove import MAX_VELOCITY
+from musicvae.groove.played import PlayedHits
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
 from preprocess.pages.charts import Histogram, histogram, number, rule_distance
@@ -49,6 +51,13 @@ class Tally:
     memorised: int | None
     near_training: int | None
     near_each_other: int
+    playing: "PlayingSums | None" = None
+
+    @property
+    def mean_log_likelihood(self) -> float | None:
+        """Of a groove, in nats; None where hits were given."""
+        mean = round(self.log_likelihood / max(1, self.grooves.windows), 4)
+        return None if mean != mean else mean
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -59,11 +68,47 @@ class Tally:
             _sum(self.memorised, other.memorised),
             _sum(self.near_training, other.near_training),
             self.near_each_other + other.near_each_other,
+            None if self.playing is None or other.playing is None else self.playing + other.playing,
         )
 
 
-def tally(block: CheckedBlock, trained: TrainedModel) -> Tally:
-    """The sums over a block."""
+@dataclass(frozen=True, slots=True, eq=False)
+class PlayingSums:
+    """How hits are played: sums that blocks add up.
+
+    Attributes:
+        sums: number of hits; of MIDI velocities and of their squares; of offsets in steps and of their squares; number
+            of velocities of 127.
+    """
+
+    sums: Float64[np.ndarray, " sum"]
+
+    @classmethod
+    def of(cls, heard: PlayedHits) -> "PlayingSums":
+        """Of the hits of some grooves."""
+        velocity = heard.midi_velocity()[heard.hits].astype(np.float64)
+        offset = heard.offset[heard.hits].astype(np.float64)
+        loudest = (velocity == MAX_VELOCITY).sum()
+        sums = (len(velocity), velocity.sum(), (velocity**2).sum(), offset.sum(), (offset**2).sum(), loudest)
+        return cls(np.array(sums, dtype=np.float64))
+
+    def __add__(self, other: "PlayingSums") -> "PlayingSums":
+        return PlayingSums(self.sums + other.sums)
+
+    def figures(self) -> dict[str, float]:
+        """Means and standard deviations of velocity, 1 to 127, and offset, in steps, and the share of 127."""
+        _, velocity, of_square, offset, of_offset_square, loudest = self.sums / max(1, self.sums[0])
+        return {
+            "velocity_mean": round(float(velocity), 2),
+            "velocity_deviation": round(float(np.sqrt(max(0.0, of_square - velocity**2))), 2),
+            "offset_mean": round(float(offset), 4),
+            "offset_deviation": round(float(np.sqrt(max(0.0, of_offset_square - offset**2))), 4),
+            "loudest_share": round(float(loudest), 4),
+        }
+
+
+def tally(block: CheckedBlock, trained: TrainedModel, heard: PlayedHits | None = None) -> Tally:
+    """The sums over a block; with those of how it is played, where it is `heard`."""
     near = block.rows.nearest_training
     return Tally(
         grooves=count_grooves(block.hits, trained.grid),
@@ -73,6 +118,7 @@ def tally(block: CheckedBlock, trained: TrainedModel) -> Tally:
         memorised=None if block.memorised is None else int(block.memorised.sum()),
         near_training=int((near <= NEAR_CELLS).sum()) if len(near) else None,
         near_each_other=0 if block.nearest_groove is None else int((block.nearest_groove <= NEAR_CELLS).sum()),
+        playing=None if heard is None else PlayingSums.of(heard),
     )
 
 
@@ -92,8 +138,9 @@ def report(total: Tally, selected: Selected, trained: TrainedModel, training: Tr
         "near_training": total.near_training,
         "near_each_other": total.near_each_other,
         "near_cells": NEAR_CELLS,
-        "log_likelihood": round(total.log_likelihood / max(1, total.grooves.windows), 4),
+        "log_likelihood": total.mean_log_likelihood,
         "hits": dict(zip(trained.drum_map.classes, total.grooves.hits.tolist(), strict=True)),
+        **({} if total.playing is None else {"playing": total.playing.figures()}),
         "features": {
             name: {
                 "mean": round(float(made.means[row]), 4),
@@ -128,11 +175,12 @@ def headings(total: Tally, trained: TrainedModel) -> tuple[str, str]:
 def sections(total: Tally, trained: TrainedModel) -> list[list[tuple[str, str, str]]]:
     """Lines of the comparison that belong together: a figure, its value of what was made, and of the training data."""
     made, data, count = total.grooves, trained.feel.statistics, max(1, total.grooves.windows)
+    likelihood = UNKNOWN if total.mean_log_likelihood is None else f"{total.log_likelihood / count:.1f}"
     return [
         [
             ("empty", f"{made.empty_share:.1%}", f"{data.empty_share:.1%}"),
             ("hits per bar", f"{made.hits_per_bar:.2f}", f"{data.hits_per_bar:.2f}"),
-            ("log p(x | z), nats", f"{total.log_likelihood / count:.1f}", ""),
+            ("log p(x | z), nats", likelihood, ""),
         ],
         [
             (words, UNKNOWN if number is None else f"{number / count:.1%}", "")
@@ -147,6 +195,16 @@ def sections(total: Tally, trained: TrainedModel) -> list[list[tuple[str, str, s
             (f"{drum.replace('_', ' ')}, share of hits", f"{mine:.1%}", f"{theirs:.1%}")
             for drum, mine, theirs in zip(trained.drum_map.classes, made.class_shares, data.class_shares, strict=True)
         ],
+        *([] if total.playing is None else [_playing_rows(total.playing.figures())]),
+    ]
+
+
+def _playing_rows(figures: dict[str, float]) -> list[tuple[str, str, str]]:
+    velocity, deviation, offset, offset_deviation, loudest = figures.values()
+    return [
+        ("velocity, mean ± standard deviation", f"{velocity:.0f} ± {deviation:.0f}", ""),
+        ("offset in steps, mean ± standard deviation", f"{offset:+.3f} ± {offset_deviation:.3f}", ""),
+        (f"velocities of {MAX_VELOCITY}", f"{loudest:.1%}", ""),
     ]
 
 

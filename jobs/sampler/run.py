@@ -47,6 +47,8 @@ from preprocess.work_folder import looking_for
 TABLE, CODES, SHEET, REPORT = "manifest.parquet", "z.npy", "grooves.png", "report.json"
 GALLERY, PAGE = "gallery.html", "report.html"
 GROOVES_ON_SHEET = 16
+MOST_TAKES = 16
+"""Of --humanize, in a chunk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +97,7 @@ def merge(
         table = stack.enter_context(ParquetManifest(scratch / TABLE))
         codes = stack.enter_context((scratch / CODES).open("wb"))
         pack = stack.enter_context(packing(job.options.pack, scratch))
-        _write_header(codes, len(selected.items), trained.latent)
+        _write_header(codes, len(selected.items), 0 if job.made.humanizing else trained.latent)
         for row, block in _blocks(work, trained, training, selected):
             of_block = columns(job, trained, block, row)
             written = list(lines(of_block))
@@ -106,12 +108,15 @@ def merge(
                 contents = _contents(job, trained, block.rows)
                 for file, of_file, line in zip(of_block["file"], contents, written, strict=True):
                     pack.add(file, of_file, line)
-            total = tally(block, trained) if total is None else total + tally(block, trained)
+            heard = None if job.made.performer is None else job.heard(trained, block.rows)
+            of_heard = tally(block, trained, heard)
+            total = of_heard if total is None else total + of_heard
             wanted = GROOVES_ON_SHEET - len(first)
-            first += job.grooves(trained, block.rows.items[:wanted].tolist(), block.rows.tokens[:wanted])
+            first += job.grooves(trained, block.rows.take(slice(0, wanted)))
     assert total is not None, "what keeps nothing is refused before"
     if job.options.gallery:
-        write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained)
+        rows = work.finished.read_chosen(selected.items, BATCH)
+        write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained, rows)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
     write_json(scratch / REPORT, report(total, selected, trained, training))
     (scratch / PAGE).write_text(sample_report_page(job, total, selected, trained, training), encoding="utf-8")
@@ -137,7 +142,7 @@ def _mend_files(job: SampleJob, trained: TrainedModel, work: SampleWork, selecte
     """Removes the files of what is not kept, and makes anew what is missing of the others."""
     for rows in work.finished.read_chosen(lost_files(job, selected.items), BATCH):
         with writing_files(job, trained, scratch) as files:
-            files.write(rows.items.tolist(), rows.tokens)
+            files.write(rows)
             files.publish()
 
 
@@ -145,7 +150,7 @@ def _contents(job: SampleJob, trained: TrainedModel, rows: Rows) -> Iterator[dic
     """What is packed of a block, not all of it at once: events take far more memory than their tokens."""
     for first in range(0, len(rows), BATCH):
         some = rows.take(slice(first, first + BATCH))
-        yield from job.contents(trained, some.items.tolist(), some.tokens)
+        yield from job.contents(trained, some)
 
 
 def _write_header(file: IO[bytes], count: int, latent: int) -> None:
@@ -168,7 +173,9 @@ def make_share(job: SampleJob, work: SampleWork, share: SampleShare, execution: 
     """
     with work.writer(share) as scratch:
         work.grow(job.options)
-        chunks = work.chunks(share.spans(job.options), execution.chunk)
+        # A take of a long file can need seconds, and a chunk is what a kill costs.
+        size = min(execution.chunk, MOST_TAKES) if job.made.humanizing else execution.chunk
+        chunks = work.chunks(share.spans(job.options), size)
         _make(ChunkMaker(job, work.finished.folder, scratch), chunks, execution)
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validato
 
 from jobs.command.command_line import WORK, check_options, flag, option_error
 from musicvae.errors import ConfigError, NotThereError
-from musicvae.generation.settings import BATCH
+from musicvae.generation.settings import BATCH, MEAN, PLAIN, PLAYED
 from musicvae.midi.settings import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER, ReadingSettings, first_bars
 from musicvae.model.settings import DecodingPrecision
 from musicvae.settings import Settings, apply_overrides, parse_settings
@@ -27,12 +27,13 @@ DEFAULT_STEPS = 9
 """Of --interpolate."""
 STYLE = "style"
 """In place of a range of tempos: those of the style of --feel."""
-PLAIN = "plain"
-"""In place of the style of --feel: one velocity, and every hit on the grid."""
-PLAYED = "played"
-"""In place of the style of --feel: the performance model plays each groove."""
 REFILL_LIMIT = 20
 """Times the count that --refill makes at most: a model that hardly makes anything new is told, not waited for."""
+NOT_HUMANIZED = (
+    *("like", "continued", "source", "interpolate", "first_bar", "temperature", "density", "must_have", "forbid"),
+    *("move", "bar_temperature", "top_p", "tempo", "tempo_range", "pitches", "drop_duplicates", "refill"),
+)
+"""Settings that --humanize cannot have: hits, tempo and all else of a file stay as they are."""
 RANKED = ("hits_per_bar", "syncopation", "log_likelihood", "nearest_training")
 """Figures that `--best` can go by."""
 MODES = (
@@ -40,7 +41,7 @@ MODES = (
     *("density", "bar_temperature", "top_p", "tempo_range", "precision"),
 )
 """Settings that a record of a sampling holds in a group of their own."""
-YOUNGER = ("reading", "first_bar")
+YOUNGER = ("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "lead_in", "centred")
 """Settings that the first samplings did not have; a record has them where they are given."""
 
 
@@ -134,6 +135,12 @@ class SampleSettings(Settings):
     interpolate: Annotated[tuple[str, str] | None, AfterValidator(_absolute)] = flag(
         "Interpolate between two MIDI files, both included.", metavar="FILE FILE"
     )
+    humanize: Place = flag(
+        "Play MIDI files of any length as a drummer might: their hits stay. Makes --count takes of each file.",
+        metavar="FILE|FOLDER",
+    )
+    timing: float | None = flag("How far --humanize moves hits: 0 (not at all) to 1 (as the drummer plays) (0.5).")
+    velocity: float | None = flag("How far --humanize changes velocities, from 0 to 1 (0.5).")
     reading: Annotated[tuple[str, ...], AfterValidator(_readable)] = flag(
         "How MIDI files are read, such as channels=1; repeatable.", (), metavar="KEY=VALUE", kind=list[str]
     )
@@ -160,11 +167,17 @@ class SampleSettings(Settings):
     )
 
     feel: Text = flag(
-        "Velocity and timing of new hits: those of a style of the training data (the mean of all). Hits kept from a "
-        "file stay as played. played: the performance model plays each groove, which takes longer. plain: one "
-        "velocity for all hits, exactly on the sixteenths.",
-        metavar="STYLE|played|plain",
+        "Velocity and timing of new hits (played, by the performance model). mean: the mean of the training data, or "
+        "that of one of its styles. plain: one velocity for all hits, exactly on the sixteenths. Hits kept from a file "
+        "stay as played, except with plain.",
+        metavar="played|mean|STYLE|plain",
         panel="How the grooves are played",
+    )
+    centred: bool | None = flag(
+        "Play new hits around the sixteenths, without the latency of the recordings in the training data (if played)."
+    )
+    like_player: Place = flag(
+        "Play with the level, lean, swing and spread of a performance, such as a take of your own.", metavar="FILE"
     )
     tempo: float | None = flag(
         "Tempo (that of the given groove, or the median of --feel or of all data).", metavar="BPM"
@@ -177,6 +190,10 @@ class SampleSettings(Settings):
         panel="Output",
     )
     audio: Audio = flag("Add a loop of sound to each MIDI file, played by a synthesised kit.", Audio.NONE)
+    lead_in: bool = flag(
+        "Begin each file with a silent bar. A hit before the first beat is in it; without it, at the end of the loop.",
+        False,
+    )
     gallery: bool = flag("Write a page to see, hear and choose the grooves.", True)
     pitches: Text = flag(
         "Drum map that MIDI pitches are written with (that of the model).", metavar="roland|general_midi|FILE"
@@ -221,8 +238,9 @@ class SampleSettings(Settings):
             raise ConfigError("two models are given", do="give only one of --run, --preset and --weights")
         temperature, tempo, distance, by, steps = self.temperature, self.tempo, self.distance, self.by, self.steps
         bar, folder = self.first_bars[0], self.like is not None and Path(self.like).is_dir()
-        kept = self.keep is not None or self.keep_bars is not None
+        kept, player = self.keep is not None or self.keep_bars is not None, self.like_player
         drops, near = self.drop_duplicates or self.drop_memorised, self.like or self.continued or self.source
+        timing, velocity, fields = self.timing, self.velocity, type(self).model_fields
         last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         check_options(
             ("--steps", steps, steps is None or steps >= 2, "2 or more, as both ends are included"),
@@ -249,6 +267,17 @@ class SampleSettings(Settings):
                 temperature is None or not self.bar_temperature,
                 "no --bar-temperature with it",
             ),
+            ("--timing", timing, timing is None or self.humanize, "--humanize FILE with it"),
+            ("--velocity", velocity, velocity is None or self.humanize, "--humanize FILE with it"),
+            ("--timing", timing, 0 <= (timing or 0) <= 1, "0 (as in the file) to 1"),
+            ("--velocity", velocity, 0 <= (velocity or 0) <= 1, "0 (as in the file) to 1"),
+            ("--feel", self.feel, self.humanize is None or self.feel in (None, PLAYED), "no --humanize with it"),
+            *(
+                (f"--{fields[name].alias or name}".replace("_", "-"), value, not self.humanize, "no --humanize with it")
+                for name in NOT_HUMANIZED
+                if (value := getattr(self, name))
+            ),
+            ("--like-player", player, player is None or self.feel in (None, PLAYED), "--feel played with it"),
             ("--tempo", tempo, tempo is None or not self.tempo_range, "no --tempo-range with it"),
             ("--tempo-range", STYLE, self.tempo_range != STYLE or self.style, "--feel STYLE with it"),
             ("--midi-format", self.midi_format, self.midi_format in (0, 1), "0 (one track) or 1"),
@@ -275,7 +304,7 @@ class SampleSettings(Settings):
     @property
     def style(self) -> str | None:
         """The style of --feel."""
-        return None if self.feel in (PLAIN, PLAYED) else self.feel
+        return None if self.feel in (PLAIN, PLAYED, MEAN) else self.feel
 
     @property
     def wanted(self) -> int:
@@ -294,7 +323,7 @@ class SampleSettings(Settings):
 
     def record(self) -> dict[str, Any]:
         """Plain values, in the form that every version of sampling-work/job.json has; exact inverse of `of_record`."""
-        unset = {name for name in YOUNGER if not getattr(self, name)}
+        unset = {name for name in YOUNGER if getattr(self, name) == type(self).model_fields[name].default}
         values = self.model_dump(mode="json", exclude=unset)
         start, end = values.pop("interpolate") or (None, None)
         modes = {"start": start, "end": end, **{name: values.pop(name) for name in MODES}}

@@ -23,17 +23,19 @@ from musicvae.pretrained.training_record import TrainingRecord
 from musicvae.terminal import shown
 
 GRIDS_SHOWN = 2
-MIDI_BYTES, HIT_BYTES = 95, 8
+MIDI_BYTES, HIT_BYTES = 130, 8
 """Of a MIDI file without hits, and of each hit: an event that begins it and one that ends it."""
 LINE_BYTES, TOKEN_BYTES = 350, 4
 """Of a line of manifest.jsonl without tokens, and of each token in it."""
 ROW_BYTES, TOKEN_ROW_BYTES = 20, 1
 """Of a row of manifest.parquet, compressed."""
+PLAYED_BYTES = 3
+"""Of a hit that the performance model played, in a part."""
 TAR_BLOCK = 512
 ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
-FLAC = 0.65
-"""What is left of a loop."""
+CHANNELS, FLAC = 2, 0.33
+"""Of a loop, and what is left of it."""
 PAGE_BYTES, CARD_BYTES, CARD_HIT_BYTES, CARD_TOKEN_BYTES = 76_000, 100, 4, 2.7
 """Of gallery.html without grooves, of each groove on it with its figures, of each of its hits and tokens."""
 OTHER_FILES = 13
@@ -49,11 +51,10 @@ def show_size(job: SampleJob, count: int, chunk: int, *, all_formats: bool) -> N
         console.print(f"warning: {lack} in {folder}", soft_wrap=True)
 
 
-def show_earlier(job: SampleJob) -> None:
-    """Says how a sampling is resumed that an earlier version began, if it is one."""
-    if job.earlier:
-        text = f"{job.out} was begun by an earlier version: kept hits have the mean velocity and timing, as it began"
-        console.print(text, soft_wrap=True)
+def show_notice(job: SampleJob) -> None:
+    """Says what is special about how a sampling is played, if anything is."""
+    if job.notice:
+        console.print(job.notice, soft_wrap=True)
 
 
 def show_output(job: SampleJob, merged: Merged, training: TrainingRecord | None) -> None:
@@ -104,8 +105,8 @@ def sizes(job: SampleJob, trained: TrainedModel, count: int, chunk: int, *, bloc
     hits = statistics.hits_per_bar * trained.grid.bars
     midi, line = MIDI_BYTES + HIT_BYTES * hits, LINE_BYTES + TOKEN_BYTES * steps
     table, code = ROW_BYTES + TOKEN_ROW_BYTES * steps, 4 * trained.latent
-    # Tokens, code, likelihood and distance, kept in parts.
-    work = 2 * steps + code + 16
+    # Tokens, code, likelihood, distance and what was played, kept in parts.
+    work = 2 * steps + code + 16 + (0 if job.made.performer is None else PLAYED_BYTES * hits)
     card = CARD_BYTES + CARD_HIT_BYTES * hits + CARD_TOKEN_BYTES * steps
     page = PAGE_BYTES + min(count, MOST_SHOWN) * card if job.options.gallery else 0
     others = OTHER_FILES + job.options.gallery + -(-count // chunk)
@@ -176,7 +177,7 @@ def _sound_bytes(job: SampleJob, trained: TrainedModel) -> float:
     if job.options.audio is Audio.NONE:
         return 0
     seconds = trained.grid.bars * trained.grid.beats_per_bar * 60 / job.made.tempo_of(trained, 0)
-    return 2 * SAMPLE_RATE * seconds * (FLAC if job.options.audio is Audio.FLAC else 1)
+    return CHANNELS * 2 * SAMPLE_RATE * seconds * (FLAC if job.options.audio is Audio.FLAC else 1)
 
 
 def _rounded(size: float, block: int) -> int:

@@ -181,12 +181,13 @@ class SampleWork:
             recorded = self._recorded()
         finally:
             aside.unlink(missing_ok=True)
-        differing = [key for key in settings if recorded["settings"].get(key) != settings[key]]
+        before = recorded["settings"]
+        differing = [key for key in {**settings, **before} if before.get(key) != settings.get(key)]
         if differing:
             raise ConfigError(
                 f"{self.out} contains grooves made with other settings",
-                expected=", ".join(f"{key} {recorded['settings'].get(key)}" for key in differing),
-                found=", ".join(f"{key} {settings[key]}" for key in differing),
+                expected=", ".join(f"{key} {before.get(key)}" for key in differing),
+                found=", ".join(f"{key} {settings.get(key)}" for key in differing),
                 do="choose another --out, use the settings of the first command, or replace it with --overwrite",
             )
         if options.count < recorded["options"]["count"]:
@@ -237,13 +238,13 @@ class SampleWork:
             return False
         return (recorded["settings"], recorded["options"]["count"]) == (settings, options.count)
 
-    def began_without(self, setting: str) -> bool:
-        """Whether a job that does not have a setting was begun here.
+    def settings(self) -> dict[str, Any] | None:
+        """What the job that was begun here has on record; None without one.
 
         Raises:
             DataError: its record cannot be used.
         """
-        return (self.path / JOB).is_file() and setting not in self._recorded()["settings"]
+        return self._recorded()["settings"] if (self.path / JOB).is_file() else None
 
     def whole_count(self) -> int:
         """How many grooves the output was put together for; 0 if it was not."""

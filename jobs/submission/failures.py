@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from cluster.attempts import SIGNALLED
+from cluster.attempts import KILLED, SIGNALLED
 from cluster.errors import ExitCode
+from cluster.sbatch import SETUP_FAILED
 from cluster.status import ElementStatus
 from cluster.submission import Submission, log_name
 from jobs.submission.run_view import RunView
@@ -19,7 +20,7 @@ from musicvae.training.rank_records import RankRecords
 
 Category: TypeAlias = Literal[
     "out of memory", "preempted", "time limit", "data", "configuration", "code", "node", "diverged", "disk", "hang",
-    "interrupted",
+    "interrupted", "setup",
 ]  # fmt: skip
 CURES: dict[Category, str] = {
     "out of memory": "use more --mem, a larger train.accumulation (same result), or fewer ranks on a node",
@@ -33,6 +34,7 @@ CURES: dict[Category, str] = {
     "disk": "free some space, or ask for a larger quota; the last complete checkpoint is kept",
     "hang": "read the stacks of the hanging rank in RUN/ranks; if it was only slow, raise resources.hang_seconds",
     "interrupted": "submit it again to resume",
+    "setup": "correct modules, setup, container or python in the site file, then submit again",
 }
 OF_RANK: dict[RankCategory, Category] = {
     "config": "configuration",
@@ -56,6 +58,7 @@ OF_SLURM: dict[str, Category] = {
     "preempted": "preempted",
 }
 OF_LOG: tuple[tuple[str, Category], ...] = (
+    (f"^{SETUP_FAILED}", "setup"),
     (r"oom[-_ ]kill|OOM killer has killed|MemoryError|out of memory|Cannot allocate memory", "out of memory"),
     (r"No space left on device|Disk quota exceeded", "disk"),
     (r"DUE TO TIME LIMIT", "time limit"),
@@ -150,9 +153,9 @@ def _category(code: int | None, status: ElementStatus, text: str) -> Category:
             return "interrupted"
     if log_category := _category_of_log(text):
         return log_category
-    if code == 128 + 9:  # nothing but the kernel's OOM killer kills without a word and leaves the script alive
+    if status.attempts and status.attempts[-1].out_of_memory:
         return "out of memory"
-    return "node" if status.state == "lost" or code is None or code in SIGNALLED else "code"
+    return "node" if status.state == "lost" or code is None or code in (*SIGNALLED, KILLED) else "code"
 
 
 def _category_of_log(text: str) -> Category | None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -22,7 +23,7 @@ from cluster.errors import ExitCode, TargetError
 from cluster.job import Job
 from cluster.slurm import Call
 from cluster.status import LIVE, UNFINISHED, State, element_statuses
-from cluster.submission import Submission, take_snapshot
+from cluster.submission import Submission, newest_snapshot, take_snapshot
 from jobs import CHECKOUT
 from jobs.command.streams import outlive_terminal
 from musicvae.errors import ConfigError
@@ -105,8 +106,8 @@ def outstanding(submission: Submission, states: Collection[State] = UNFINISHED) 
         job_numbers = numbers[status.job.name]
         if status.state in states:
             elements[status.job.name].append(status.element)
-        elif status.state in LIVE and status.receipt and status.receipt.number not in job_numbers:
-            job_numbers.append(status.receipt.number)
+        elif status.state in LIVE:
+            job_numbers.extend(number for number in status.numbers if number not in job_numbers)
     return Outstanding(elements, numbers)
 
 
@@ -117,16 +118,25 @@ def keep_code(submission: Submission, tell: Callable[[str], None]) -> None:
         tell: gets a line if files are left out.
     """
     shutil.rmtree(submission.code, ignore_errors=True)
-    if left_out := take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code):
+    earlier = newest_snapshot(submission.folder.parent)
+    if left_out := take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code, earlier=earlier):
         tell(f"links and files that look like secrets were not copied: {', '.join(left_out)}")
 
 
-def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell: Callable[[str], None]) -> ExitCode:
+def hand_over(
+    submission: Submission,
+    missing: Outstanding,
+    *,
+    hold: bool,
+    tell: Callable[[str], None],
+    after: Sequence[str] = (),
+) -> ExitCode:
     """Submits what is missing, or runs it here; the plan is written, and the code is kept.
 
     Args:
         hold: submit it so that it waits until it is released.
         tell: gets a line for each job.
+        after: SLURM's numbers of jobs of others that have to succeed before.
 
     Returns:
         How it ended, where it was run here.
@@ -151,7 +161,8 @@ def hand_over(submission: Submission, missing: Outstanding, *, hold: bool, tell:
     for job in submission.jobs:
         script = sbatch.render(job, submission.site, submission.place)
         Path(submission.place.script(job)).write_text(script, encoding="utf-8")
-    for job, call, number in slurm_calls(submission, missing, hold=hold, send=slurm.submit):
+    send = partial(slurm.submit, patience=submission.site.notice_seconds)
+    for job, call, number in slurm_calls(submission, missing, hold=hold, send=send, others=after):
         submission.take_receipt(job, number, call.elements, first=call.first)
         tell(f"{job.name}: SLURM job {number}" + (f", {len(call.elements)} element(s)" if job.array else ""))
     return ExitCode.SUCCESS
@@ -170,12 +181,13 @@ def _entrypoint(submission: Submission, number: str) -> str:
 
 
 def slurm_calls(
-    submission: Submission, missing: Outstanding, *, hold: bool, send: Callable[[Call], str]
+    submission: Submission, missing: Outstanding, *, hold: bool, send: Callable[[Call], str], others: Sequence[str] = ()
 ) -> Iterator[tuple[Job, Call, str]]:
     """Sends the calls of sbatch for what is missing, one after the other; gives each with its number.
 
     Args:
         send: submits a call and gives SLURM's number, on which later ones depend.
+        others: numbers of other jobs that the first ones depend on.
     """
     limit = max_array_size(submission)
     numbers = {name: list(job_numbers) for name, job_numbers in missing.on_their_way.items()}
@@ -183,7 +195,7 @@ def slurm_calls(
         elements = missing.elements[job.name]
         if not elements:
             continue
-        after = [number for name in job.after for number in numbers[name]]
+        after = [number for name in job.after for number in numbers[name]] or others
         script = submission.place.script(job)
         for call in slurm.calls(job, elements, script, after, max_array_size=limit, hold=hold):
             number = send(call)

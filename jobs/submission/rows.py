@@ -32,6 +32,7 @@ class Row:
         why: it waits or failed, or what of its folder cannot be read.
         run: what it trains, if anything.
         submission, statuses: whose job it is, and how its elements stand.
+        numbers: the target's, of elements that wait or run.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     run: RunView | None
     submission: Submission | None = None
     statuses: tuple[ElementStatus, ...] = ()
+    numbers: tuple[str, ...] = ()
 
     def failures(self) -> list[FailureSummary]:
         """Of its elements, or of the run; none where the records of them are damaged."""
@@ -62,6 +64,7 @@ class Row:
             "elements": dict(self.elements),
             "restarts": self.restarts,
             "why": self.why,
+            "numbers": self.numbers,
             "run": None if self.run is None else {**asdict(self.run), "path": str(self.run.path)},
             "failures": [failure.to_json() for failure in self.failures()],
         }
@@ -137,6 +140,9 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             run=run,
             submission=submission,
             statuses=tuple(job_statuses),
+            numbers=tuple(dict.fromkeys(number for status in job_statuses for number in status.numbers))
+            if submission.target != "local"
+            else (),
         )
 
 

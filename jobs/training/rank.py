@@ -28,9 +28,9 @@ from jobs.training.environment import (
     store_file,
     waiting_for_others,
 )
+from jobs.training.failures import failures_recorded
 from jobs.training.messages import RankJob, Stopped, StopRequest
 from jobs.training.plan import TrainPlan, TrainRequest, describe, plan_for, prepare
-from jobs.training.rank_life import failures_recorded
 from jobs.training.rank_logs import log_of
 from jobs.training.same_everywhere import RankVersion, check_same_everywhere, version_of_rank
 from jobs.training.settings import ResourceSettings, TrainConfig

@@ -4,29 +4,29 @@ A build of shards (`preprocess.convert`) reads by its settings, a file that some
 The windows of such a file stand side by side from the first bar with hits on; those without a hit are left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from musicvae.data.windows import WindowBlock
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove import DrumGroove
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
 from musicvae.midi.parser import DEFAULT_READING, TooManyHitsError
-from musicvae.midi.performance import Performance, read_performances
-from musicvae.midi.quantize import QuantizedSong, quantize
+from musicvae.midi.performance import Performance, played_otherwise, read_performances
+from musicvae.midi.quantize import QuantizedSong, changes_of, quantize
 from musicvae.midi.reading_report import (
     Hint,
     ReadingReport,
     UsedBars,
     as_argument,
     as_setting,
+    count_dropped_bars,
     named_pitches,
     not_read_lines,
 )
@@ -56,6 +56,7 @@ CAUSES = {
         "read their channel, if one is named above; or move them to channel 10, at their General MIDI pitches",
     ),
     "metre": ("music in another metre", "use a file with bars in 4/4; the model reads no other metre"),
+    "damaged": ("an incomplete copy", "export the drums again as a standard MIDI file (.mid)"),
     "too-short": (
         "a loop of less than a window",
         'repeat the groove in the file until it fills a window, or read it with short="repeat"',
@@ -66,16 +67,6 @@ CAUSES = {
     ),
 }
 """The likely cause and what to do about it, by the reason why a file cannot be used."""
-
-
-class DroppedBars(StrEnum):
-    """Why bars of a file stand in no window. Silent bars after the last hit of a section are not counted."""
-
-    METRE = "other metre"
-    PARTIAL = "cut by a change of metre"
-    UNFINISHED = "cut by the end of the file"
-    SHORT = "section shorter than a window"
-    HOP = "between windows, or after the last one"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +116,7 @@ def read_midi(
         hint: how a setting of `reading` is written in the details of a refusal.
     """
     try:
-        performances = read_performances(data, reading, max_hits=max_notes)
+        performances = read_performances(data, reading, max_hits=max_notes, tempo=tempo)
     except SmpteError as error:
         return MidiReading(refused=("smpte", str(error)))
     except MidiError as error:
@@ -137,7 +128,7 @@ def read_midi(
         return MidiReading(refused=("no-drums", "no hits, and no tracks"))
     songs = {
         source if len(performances) == 1 else f"{source}#{number}": quantize(
-            performance if tempo is None else replace(performance, tempos=((0, tempo),), first_tempo=0),
+            performance,
             grid,
             drum_map,
             nearest_pitch=reading.unknown_pitch == "nearest",
@@ -160,7 +151,7 @@ def read_midi(
     elif bars > max_bars:
         refused = "too-large", f"{bars} bars, more than limits.max_bars = {max_bars}"
     else:
-        dropped = _dropped_bars(songs.values(), grid.bars, hop_bars or grid.bars)
+        dropped = count_dropped_bars(songs.values(), grid.bars, hop_bars or grid.bars)
         if not longest and report.other_metres:
             refused = "metre", _other_metres(report, hint)
         elif longest < (grid.bars if least_bars is None else least_bars):
@@ -205,9 +196,117 @@ def read_windows(
         least_bars=None if short == "refuse" else 1,
         hint=hint,
     )
+    _check_use(read, path, grid)
+    return _windows(read, path, grid, short, bar=bar, first_only=first_only)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeFile:
+    """A file of any length, all of whose bars in the grid's metre are used.
+
+    Attributes:
+        name: what its windows carry.
+        data: its content.
+        songs: its pieces with hits.
+        report: what was read of it.
+    """
+
+    name: str
+    data: bytes
+    drum_map: DrumMap
+    reading: ReadingSettings
+    songs: Sequence[QuantizedSong]
+    report: ReadingReport
+
+    @classmethod
+    def read(
+        cls,
+        path: Path,
+        grid: GridSpec,
+        drum_map: DrumMap,
+        *,
+        source: str | None = None,
+        reading: ReadingSettings = DEFAULT_READING,
+        hint: Hint = as_setting,
+        data: bytes | None = None,
+    ) -> "WholeFile":
+        """Reads a file; arguments as for `read_windows`.
+
+        Raises:
+            ConfigError: the file cannot be read.
+            DataError: it is no MIDI file, is damaged, or has no drums in the grid's metre.
+        """
+        name, data = source or path.name, _content(path, grid) if data is None else data
+        read = read_midi(data, grid, drum_map, source=name, reading=reading, least_bars=1, hint=hint)
+        _check_use(read, path, grid)
+        assert read.report is not None, "a file that can be used"
+        if damage := read.report.findings.salvaged:
+            raise unusable(path, grid, "damaged", damage[0])
+        return cls(name, data, drum_map, reading, list(read.songs.values()), read.report)
+
+    def again(self, data: bytes) -> "WholeFile":
+        """Other content, read as this was.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        return WholeFile.read(Path(self.name), self.songs[0].grid, self.drum_map, reading=self.reading, data=data)
+
+    def first_window(self) -> WindowBlock:
+        """The first window with hits, as `read_windows` gives it."""
+        song = next(song for song in self.songs if len(song.step))
+        read = MidiReading(self.report, songs={self.name: song})
+        return _windows(read, Path(self.name), song.grid, "repeat", bar=None, first_only=True)[0]
+
+    def groove(self) -> DrumGroove:
+        """All bars of the first piece, one after the other, at its first tempo; hits of other metres are left out."""
+        song = next(song for song in self.songs if len(song.step))
+        return _groove(song, 0, song.bars, self.name)
+
+    def played_by(self, play: Callable[[DrumGroove, Sequence[float], int], DrumGroove]) -> bytes:
+        """The file with its hits played otherwise; all else in it stays as it is.
+
+        Args:
+            play: from bars in a row, the tempo of each and the number of the first, to the same hits as played.
+        """
+        changes: dict[int, tuple[int, int]] = {}
+        for song in self.songs:
+            played = []
+            for section in song.sections:
+                given = _groove(song, section.before, section.bars, self.name)
+                a_bar = song.grid.beats_per_bar * song.performance.ticks_per_quarter
+                tempos = song.performance.tempo_at(section.start + np.arange(section.bars) * a_bar)
+                played.append(play(given, tempos.tolist(), section.before))
+            cells = song.step, song.drum
+            velocity, offset = (
+                np.concatenate([getattr(groove, name) for groove in played])[cells] for name in ("velocity", "offset")
+            )
+            nearest = self.reading.unknown_pitch == "nearest"
+            loudness = np.rint(velocity * MAX_VELOCITY).astype(np.int64)
+            changes |= changes_of(song, self.drum_map, loudness, offset, nearest_pitch=nearest)
+        return played_otherwise(self.data, changes)
+
+
+def _groove(song: QuantizedSong, first_bar: int, bars: int, source: str) -> DrumGroove:
+    """Bars of a song on the grid, at the tempo of the section that they begin in."""
+    grid = replace(song.grid, bars=bars)
+    first = first_bar * grid.steps_per_bar
+    inside = (song.step >= first) & (song.step < first + grid.num_steps)
+    cells = song.step[inside] - first, song.drum[inside]
+    velocity, offset = (np.zeros((grid.num_steps, song.num_drums), dtype=np.float32) for _ in range(2))
+    velocity[cells], offset[cells] = song.velocity[inside] / MAX_VELOCITY, song.offset[inside] / OFFSET_UNITS
+    start = [section.start for section in song.sections if section.before <= first_bar][-1]
+    tempo = float(song.performance.tempo_at(np.array([start]))[0])
+    return DrumGroove(grid, velocity > 0, velocity, offset, tempo, source)
+
+
+def _check_use(read: MidiReading, path: Path, grid: GridSpec) -> None:
+    """Refuses a file that gives no windows."""
     if read.refused is not None:
         raise unusable(path, grid, *read.refused)
-    return _windows(read, path, grid, short, bar=bar, first_only=first_only)
+    assert read.report is not None, "a file that can be used"
+    if not read.report.kept:
+        raise unusable(path, grid, "metre", f"no hit is in a whole bar in {grid.beats_per_bar}/4")
 
 
 def read_groove(
@@ -269,8 +368,6 @@ def _windows(
 ) -> tuple[WindowBlock, ReadingReport]:
     """The windows of a named file, or the one that begins at a bar, and the report with the bars that are used."""
     assert read.report is not None, "a file that can be used"
-    if not read.report.kept:
-        raise unusable(path, grid, "metre", f"no hit is in a whole bar in {grid.beats_per_bar}/4")
     if bar is None:
         blocks = [song.windows(grid.bars, from_bar=song.first_window, source=name) for name, song in read.songs.items()]
         windows = WindowBlock.joined(blocks)
@@ -303,27 +400,6 @@ def _extended(windows: WindowBlock, grid: GridSpec, *, repeat: bool) -> WindowBl
 
     tokens, velocity, offset = map(to_length, (windows.tokens, windows.velocity, windows.offset))
     return WindowBlock(tokens, velocity, offset, windows.meta)
-
-
-def _dropped_bars(songs: Iterable[QuantizedSong], window_bars: int, hop_bars: int) -> dict[str, int]:
-    dropped: dict[str, int] = {}
-
-    def drop(reason: DroppedBars, bars: int) -> None:
-        if bars:
-            dropped[reason.value] = dropped.get(reason.value, 0) + bars
-
-    for song in songs:
-        drop(DroppedBars.METRE, song.bar_counts.other_metre)
-        drop(DroppedBars.PARTIAL, song.bar_counts.cut)
-        drop(DroppedBars.UNFINISHED, song.bar_counts.unfinished)
-        for section in song.sections:
-            if section.bars < window_bars:
-                drop(DroppedBars.SHORT, section.bars)
-            else:
-                hops = (section.bars - window_bars) // hop_bars
-                in_windows = window_bars + hops * min(hop_bars, window_bars)
-                drop(DroppedBars.HOP, section.bars - in_windows)
-    return dropped
 
 
 def _where(reading: ReadingSettings) -> str:

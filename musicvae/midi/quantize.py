@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int16, Int64, UInt8
+from jaxtyping import Float, Int16, Int64, UInt8
 
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock, WindowMeta
 from musicvae.groove.drum_map import NO_CLASS, DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.midi.performance import Performance
+
+MAX_SHIFT = 1 << 40
+"""Ticks that no hit is moved by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +220,15 @@ def quantize(
     """Moves each hit to the nearest step, a hit halfway between two to the later one; a beat is a quarter note.
 
     Of two hits on one (step, drum) the louder stays, of equally loud ones the earlier. A hit belongs to the section
-    of its nearest step, so an early first beat stays with its bar.
+    of its nearest step, so an early first beat stays with its bar; in a file with a `LOOP_MARK`, where such a hit is at
+    the end, it is moved there.
 
     Args:
         performance: its metre is the grid's where it is `grid.beats_per_bar`/4; 2/2 and 8/8 are other metres.
         nearest_pitch: whether an unknown pitch takes the class of the nearest known one.
         pad_last_bar: whether the bar of the last hit counts although the file ends before the bar line.
     """
-    tick, pitch, velocity = performance.tick, performance.pitch, performance.velocity
+    tick, pitch, velocity = _from_first_beat(performance, grid)
     drum = drum_map.class_of_pitch[pitch]
     unknown = pitch[drum == NO_CLASS]
     if len(unknown) and nearest_pitch:
@@ -272,6 +276,27 @@ def quantize(
         outside_hits=len(tick) - len(inside),
         unknown_pitches=dict(sorted(Counter(unknown.tolist()).items())) if len(unknown) else {},
     )
+
+
+def _from_first_beat(
+    performance: Performance, grid: GridSpec
+) -> tuple[Int64[np.ndarray, " hit"], UInt8[np.ndarray, " hit"], UInt8[np.ndarray, " hit"]]:
+    """Tick, pitch and velocity of the hits in order of time; early hits of a loop's first beat have negative ticks."""
+    tick, pitch, velocity, unit = (
+        performance.tick,
+        performance.pitch,
+        performance.velocity,
+        performance.ticks_per_quarter,
+    )
+    if not performance.loops:
+        return tick, pitch, velocity
+    # A program that saved the file again may have let it end a little later than its last bar.
+    bar = grid.beats_per_bar * unit
+    end = max(1, round(performance.end / bar)) * bar
+    early = int(((end - tick) * 2 * grid.steps_per_beat <= unit).sum())
+    tick, pitch, velocity = (np.roll(values, early) for values in (tick, pitch, velocity))
+    tick[:early] -= end
+    return tick, pitch, velocity
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,3 +354,44 @@ def _lay_out(
         laid.append(GridSection(section.start, section.first_bar, bars, before))
         before += bars
     return laid, BarCounts(file, other_metres, cut, unfinished)
+
+
+def changes_of(
+    song: QuantizedSong,
+    drum_map: DrumMap,
+    velocity: Int64[np.ndarray, " hit"],
+    offset: Float[np.ndarray, " hit"],
+    *,
+    nearest_pitch: bool = False,
+) -> dict[int, tuple[int, int]]:
+    """What `played_otherwise` changes in the file of a song where its hits are played otherwise.
+
+    Hits that were merged into one move as one, and keep their velocities in proportion. No hit leaves its step, or the
+    file.
+
+    Args:
+        velocity: of each hit of the song, 1..127.
+        offset: of each hit of the song, in steps.
+        nearest_pitch: as it was quantized.
+    """
+    performance, steps = song.performance, song.grid.steps_per_bar
+    drum = (drum_map.nearest_class_of_pitch if nearest_pitch else drum_map.class_of_pitch)[performance.pitch]
+    per_step = performance.ticks_per_quarter / song.grid.steps_per_beat
+    step, grid_tick = np.full(len(drum), -1), np.zeros(len(drum))
+    for section in song.sections:
+        nearest = np.floor((performance.tick - section.start) / per_step + 0.5).astype(np.int64)
+        inside = (nearest >= 0) & (nearest < section.bars * steps)
+        step[inside] = nearest[inside] + section.before * steps
+        grid_tick[inside] = section.start + nearest[inside] * per_step
+    placed = np.flatnonzero((step >= 0) & (drum != NO_CLASS))
+    hit = np.searchsorted(song.step * song.num_drums + song.drum, step[placed] * song.num_drums + drum[placed])
+    tick, grid_tick = performance.tick[placed], grid_tick[placed]
+    # The steps of a hit's file that it may move to, whatever was merged into it.
+    least, most = np.full(len(song.step), -MAX_SHIFT), np.full(len(song.step), MAX_SHIFT)
+    np.maximum.at(least, hit, np.ceil(grid_tick - per_step / 2).clip(min=0).astype(np.int64) - tick)
+    np.minimum.at(most, hit, np.ceil(grid_tick + per_step / 2).astype(np.int64) - 1 - tick)
+    shift = np.rint((offset - song.offset / OFFSET_UNITS) * per_step).astype(np.int64).clip(least, most)[hit]
+    louder = np.rint(performance.velocity[placed] * (velocity / song.velocity)[hit]).clip(1, 127).astype(np.int64)
+    changed = np.flatnonzero((shift != 0) | (louder != performance.velocity[placed]))
+    events = performance.event[placed[changed]].tolist()
+    return dict(zip(events, zip(shift[changed].tolist(), louder[changed].tolist(), strict=True), strict=True))

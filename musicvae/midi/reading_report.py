@@ -5,8 +5,9 @@ Every command that reads a file shows these words; a build adds the figures up.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
@@ -40,6 +41,16 @@ MOST_NAMED = 4
 Key = TypeVar("Key", int, str)
 Hint = Callable[[str], str]
 """How the command that shows a report writes a setting of `reading`, such as `channels=1`."""
+
+
+class DroppedBars(StrEnum):
+    """Why bars of a file stand in no window. Silent bars after the last hit of a section are not counted."""
+
+    METRE = "other metre"
+    PARTIAL = "cut by a change of metre"
+    UNFINISHED = "cut by the end of the file"
+    SHORT = "section shorter than a window"
+    HOP = "between windows, or after the last one"
 
 
 def as_setting(setting: str) -> str:
@@ -316,3 +327,25 @@ def _summed(counts: list[Mapping[Key, int]]) -> Mapping[Key, int]:
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def count_dropped_bars(songs: Iterable[QuantizedSong], window_bars: int, hop_bars: int) -> dict[str, int]:
+    """Bars that stand in no window, by `DroppedBars`."""
+    dropped: dict[str, int] = {}
+
+    def drop(reason: DroppedBars, bars: int) -> None:
+        if bars:
+            dropped[reason.value] = dropped.get(reason.value, 0) + bars
+
+    for song in songs:
+        drop(DroppedBars.METRE, song.bar_counts.other_metre)
+        drop(DroppedBars.PARTIAL, song.bar_counts.cut)
+        drop(DroppedBars.UNFINISHED, song.bar_counts.unfinished)
+        for section in song.sections:
+            if section.bars < window_bars:
+                drop(DroppedBars.SHORT, section.bars)
+            else:
+                hops = (section.bars - window_bars) // hop_bars
+                in_windows = window_bars + hops * min(hop_bars, window_bars)
+                drop(DroppedBars.HOP, section.bars - in_windows)
+    return dropped

@@ -6,10 +6,13 @@ later, and Python looks only at the other events, which are rare.
 
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from musicvae.midi.settings import LOOP_MARK
+
 PROGRAM_CHANGE, PITCH_BEND, SYSEX, SYSEX_END, META = 0xC0, 0xE0, 0xF0, 0xF7, 0xFF
-TRACK_NAME, TEMPO, METRE = 0x03, 0x51, 0x58
+TEXT, TRACK_NAME, TEMPO, METRE = 0x01, 0x03, 0x51, 0x58
 MICROSECONDS_A_MINUTE = 60_000_000
 MAX_TRACKS = 0xFFFF
 """As many as a header can announce."""
@@ -58,6 +61,7 @@ class MidiTracks:
         broken: by number of the track, why it is not read to its end.
         missing: tracks that the header announces and the file does not have.
         extra_bytes: after the last track that is read.
+        loops: whether the file says that its early hits are at its end (`LOOP_MARK`).
     """
 
     kind: int
@@ -72,6 +76,7 @@ class MidiTracks:
     broken: dict[int, str] = field(default_factory=dict)
     missing: int = 0
     extra_bytes: int = 0
+    loops: bool = False
 
 
 def read_tracks(data: bytes, *, salvage: bool = False) -> MidiTracks:
@@ -87,7 +92,7 @@ def read_tracks(data: bytes, *, salvage: bool = False) -> MidiTracks:
         SmpteError: time in frames of film.
     """
     if data[:4] == b"RIFF":
-        data = _midi_in_riff(data)
+        data = midi_in_riff(data)
     if not data:
         raise MidiError("the file is empty")
     if data[:4] != b"MThd":
@@ -157,7 +162,12 @@ def _forget_track(tracks: MidiTracks) -> None:
     tracks.mended[:] = [place for place in tracks.mended if place < start]
 
 
-def _midi_in_riff(data: bytes) -> bytes:
+def midi_in_riff(data: bytes) -> bytes:
+    """The MIDI file in a RIFF file.
+
+    Raises:
+        MidiError: there is none.
+    """
     if data[8:12] != b"RMID":
         raise MidiError(f"a RIFF file of kind {data[8:12]!r}, expected {b'RMID'!r}")
     start = 12
@@ -253,6 +263,8 @@ def _read_system_event(track: bytes, place: int, tracks: MidiTracks) -> int:
         tracks.metres.append((len(tracks.data), track[start], 1 << track[start + 1]))
     elif meta == TRACK_NAME and (not tracks.names[-1] or DRUM_NAME.search(track, start, end)):
         tracks.names[-1] = track[start : min(end, start + LONGEST_NAME)]
+    elif meta == TEXT and track[start:end] == LOOP_MARK:
+        tracks.loops = True
     elif kind == SYSEX:
         _follow_message(track, start, end, tracks)
     return end
@@ -267,6 +279,44 @@ def _follow_message(track: bytes, start: int, end: int, tracks: MidiTracks) -> N
         # Part 0 of GS is channel 10, parts 1 to 9 are channels 1 to 9.
         channel = (gs_part[0] & 0xF) + (gs_part[0] & 0xF > 9) or 10 if gs_part else xg_part[0] + 1
         tracks.rhythm[channel] = (gs_use or xg_mode) != b"\0"
+
+
+def raw_events(track: bytes) -> Iterator[tuple[int, bytes]]:
+    """The events of an undamaged track as they are, each with its status byte, and its tick from the track's start.
+
+    Raises:
+        IndexError: the track ends within an event.
+        MidiError: an event whose status byte was never said.
+    """
+    place = tick = status = 0
+    while place < len(track):
+        delta, place = _variable_length(track, place)
+        tick, start = tick + delta, place
+        if track[place] in (META, SYSEX, SYSEX_END):
+            size, place = _variable_length(track, place + (2 if track[place] == META else 1))
+            place += size
+            event = track[start:place]
+        else:
+            if track[place] >= 0x80:
+                status, place = track[place], place + 1
+            if not status:
+                raise MidiError("a data byte before any status byte")
+            data, place = place, place + (1 if PROGRAM_CHANGE <= status < PITCH_BEND else 2)
+            event = bytes([status]) + track[data:place]
+        if place > len(track):
+            raise IndexError
+        yield tick, event
+
+
+def raw_track(events: Iterable[tuple[int, bytes]]) -> bytes:
+    """The track whose `raw_events` are these, in order of time."""
+    track, before = bytearray(), 0
+    for tick, event in events:
+        delta = tick - before
+        bits = range(7 * max(0, (delta.bit_length() - 1) // 7), 0, -7)
+        track += bytes([*(delta >> shift & 0x7F | 0x80 for shift in bits), delta & 0x7F]) + event
+        before = tick
+    return bytes(track)
 
 
 def _variable_length(track: bytes, place: int) -> tuple[int, int]:

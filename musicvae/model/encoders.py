@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
-from musicvae.model.layers import KeyedDropout, TokenEmbedding, TransformerStack, token_bits
+from musicvae.model.layers import LSTM, KeyedDropout, TokenEmbedding, TransformerStack, token_bits
 from musicvae.model.settings import ModelSettings
 
 HEAD_INIT_STD = 1e-3
@@ -62,7 +62,7 @@ class LSTMEncoder(nn.Module):
         super().__init__()
         size, hidden = settings.encoder_embedding, settings.encoder_hidden
         self.embed = TokenEmbedding(num_drums, size, bits=settings.shares_bits)
-        self.lstm = nn.LSTM(size, hidden, settings.encoder_layers, bidirectional=True)
+        self.lstm = LSTM(size, hidden, settings.encoder_layers, bidirectional=True)
         self.heads = PosteriorHeads(2 * hidden, settings.latent)
 
     def forward(self, tokens: Int64[Tensor, "batch step"]) -> Posterior:

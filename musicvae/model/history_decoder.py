@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.model.decoders import NextToken
-from musicvae.model.layers import AttentionCache, KeyedDropout, TokenScores, TransformerBlock, token_bits
+from musicvae.model.layers import LSTM, AttentionCache, KeyedDropout, TokenScores, TransformerBlock, token_bits
 from musicvae.model.settings import ModelSettings
 
 INIT_STD = 0.1
@@ -118,8 +118,7 @@ class RecurrentBody(nn.Module):
         hidden = settings.decoder_hidden
         self.outputs = hidden + inputs
         self.layers = nn.ModuleList(
-            nn.LSTM(inputs if layer == 0 else hidden, hidden, batch_first=True)
-            for layer in range(settings.decoder_layers)
+            LSTM(inputs if layer == 0 else hidden, hidden, batch_first=True) for layer in range(settings.decoder_layers)
         )
         self.dropouts = nn.ModuleList(KeyedDropout(settings.decoder_dropout, 1, hidden) for _ in self.layers)
 

@@ -153,6 +153,47 @@ def splitmix(keys: Int64[Tensor, " key"], draws: int) -> Int64[Tensor, "key draw
     return bits.bitwise_xor_((bits >> 31).bitwise_and_((1 << 33) - 1))
 
 
+class LSTM(nn.LSTM):
+    """`nn.LSTM`, which under autocast computes in the type of autocast on every device.
+
+    On CUDA autocast hands cuDNN's LSTMs float16, whatever its own type is. Sums above 65,504 overflow in float16, and
+    small gradients vanish in it unless the loss is scaled; bfloat16 has the range of float32. On the CPU autocast
+    hands its LSTMs its own type, so nothing has to be cast here.
+    """
+
+    def forward(  # type: ignore[override]
+        self, values: Float[Tensor, "*place feature"], state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Float[Tensor, "*place hidden"], tuple[Tensor, Tensor]]:
+        """Outputs of all steps and the last state, of shapes as for `nn.LSTM`; without a state it begins with zeros."""
+        device = values.device.type
+        if device == "cpu" or not torch.is_autocast_enabled(device):
+            return super().forward(values, state)
+        return self.computed_in(torch.get_autocast_dtype(device), values, state)
+
+    def computed_in(
+        self, dtype: torch.dtype, values: Float[Tensor, "*place feature"], state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Float[Tensor, "*place hidden"], tuple[Tensor, Tensor]]:
+        """As `forward`, with inputs, state and weights cast to a type; gradients reach weights in the weights' type."""
+        with torch.autocast(values.device.type, enabled=False):
+            values = values.to(dtype)
+            if state is None:
+                rows = self.num_layers * (1 + self.bidirectional)
+                zeros = values.new_zeros(rows, values.shape[0 if self.batch_first else 1], self.hidden_size)
+                state = zeros, zeros
+            outputs, hidden, cell = torch.lstm(
+                values,
+                [part.to(dtype) for part in state],
+                [weight.to(dtype) for weight in self.parameters()],
+                self.bias,
+                self.num_layers,
+                self.dropout,
+                self.training,
+                self.bidirectional,
+                self.batch_first,
+            )
+        return outputs, (hidden, cell)
+
+
 class AttentionCache:
     """Attention to the steps so far. Writes in place, so that no gradient can go through it."""
 
@@ -169,33 +210,40 @@ class AttentionCache:
         queries: Float[Tensor, "batch head size"],
         keys: Float[Tensor, "batch head size"],
         values: Float[Tensor, "batch head size"],
-        bias: Float[Tensor, "head num_steps"],
+        bias: Float[Tensor, "*row head num_steps"],
     ) -> Float[Tensor, "batch head size"]:
         """What the next step attends to among those before it and itself, whose keys and values are added.
 
+        A later step may be one of the first rows alone; what the others have is forgotten.
+
         Args:
-            bias: of this step's attention to every step of the window, -inf for those after it.
+            bias: of this step's attention to every step of the window, -inf for those after it; of each row, or one
+                for all of them.
         """
         batch, heads, size = queries.shape
         if self.steps == self.places:
-            self._widen(keys, bias.shape[1])
-        self.keys[:, self.steps] = keys.reshape(-1)
-        self.values.view(batch, heads, self.places, size)[:, :, self.steps] = values
+            self._widen(keys, self.room(bias.shape[-1]))
+        self.keys[: keys.numel(), self.steps] = keys.reshape(-1)
+        self.values.view(-1, heads, self.places, size)[:batch, :, self.steps] = values
         self.steps += 1
-        scores = _sums(self.keys, self.key_rows, (queries * size**-0.5).reshape(-1, size)).view(batch, heads, -1)
+        of_keys, of_values = self.key_rows[: batch * heads], self.value_rows[: batch * heads]
+        scores = _sums(self.keys, of_keys, (queries * size**-0.5).reshape(-1, size)).view(batch, heads, -1)
         full = torch.promote_types(scores.dtype, torch.float32)
-        weights = (scores.to(full) + bias[:, : self.places]).softmax(dim=-1)
-        weights = weights.to(scores.dtype).view(-1, self.places)
-        return _sums(self.values, self.value_rows, weights).view(batch, heads, size)
+        weights = (scores.to(full) + bias[..., : self.places]).softmax(dim=-1)
+        weights = weights.to(scores.dtype).reshape(-1, self.places)
+        return _sums(self.values, of_values, weights).view(batch, heads, size)
 
-    def _widen(self, like: Float[Tensor, "batch head size"], most: int) -> None:
-        """Doubles the places; those of later steps hold zeros, which the bias takes out."""
+    def room(self, most: int) -> int:
+        """Places that the next step reads, of `most` in all."""
+        return self.places if self.steps < self.places else min(max(2 * self.places, FIRST_PLACES), most)
+
+    def _widen(self, like: Float[Tensor, "batch head size"], places: int) -> None:
+        """Makes room for more places; those of later steps hold zeros, which the bias takes out."""
         rows, size = like.shape[0] * like.shape[1], like.shape[2]
-        places = min(max(2 * self.places, FIRST_PLACES), most)
         keys, values = like.new_zeros(rows * size, places), like.new_zeros(rows, places, size)
         if self.places:
-            keys[:, : self.places] = self.keys
-            values[:, : self.places] = self.values.view(rows, self.places, size)
+            keys[:, : self.places] = self.keys[: rows * size]
+            values[:, : self.places] = self.values.view(-1, self.places, size)[:rows]
         self.keys, self.values, self.places = keys, values.view(-1, size), places
         numbers = torch.arange(rows * max(size, places), dtype=torch.int32, device=like.device)
         self.key_rows = numbers[: rows * size].view(rows, size)

@@ -1,18 +1,25 @@
-"""How exactly grooves are decoded: in the weights' own precision, or in bfloat16 on a CPU that multiplies it.
+"""How exactly a model computes: products of float32, the order of sums, and decoding.
 
-Decoding in bfloat16 takes about six tenths of the time. About one step in a hundred then draws another token, so that a
-groove is as good as the one that float32 gives, but often not the same: the precision is a part of what an item is.
-Other CPUs round sums otherwise; float32 nearly always gives the same tokens all the same, bfloat16 mostly. A device
-that does not multiply bfloat16 emulates it, much slower than float32.
+Grooves are decoded in the weights' own precision, or in bfloat16 on a CPU that multiplies it. Decoding in bfloat16
+takes about six tenths of the time. About one step in a hundred then draws another token, so that a groove is as good as
+the one that float32 gives, but often not the same: the precision is a part of what an item is. Other CPUs round sums
+otherwise; float32 nearly always gives the same tokens all the same, bfloat16 mostly. A device that does not multiply
+bfloat16 emulates it, much slower than float32.
 """
 
 import copy
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
+import torch.utils.deterministic
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from musicvae.model.settings import DecodingPrecision
+from musicvae.model.settings import DecodingPrecision, MatmulPrecision
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,3 +51,47 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     can = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+@contextmanager
+def computing(device: torch.device, *, matmul: MatmulPrecision, deterministic: bool) -> Iterator[None]:
+    """Sets for the whole process, in the block, how float32 is multiplied and whether sums have a fixed order.
+
+    Args:
+        matmul: as `torch.set_float32_matmul_precision`, also for LSTMs under cuDNN, which torch lets round to
+            TensorFloat32 unless it is told not to.
+        deterministic: a GPU gives the same bits every time, in the operations that a training uses. A CPU does anyway.
+    """
+    with ExitStack() as before:
+        before.callback(_multiply_in, torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+        _multiply_in(matmul, matmul != "highest")
+        if deterministic and device.type == "cuda":
+            _keep_order(before)
+        yield
+
+
+def _multiply_in(matmul: str, tf32: bool) -> None:
+    cudnn = torch.backends.cudnn
+    with warnings.catch_warnings():
+        # Older torch does not know the newer names, and torch's compiler asks by the older ones.
+        warnings.filterwarnings("ignore", "Please use the new API", UserWarning)
+        if torch.get_float32_matmul_precision() != matmul:
+            torch.set_float32_matmul_precision(matmul)
+        if cudnn.allow_tf32 != tf32:
+            cudnn.allow_tf32 = tf32
+
+
+def _keep_order(before: ExitStack) -> None:
+    """Asks for operations whose sums have a fixed order, until `before` puts back what was there."""
+    memory, filled = torch.utils.deterministic, "fill_uninitialized_memory"
+    was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before.callback(torch.use_deterministic_algorithms, was, warn_only=warned)
+    before.callback(setattr, memory, filled, getattr(memory, filled))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first called
+    # Strictly, torch would refuse `cumsum`, whose sums over a single row, which no training makes, have no fixed order.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    setattr(memory, filled, False)  # it costs time, and nothing here reads such memory
+    before.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", "cumsum_cuda_kernel does not have a deterministic implementation", UserWarning)
+    # As torch only warns, its fused attention would add gradients up in any order.
+    before.enter_context(sdpa_kernel(SDPBackend.MATH))

@@ -8,6 +8,8 @@ from musicvae.settings import Probability, Settings
 
 DecodingPrecision = Literal["float32", "bfloat16"]
 """How grooves are decoded. `float32`: by the weights as they are, whatever they are."""
+MatmulPrecision = Literal["highest", "high", "medium"]
+"""How exactly float32 is multiplied, as `torch.set_float32_matmul_precision`."""
 MOST_SIZE, MOST_LAYERS = 65_536, 1000
 """Above, no machine has the memory for the weights."""
 Size = Annotated[int, Field(ge=1, le=MOST_SIZE)]

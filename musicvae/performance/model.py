@@ -6,7 +6,6 @@ they are of one drum, enters attention as a learnt bias of each head, as the dis
 `musicvae.model.layers`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.played import TICKS_PER_STEP
-from musicvae.model.layers import BlockLayers, KeyedDropout, draw_masks
+from musicvae.model.layers import AttentionCache, BlockLayers, KeyedDropout, draw_masks
 from musicvae.model.settings import PerformanceSettings
 from musicvae.performance.hits import HitFeatures, HitGroup, HitSequence, offset_table, velocity_table
 
@@ -120,16 +119,22 @@ class PerformanceModel(nn.Module):
         later = torch.ones(relation.shape[1:], dtype=torch.bool, device=relation.device).triu(1)
         return bias.masked_fill(later, -torch.inf)
 
-    def bias_of_next(self, relation: Int64[Tensor, "batch place"]) -> Float[Tensor, "block batch head place"]:
-        """The same for one hit of each window, by how it stands to those before it and to itself."""
-        return self.relation_bias(relation).unflatten(-1, (len(self.blocks), -1)).permute(2, 0, 3, 1)
+    def relation_table(self) -> Float[Tensor, "relation bias"]:
+        """What the scores of attention get, of all blocks and heads, for each relation; -inf in a last row."""
+        weight = self.relation_bias.weight
+        return torch.cat([weight, torch.full_like(weight[:1], -torch.inf)])
 
     def offset_scores(
         self, values: Float[Tensor, "hit hidden"], velocity: Int64[Tensor, " hit"]
     ) -> Float[Tensor, "hit tick"]:
         """Unnormalised log-probabilities of all offsets, given the velocity."""
-        loudness = self.of_velocity(self.features.velocities[velocity - 1])
-        return self.offset(values + self.given_velocity(F.gelu(values + loudness)))
+        return self.offset(self.given_loudness(values, self.of_velocity(self.features.velocities[velocity - 1])))
+
+    def given_loudness(
+        self, values: Float[Tensor, "hit hidden"], loudness: Float[Tensor, "hit hidden"]
+    ) -> Float[Tensor, "hit hidden"]:
+        """What offsets are predicted from: the same as velocities, and the velocity as `of_velocity` has it."""
+        return values + self.given_velocity(F.gelu(values + loudness))
 
 
 def _nats(scores: Float[Tensor, "hit value"], values: Int64[Tensor, " hit"]) -> Float[Tensor, " hit"]:
@@ -155,11 +160,14 @@ class ValueScores(nn.Module):
         self.of_features = nn.Linear(hidden, table.shape[1])
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, hidden: Float[Tensor, "hit hidden"]) -> Float[Tensor, "hit value"]:
+    def weight_and_bias(self) -> tuple[Float[Tensor, "value hidden"], Float[Tensor, " value"]]:
+        """The one linear layer that both parts together are."""
         with torch.autocast(self.table.device.type, enabled=False):
             weight = self.own.weight + self.table @ self.of_features.weight
-            bias = self.own.bias + self.table @ self.of_features.bias
-        return F.linear(hidden, weight, bias)
+            return weight, self.own.bias + self.table @ self.of_features.bias
+
+    def forward(self, hidden: Float[Tensor, "hit hidden"]) -> Float[Tensor, "hit value"]:
+        return F.linear(hidden, *self.weight_and_bias())
 
 
 class HitBlock(BlockLayers):
@@ -190,39 +198,19 @@ class HitBlock(BlockLayers):
 
     def next_hit(
         self,
-        values: Float[Tensor, "batch hidden"],
-        so_far: "AttentionSoFar",
-        place: int,
-        bias: Float[Tensor, "batch head place"],
-    ) -> Float[Tensor, "batch hidden"]:
-        """The hit at a place of each window, after those in `so_far`, which it is added to.
+        values: Float[Tensor, "row hidden"],
+        so_far: AttentionCache,
+        bias: Float[Tensor, "row head place"],
+    ) -> Float[Tensor, "row hidden"]:
+        """The next hit of each window, after those in `so_far`, which it is added to.
 
         Args:
-            bias: of the attention of that hit to those before it and to itself.
+            bias: of the attention of that hit to those before it and to itself, -inf for what comes later.
         """
         joined = self.queries_keys_values(self.attention_norm(values)).unflatten(1, (3, self.heads, -1))
-        query, key, entry = joined.unbind(dim=1)
-        so_far.keys[:, :, place], so_far.values[:, :, place] = key, entry
-        keys, entries = so_far.keys[:, :, : place + 1], so_far.values[:, :, : place + 1]
-        scores = (keys @ query[..., None])[..., 0] / math.sqrt(query.shape[-1])
-        weights = (scores + bias).softmax(dim=-1)
-        values = values + self.attended((weights[:, :, None] @ entries).flatten(1))
+        attended = so_far.attend(*joined.unbind(dim=1), bias)
+        values = values + self.attended(attended.flatten(1))
         return values + self._fed_forward(values, None)
 
     def _fed_forward(self, values: Tensor, window: Tensor | None) -> Tensor:
         return self.narrow(self.feed_forward_dropout(F.gelu(self.widen(self.feed_forward_norm(values))), window))
-
-
-class AttentionSoFar:
-    """Keys and values of the hits so far: of one block, for each window of a batch.
-
-    Args:
-        places: most hits of a window.
-        like: a tensor of the kind that is kept.
-    """
-
-    def __init__(self, batch: int, places: int, block: HitBlock, like: Tensor) -> None:
-        size = block.queries_keys_values.in_features // block.heads
-        # Nothing is read before it is written, and most windows need few of their places.
-        self.keys = like.new_empty(batch, block.heads, places, size)
-        self.values = like.new_empty(batch, block.heads, places, size)

@@ -1,28 +1,31 @@
 """Plays grooves: draws velocity and offset hit by hit, each given what was played before it.
 
-How a groove is played is a function of the weights, the settings, the seed and its number alone: as in
-`musicvae.generation.generate`, as many grooves are played at a time whatever the count, on one thread, each in the same
-row of its batch. The uniform numbers of a hit are keyed by (seed, number of the groove, step, drum).
+Many grooves are played at a time. Those with the most hits come first, so that a groove that has no more hits costs
+nothing. Sums are then made in shapes that follow from all grooves that are played together: how a groove is played is a
+function of the weights, the settings, the seed and its whole batch. So callers always play the same batches, those in
+which the grooves are decoded. The uniform numbers of a hit are keyed by (seed, number of the groove, step, drum).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from musicvae.generation.generate import one_thread
-from musicvae.groove.groove import MAX_VELOCITY
-from musicvae.groove.played import TICKS_PER_STEP, PlayedHits
+from musicvae.generation.settings import BATCH
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
+from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
+from musicvae.model.layers import AttentionCache
+from musicvae.model.precision import rounded
+from musicvae.model.settings import DecodingPrecision
 from musicvae.model.token_choice import sample_tokens
 from musicvae.performance.hits import HitSequence
-from musicvae.performance.model import AttentionSoFar, HitBlock, PerformanceModel
+from musicvae.performance.model import HitBlock, PerformanceModel
 from musicvae.randomness import Purpose, uniforms
-
-TOGETHER = 64
-"""Grooves that are played at a time. Part of what each is: another value changes the last bits of the logits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,50 +45,47 @@ class Score:
     manner: Float32[np.ndarray, "groove figure"]
     kept: PlayedHits | None = None
 
-    def batch(self, first: int, size: int) -> "Score":
-        """Some of the grooves, and silent ones up to the size of the batch."""
-        rows = slice(first, first + size)
-        count = len(self.hits[rows])
-        spare = [(0, size - count)]
-        kept = self.kept or PlayedHits(np.zeros_like(self.hits), *(np.zeros(self.hits.shape, np.float32),) * 2)
-        return Score(
-            [*self.numbers[rows], *[0] * (size - count)],
-            np.pad(self.hits[rows], [*spare, (0, 0), (0, 0)]),
-            np.pad(self.tempo[rows], spare, constant_values=120),
-            np.pad(self.manner[rows], [*spare, (0, 0)], constant_values=np.nan),
-            PlayedHits(*(np.pad(a[rows], [*spare, (0, 0), (0, 0)]) for a in (kept.hits, kept.velocity, kept.offset))),
-        )
+    def take(self, rows: Int64[np.ndarray, " row"]) -> "Score":
+        """Some of the grooves, in the order of `rows`."""
+        kept = self.kept and PlayedHits(self.kept.hits[rows], self.kept.velocity[rows], self.kept.offset[rows])
+        numbers = [self.numbers[row] for row in rows.tolist()]
+        return Score(numbers, self.hits[rows], self.tempo[rows], self.manner[rows], kept)
 
 
 @torch.no_grad()
 def play(
-    model: PerformanceModel, score: Score, *, seed: int, temperature: float = 1.0, together: int = TOGETHER
+    model: PerformanceModel,
+    score: Score,
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    together: int = BATCH,
+    precision: DecodingPrecision = "float32",
 ) -> PlayedHits:
     """How the hits of some grooves are played; kept hits are as they were given.
 
     Args:
         model: in evaluation mode, on the CPU.
         temperature: divides the logits; below 1 likely velocities and offsets are likelier.
-        together: grooves that are played at a time; part of what every groove is, as in `musicvae.generation.generate`.
+        together: grooves that are played at a time; part of what every groove is.
+        precision: of the layers, as in `musicvae.model.precision`.
 
     Raises:
         ValueError: a temperature that is not positive.
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"a temperature must be positive, found {temperature}")
-    velocity, offset = (np.zeros(score.hits.shape, dtype=np.float32) for _ in range(2))
+    played = PlayedHits(score.hits, *(np.zeros(score.hits.shape, dtype=np.float32) for _ in range(2)))
     with one_thread():
         for first in range(0, len(score.hits), together):
-            rows = slice(first, first + together)
-            batch = score.batch(first, together)
-            played = _play_batch(model, batch, _numbers_of(seed, batch), temperature)
-            count = len(score.hits[rows])
-            velocity[rows], offset[rows] = played.velocity[:count], played.offset[:count]
-    played = PlayedHits(score.hits, velocity, offset)
+            rows = np.arange(first, min(first + together, len(score.hits)))
+            # Those with the most hits first: at any place the grooves that have a hit there are the first ones.
+            rows = rows[np.argsort(-score.hits[rows].sum(axis=(1, 2)), kind="stable")]
+            played_rows = _play_batch(model, score.take(rows), seed, temperature, precision)
+            played.velocity[rows], played.offset[rows] = played_rows
     if score.kept is None:
         return played
-    kept = PlayedHits(score.kept.hits & score.hits, score.kept.velocity, score.kept.offset)
-    return kept.otherwise(played)
+    return PlayedHits(score.kept.hits & score.hits, score.kept.velocity, score.kept.offset).otherwise(played)
 
 
 def _numbers_of(seed: int, score: Score) -> Float64[np.ndarray, "groove step drum 2"]:
@@ -95,72 +95,245 @@ def _numbers_of(seed: int, score: Score) -> Float64[np.ndarray, "groove step dru
 
 
 def _play_batch(
-    model: PerformanceModel,
-    score: Score,
-    numbers: Float64[np.ndarray, "groove step drum 2"],
-    temperature: float,
-) -> PlayedHits:
-    assert score.kept is not None
-    features, hits = model.features, torch.from_numpy(score.hits)
-    sequence = HitSequence.of(hits, model.grid)
+    model: PerformanceModel, score: Score, seed: int, temperature: float, precision: DecodingPrecision
+) -> tuple[Float32[np.ndarray, "groove step drum"], Float32[np.ndarray, "groove step drum"]]:
+    """Velocity and offset of grooves in order of their number of hits, the most first."""
+    sequence = HitSequence.of(torch.from_numpy(score.hits), model.grid)
 
     def by_window(cell_values: np.ndarray) -> Tensor:
         return sequence.by_window(torch.from_numpy(cell_values)[sequence.cells])
 
-    draws, kept_velocity, kept_ticks = map(by_window, (numbers, score.kept.midi_velocity(), score.kept.ticks()))
-    tempo, manner = torch.from_numpy(score.tempo), torch.from_numpy(score.manner)
-    of_score = sequence.by_window(features.score(sequence, tempo, manner))
-    earlier, relation = sequence.by_window(sequence.earlier), sequence.relation()
-    groups = sequence.by_window(features.groups(sequence.step, sequence.drum))
-    playing = _Playing(model, len(hits), hits[0].numel(), of_score)
+    player = _Player(model, sequence, torch.from_numpy(score.tempo), torch.from_numpy(score.manner), precision)
+    kept = score.kept or PlayedHits(np.zeros_like(score.hits), *(np.zeros(score.hits.shape, np.float32),) * 2)
+    kept_velocity, kept_ticks = by_window(kept.midi_velocity()), by_window(kept.ticks())
+    draws = by_window(_numbers_of(seed, score))
     velocity, ticks = torch.zeros_like(kept_velocity), torch.zeros_like(kept_ticks)
-    rows = torch.arange(len(hits))
-    for place in range(sequence.longest):
-        inputs = [
-            of_score[:, place],
-            features.earlier(playing.values, rows, earlier[:, place]),
-            features.means(playing.sums, groups[:, place]),
-        ]
-        hidden = playing.hidden(torch.cat(inputs, dim=1), place, relation[:, place, : place + 1])
-        is_kept, drawn = kept_velocity[:, place] > 0, draws[:, place]
-        chosen = 1 + sample_tokens(model.velocity(hidden) / temperature, drawn[:, 0])
-        velocity[:, place] = loudness = torch.where(is_kept, kept_velocity[:, place], chosen)
-        chosen = sample_tokens(model.offset_scores(hidden, loudness) / temperature, drawn[:, 1]) - TICKS_PER_STEP // 2
-        ticks[:, place] = timing = torch.where(is_kept, kept_ticks[:, place], chosen)
-        playing.add(place, loudness, timing, groups[:, place])
-    result = PlayedHits(score.hits, *(np.zeros(score.hits.shape, dtype=np.float32) for _ in range(2)))
+    hits_of = sequence.hits.flatten(1).sum(dim=1)
+    for place, rows in enumerate((hits_of[:, None] > torch.arange(sequence.longest)).sum(dim=0).tolist()):
+        if not rows:
+            break
+        hidden = player.hidden(place, rows)
+        is_kept, drawn = kept_velocity[:rows, place] > 0, draws[:rows, place]
+        chosen = 1 + sample_tokens(player.velocity_scores(hidden) / temperature, drawn[:, 0])
+        velocity[:rows, place] = loudness = torch.where(is_kept, kept_velocity[:rows, place], chosen)
+        scores = player.offset_scores(hidden, loudness)
+        chosen = sample_tokens(scores / temperature, drawn[:, 1]) - TICKS_PER_STEP // 2
+        ticks[:rows, place] = timing = torch.where(is_kept, kept_ticks[:rows, place], chosen)
+        player.add(place, loudness, timing)
+    arrays = np.zeros(score.hits.shape, np.float32), np.zeros(score.hits.shape, np.float32)
     where = tuple(part.numpy() for part in sequence.cells)
-    result.velocity[where] = sequence.by_hit(velocity).numpy() / MAX_VELOCITY
-    result.offset[where] = sequence.by_hit(ticks).numpy() / TICKS_PER_STEP
-    return result
+    for array, values, unit in zip(arrays, (velocity, ticks), (MAX_VELOCITY, TICKS_PER_STEP), strict=True):
+        array[where] = sequence.by_hit(values).numpy() / unit
+    return arrays
 
 
-class _Playing:
-    """What was played so far, as the model sees it; of a row that has no more hits it means nothing.
+class _Player:
+    """What the model makes of the next hit of each groove, after those that were played.
 
-    Room is made for a hit in each cell: were it as much as the batch needs, the batch would decide how sums are made.
+    What follows from the score alone is computed ahead, for all hits at once. Layers are in the precision that is asked
+    for; features, and means over what was played, are always in that of the weights.
 
     Attributes:
         values: what describes the hit at each place, zeros at a last place that stands for "none".
         sums: what is added up over each group of hits.
     """
 
-    def __init__(self, model: PerformanceModel, batch: int, places: int, like: Float[Tensor, "..."]) -> None:
-        self.model = model
-        self.values = like.new_zeros(batch, places + 1, model.features.of_value)
-        self.sums = like.new_zeros(batch, model.features.num_groups, 3)
-        self.blocks = [block for block in model.blocks if isinstance(block, HitBlock)]
-        self.attention = [AttentionSoFar(batch, places, block, like) for block in self.blocks]
+    def __init__(
+        self,
+        model: PerformanceModel,
+        sequence: HitSequence,
+        tempo: Float32[Tensor, " groove"],
+        manner: Float32[Tensor, "groove figure"],
+        precision: DecodingPrecision,
+    ) -> None:
+        features = self.features = model.features
+        self.layers, self.longest = model if precision == "float32" else rounded(model), sequence.longest
+        kind = self.layers.enter.weight.dtype
+        of_score, of_played = model.enter.weight.split([features.of_score, features.size - features.of_score], dim=1)
+        self.of_played = of_played.to(kind).contiguous()
+        entered = F.linear(features.score(sequence, tempo, manner), of_score, model.enter.bias)
+        self.of_score = sequence.by_window(entered.to(kind))
+        self.steps, self.drums = sequence.by_window(sequence.step), sequence.by_window(sequence.drum)
+        # Rows of `values` with all windows one behind the other: reading whole rows is the fastest.
+        earlier = torch.where(sequence.earlier < 0, sequence.longest, sequence.earlier)
+        self.earlier = sequence.by_window(earlier + (sequence.window * (sequence.longest + 1))[:, None])
+        self.groups = sequence.by_window(features.groups(sequence.step, sequence.drum))
+        self.values = entered.new_zeros(len(sequence.hits), sequence.longest + 1, features.of_value)
+        self.sums = entered.new_zeros(len(sequence.hits), features.num_groups, 3)
+        self.blocks = [block for block in self.layers.blocks if isinstance(block, HitBlock)]
+        self.caches = [AttentionCache() for _ in self.blocks]
+        self.relations = model.relation_table()
+        self.loudness = model.of_velocity(features.velocities).to(kind)
+        self.velocity, self.offset = (
+            [part.to(kind) for part in scores.weight_and_bias()] for scores in (model.velocity, model.offset)
+        )
 
-    def hidden(self, features: Tensor, place: int, relation: Tensor) -> Float[Tensor, "batch hidden"]:
-        """What the model makes of the next hit of each row."""
-        values = self.model.enter(features)
-        for block, so_far, bias in zip(self.blocks, self.attention, self.model.bias_of_next(relation), strict=True):
-            values = block.next_hit(values, so_far, place, bias)
-        return self.model.norm(values)
+    def hidden(self, place: int, rows: int) -> Float[Tensor, "row hidden"]:
+        """What the hits at a place of the first grooves are predicted from."""
+        features = self.features
+        inputs = [
+            F.embedding(self.earlier[:rows, place], self.values.flatten(0, 1)).flatten(1),
+            features.means(self.sums[:rows], self.groups[:rows, place]),
+        ]
+        played = torch.cat(inputs, dim=1).to(self.of_played.dtype)
+        values = self.of_score[:rows, place] + F.linear(played, self.of_played)
+        for block, cache, bias in zip(self.blocks, self.caches, self._bias(place, rows), strict=True):
+            values = block.next_hit(values, cache, bias)
+        return self.layers.norm(values)
 
-    def add(self, place: int, velocity: Tensor, ticks: Tensor, groups: Tensor) -> None:
-        """Takes in how these hits were played."""
-        self.values[:, place] = self.model.features.values(velocity, ticks)
-        added = self.model.features.summed(velocity, ticks)
-        self.sums.scatter_add_(1, groups[:, :, None].expand(-1, -1, 3), added[:, None].expand(-1, groups.shape[1], -1))
+    def _bias(self, place: int, rows: int) -> Float[Tensor, "block row head place"]:
+        """What is added to the scores of attention to each place that the caches have room for."""
+        room = self.caches[0].room(self.longest)
+        ago = self.steps[:rows, place, None] - self.steps[:rows, :room]
+        relation = 2 * ago + (self.drums[:rows, place, None] == self.drums[:rows, :room])
+        relation[:, place + 1 :] = len(self.relations) - 1
+        return F.embedding(relation, self.relations).unflatten(-1, (len(self.blocks), -1)).permute(2, 0, 3, 1)
+
+    def velocity_scores(self, hidden: Float[Tensor, "row hidden"]) -> Float[Tensor, "row value"]:
+        """Unnormalised log-probabilities of all velocities."""
+        return F.linear(hidden, *self.velocity)
+
+    def offset_scores(
+        self, hidden: Float[Tensor, "row hidden"], velocity: Int64[Tensor, " row"]
+    ) -> Float[Tensor, "row tick"]:
+        """Unnormalised log-probabilities of all offsets, given the velocity."""
+        return F.linear(self.layers.given_loudness(hidden, self.loudness[velocity - 1]), *self.offset)
+
+    def add(self, place: int, velocity: Int64[Tensor, " row"], ticks: Int64[Tensor, " row"]) -> None:
+        """Takes in how the hits at a place of the first grooves were played."""
+        rows, groups = len(velocity), self.groups[: len(velocity), place]
+        self.values[:rows, place] = self.features.values(velocity, ticks)
+        added = self.features.summed(velocity, ticks)[:, None].expand(-1, groups.shape[1], -1)
+        self.sums[:rows].scatter_add_(1, groups[:, :, None].expand(-1, -1, 3), added)
+
+
+def perform(
+    model: PerformanceModel,
+    hits: Bool[np.ndarray, "step drum"],
+    tempos: Sequence[float],
+    manner: Float32[np.ndarray, " figure"],
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    first_bar: int = 0,
+) -> PlayedHits:
+    """A whole performance of hits of any number of bars.
+
+    The model plays windows of its own length. Each begins a bar after the one before and keeps what that has played,
+    and the last bar of a window is played in the next one, with the bar behind it in sight: there is no seam.
+    Fewer bars than a window are played as a loop.
+
+    Args:
+        tempos: of each bar, quarter notes per minute.
+        first_bar: number of the first bar, for the random numbers of performances that follow each other.
+
+    Raises:
+        ValueError: a temperature that is not positive.
+    """
+    steps, bar, window = len(hits), model.grid.steps_per_bar, model.grid.num_steps
+    hits = np.tile(hits, (-(-window // steps) if steps < window else 1, 1))
+    played = PlayedHits(np.zeros_like(hits), *(np.zeros(hits.shape, dtype=np.float32) for _ in range(2)))
+    for number in range((len(hits) - window) // bar + 1):
+        part = slice(number * bar, number * bar + window)
+        kept = PlayedHits(played.hits[part][None], played.velocity[part][None], played.offset[part][None])
+        tempo = np.array([tempos[number % len(tempos)]], dtype=np.float32)
+        score = Score([first_bar + number], hits[part][None], tempo, manner[None], kept)
+        now = play(model, score, seed=seed, temperature=temperature)
+        sure = slice(part.start, part.stop if part.stop == len(hits) else part.stop - bar)
+        count = sure.stop - sure.start
+        played.hits[sure] = hits[sure]
+        played.velocity[sure], played.offset[sure] = now.velocity[0, :count], now.offset[0, :count]
+    return PlayedHits(played.hits[:steps], played.velocity[:steps], played.offset[:steps])
+
+
+def manner_of(player: PlayedHits, window: int) -> Float32[np.ndarray, " figure"]:
+    """The figures of `MANNER` of a performance of any length: the means over its windows, NaN where none tells one.
+
+    Args:
+        window: steps of one; what is left of a longer performance is not looked at.
+    """
+    starts = range(0, max(1, len(player.hits) - window + 1), window)
+    parts = [slice(start, start + window) for start in starts]
+    manners = np.stack(
+        [PlayedHits(player.hits[part], player.velocity[part], player.offset[part]).manner() for part in parts]
+    )
+    return mean_manner(manners)
+
+
+def mean_manner(manners: Float32[np.ndarray, "window figure"]) -> Float32[np.ndarray, " figure"]:
+    """The mean over windows of each figure of `MANNER`, NaN where no window tells it."""
+    known = np.isfinite(manners)
+    with np.errstate(invalid="ignore"):
+        return (np.where(known, manners, 0).sum(axis=0) / known.sum(axis=0)).astype(np.float32)
+
+
+def brought_to(
+    played: PlayedHits, manner: Float32[np.ndarray, " figure"], wanted: Float32[np.ndarray, " figure"]
+) -> PlayedHits:
+    """The same hits with the level, spread, lean, looseness and swing of a player.
+
+    The model plays by these figures, but follows what few people do only a part of the way. So what is missing is added
+    to all hits alike; spread and looseness change by a factor of two at most.
+
+    Args:
+        manner: the figures that the hits have.
+        wanted: those of the player; NaN where nothing is wanted.
+    """
+    level, spread, lean, looseness, swing = (
+        now if np.isnan(goal) or np.isnan(now) else goal for now, goal in zip(manner, wanted, strict=True)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        stretch_velocity, stretch_offset = (
+            float(np.nan_to_num(goal / now, nan=1.0).clip(0.5, 2.0))
+            for goal, now in ((spread, manner[1]), (looseness, manner[3]))
+        )
+    velocity = (played.velocity - manner[0]) * stretch_velocity + level
+    is_odd = np.broadcast_to((np.arange(played.hits.shape[-2]) % 2 == 1)[:, None], played.hits.shape)
+    # Odd steps go one way and even ones the other, so that the lean stays.
+    more_swing = np.nan_to_num(swing - stretch_offset * manner[4]) * (is_odd - is_odd[played.hits].mean())
+    offset = np.rint(((played.offset - manner[2]) * stretch_offset + lean + more_swing) * TICKS_PER_STEP)
+    half = TICKS_PER_STEP // 2
+    return PlayedHits(
+        played.hits,
+        np.where(played.hits, velocity.clip(1 / MAX_VELOCITY, 1), 0).astype(np.float32),
+        np.where(played.hits, offset.clip(-half, half - 1) / TICKS_PER_STEP, 0).astype(np.float32),
+    )
+
+
+def mixed(
+    groove: DrumGroove, played: PlayedHits, *, timing: float, velocity: float, level: float | None = None
+) -> DrumGroove:
+    """A groove between how it was given and how it is played, by amounts from 0 (as given) to 1.
+
+    Args:
+        level: mean velocity, in 0..1, of all that is played; that of the groove, whatever the amount, if not given.
+    """
+    loudness, offset = groove.velocity, groove.offset
+    if velocity and groove.hits.any():
+        loudness = _between_velocities(groove, played, velocity, level)
+    if timing:
+        offset = groove.offset + np.float32(timing) * (played.offset - groove.offset)
+        offset = np.where(groove.hits, offset, 0).astype(np.float32)
+    return replace(groove, velocity=loudness, offset=offset)
+
+
+def _between_velocities(
+    groove: DrumGroove, played: PlayedHits, amount: float, level: float | None
+) -> Float32[np.ndarray, "step drum"]:
+    given = groove.velocity[groove.hits] * MAX_VELOCITY
+    between = given + amount * (played.velocity[groove.hits] * MAX_VELOCITY - given)
+    mean = given.mean() if level is None else given.mean() + amount * (level * MAX_VELOCITY - given.mean())
+    for _ in range(MAX_VELOCITY):  # what is cut off at an end of the scale is spread over the others
+        missing = mean - between.mean()
+        if abs(missing) < 0.01:
+            break
+        between = (between + missing).clip(1, MAX_VELOCITY)
+    result = np.zeros_like(groove.velocity)
+    result[groove.hits] = np.rint(between).clip(1, MAX_VELOCITY) / MAX_VELOCITY
+    return result
+
+
+def level_of(manner: Float32[np.ndarray, " figure"]) -> float | None:
+    """Mean velocity of a player; None where it is not known."""
+    level = float(manner[MANNER.index("level")])
+    return None if np.isnan(level) else level

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int16
 
-from musicvae.data.feel import GrooveFeel
+from musicvae.data.feel import GrooveFeel, StyleFeels
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.generation.constraints import first_bars, looped
-from musicvae.generation.generate import decode_codes, encode_windows, generate
+from musicvae.generation.generate import decode_codes, encode_windows, generate_batch, num_batches
 from musicvae.generation.interpolation import even_fractions
 from musicvae.generation.latent import Neighbour, nearest_codes
 from musicvae.generation.recipe import GenerationSettings, Interpolation, PriorSource, VariationSource
-from musicvae.generation.settings import DEFAULT_AMOUNT, DEFAULT_DISTANCE
+from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, MEAN, PLAIN, PLAYED
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec
@@ -25,6 +25,9 @@ from musicvae.model.model import MusicVAE
 from musicvae.model.precision import fastest_precision
 from musicvae.model.settings import DecodingPrecision, ModelSettings
 from musicvae.pretrained.training_record import TrainingRecord
+
+if TYPE_CHECKING:
+    from musicvae.pretrained.performer import Playing
 
 Grooves: TypeAlias = DrumGroove | Sequence[DrumGroove] | Int[np.ndarray, "window step"]
 """One groove, several, or the tokens of several."""
@@ -37,9 +40,14 @@ class TrainedModel:
     """A model with trained weights, and all that generating and evaluating need beside it.
 
     Codes are posterior means: float32 of shape (latent,), or (groove, latent) for several. Everything that decodes a
-    code plays the likeliest token at every step, so that a groove is a function of its code; `sample` draws. Velocity
-    and timing are the training data's mean for the drum and the place in the bar: codes do not hold them. What is made
-    from a groove keeps them exactly at each (step, drum) that the groove hits too.
+    code plays the likeliest token at every step, so that a groove is a function of its code; `sample` draws.
+
+    Codes do not hold velocity and timing. What is made from a groove keeps them exactly at each (step, drum) that the
+    groove hits too. All other hits are played by the `feel`: "played", by the performance model that comes with the
+    package; "mean", the training data's mean for the drum and the place in the bar; "plain", one velocity and every hit
+    on the grid, kept ones too; or a style of the training data. If none is given, they are played if the performance
+    model fits this model's grid and drums, else by the mean. `decode` always plays by the mean. `like_player` is a
+    performance whose level, lean, swing and spread played hits have.
 
     Attributes:
         model: with its best weights, in evaluation mode, on the CPU, without gradients.
@@ -70,7 +78,14 @@ class TrainedModel:
         return self.model.latent
 
     def sample(
-        self, count: int, *, seed: int = 0, temperature: float = 1.0, tempo: float | None = None
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        tempo: float | None = None,
+        feel: str | None = None,
+        like_player: DrumGroove | None = None,
     ) -> list[DrumGroove]:
         """New grooves, drawn from the prior; groove i of a seed is the same for every count.
 
@@ -79,9 +94,12 @@ class TrainedModel:
             tempo: quarter notes per minute; the training data's median unless given.
 
         Raises:
+            ConfigError: a feel that there is not, or a player that does not fit the performance model.
             ValueError: a negative count or seed, or a temperature that is not positive.
         """
-        return self._made(GenerationSettings(PriorSource(), seed, temperature), count, tempo=tempo, source="sample")
+        playing = self._playing(feel, like_player)
+        recipe = GenerationSettings(PriorSource(), seed, temperature)
+        return self._made(recipe, count, playing, tempo=tempo, source="sample")
 
     def encode(self, grooves: Grooves) -> Float32[np.ndarray, "groove latent"]:
         """The codes of grooves, the same at every call and beside whatever other grooves.
@@ -104,27 +122,36 @@ class TrainedModel:
         self._check_latent()
         codes = np.atleast_2d(codes)
         self._check_codes(codes)
-        return self._grooves(
-            decode_codes(self.model, codes.astype(np.float32), self.precision), tempo=tempo, source="decoded"
-        )
+        tokens = decode_codes(self.model, codes.astype(np.float32), self.precision)
+        hits = hits_from_tokens(tokens, self.drum_map.num_drums)
+        return [self.feel.groove(hits[i], tempo=tempo, source=f"decoded {i}") for i in range(len(hits))]
 
-    def interpolate(self, start: Place, end: Place, points: int = 9) -> list[DrumGroove]:
+    def interpolate(
+        self,
+        start: Place,
+        end: Place,
+        points: int = 9,
+        *,
+        feel: str | None = None,
+        like_player: DrumGroove | None = None,
+    ) -> list[DrumGroove]:
         """Grooves on the arc between two codes (slerp), both ends included, with equal changes from each to the next.
 
         The first and the last have exactly the hits of `decode(encode(start))` and `decode(encode(end))`. The tempo
         goes along. A hit that one of the given grooves has too is played as there; the nearer one goes first.
 
         Raises:
-            ConfigError: as in `encode` and `decode`.
+            ConfigError: as in `encode`, `decode` and `sample`.
             ValueError: fewer than two points.
         """
+        playing = self._playing(feel, like_player)
         arc = self.path(self._code(start), self._code(end), points)
         tempos = np.linspace(self._tempo(start), self._tempo(end), points).tolist()
         given, interpolated = (self._played(start), self._played(end)), []
         for point, (groove, tempo) in enumerate(zip(self.decode(arc.codes().numpy()), tempos, strict=True)):
             first, second = arc.ends_of(point)
             kept = given[first].otherwise(given[second])
-            interpolated.append(self.feel.groove(groove.hits, tempo=tempo, source="interpolation", kept=kept))
+            interpolated += playing.grooves([point], groove.hits[None], tempo, kept, source="interpolation", seed=0)
         return interpolated
 
     def path(
@@ -141,7 +168,14 @@ class TrainedModel:
     """The name that earlier versions have for `path`."""
 
     def vary(
-        self, start: Place, distance: float = DEFAULT_DISTANCE, count: int = 8, *, seed: int = 0
+        self,
+        start: Place,
+        distance: float = DEFAULT_DISTANCE,
+        count: int = 8,
+        *,
+        seed: int = 0,
+        feel: str | None = None,
+        like_player: DrumGroove | None = None,
     ) -> list[DrumGroove]:
         """Variations of a groove; variation i of a seed is the same for every count.
 
@@ -151,11 +185,12 @@ class TrainedModel:
             distance: 0 is its reconstruction, 1 a draw from the prior that knows nothing of it.
 
         Raises:
-            ConfigError: as in `encode` and `decode`.
+            ConfigError: as in `encode`, `decode` and `sample`.
             ValueError: a distance outside 0..1, a negative count or seed.
         """
+        playing, kept = self._playing(feel, like_player), self._played(start)
         recipe = GenerationSettings(VariationSource(self._code(start)[None], distance), seed, temperature=None)
-        return self._made(recipe, count, tempo=self._tempo(start), source="variation", kept=self._played(start))
+        return self._made(recipe, count, playing, tempo=self._tempo(start), source="variation", kept=kept)
 
     def continued(
         self,
@@ -166,6 +201,8 @@ class TrainedModel:
         seed: int = 0,
         distance: float = DEFAULT_DISTANCE,
         temperature: float = 1.0,
+        feel: str | None = None,
+        like_player: DrumGroove | None = None,
     ) -> list[DrumGroove]:
         """Grooves that begin with some bars of another one, as they were played; the rest is drawn.
 
@@ -174,28 +211,32 @@ class TrainedModel:
             distance: of z from there, as in `vary`.
 
         Raises:
-            ConfigError: as in `encode` and `decode`.
+            ConfigError: as in `encode`, `decode` and `sample`.
             ValueError: no bars or no fewer than all, a distance outside 0..1, a negative count or seed.
         """
+        playing = self._playing(feel, like_player)
         tokens = self._tokens(start)
         hit_mask = first_bars(tokens, bars, self.grid)
         origin = VariationSource(self.encode(looped(tokens, bars, self.grid)), distance)
         recipe = GenerationSettings(origin, seed, temperature, hit_mask=hit_mask)
         kept = self._played(start).before(bars * self.grid.steps_per_bar)
-        return self._made(recipe, count, tempo=start.tempo, source="continuation", kept=kept)
+        return self._made(recipe, count, playing, tempo=start.tempo, source="continuation", kept=kept)
 
-    def move(self, start: Place, **amounts: float) -> DrumGroove:
+    def move(self, start: Place, *, feel: str | None = None, **amounts: float) -> DrumGroove:
         """A groove with more or less of some attributes: `move(groove, density=1.5, snare=-1)`.
 
         The code is moved along the direction of each attribute, in standard deviations of the attribute over the
         training windows. `attributes` lists them; how far the decoded groove follows is measured by `jobs.latent`.
 
         Raises:
-            ConfigError: as in `encode` and `decode`, no such attribute, or a model that was exported without them.
+            ConfigError: as in `encode`, `decode` and `sample`, no such attribute, or a model that was exported without
+                them.
         """
+        playing = self._playing(feel, None)
         moved = self._code(start) + self.attribute_vectors().shift(amounts)
         groove = self.decode(moved, tempo=self._tempo(start))[0]
-        return self.feel.groove(groove.hits, tempo=groove.tempo, source=groove.source, kept=self._played(start))
+        kept = self._played(start)
+        return playing.grooves([0], groove.hits[None], groove.tempo, kept, source=groove.source, seed=0)[0]
 
     def humanize(
         self,
@@ -205,6 +246,7 @@ class TrainedModel:
         timing: float = DEFAULT_AMOUNT,
         velocity: float = DEFAULT_AMOUNT,
         temperature: float = 1.0,
+        like_player: DrumGroove | None = None,
     ) -> DrumGroove:
         """The groove, of any number of bars, with the velocity and timing of a performance: see `Performer.humanize`.
 
@@ -217,7 +259,12 @@ class TrainedModel:
         from musicvae.pretrained.performer import shipped_performer  # whose model card knows this class
 
         return shipped_performer().humanize(
-            groove, seed=seed, timing=timing, velocity=velocity, temperature=temperature
+            groove,
+            seed=seed,
+            timing=timing,
+            velocity=velocity,
+            temperature=temperature,
+            like_player=like_player,
         )
 
     def attribute_vectors(self) -> AttributeVectors:
@@ -286,10 +333,33 @@ class TrainedModel:
             return PlayedHits.of(place)
         return PlayedHits.none(self.grid.num_steps, self.drum_map.num_drums)
 
+    def _playing(self, feel: str | None, like_player: DrumGroove | None) -> "Playing":
+        """How hits are played that nobody gave.
+
+        Raises:
+            ConfigError: no such style, or a performance model that is needed and does not fit.
+        """
+        from musicvae.pretrained.performer import Playing, performer_for  # whose model card knows this class
+
+        needed = PLAYED if feel is None and like_player is not None else feel
+        performer = performer_for(needed, self.grid, self.drum_map)
+        if performer is not None:
+            return Playing(self.feel, performer, performer.manner_of(like_player), precision=self.precision)
+        if like_player is not None:
+            problem, cure = "like_player needs grooves that are played", "leave one of the two out"
+            raise ConfigError(problem, expected=f"the feel {PLAYED}", found=f"the feel {feel}", do=cure)
+        if feel == PLAIN:
+            return Playing(self.feel.plain(), keeps=False)
+        if feel in (None, MEAN):
+            return Playing(self.feel)
+        styles = None if self.training is None else self.training.styles
+        return Playing((styles or StyleFeels(())).of(feel or "").applied(self.feel))
+
     def _made(
         self,
         recipe: GenerationSettings,
         count: int,
+        playing: "Playing",
         *,
         tempo: float | None,
         source: str,
@@ -297,23 +367,12 @@ class TrainedModel:
     ) -> list[DrumGroove]:
         if count < 0:
             raise ValueError(f"a count cannot be negative, found {count}")
-        batches = generate(self.model, replace(recipe, precision=self.precision), count)
-        tokens = np.concatenate([np.zeros((0, self.grid.num_steps), dtype=np.int16), *batches])
-        return self._grooves(tokens, tempo=tempo, source=source, kept=kept)
-
-    def _grooves(
-        self,
-        tokens: Int16[np.ndarray, "groove step"],
-        *,
-        tempo: float | None,
-        source: str,
-        kept: PlayedHits | None = None,
-    ) -> list[DrumGroove]:
-        hits = hits_from_tokens(tokens, self.drum_map.num_drums)
-        return [
-            self.feel.groove(groove_hits, tempo=tempo, source=f"{source} {i}", kept=kept)
-            for i, groove_hits in enumerate(hits)
-        ]
+        settings, made = replace(recipe, precision=self.precision), []
+        for number in range(num_batches(count)):
+            hits = hits_from_tokens(generate_batch(self.model, settings, number), self.drum_map.num_drums)
+            items = range(number * BATCH, (number + 1) * BATCH)
+            made += playing.grooves(items, hits, tempo, kept, source=source, seed=recipe.seed, wanted=count)
+        return made
 
     def _tokens(self, grooves: Grooves) -> Int16[np.ndarray, "groove step"]:
         if isinstance(grooves, np.ndarray):

@@ -13,25 +13,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from musicvae.data.feel import GrooveFeel
 from musicvae.data.manifest import ShardSource
 from musicvae.data.store import WindowStore
 from musicvae.durable import write_json, write_whole
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.evaluation.elbo import spaced_windows
-from musicvae.generation.settings import DEFAULT_AMOUNT
+from musicvae.generation.settings import DEFAULT_AMOUNT, PLAYED
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
-from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
-from musicvae.model.settings import PerformanceSettings
+from musicvae.groove.groove import DrumGroove
+from musicvae.groove.played import LAST_OFFSET, MANNER, TICKS_PER_STEP, PlayedHits
+from musicvae.midi.groove_file import WholeFile
+from musicvae.model.settings import DecodingPrecision, PerformanceSettings
 from musicvae.performance.model import PerformanceModel
-from musicvae.performance.play import TOGETHER, Score, play
+from musicvae.performance.play import Score, brought_to, level_of, manner_of, mean_manner, mixed, perform, play
 from musicvae.pretrained.card import ATTRIBUTIONS
+from musicvae.pretrained.shipped import PERFORMANCE
 from musicvae.pretrained.shipped import WEIGHTS as SHIPPED
 from musicvae.randomness import Purpose, generator
 from musicvae.settings import parse_settings
@@ -40,12 +43,12 @@ from musicvae.training.run_folder import RunFolder
 
 FORMAT = "musicvae-grooves performance 1"
 SHIPPED_NAME = "performance"
-CONFIG, WEIGHTS, CARD = "performance.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD = PERFORMANCE, "model.safetensors", "README.md"
 FILES = re.compile("|".join(map(re.escape, (CONFIG, WEIGHTS, CARD))))
-LAST_OFFSET = np.float32(0.5 - 1 / TICKS_PER_STEP)
-"""The latest that a hit is played, in steps."""
 KEPT_MANNERS = 256
 """Training windows whose manner an export holds."""
+Manner: TypeAlias = Float32[np.ndarray, " figure"]
+"""The figures of `MANNER`; NaN where the model is free."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +78,9 @@ class Performer:
         timing: float = DEFAULT_AMOUNT,
         velocity: float = DEFAULT_AMOUNT,
         temperature: float = 1.0,
+        like_player: DrumGroove | Manner | None = None,
+        tempos: Sequence[float] | None = None,
+        first_bar: int = 0,
     ) -> DrumGroove:
         """The groove with the velocity and timing of a performance; its hits and its mean velocity stay.
 
@@ -82,6 +88,10 @@ class Performer:
             groove: of any number of bars of this model's metre.
             timing, velocity: 0 leaves it as it was given, 1 is all of the performance.
             temperature: below 1 what is likely is likelier.
+            like_player: a performance, or its `manner_of`, whose level, lean, swing and spread are taken; the mean
+                velocity goes to its level as `velocity` goes to 1.
+            tempos: of each bar, quarter notes per minute; the groove's if not given.
+            first_bar: number of its first bar, for the random numbers of grooves that follow each other.
 
         Raises:
             ConfigError: a groove of another metre or with other drums.
@@ -91,37 +101,38 @@ class Performer:
             if not 0 <= amount <= 1:
                 raise ValueError(f"{name} is an amount from 0 to 1, found {amount}")
         self._check_fits(groove)
-        played = self.perform(groove, seed=seed, temperature=temperature)
-        return replace(
-            groove,
-            velocity=_louder_and_softer(groove, played, velocity),
-            offset=_earlier_and_later(groove, played, timing),
+        manner = self.manner_of(like_player)
+        figures = self._manner(seed, 0) if manner is None else self._as_trained(manner)
+        tempos = [groove.tempo] * groove.grid.bars if tempos is None else tempos
+        played = perform(
+            self.model, groove.hits, tempos, figures, seed=seed, temperature=temperature, first_bar=first_bar
+        )
+        played = self._centred(played)
+        if manner is not None:
+            played = brought_to(played, manner_of(played, self.grid.num_steps), manner)
+        level = None if manner is None else level_of(manner)
+        return mixed(groove, played, timing=timing, velocity=velocity, level=level)
+
+    def humanize_file(self, file: WholeFile, **how: Any) -> bytes:
+        """The file with all hits on its grid humanized; all else in it stays as it is.
+
+        Args:
+            how: `seed`, `timing`, `velocity`, `temperature` and `like_player` of `humanize`.
+        """
+        return file.played_by(
+            lambda groove, tempos, first_bar: self.humanize(groove, tempos=tempos, first_bar=first_bar, **how)
         )
 
-    def perform(self, groove: DrumGroove, *, seed: int = 0, temperature: float = 1.0) -> PlayedHits:
-        """A whole performance of a groove's hits, around the grid; how they were given is not looked at.
+    def manner_of(self, player: DrumGroove | Manner | None) -> Manner | None:
+        """The manner of a performance; of one that is a manner, the same.
 
-        The model plays windows of its own length. Each begins a bar after the one before and keeps what that has
-        played, and the last bar of a window is played in the next one, with the bar behind it in sight: there is no
-        seam. A shorter groove is played as a loop.
+        Raises:
+            ConfigError: a performance of another metre or with other drums.
         """
-        bar, window = self.grid.steps_per_bar, self.grid.num_steps
-        loops = -(-window // len(groove.hits)) if len(groove.hits) < window else 1
-        hits = np.tile(groove.hits, (loops, 1))
-        tempo = np.array([groove.tempo], dtype=np.float32)
-        manner = self._manner(seed, 0)[None]
-        played = PlayedHits(np.zeros_like(hits), *(np.zeros(hits.shape, dtype=np.float32) for _ in range(2)))
-        for first in range(0, len(hits) - window + 1, bar):
-            part = slice(first, first + window)
-            kept = PlayedHits(played.hits[part][None], played.velocity[part][None], played.offset[part][None])
-            score = Score([first // bar], hits[part][None], tempo, manner, kept)
-            now = play(self.model, score, seed=seed, temperature=temperature, together=1)
-            sure = slice(first, first + (window if part.stop == len(hits) else window - bar))
-            count = sure.stop - sure.start
-            played.hits[sure] = hits[sure]
-            played.velocity[sure], played.offset[sure] = now.velocity[0, :count], now.offset[0, :count]
-        steps = len(groove.hits)
-        return self._centred(PlayedHits(played.hits[:steps], played.velocity[:steps], played.offset[:steps]))
+        if not isinstance(player, DrumGroove):
+            return player
+        self._check_fits(player)
+        return manner_of(PlayedHits.of(player), self.grid.num_steps)
 
     def play_items(
         self,
@@ -131,57 +142,38 @@ class Performer:
         kept: PlayedHits | None = None,
         *,
         seed: int,
+        centred: bool = True,
+        manner: Manner | None = None,
+        precision: DecodingPrecision = "float32",
     ) -> PlayedHits:
-        """How numbered grooves are played: each is a function of its number, its hits and the seed alone.
+        """How the numbered grooves of a batch are played, around the grid: a function of the seed and the whole batch.
 
         Args:
-            items: the numbers; groove i is always played in row i % TOGETHER of a whole batch.
-            kept: hits that stay as they are, where the grooves have them.
-
-        Raises:
-            ConfigError: grooves of another length or with other drums.
+            items: the numbers; with the seed they decide what is drawn.
+            hits: of grooves of this model's length and drums.
+            kept: hits that stay exactly as they are, where the grooves have them: of each, or one for all.
+            manner: that of the player; each groove has that of some training window if not given.
+            centred: whether other hits lie around the grid, without the latency of the training data.
         """
-        if hits.shape[1:] != (self.grid.num_steps, self.drum_map.num_drums):
-            raise ConfigError(
-                "these grooves do not fit the performance model",
-                expected=f"{self.grid.num_steps} steps and {self.drum_map.num_drums} drums",
-                found=f"{hits.shape[1]} steps and {hits.shape[2]} drums",
-                do="use --feel mean",
-            )
-        velocity, offset = (np.zeros(hits.shape, dtype=np.float32) for _ in range(2))
-        batches = np.asarray(items) // TOGETHER
-        for number in np.unique(batches).tolist():
-            mine = np.flatnonzero(batches == number)
-            rows = np.asarray(items)[mine] % TOGETHER
-            numbers = range(number * TOGETHER, (number + 1) * TOGETHER)
-            score = Score(
-                numbers,
-                np.zeros((TOGETHER, *hits.shape[1:]), dtype=bool),
-                np.full(TOGETHER, 120.0, dtype=np.float32),
-                np.stack([self._manner(seed, item) for item in numbers]),
-            )
-            score.hits[rows], score.tempo[rows] = hits[mine], np.asarray(tempos, dtype=np.float32)[mine]
-            if kept is not None:
-                arrays = [
-                    np.zeros((TOGETHER, *hits.shape[1:]), a.dtype) for a in (kept.hits, kept.velocity, kept.offset)
-                ]
-                for array, given in zip(arrays, (kept.hits, kept.velocity, kept.offset), strict=True):
-                    array[rows] = np.broadcast_to(given, hits.shape)[mine]
-                arrays[2] = (arrays[2] + self.lean).clip(-0.5, LAST_OFFSET)  # as the model knows players
-                score = replace(score, kept=PlayedHits(*arrays))
-            played = play(self.model, score, seed=seed)
-            velocity[mine], offset[mine] = played.velocity[rows], played.offset[rows]
-        centred = self._centred(PlayedHits(hits, velocity, offset))
-        if kept is None:
-            return centred
-        return PlayedHits(kept.hits & hits, kept.velocity, kept.offset).otherwise(centred)
+        figures = [self._manner(seed, item) if manner is None else self._as_trained(manner) for item in items]
+        score = Score(items, hits, np.array(tempos, dtype=np.float32), np.stack(figures))
+        lean = self.lean if centred else np.float32(0)
+        if kept is not None:
+            kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
+            # As the model knows players.
+            leaning = replace(kept, offset=(kept.offset + lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
+            score = replace(score, kept=leaning)
+        played = self._centred(play(self.model, score, seed=seed, precision=precision), lean)
+        if manner is not None:
+            played = brought_to(played, mean_manner(played.manner()), manner)
+        return played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played)
 
-    def _centred(self, played: PlayedHits) -> PlayedHits:
+    def _centred(self, played: PlayedHits, lean: np.float32 | None = None) -> PlayedHits:
         """The same without the common lean of the training data, so that hits lie around the grid.
 
         That lean is the latency of the recording, no feel: it is the same for all drums and most players.
         """
-        offset = np.rint((played.offset - self.lean) * TICKS_PER_STEP) / TICKS_PER_STEP
+        offset = np.rint((played.offset - (self.lean if lean is None else lean)) * TICKS_PER_STEP) / TICKS_PER_STEP
         return replace(played, offset=np.where(played.hits, offset.clip(-0.5, LAST_OFFSET), 0).astype(np.float32))
 
     @property
@@ -189,7 +181,11 @@ class Performer:
         """How late the training data lies on the whole, in steps."""
         return self.manners[:, MANNER.index("lean")].mean() if len(self.manners) else np.float32(0)
 
-    def _manner(self, seed: int, item: int) -> Float32[np.ndarray, " figure"]:
+    def _as_trained(self, manner: Manner) -> Manner:
+        """A manner of playing around the grid, with the common lean of the training data."""
+        return manner + np.where(np.array(MANNER) == "lean", self.lean, np.float32(0))
+
+    def _manner(self, seed: int, item: int) -> Manner:
         if not len(self.manners):
             return np.full(len(MANNER), np.nan, dtype=np.float32)
         return self.manners[int(generator(seed, Purpose.PLAYING, 0, item, 1).integers(len(self.manners)))]
@@ -204,28 +200,6 @@ class Performer:
                 found=f"{groove.grid} and {drums} drums",
                 do="read it with the model's grid and drum map",
             )
-
-
-def _louder_and_softer(groove: DrumGroove, played: PlayedHits, amount: float) -> Float32[np.ndarray, "step drum"]:
-    """Velocities between those given and those played, with the mean of those given."""
-    if not amount or not groove.hits.any():
-        return groove.velocity
-    given = groove.velocity[groove.hits] * MAX_VELOCITY
-    mixed = given + amount * (played.velocity[groove.hits] * MAX_VELOCITY - given)
-    for _ in range(MAX_VELOCITY):  # what is cut off at an end of the scale is spread over the others
-        missing = given.mean() - mixed.mean()
-        if abs(missing) < 0.01:
-            break
-        mixed = (mixed + missing).clip(1, MAX_VELOCITY)
-    result = np.zeros_like(groove.velocity)
-    result[groove.hits] = np.rint(mixed).clip(1, MAX_VELOCITY) / MAX_VELOCITY
-    return result
-
-
-def _earlier_and_later(groove: DrumGroove, played: PlayedHits, amount: float) -> Float32[np.ndarray, "step drum"]:
-    """Offsets between those given and those played."""
-    offset = groove.offset + np.float32(amount) * (played.offset - groove.offset)
-    return np.where(groove.hits, offset, 0).astype(np.float32) if amount else groove.offset
 
 
 def training_manners(source: ShardSource) -> Float32[np.ndarray, "window figure"]:
@@ -360,3 +334,82 @@ def shipped_performer() -> Performer:
         DataError: its files are missing or damaged.
     """
     return load_performance(SHIPPED / SHIPPED_NAME)
+
+
+def performer_for(feel: str | None, grid: GridSpec, drum_map: DrumMap) -> Performer | None:
+    """The shipped performance model, if it is to play grooves of a grid and a drum map.
+
+    Args:
+        feel: `PLAYED`; None, which is the same wherever the model fits; or another one, which needs no model.
+
+    Raises:
+        ConfigError: `PLAYED`, and the model does not fit.
+    """
+    if feel not in (None, PLAYED):
+        return None
+    performer = shipped_performer()
+    if (performer.grid, performer.drum_map.classes) == (grid, drum_map.classes):
+        return performer
+    if feel is None:
+        return None
+    raise ConfigError(
+        "the performance model does not fit these grooves",
+        expected=f"{performer.grid}, drums {', '.join(performer.drum_map.classes)}",
+        found=f"{grid}, drums {', '.join(drum_map.classes)}",
+        do="choose the feel mean",
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Playing:
+    """How hits are played that nobody gave.
+
+    Attributes:
+        feel: the mean velocity and timing, where no `performer` plays.
+        manner: of the player, where one is given.
+        keeps: whether given hits stay as they were played.
+        precision: of the performer's layers.
+    """
+
+    feel: GrooveFeel
+    performer: Performer | None = None
+    manner: Manner | None = None
+    keeps: bool = True
+    precision: DecodingPrecision = "float32"
+
+    def grooves(
+        self,
+        items: Sequence[int],
+        hits: Bool[np.ndarray, "groove step drum"],
+        tempo: float | None,
+        kept: PlayedHits | None,
+        *,
+        source: str,
+        seed: int,
+        wanted: int | None = None,
+    ) -> list[DrumGroove]:
+        """The grooves of a batch, played together.
+
+        Args:
+            items: their numbers.
+            kept: what stays as it was played.
+            wanted: no groove from this number on is given.
+        """
+        tempo = self.feel.tempo if tempo is None else tempo
+        kept = kept if self.keeps else None
+        of_all = None
+        if self.performer is not None:
+            tempos = [tempo] * len(items)
+            how = {"seed": seed, "manner": self.manner, "precision": self.precision}
+            of_all = self.performer.play_items(items, hits, tempos, kept, **how)
+        several = len(items) > 1
+        return [
+            self.feel.groove(
+                hits[row],
+                tempo=tempo,
+                source=f"{source} {item}" if several else source,
+                kept=kept if of_all is None else of_all[row],
+            )
+            for row, item in enumerate(items)
+            if wanted is None or item < wanted
+        ]

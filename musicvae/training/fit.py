@@ -23,6 +23,7 @@ from musicvae.data.order import DataOrder
 from musicvae.data.shards import read_blocks
 from musicvae.errors import DivergedError, StoppedError
 from musicvae.evaluation.elbo import evaluation_rounds
+from musicvae.model.precision import computing
 from musicvae.training.checkpoints import CheckpointWriter
 from musicvae.training.profiling import ProfiledWork, profiled
 from musicvae.training.progress import Phase, RunProgress, Tracker, training_figures
@@ -79,7 +80,8 @@ def fit(
     loop = _Loop(config, task, run, world, tracker, beat, task.order, stopping, training, progress)
     batches = partial(task.batches, rank=world.rank, world_size=world.size)
     start = training.state.step
-    with disk_full_explained(run), ExitStack() as at_the_end:
+    precision = computing(world.device, matmul=settings.matmul, deterministic=settings.deterministic)
+    with precision, disk_full_explained(run), ExitStack() as at_the_end:
         if world.is_main:
             progress.resume(start)
             _describe_data(run, shards, manifest)

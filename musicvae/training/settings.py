@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.settings import DataSettings, check_sizes
-from musicvae.model.settings import ModelSettings, ObjectiveSettings, PerformanceSettings
+from musicvae.model.settings import MatmulPrecision, ModelSettings, ObjectiveSettings, PerformanceSettings
 from musicvae.settings import Settings, without_defaults
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -39,7 +39,7 @@ MAIN_FIGURES: Mapping[str, tuple[str, str]] = {
     "validation.nats_per_hit": ("velocity and timing", "nats per hit"),
 }
 """The figure that a run is summed up by, with name and unit; each kind of model has one of them, lower is better."""
-ADDED_LATER: Mapping[str, Any] = {"performance": None}
+ADDED_LATER: Mapping[str, Any] = {"performance": None, "train.matmul": "highest"}
 """Settings that were added when there were runs already, by dotted name, with the value that those runs have. At this
 value a setting is no part of the identity; it stays here as it is when a default changes."""
 OF_SCORES: Mapping[str, tuple[str, ...]] = {
@@ -110,6 +110,12 @@ class TrainSettings(Settings):
     seed: NonNegativeInt = 0
     precision: Precision = "float32"
     """`bfloat16` computes matrix products in bfloat16 (autocast) and keeps weights in float32."""
+    matmul: MatmulPrecision = "highest"
+    """How exactly float32 is multiplied. `high` lets a GPU round factors to TensorFloat32, `medium` also lets a CPU round
+    them to bfloat16, where torch has such products; they are faster."""
+    deterministic: bool = False
+    """Adds in a fixed order on a GPU, so that a run that is resumed there ends with the same bits; slower. CPUs always
+    do."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient of the mean loss in nats per window."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -183,7 +189,7 @@ class FitConfig(Settings):
                 "objective": True,
                 "optimizer": True,
                 "data": {"lanes", "mix_drums", "mix_bars"},
-                "train": {"global_batch", "seed", "precision", "clip", "average_decay", "best_by"},
+                "train": {"global_batch", "seed", "precision", "matmul", "clip", "average_decay", "best_by"},
                 "performance": True,
             },
             exclude=None if self.performance is None else {group for group, names in OF_SCORES.items() if not names},

@@ -4,10 +4,11 @@
 
 `decoded`: batches alone with log p(x | z), one thread, in each precision, and by two processes at once. `MIDI`: the
 bytes of files, by our writer, by symusic and by pretty_midi, whose files are written to the disk too. `files`,
-`packed`: whole commands from their start to their end, by 1 and 2 workers, manifest, figures and report with them;
-`further files`: the second half of a command that makes twice as many, which start-up has no part in. Medians over
-repeats that take turns (fastest, slowest). The plan for a million is what `--count` took, multiplied. Wants a quiet
-machine. Run by its path this file would hide the package of the same name, hence `-m`.
+`packed`: whole commands from their start to their end, by 1 and 2 workers, manifest, figures and report with them,
+played by the performance model but for `files, mean`; `further files`: the second half of a command that makes twice as
+many, which start-up has no part in. Medians over repeats that take turns (fastest, slowest). The plan for a million is
+what `--count` took, multiplied. Wants a quiet machine. Run by its path this file would hide the package of the same
+name, hence `-m`.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import pretty_midi
 import symusic
 
 from jobs.sampler.job import SampleJob, job_of
+from jobs.sampler.parts import Rows
 from jobs.sampler.settings import PRECISIONS, SampleSettings
 from jobs.sampler.work import WORK
 from musicvae.generation.generate import decode_batch, generate_batch
@@ -43,12 +45,14 @@ WRITTEN = 256
 PROCESSES, BATCHES = 2, 8
 """That decode at once, and the batches of each in a round."""
 MILLION = 10**6
+PLAYED, MEAN = "files", "files, mean"
+"""Commands that write files: as they are by default, and with --feel mean."""
 
 
 def main() -> None:
     arguments = _arguments()
     repeats, count = (1, 300) if arguments.quick else (arguments.repeats, arguments.count)
-    options = SampleSettings(count=count, seed=5, preset=arguments.model)
+    options = SampleSettings(count=count, seed=5, preset=arguments.model, feel="mean")
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(options, Path(folder) / "out")
         trained = job.trained()
@@ -92,16 +96,16 @@ def _decode(job: SampleJob, together: Barrier, repeats: int, seconds: Queue) -> 
 def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) -> None:
     folder.mkdir()
     tokens = generate_batch(trained.model, job.made.recipe, 0)[:WRITTEN]
-    items = list(range(len(tokens)))
-    grooves = job.grooves(trained, items, tokens)
-    played = [read_performance(data) for data in job.midi(trained, items, tokens)]
+    count = len(tokens)
+    rows = Rows(np.arange(count), tokens, np.zeros((count, 0), np.float32), np.zeros(count), np.zeros(0, np.int64))
+    grooves = job.grooves(trained, rows)
+    played = [read_performance(data) for data in job.midi(trained, rows)]
     ways: dict[str, Callable[[], object]] = {
-        "MIDI, bytes of a batch": lambda: job.midi(trained, items, tokens),
+        "MIDI, bytes of a batch": lambda: job.midi(trained, rows),
         "MIDI, symusic": lambda: [_write_with_symusic(performance) for performance in played],
         "MIDI, pretty_midi": lambda: _write_with_pretty_midi(grooves, trained, folder),
         "MIDI, our files": lambda: [
-            (folder / f"{item}.mid").write_bytes(data)
-            for item, data in zip(items, job.midi(trained, items, tokens), strict=True)
+            (folder / f"{item}.mid").write_bytes(data) for item, data in enumerate(job.midi(trained, rows))
         ],
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -140,7 +144,8 @@ def _write_with_pretty_midi(grooves: Sequence[DrumGroove], trained: TrainedModel
 
 def _commands(model: str, count: int, folder: Path, repeats: int) -> None:
     common = ["--preset", model, "--count", count, "--seed", 5, "--out", folder / "out"]
-    forms = {"files": [], "packed in tars": ["--pack", "tar"], "packed in a zip": ["--pack", "zip"]}
+    forms = {PLAYED: [], MEAN: ["--feel", "mean"], "packed in tars": ["--pack", "tar"]}
+    forms["packed in a zip"] = ["--pack", "zip"]
     forms["manifest alone"] = ["--no-files"]
     seconds: dict[tuple[str, int], list[float]] = {(form, workers): [] for form in forms for workers in (1, 2)}
     plans, further = [], []
@@ -153,12 +158,15 @@ def _commands(model: str, count: int, folder: Path, repeats: int) -> None:
                 plans.append(plan)
             shutil.rmtree(folder / "out")
         double = _timed(partial(_run, [*common, "--count", 2 * count, "--workers", 2]))
-        further.append(double - seconds["files", 2][-1])
+        further.append(double - seconds[PLAYED, 2][-1])
         shutil.rmtree(folder / "out")
     print(f"{count:,} grooves in one command, start to end")
     for (form, workers), own in seconds.items():
         _row(f"{form}, {workers} worker{'s' * (workers > 1)}", "grooves/s", count, own)
     _row("further files, 2 workers", "grooves/s", count, further)
+    for workers in (1, 2):
+        ratios = [played / mean for played, mean in zip(seconds[PLAYED, workers], seconds[MEAN, workers], strict=True)]
+        print(f"  {PLAYED} / {MEAN}, {workers} worker{'s' * (workers > 1)}: {statistics.median(ratios):.2f} times")
     print(f"a million of them, from these {count:,}")
     for form, inodes, size in plans:
         hours = MILLION / count * statistics.median(seconds[form, 2]) / 3600

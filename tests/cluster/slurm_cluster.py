@@ -41,7 +41,7 @@ SlurmdPidFile={folder}/%n.pid
 SlurmdLogFile={folder}/%n.log
 SlurmdSpoolDir={folder}/spool/%n
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/{task_plugin}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
@@ -50,7 +50,7 @@ SwitchType=switch/none
 # Virtual nodes claim more CPUs and memory than the machine has.
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters={counted}
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 JobRequeue=1
@@ -81,6 +81,18 @@ class SlurmCluster:
     folder: Path
     environment: Mapping[str, str]
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    controllers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start_controller(self) -> None:
+        """Starts the controller, for the first time or after `stop_controller`."""
+        log = (self.folder / "slurmctld.out").open("ab")
+        command = ["slurmctld", "-D", "-f", self.environment["SLURM_CONF"]]
+        environment = {**os.environ, **self.environment}
+        self.controllers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+
+    def stop_controller(self) -> None:
+        """Ends the controller; what runs goes on."""
+        _end(self.controllers.pop())
 
     def start_node(self, name: str) -> None:
         """Starts a node, for the first time or after it was lost."""
@@ -116,14 +128,19 @@ class SlurmCluster:
 
 
 @contextmanager
-def slurm_cluster(nodes: int = 2) -> Iterator[SlurmCluster]:
-    """Starts munged, a controller and `nodes` virtual nodes, each a slurmd with a port of its own."""
+def slurm_cluster(nodes: int = 2, *, binding: bool = False) -> Iterator[SlurmCluster]:
+    """Starts munged, a controller and `nodes` virtual nodes, each a slurmd with a port of its own.
+
+    Args:
+        binding: whether SLURM binds tasks to the CPUs that they were given, and counts memory, as real clusters do. The
+            nodes share this machine's CPUs, so that ranks of two nodes are then bound to the same ones.
+    """
     # munged wants a socket that everyone may reach, which the test runner's own temporary folders do not allow.
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
-        yield from _running(Path(folder), nodes)
+        yield from _running(Path(folder), nodes, binding)
 
 
-def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
+def _running(folder: Path, nodes: int, binding: bool) -> Iterator[SlurmCluster]:
     folder.chmod(0o755)
     for name, mode in (("munge", 0o711), ("state", 0o755), ("spool", 0o755)):
         (folder / name).mkdir(mode=mode)
@@ -143,6 +160,8 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
             port=ports[0],
             folder=folder,
             nodes="\n".join(lines),
+            task_plugin="affinity" if binding else "none",
+            counted="CR_Core_Memory\nDefMemPerNode=1500" if binding else "CR_Core",
             first_job=1 + JOBS_OF_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
             notice=_notice_setting(),
             grace=GRACE_SECONDS,
@@ -150,20 +169,14 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
     )
     munge = folder / "munge"
     cluster = SlurmCluster(folder, {"SLURM_CONF": str(config)})
-    daemons: list[subprocess.Popen[bytes]] = []
-
-    def start(*command: object) -> None:
-        log = (folder / f"{Path(str(command[0])).name}-{len(daemons)}.out").open("wb")
-        environment = {**os.environ, **cluster.environment}
-        daemons.append(subprocess.Popen([*map(str, command)], env=environment, stdout=log, stderr=log))
-
+    files = {"key-file": key, "socket": munge / "socket", "pid-file": munge / "pid", "log-file": munge / "log"}
+    files["seed-file"] = munge / "seed"
+    command = ["munged", "--foreground", *(f"--{name}={path}" for name, path in files.items())]
+    with (folder / "munged.out").open("wb") as log:
+        munged = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        start(
-            *("munged", "--foreground", f"--key-file={key}", f"--socket={munge}/socket", f"--pid-file={munge}/pid"),
-            *(f"--log-file={munge}/log", f"--seed-file={munge}/seed"),
-        )
-        _wait_until(lambda: (munge / "socket").exists(), "munged", folder)
-        start("slurmctld", "-D", "-f", config)
+        _wait_until((munge / "socket").exists, "munged", folder)
+        cluster.start_controller()
         for n in range(1, nodes + 1):
             cluster.start_node(f"node{n}")
         _wait_until(lambda: _idle_nodes(cluster) == nodes, "its nodes", folder)
@@ -172,13 +185,17 @@ def _running(folder: Path, nodes: int) -> Iterator[SlurmCluster]:
         with suppress(AssertionError):
             cluster.client("scancel", "--user=root")
             time.sleep(1)
-        for daemon in [*cluster.nodes.values(), *reversed(daemons)]:
-            daemon.send_signal(signal.SIGTERM)
-            try:
-                daemon.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+        for daemon in [*cluster.nodes.values(), *cluster.controllers, munged]:
+            _end(daemon)
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.send_signal(signal.SIGTERM)
+    try:
+        daemon.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
 
 
 def _notice_setting() -> str:

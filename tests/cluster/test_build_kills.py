@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.support.shards.build_fixtures import contents
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 KILLS = 10 if SOAK else 1
+CLEAN_SECONDS = 20
 
 
 def arguments(source: Path, out: Path, workers: int) -> list[object]:
@@ -35,10 +37,17 @@ def test_the_driver_is_killed_at_a_random_moment(mixed_folder, undisturbed, tmp_
     print(f"KILL_SEED={SEED}: killed after {moment:.2f} of {seconds:.2f} s")
 
     out = tmp_path / "out"
-    with running_job("build_shards", *arguments(mixed_folder, out, workers)) as build:
+    with (
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as of_ray,
+        running_job("build_shards", *arguments(mixed_folder, out, workers), TMPDIR=of_ray) as build,
+    ):
         time.sleep(moment)
         build.kill()
         build.wait()
+        until = time.monotonic() + CLEAN_SECONDS
+        while left := [*Path(of_ray).iterdir()]:
+            assert time.monotonic() < until, f"the killed driver leaves {left}"
+            time.sleep(0.1)
     print(f"{len(finished_parts(out))} parts were done, output {'there' if out.exists() else 'not there'}")
     ok(run_job("build_shards", *arguments(mixed_folder, out, workers)))
     assert contents(out) == undisturbed

@@ -27,7 +27,7 @@ def alone(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_two_ray_nodes_give_the_same_bytes(sample_run, alone, tmp_path):
-    command = ["--run", sample_run, "--count", COUNT, "--out", tmp_path / "out", "--chunk", CHUNK]
+    command = ["--feel", "mean", "--run", sample_run, "--count", COUNT, "--out", tmp_path / "out", "--chunk", CHUNK]
     with ray_cluster() as cluster:
         ok(run_job("sample", *command, "--ray-address", cluster.address, **cluster.environment))
     assert output_of(tmp_path / "out") == alone
@@ -60,7 +60,20 @@ def ended(slurm: SlurmCluster, job: str) -> bool:
 
 def test_an_array_of_four_one_killed_and_only_that_one_submitted_again(slurm, sample_run, alone, tmp_path):
     out = tmp_path / "out"
-    words = ["--run", sample_run, "--count", COUNT, "--out", out, "--chunk", CHUNK, "--shard", "slurm/4"]
+    words = [
+        "--feel",
+        "mean",
+        "--run",
+        sample_run,
+        "--count",
+        COUNT,
+        "--out",
+        out,
+        "--chunk",
+        CHUNK,
+        "--shard",
+        "slurm/4",
+    ]
     victim = random.Random(SEED).randrange(4)
     print(f"KILL_SEED={SEED}: task {victim} is killed")
     job = submit(slurm, tmp_path, "0-3", *words)
@@ -84,7 +97,9 @@ def test_an_array_of_four_one_killed_and_only_that_one_submitted_again(slurm, sa
 
 
 def test_an_array_without_shards_is_refused(slurm, sample_run, tmp_path):
-    job = submit(slurm, tmp_path, "0-1", "--run", sample_run, "--count", 10, "--out", tmp_path / "out")
+    job = submit(
+        slurm, tmp_path, "0-1", "--feel", "mean", "--run", sample_run, "--count", 10, "--out", tmp_path / "out"
+    )
     wait_for(lambda: ended(slurm, job), tmp_path)
     for task in range(2):
         assert "no --shard slurm/M" in (tmp_path / f"{task}.log").read_text()

@@ -163,7 +163,20 @@ def test_the_code_travels_and_a_strange_node_is_left_out(checkout, cluster, smal
 def test_a_lost_head_ends_a_sampling_in_our_words(checkout, cluster, sample_run, tmp_path):
     """The last one of the cluster, which does not come back."""
     out = tmp_path / "grooves"
-    command = ["--run", sample_run, "--count", 500_000, "--chunk", 64, "--out", out, "--ray-address", cluster.address]
+    command = [
+        "--feel",
+        "mean",
+        "--run",
+        sample_run,
+        "--count",
+        500_000,
+        "--chunk",
+        64,
+        "--out",
+        out,
+        "--ray-address",
+        cluster.address,
+    ]
     variables = {"PYTHONPATH": str(checkout.path), **cluster.environment}
     with running_job("sample", *command, folder=checkout.path, **variables) as job:
         wait_for(lambda: [*out.glob("sampling-work/parts/[0-9]*")], job, "grooves")

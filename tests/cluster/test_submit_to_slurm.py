@@ -108,7 +108,7 @@ def test_a_limit_of_time_that_is_hit_twice_changes_nothing(slurm, small_shards, 
 
 def test_of_an_array_of_six_two_are_killed_and_only_those_are_submitted_again(slurm, sample_run, tmp_path):
     out, count = tmp_path / "out", 1200
-    arguments = ["--run", sample_run, "--count", count, "--out", out, "--chunk", 20]
+    arguments = ["--feel", "mean", "--run", sample_run, "--count", count, "--out", out, "--chunk", 20]
     submission = submit(tmp_path, "sample", "--on", "slurm", "--array", "6%2", "--", *arguments, **slurm.environment)
     number = number_of(submission, "sample")
     victims = random.Random(3).sample(range(6), 2)
@@ -132,7 +132,7 @@ def test_of_an_array_of_six_two_are_killed_and_only_those_are_submitted_again(sl
 
 
 def test_2500_elements_become_three_arrays(slurm, sample_run, tmp_path):
-    arguments = ["--run", sample_run, "--count", 2500, "--out", tmp_path / "out"]
+    arguments = ["--feel", "mean", "--run", sample_run, "--count", 2500, "--out", tmp_path / "out"]
     wish = ["sample", "--on", "slurm", "--array", 2500, "--hold"]
     refused = run_in(tmp_path, "submit", *wish, "--", *arguments, **slurm.environment)
     assert refused.returncode == 2

@@ -5,7 +5,7 @@
         --figures "feed-forward VAE=jobs/baselines/feed_forward" --figures "feed-forward VAE=runs/curve/free-bits-43" \\
         --model generation --sound grooves.wav
 
-learning-curves.png   of --run: run folders, a row each
+learning-curves.png   of --run: run folders, a row each; the rows of the table of docs/model-history.md are printed
 rate-distortion.png   of --figures LABEL=PATH: what `jobs.evaluate --json` or `tests.experiments.ablation` wrote, a run
                       or an export; those of one label are one curve
 grooves-NAME.png      of --model: 64 grooves from the prior, and all of them one after the other as --sound
@@ -30,8 +30,14 @@ from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import model_folder
 from tests.experiments.chart_picture import Chart, Curve, draw_charts
-from tests.experiments.rate_distortion import FiguresFile, distortion_charts, read_figures
+from tests.experiments.rate_distortion import FiguresFile, distortion_charts, read_figures, read_rows
 
+FIGURES = {
+    "validation.negative_elbo": "-ELBO",
+    "validation.reconstruction": "reconstruction",
+    "validation.kl_nats": "KL",
+}
+"""What learning curves show, and its title; the columns of their table, behind stage and step."""
 GROOVES, COLUMNS = 64, 4
 MOST_POINTS = 40
 """Of a curve: what is drawn of training are means."""
@@ -49,7 +55,9 @@ def main(
     """Draw learning curves, rate-distortion curves and grooves."""
     out.mkdir(parents=True, exist_ok=True)
     if run:
-        write_picture(out / "learning-curves.png", curves_picture(run))
+        charts = [chart for folder in run for chart in learning_curves(folder)]
+        write_picture(out / "learning-curves.png", curves_picture(charts))
+        console.print("\n".join(row for folder in run for row in table_rows(folder)), soft_wrap=True)
     if figures:
         files = [(label, read_figures(path)) for label, path in map(labelled, figures)]
         for label, file in files:
@@ -66,13 +74,9 @@ def main(
             console.print(f"sound: {sound}", soft_wrap=True)
 
 
-def curves_picture(runs: Sequence[Path]) -> bytes:
-    """Learning curves as a PNG, a row each run.
-
-    Raises:
-        ConfigError: a run that has not been evaluated yet.
-    """
-    return draw_charts([chart for run in runs for chart in learning_curves(run)], columns=3)
+def curves_picture(charts: Sequence[Chart]) -> bytes:
+    """Learning curves as a PNG, a row each run."""
+    return draw_charts(charts, columns=len(FIGURES))
 
 
 def distortion_picture(files: Sequence[tuple[str, FiguresFile]]) -> bytes:
@@ -90,21 +94,52 @@ def learning_curves(run: Path) -> list[Chart]:
     Raises:
         ConfigError: a run that has not been evaluated yet.
     """
-    name, metrics = run.resolve().name, read_metrics(run / "metrics.jsonl")
-    if "validation.negative_elbo" not in metrics.series:
-        raise ConfigError(f"{run} has no evaluation", likely="it has just begun", do="leave it out")
+    name, metrics = run.resolve().name, evaluated(run)
     of_training = {"validation.reconstruction": "reconstruction", "validation.kl_nats": "kl_nats"}
-    titles = {
-        "validation.negative_elbo": "-ELBO",
-        "validation.reconstruction": "reconstruction",
-        "validation.kl_nats": "KL",
-    }
     charts = []
-    for figure, title in titles.items():
+    for figure, title in FIGURES.items():
         validation = Curve("validation", settled(metrics, figure), colour=0, dots=True)
         training = [Curve("training", settled(metrics, of_training[figure]), 1)] if figure in of_training else []
         charts.append(Chart(f"{name}: {title}, nats per window", "steps", (*training, validation)))
     return charts
+
+
+def table_rows(run: Path) -> list[str]:
+    """A run's evaluations as rows of the table that `tabled_curves` reads.
+
+    Raises:
+        ConfigError: a run that has not been evaluated yet.
+    """
+    name, series = run.resolve().name, evaluated(run).series
+    evaluations = zip(*(series[figure].points for figure in FIGURES), strict=True)
+    return [f"| {name} | {row[0].step} | {' | '.join(f'{point.mean:.2f}' for point in row)} |" for row in evaluations]
+
+
+def tabled_curves(page: Path, heading: str) -> list[Chart]:
+    """The charts of the first table below a heading of a Markdown page: stage, step and figures of each evaluation.
+
+    Raises:
+        DataError: there is no such table.
+    """
+    _, rows = read_rows(page, heading)
+    return [
+        Chart(f"{stage}: {title}, nats per window", "steps", (Curve("validation", points, colour=0, dots=True),))
+        for stage in dict.fromkeys(name for name, _ in rows)
+        for column, title in enumerate(FIGURES.values(), start=1)
+        if (points := tuple((numbers[0], numbers[column]) for name, numbers in rows if name == stage))
+    ]
+
+
+def evaluated(run: Path) -> Metrics:
+    """The metrics of a run.
+
+    Raises:
+        ConfigError: it has not been evaluated yet.
+    """
+    metrics = read_metrics(run / "metrics.jsonl")
+    if "validation.negative_elbo" not in metrics.series:
+        raise ConfigError(f"{run} has no evaluation", likely="it has just begun", do="leave it out")
+    return metrics
 
 
 def settled(metrics: Metrics, figure: str) -> tuple[tuple[float, float], ...]:

@@ -1,11 +1,11 @@
 """The pictures of README and docs, made from this checkout: `make pictures`.
 
-    python -m tests.experiments.page_pictures --out docs/images [--runs runs] [report.png ...]
+    python -m tests.experiments.page_pictures --out docs/images [report.png ...]
 
 It runs the commands whose results the pictures show, in a temporary folder, and takes screenshots of their pages in
-headless chromium. Where chromium, GROOVE_DIR (a copy of the Groove MIDI Dataset) or finished runs of `make model` are
-missing, it names the pictures that it leaves out. On one machine the same checkout gives the same bytes, except for
-run-report.png and sweep.png, which show how long trainings took.
+headless chromium. Curves of trainings that need hours are drawn from tables of docs/model-history.md. Where chromium or
+GROOVE_DIR (a copy of the Groove MIDI Dataset) is missing, it names the pictures that it leaves out. On one machine the
+same checkout gives the same bytes, except for run-report.png and sweep.png, which show how long trainings took.
 """
 
 import io
@@ -27,12 +27,12 @@ from jobs.command.command_line import console, run_command
 from musicvae.errors import ConfigError
 from musicvae.pretrained.load import load_run
 from musicvae.pretrained.shipped import model_folder
-from musicvae.training.run_folder import RunFolder
 from tests.experiments.model_pictures import (
     curves_picture,
     distortion_picture,
     numbered,
     numbered_picture,
+    tabled_curves,
     write_picture,
 )
 from tests.experiments.rate_distortion import read_table
@@ -55,23 +55,22 @@ USE_THE_GALLERY = """
   stage.show(playing);
   for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
 """
-TABLE_PAGE, TABLE_HEADING = CHECKOUT / "docs" / "model-history.md", "### The rate-distortion curve"
-LAST_STAGES, FIRST_STAGE = ("generation_settle", "reconstruction_settle"), ("reconstruction",)
+TABLE_PAGE = CHECKOUT / "docs" / "model-history.md"
+DISTORTION_TABLE, CURVES_TABLE = "### The rate-distortion curve", "### Learning curves"
+"""Headings of the tables that curves are drawn from."""
 COLOURS = 256
 
 
 class Workshop:
     """What pictures are made from. What several of them share is made when the first one needs it."""
 
-    def __init__(self, folder: Path, runs: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
         """
         Args:
             folder: an empty folder for everything that is not kept.
-            runs: where `make model` left its runs, or not.
             stack: closes what was opened.
         """
         self.folder = folder
-        self.runs = runs
         self._stack = stack
 
     @cached_property
@@ -169,14 +168,13 @@ def sweep_report(workshop: Workshop) -> bytes:
 
 
 def rate_distortion(_: Workshop) -> bytes:
-    """The curve of the table of docs/model-history.md: its runs need half an hour after `make model`."""
-    return distortion_picture(read_table(TABLE_PAGE, TABLE_HEADING))
+    """The curve of a table: its runs need half an hour after `make model`."""
+    return distortion_picture(read_table(TABLE_PAGE, DISTORTION_TABLE))
 
 
-def learning_curves_of(names: Sequence[str]) -> "Picture":
-    """The learning curves of stages of `make model`."""
-    needs = tuple(finished_run(name) for name in names)
-    return Picture(lambda workshop: curves_picture([workshop.runs / name for name in names]), needs)
+def learning_curves(_: Workshop) -> bytes:
+    """The curves of a table: its runs are stages of `make model`, which needs hours."""
+    return curves_picture(tabled_curves(TABLE_PAGE, CURVES_TABLE))
 
 
 def chromium(_: Workshop) -> str:
@@ -188,14 +186,6 @@ def groove_data(_: Workshop) -> str:
     # Without the variable the build would download the data set.
     there = Path(os.environ.get("GROOVE_DIR", ""), "info.csv").is_file()
     return "" if there else "GROOVE_DIR names no folder with GMD's info.csv"
-
-
-def finished_run(name: str) -> "Need":
-    def missing(workshop: Workshop) -> str:
-        run = RunFolder(workshop.runs / name)
-        return "" if run.read_status().get("state") == "finished" else f"{run.path} is no finished run of `make model`"
-
-    return missing
 
 
 Need = Callable[[Workshop], str]
@@ -214,8 +204,7 @@ PICTURES = {
     "grooves.png": Picture(sampled_sheet),
     "grooves-generation.png": Picture(many_grooves),
     "rate-distortion.png": Picture(rate_distortion),
-    "learning-curves.png": learning_curves_of(LAST_STAGES),
-    "learning-curves-first-stretch.png": learning_curves_of(FIRST_STAGE),
+    "learning-curves.png": Picture(learning_curves),
     "gallery.png": Picture(gallery, (chromium,)),
     "report.png": Picture(build_report, (chromium, groove_data)),
     "run-report.png": Picture(run_report, (chromium,)),
@@ -227,7 +216,6 @@ PICTURES = {
 def main(
     names: list[str] = typer.Argument(None, metavar="NAME.png", help="Pictures to make; all if none is named."),
     out: Path = typer.Option(..., help="Folder of the pictures."),
-    runs: Path = typer.Option(Path("runs"), help="Folder of the runs of `make model`, for learning curves."),
 ) -> None:
     """Make the pictures of README and docs."""
     chosen = names or [*PICTURES]
@@ -235,7 +223,7 @@ def main(
         raise ConfigError(f"there is no picture {unknown}", expected=", ".join(PICTURES), do="correct the name")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        workshop = Workshop(Path(folder), runs, stack)
+        workshop = Workshop(Path(folder), stack)
         left_out = dict(missing_of(chosen, workshop))
         for name in chosen:
             if name not in left_out:

@@ -59,6 +59,24 @@ def read_figures(path: Path) -> FiguresFile:
         ) from None
 
 
+def read_rows(page: Path, heading: str) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """The first table below a heading of a Markdown page: its head, and of each row the first cell and the numbers.
+
+    Raises:
+        DataError: there is no such table.
+    """
+    _, _, below = page.read_text(encoding="utf-8").partition(f"\n{heading}\n")
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    lines = table[0].splitlines() if table else []
+    try:
+        (first, *names), _, *cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        rows = [(name, [float(number) for _, number in zip(names, numbers, strict=True)]) for name, *numbers in cells]
+    except ValueError as error:
+        problem = f"{page} has no table of figures below {heading!r}"
+        raise DataError(problem, found=str(error), do="correct the table") from None
+    return [first, *names], rows
+
+
 def read_table(page: Path, heading: str) -> list[tuple[str, FiguresFile]]:
     """Curves with their labels, from the first table below a heading of a Markdown page.
 
@@ -68,19 +86,14 @@ def read_table(page: Path, heading: str) -> list[tuple[str, FiguresFile]]:
     Raises:
         DataError: there is no such table.
     """
-    _, _, below = page.read_text(encoding="utf-8").partition(f"\n{heading}\n")
-    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
-    lines = table[0].splitlines() if table else []
-    curves: list[tuple[str, FiguresFile]] = []
-    try:
-        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        for column in range(1, len(head), 3):
-            points = [ModelPoint(row[0], *map(float, row[column : column + 3])) for row in rows]
-            curves.append((head[column].removesuffix(": KL"), FiguresFile(tuple(points), {})))
-    except (ValueError, TypeError) as error:
-        problem = f"{page} has no table of figures below {heading!r}"
-        raise DataError(problem, found=str(error), do="correct the table") from None
-    return curves
+    head, rows = read_rows(page, heading)
+    return [
+        (
+            head[1 + first].removesuffix(": KL"),
+            FiguresFile(tuple(ModelPoint(name, *numbers[first : first + 3]) for name, numbers in rows), {}),
+        )
+        for first in range(0, len(head) - 1, 3)
+    ]
 
 
 def distortion_charts(files: Sequence[tuple[str, FiguresFile]]) -> list[Chart]:

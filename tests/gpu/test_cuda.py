@@ -14,11 +14,16 @@ from musicvae.training.settings import OptimizerSettings
 from musicvae.training.step import TrainingObjective, new_optimizer, train_step
 from musicvae.training.world import World
 from tests.support.commands import ok, run_job
+from tests.support.runs.precisions import gradients, likeness
+from tests.support.runs.tiny_run import assert_same_state, losses
+from tests.support.runs.topologies import ARCHITECTURES
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+SMALL = 2**40
+"""Gradients of float16 would all be zero, were the loss divided by it."""
 SETTINGS = ["--preset", "demo", "train.steps=20", "train.log_every=1", "data.lanes=8", "train.global_batch=16"]
 
 
@@ -90,3 +95,30 @@ def test_batches_for_a_gpu_come_in_pinned_memory():
     (pinned,) = in_background([batch], pin=True)
     assert pinned.tokens.is_pinned()
     assert pinned.latent_noise.is_pinned()
+
+
+@pytest.mark.parametrize("preset", ["small", *ARCHITECTURES])
+def test_bfloat16_is_bfloat16_in_every_kernel(small_shards, preset, capsys):
+    """Autocast alone would give cuDNN's LSTMs float16."""
+    exact, _ = gradients(small_shards, preset, "float32", "cuda")
+    found, seen = gradients(small_shards, preset, "bfloat16", "cuda")
+    with capsys.disabled():
+        for kernel, types in sorted(seen.by_kernel.items()):
+            print(f"{preset}: {kernel}: {', '.join(sorted(map(str, types)))}")
+        print(f"{preset}: cosine of the gradients of bfloat16 and float32 {likeness(found, exact):.5f}")
+    assert torch.float16 not in set().union(*seen.by_kernel.values())
+    assert seen.of_lstms <= {torch.bfloat16}
+    assert likeness(found, exact) > 0.98
+    of_many, _ = gradients(small_shards, preset, "bfloat16", "cuda", times_smaller=SMALL)
+    assert likeness(of_many, found) > 0.999999
+
+
+@pytest.mark.parametrize("preset", ["small", "generation", "latent_free", "performance"])
+def test_a_deterministic_run_that_was_stopped_ends_with_the_same_bits(small_shards, tmp_path, preset):
+    settings = ["--preset", preset, "--shards", small_shards, "data.lanes=8", "train.global_batch=16"]
+    settings += ["train.deterministic=true", "train.log_every=1", "resources.device=cuda"]
+    for run, stops in (("whole", [20]), ("stopped", [9, 20])):
+        for steps in stops:
+            ok(run_job("train", *settings, "--run", tmp_path / run, f"train.steps={steps}"))
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 20)

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -198,48 +199,39 @@ def _is_stopped(pid: int) -> bool:
     return subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.startswith("T")
 
 
-def test_a_rank_with_other_code_is_refused_and_both_versions_are_named(small_shards, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
+def other_code(folder: Path) -> str:
+    """What makes rank 1 import a copy of the code that is not the same."""
     for package in ("musicvae", "jobs", "cluster", "preprocess"):
-        shutil.copytree(CHECKOUT / package, other / package, ignore=shutil.ignore_patterns("__pycache__"))
-    with (other / "musicvae" / "loader.py").open("a") as file:
+        shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "musicvae" / "loader.py").open("a") as file:
         file.write("# another version\n")
     # The agent's working folder decides which copy a rank imports.
-    site = f"""
-import os, sys
-if os.environ.get("RANK") == "1":
-    os.chdir({str(other)!r})
-"""
+    return f"os.chdir({str(folder)!r})"
+
+
+def other_device(_: Path) -> str:
+    """What makes rank 1 see two GPUs."""
+    return "import torch.cuda.nccl; torch.cuda.device_count = lambda: 2; torch.cuda.nccl.version = lambda: (2, 28)"
+
+
+@pytest.mark.parametrize(
+    ("differ", "first", "second"),
+    [
+        (other_code, "source code (jobs, musicvae, preprocess, cluster): ", "on rank 1 ("),
+        (other_device, "device: cpu on rank 0 (", "cuda on rank 1 ("),
+    ],
+)
+def test_a_rank_that_differs_is_refused_and_both_are_named(small_shards, tmp_path, differ, first, second):
+    site = f'import os\nif os.environ.get("RANK") == "1":\n    {differ(tmp_path / "other")}\n'
     with running_training(
         small_shards, tmp_path / "run", "--ranks", 2, "train.steps=20", **interposed(tmp_path / "site", site)
     ) as training:
         code, said = training.ended()
         assert code == 2, said
         assert said.count("the ranks have different versions") == 1
-        assert "source code (jobs, musicvae, preprocess, cluster): " in said
+        assert first in said
         assert "on rank 0 (" in said
-        assert "on rank 1 (" in said
-        assert training.steps() == 0
-
-
-def test_a_rank_on_another_kind_of_device_is_refused_and_both_are_named(small_shards, tmp_path):
-    site = """
-import os
-if os.environ.get("RANK") == "1":
-    import torch
-    torch.cuda.device_count = lambda: 2
-    import torch.cuda.nccl
-    torch.cuda.nccl.version = lambda: (2, 28)
-"""
-    with running_training(
-        small_shards, tmp_path / "run", "--ranks", 2, "train.steps=20", **interposed(tmp_path / "site", site)
-    ) as training:
-        code, said = training.ended()
-        assert code == 2, said
-        assert said.count("the ranks have different versions") == 1
-        assert "device: cpu on rank 0 (" in said
-        assert "cuda on rank 1 (" in said
+        assert second in said
         assert training.steps() == 0
 
 

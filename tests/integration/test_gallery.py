@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from musicvae.groove.groove import onset_ticks
 from tests.support.commands import CHECKOUT, ok
 from tests.support.pages.fenced_code import fenced
 from tests.support.pages.gallery_browser import DESKTOP, PHONE
 from tests.support.pages.gallery_fixtures import FEW
-from tests.support.pages.gallery_grooves import chance_gallery, chance_groove
+from tests.support.pages.gallery_grooves import GRID, chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +50,11 @@ def test_it_plays_in_a_loop_at_the_hits_own_times(gallery):
 
     groove = chance_groove(0)
     step, drum = np.nonzero(groove.velocity)
+    ticks = onset_ticks(step, groove.offset[step, drum] / 65536, GRID, 480)
     expected = sorted(
-        (round(64 * loop + s + groove.offset[s, d] / 65536, 6), int(d), int(groove.velocity[s, d]))
+        (round(64 * loop + tick / 120, 6), d, int(groove.velocity[s, d]))
         for loop in (0, 1)
-        for s, d in zip(step.tolist(), drum.tolist(), strict=True)
+        for s, d, tick in zip(step.tolist(), drum.tolist(), ticks.tolist(), strict=True)
     )
     played = gallery.run("return player.hitsBetween(-0.5, 127.5).map((hit) => [hit.place, hit.drum, hit.velocity])")
     assert sorted((round(place, 6), drum, velocity) for place, drum, velocity in played) == expected
@@ -85,6 +87,31 @@ def test_what_is_touched_is_what_is_heard(gallery):
     assert gallery.run(heard) == [1, 9, 1]  # what plays goes on, and can be stopped
     gallery.element("#stage .play").click()
     assert gallery.run(heard) == [None, 9, 9]
+
+
+def test_drums_and_likeness_choose_grooves_and_the_address_keeps_the_view(gallery):
+    hits = np.array([chance_groove(item).velocity > 0 for item in range(FEW)])
+    gallery.run("wall.activate(5)")
+    gallery.press("l")
+    apart = (hits != hits[5]).sum(axis=(1, 2))
+    expected = sorted(range(FEW), key=lambda item: (apart[item], item))
+    assert gallery.shown() == expected
+    assert gallery.element("#sort option:checked").text == f"like {chance_groove(5).id}"
+    without = """
+      const select = document.querySelector(`#filters select[aria-label='${grooves.drums[8].label}']`);
+      select.value = "yes"; select.dispatchEvent(new Event("change"))"""
+    gallery.run(without)
+    expected = [item for item in expected if hits[item, :, 8].any()]
+    assert 0 < len(expected) < FEW
+    assert gallery.shown() == expected
+
+    kept = gallery.run("return location.hash")
+    gallery.element("#clear").click()
+    gallery.run("location.hash = ''")
+    gallery.wait_for(f"wall.items.length === {FEW}")
+    gallery.run("location.hash = arguments[0]", kept)
+    gallery.wait_for(f"wall.items.length === {len(expected)}")
+    assert gallery.shown() == expected
 
 
 def test_its_filters_and_sorting_are_those_of_the_figures(gallery):

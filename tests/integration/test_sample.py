@@ -74,7 +74,11 @@ def test_a_small_count_is_the_beginning_of_a_large_one(sample_run: Path, hundred
 def test_any_number_of_workers_writes_the_same_bytes_in_folders_of_a_thousand(sample_run: Path, tmp_path: Path):
     for workers in (1, 2):
         out = tmp_path / f"by-{workers}"
-        ok(run_job("sample", "--run", sample_run, "--count", 1001, "--workers", workers, "--out", out))
+        ok(
+            run_job(
+                "sample", "--feel", "mean", "--run", sample_run, "--count", 1001, "--workers", workers, "--out", out
+            )
+        )
     alone = output_of(tmp_path / "by-1")
     assert alone == output_of(tmp_path / "by-2")
     assert "000/groove-00999.mid" in alone
@@ -104,7 +108,23 @@ def test_dry_grooves_have_one_velocity_and_stay_on_the_grid(sample_run: Path, tm
 def test_like_varies_each_window_in_turn_from_its_reconstruction_on(sample_run: Path, song: Path, tmp_path: Path):
     def sampled(distance: float) -> list[dict]:
         out = tmp_path / f"like-{distance}"
-        ok(run_job("sample", "--run", sample_run, "--count", 6, "--like", song, "--distance", distance, "--out", out))
+        ok(
+            run_job(
+                "sample",
+                "--feel",
+                "mean",
+                "--run",
+                sample_run,
+                "--count",
+                6,
+                "--like",
+                song,
+                "--distance",
+                distance,
+                "--out",
+                out,
+            )
+        )
         return manifest_of(out)
 
     same, varied = sampled(0), sampled(1)
@@ -116,13 +136,13 @@ def test_like_varies_each_window_in_turn_from_its_reconstruction_on(sample_run: 
 
 def test_an_existing_output_is_replaced_only_when_asked(sample_run: Path, tmp_path: Path):
     out = tmp_path / "grooves"
-    ok(run_job("sample", "--run", sample_run, "--count", 3, "--out", out))
+    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 3, "--out", out))
     before = output_of(out)
-    refused = run_job("sample", "--run", sample_run, "--count", 2, "--out", out)
+    refused = run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 2, "--out", out)
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
     assert output_of(out) == before
-    ok(run_job("sample", "--run", sample_run, "--count", 2, "--out", out, "--overwrite"))
+    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 2, "--out", out, "--overwrite"))
     assert len(manifest_of(out)) == 2
     assert not (out / "000" / "groove-00002.mid").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["grooves"]
@@ -131,7 +151,9 @@ def test_an_existing_output_is_replaced_only_when_asked(sample_run: Path, tmp_pa
 def test_a_folder_that_is_not_ours_is_never_replaced(sample_run: Path, tmp_path: Path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("dear")
-    refused = run_job("sample", "--run", sample_run, "--count", 2, "--out", tmp_path / "letters", "--overwrite")
+    refused = run_job(
+        "sample", "--feel", "mean", "--run", sample_run, "--count", 2, "--out", tmp_path / "letters", "--overwrite"
+    )
     assert refused.returncode == 2
     assert "files that jobs.sample did not write" in refused.stderr
     assert output_of(tmp_path / "letters") == {"dear.txt": b"dear"}
@@ -153,7 +175,7 @@ def test_a_folder_that_is_not_ours_is_never_replaced(sample_run: Path, tmp_path:
 def test_a_command_line_that_cannot_be_used_ends_with_2_and_leaves_nothing(
     sample_run: Path, tmp_path: Path, options: list, message: str
 ):
-    refused = run_job("sample", "--run", sample_run, *options, "--out", tmp_path / "deep" / "grooves")
+    refused = run_job("sample", "--feel", "mean", "--run", sample_run, *options, "--out", tmp_path / "deep" / "grooves")
     assert refused.returncode == 2, refused.stderr
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -187,7 +209,17 @@ def test_a_file_that_cannot_be_varied_ends_with_3_and_leaves_nothing(
 ):
     (tmp_path / "source.mid").write_bytes(data)
     refused = run_job(
-        "sample", "--run", sample_run, "--count", 2, "--like", tmp_path / "source.mid", "--out", tmp_path / "grooves"
+        "sample",
+        "--feel",
+        "mean",
+        "--run",
+        sample_run,
+        "--count",
+        2,
+        "--like",
+        tmp_path / "source.mid",
+        "--out",
+        tmp_path / "grooves",
     )
     assert refused.returncode == 3, refused.stderr
     for words in ("source.mid has no usable groove", "expected", found, "likely", "do  "):

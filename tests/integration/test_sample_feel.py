@@ -9,6 +9,7 @@ import symusic
 
 from jobs.export import renew
 from jobs.sampler.settings import Execution
+from jobs.sampler.work import SampleShare
 from musicvae.data.feel import PLAIN_VELOCITY, StyleFeel, measure_styles
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
@@ -63,7 +64,7 @@ def test_velocity_timing_and_tempo_are_those_of_the_style(export, rock, tmp_path
             for drum, pitch in enumerate(DRUMS.written_pitch.tolist()):
                 if token >> drum & 1:
                     place = step % GRID.steps_per_bar, drum
-                    tick = max(0, round((step + float(rock.offset[place])) * 240))
+                    tick = round((step + float(rock.offset[place])) * 240) % (GRID.num_steps * 240)
                     velocity = round(float(rock.velocity[place]) * 127)
                     assert (tick, pitch, velocity) in found
                     heard += 1
@@ -160,17 +161,26 @@ def test_the_plain_feel_stays_what_it_was(export, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_performance_model_plays_each_groove_alike_whatever_the_count_and_the_chunks(tmp_path):
+def test_the_performance_model_plays_each_groove_alike_whatever_chunks_shares_and_workers(tmp_path):
     need_shipped_models()
-    made = {"feel": "played", "gallery": False}
-    sampled(WEIGHTS / "generation", tmp_path / "few", count=6, **made)
-    sampled(WEIGHTS / "generation", tmp_path / "many", count=8, **made, execution=Execution(chunk=5))
-    sampled(WEIGHTS / "generation", tmp_path / "mean", count=6)
-    few, many, mean = (midi_of(tmp_path / out) for out in ("few", "many", "mean"))
-    assert len(few) == 6
-    assert few.items() <= many.items()
-    assert all(few[name] != mean[name] for name in few)
-    assert np.std([note.velocity for data in many.values() for note in notes_of(data)]) > 20
+    model = WEIGHTS / "generation"
+    sampled(model, tmp_path / "whole", count=300, feel=None)
+    sampled(model, tmp_path / "few", count=6, feel="played")
+    sampled(model, tmp_path / "mean", count=6)
+    whole, few, mean = (output_of(tmp_path / out) for out in ("whole", "few", "mean"))
+    midi = [name for name in few if name.endswith(".mid")]
+    assert len(midi) == 6
+    assert all(few[name] == whole[name] != mean[name] for name in midi)
+    assert np.std([note.velocity for name in midi for note in notes_of(few[name])]) > 20
+
+    for chunk in (64, 1000):
+        sampled(model, tmp_path / f"by {chunk}", count=300, feel=None, execution=Execution(chunk=chunk))
+        assert output_of(tmp_path / f"by {chunk}") == whole
+    for number in (1, 2, 0):
+        sampled(model, tmp_path / "shares", count=300, feel=None, share=SampleShare(number, 3))
+    assert output_of(tmp_path / "shares") == whole
+    ok(run_job("sample", "--run", model, "--count", 300, "--workers", 2, "--chunk", 100, "--out", tmp_path / "two"))
+    assert output_of(tmp_path / "two") == whole
 
 
 @pytest.mark.slow

@@ -73,6 +73,22 @@ def written_notes(midi: Path) -> set[tuple[int, int, int]]:
     return {(note.time, note.pitch, note.velocity) for track in symusic.Score(str(midi)).tracks for note in track.notes}
 
 
+def test_page_files_sound_and_report_have_what_was_played(sample_run, tmp_path):
+    for feel in ("played", "mean"):
+        sampled(sample_run, tmp_path / feel, count=3, feel=feel, audio="wav")
+    played, mean = (output_of(tmp_path / feel) for feel in ("played", "mean"))
+    names = sorted(name.removesuffix(".wav") for name in played if name.endswith(".wav"))
+    written = [written_notes(tmp_path / "played" / f"{name}.mid") for name in names]
+    assert Page(tmp_path / "played" / "gallery.html").notes() == written
+    assert all(played[f"{name}.wav"] != mean[f"{name}.wav"] for name in names)
+    velocity = [velocity for notes in written for _, _, velocity in notes]
+    figures = json.loads(played["report.json"])["playing"]
+    assert figures["velocity_mean"] == pytest.approx(np.mean(velocity), abs=0.01)
+    assert figures["velocity_deviation"] == pytest.approx(np.std(velocity), abs=0.01)
+    assert "velocity, mean ± standard deviation" in played["report.html"].decode()
+    assert "playing" not in json.loads(mean["report.json"])
+
+
 def test_the_page_says_what_the_manifest_says(whole):
     page, records = Page(whole / "gallery.html"), manifest_of(whole)
     assert page.about["ids"] == [record["id"] for record in records]
@@ -88,14 +104,18 @@ def test_the_page_says_what_the_manifest_says(whole):
     "options", [[], ["--dry"], ["--pitches", "general_midi", "--ticks", 960, "--tempo-range", "90:150"]]
 )
 def test_its_hits_are_those_of_the_files(sample_run, tmp_path, options):
-    ok(run_job("sample", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
+    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
     page, records = Page(tmp_path / "gallery.html"), manifest_of(tmp_path)
     assert page.notes() == [written_notes(tmp_path / record["file"]) for record in records]
     assert page.figures["tempo"].round(3).tolist() == [record["tempo"] for record in records]
 
 
 def test_it_can_be_left_out_and_comes_with_packs_too(sample_run, tmp_path, whole):
-    printed = ok(run_job("sample", "--run", sample_run, "--count", 5, "--out", tmp_path / "without", "--no-gallery"))
+    printed = ok(
+        run_job(
+            "sample", "--feel", "mean", "--run", sample_run, "--count", 5, "--out", tmp_path / "without", "--no-gallery"
+        )
+    )
     assert not (tmp_path / "without" / "gallery.html").exists()
     assert "gallery" not in printed.stdout
     sampled(sample_run, tmp_path / "packed", count=COUNT, pack="tar")
@@ -112,7 +132,7 @@ def test_of_a_large_job_it_shows_the_first(sample_run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_what_is_picked_has_the_bytes_that_it_has_in_the_whole_job(sample_run, tmp_path, whole, favourites):
-    command = ["--run", sample_run, "--count", COUNT, "--pick", favourites]
+    command = ["--feel", "mean", "--run", sample_run, "--count", COUNT, "--pick", favourites]
     printed = ok(run_job("sample", *command, "--out", tmp_path / "picked")).stdout
     assert f"{len(PICKED)} grooves in" in printed
     everything, picked = output_of(whole), output_of(tmp_path / "picked")
@@ -166,7 +186,20 @@ def test_what_was_refilled_can_be_picked_with_the_same_settings(sample_run, tmp_
 
 
 def test_without_a_count_any_item_of_the_seed_can_be_picked(sample_run, tmp_path, favourites):
-    ok(run_job("sample", "--run", sample_run, "--pick", favourites, "--out", tmp_path / "out", "--no-files"))
+    ok(
+        run_job(
+            "sample",
+            "--feel",
+            "mean",
+            "--run",
+            sample_run,
+            "--pick",
+            favourites,
+            "--out",
+            tmp_path / "out",
+            "--no-files",
+        )
+    )
     assert [record["index"] for record in manifest_of(tmp_path / "out")] == list(PICKED)
 
 
@@ -180,7 +213,18 @@ def test_without_a_count_any_item_of_the_seed_can_be_picked(sample_run, tmp_path
 )
 def test_a_list_of_something_else_is_refused(sample_run, tmp_path, text, words):
     (tmp_path / "list").write_text(text)
-    command = ["--run", sample_run, "--count", 10, "--pick", tmp_path / "list", "--out", tmp_path / "out"]
+    command = [
+        "--feel",
+        "mean",
+        "--run",
+        sample_run,
+        "--count",
+        10,
+        "--pick",
+        tmp_path / "list",
+        "--out",
+        tmp_path / "out",
+    ]
     refused = run_job("sample", *command)
     assert refused.returncode == 2
     assert words in refused.stderr
@@ -188,7 +232,7 @@ def test_a_list_of_something_else_is_refused(sample_run, tmp_path, text, words):
 
 
 def test_another_list_on_the_same_folder_is_refused(sample_run, tmp_path, favourites):
-    command = ["--run", sample_run, "--count", COUNT, "--pick", favourites, "--out", tmp_path / "out"]
+    command = ["--feel", "mean", "--run", sample_run, "--count", COUNT, "--pick", favourites, "--out", tmp_path / "out"]
     ok(run_job("sample", *command))
     favourites.write_text("groove-00001\n")
     refused = run_job("sample", *command)

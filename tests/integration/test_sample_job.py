@@ -73,7 +73,7 @@ def test_shards_in_any_order_give_the_same_bytes_and_the_last_puts_all_together(
 
 @pytest.mark.slow
 def test_two_workers_and_a_merge_by_hand_give_the_same_bytes(sample_run, tmp_path, whole):
-    common = ["--run", sample_run, "--count", COUNT, "--out", tmp_path, "--chunk", 100]
+    common = ["--feel", "mean", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--chunk", 100]
     printed = ok(run_job("sample", *common, "--shard", "0/2")).stdout
     assert "share 0/2: 300 grooves" in printed
     assert "still missing: 300 to 599 (shares 1 of 2)" in printed
@@ -126,7 +126,7 @@ def test_other_settings_on_the_same_folder_are_refused_by_name(sample_run, tmp_p
 
 def test_a_second_writer_is_refused_and_resume_needs_something_to_resume(sample_run, tmp_path):
     out = tmp_path / "out"
-    command = ["--run", sample_run, "--count", 5, "--out", out]
+    command = ["--feel", "mean", "--run", sample_run, "--count", 5, "--out", out]
     refused = run_job("sample", *command, "--resume")
     assert refused.returncode == 2
     assert "nothing to resume" in refused.stderr
@@ -162,7 +162,21 @@ def test_parquet_and_codes_say_what_the_manifest_says(sample_run, tmp_path, whol
 
 @pytest.mark.parametrize("output_format", ["tar", "zip"])
 def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
-    ok(run_job("sample", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--pack", output_format))
+    ok(
+        run_job(
+            "sample",
+            "--feel",
+            "mean",
+            "--run",
+            sample_run,
+            "--count",
+            COUNT,
+            "--out",
+            tmp_path,
+            "--pack",
+            output_format,
+        )
+    )
     records = manifest_of(tmp_path)
     files = {record["file"]: whole[record["file"]] for record in records}
     if output_format == "zip":
@@ -177,7 +191,7 @@ def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
 
 
 def test_without_files_there_is_the_manifest_alone(sample_run, tmp_path, whole):
-    ok(run_job("sample", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--no-files"))
+    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--no-files"))
     assert set(output_of(tmp_path)) == {name for name in whole if not name.endswith(".mid")}
     assert {record["file"] for record in manifest_of(tmp_path)} == {None}
     made = [json.loads(line)["tokens"] for line in whole["manifest.jsonl"].splitlines()]
@@ -186,7 +200,7 @@ def test_without_files_there_is_the_manifest_alone(sample_run, tmp_path, whole):
 
 def test_pitches_format_and_ticks_are_as_asked_for(sample_run, tmp_path):
     options = ["--pitches", "general_midi", "--midi-format", 0, "--ticks", 960]
-    ok(run_job("sample", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
+    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
     pitches = set()
     for record in manifest_of(tmp_path):
         data = (tmp_path / record["file"]).read_bytes()
@@ -289,7 +303,11 @@ def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, output_format)
 
 
 def test_the_plan_for_a_million_is_shown_and_nothing_is_made(sample_run, tmp_path):
-    printed = ok(run_job("sample", "--run", sample_run, "--count", 10**6, "--out", tmp_path / "out", "--dry-run"))
+    printed = ok(
+        run_job(
+            "sample", "--feel", "mean", "--run", sample_run, "--count", 10**6, "--out", tmp_path / "out", "--dry-run"
+        )
+    )
     for words in ("1,000,000 grooves will need about", "MIDI files (chosen)", "--pack tar", "--pack zip", "--no-files"):
         assert words in printed.stdout
     assert not (tmp_path / "out").exists()
@@ -297,7 +315,9 @@ def test_the_plan_for_a_million_is_shown_and_nothing_is_made(sample_run, tmp_pat
 
 def test_a_folder_that_cannot_be_written_ends_with_2(sample_run, tmp_path):
     (tmp_path / "file").touch()
-    refused = run_job("sample", "--run", sample_run, "--count", 3, "--out", tmp_path / "file" / "grooves")
+    refused = run_job(
+        "sample", "--feel", "mean", "--run", sample_run, "--count", 3, "--out", tmp_path / "file" / "grooves"
+    )
     assert refused.returncode == 2
     assert "cannot write" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -31,7 +31,7 @@ def undisturbed(sample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 
 
 def arguments(run: Path, out: Path, workers: int) -> list[object]:
-    return ["--run", run, "--count", COUNT, "--out", out, "--chunk", CHUNK, "--workers", workers]
+    return ["--feel", "mean", "--run", run, "--count", COUNT, "--out", out, "--chunk", CHUNK, "--workers", workers]
 
 
 def parts_of(out: Path) -> list[Path]:

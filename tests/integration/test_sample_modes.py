@@ -20,11 +20,12 @@ from jobs.sampler.work import SampleWork
 from musicvae.data.feel import PLAIN_VELOCITY
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.generate import generate_batch
+from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.load import load_run
 from tests.support.commands import ok, run_job
 from tests.support.midi.midi_bytes import hit, metre, midi_file
-from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
 
 KICK, SNARE, HAT, CRASH = (DRUMS.classes.index(name) for name in ("kick", "snare", "closed_hihat", "crash"))
 BAR = GRID.steps_per_bar
@@ -101,7 +102,9 @@ def test_the_bar_that_a_file_is_used_from_can_be_chosen(sample_run: Path, tmp_pa
 def notes_of(path: Path, ticks_per_step: int = TICKS_PER_STEP) -> Notes:
     """The hits of a file as symusic reads them."""
     notes = [note for track in symusic.Score(path).tracks for note in track.notes]
-    cells = {(round(note.time / ticks_per_step), note.pitch): (note.time, note.velocity) for note in notes}
+    cells = {
+        (round(note.time / ticks_per_step) % GRID.num_steps, note.pitch): (note.time, note.velocity) for note in notes
+    }
     assert len(cells) == len(notes)
     return cells
 
@@ -126,7 +129,7 @@ def mean_notes(run: Path, cells: set[tuple[int, int]]) -> Notes:
     played = {}
     for step, pitch in cells:
         cell = step % BAR, pitches.index(pitch)
-        tick = max(0, round((step + float(feel.offset[cell])) * TICKS_PER_STEP))
+        tick = round((step + float(feel.offset[cell])) * TICKS_PER_STEP) % (GRID.num_steps * TICKS_PER_STEP)
         played[step, pitch] = tick, round(float(feel.velocity[cell]) * 127)
     return played
 
@@ -232,11 +235,14 @@ def test_a_file_that_is_played_otherwise_makes_another_sampling(sample_run: Path
     assert "playing kept" in str(refused.value)
 
 
-def begun_by_an_earlier_version(run: Path, out: Path, options: dict[str, Any], count: int, finished: int) -> None:
-    """A sampling as a version left it that knew the mean alone, with some of its grooves made."""
+def begun_by_an_earlier_version(
+    run: Path, out: Path, options: dict[str, Any], count: int, finished: int, without: tuple[str, ...]
+) -> None:
+    """A sampling as a version left it that had fewer settings, with some of its grooves made."""
     settings = SampleSettings(run=str(run), count=finished, **options)
     recorded = job_of(settings, out).settings
-    del recorded["playing"]
+    for name in without:
+        del recorded[name]
     SampleWork(out).claim(recorded, settings)
     sampled(run, out, count=finished, **options)
     (out / "settings.json").unlink()
@@ -251,26 +257,61 @@ def run_here(run: Path, out: Path, *options: object) -> Result:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("without", [("performer", "playing"), ("performer",)])
 def test_what_an_earlier_version_began_is_finished_as_it_began(
-    sample_run: Path, laid_back: Path, tmp_path: Path, overwrite: bool
+    sample_run: Path, laid_back: Path, tmp_path: Path, overwrite: bool, without: tuple[str, ...]
 ):
-    options = {"source": str(laid_back), "keep": "snare"}
-    begun_by_an_earlier_version(sample_run, tmp_path / "out", options, count=8, finished=5)
+    options, given = {"source": str(laid_back), "keep": "snare"}, notes_of(laid_back)
+    begun_by_an_earlier_version(sample_run, tmp_path / "out", options, count=8, finished=5, without=without)
     first = tmp_path / "out" / "000" / "groove-00000.mid"
     before = first.stat().st_mtime_ns
     line = ["--count", 8, "--from", laid_back, "--keep", "snare", *(["--overwrite"] if overwrite else [])]
     result = run_here(sample_run, tmp_path / "out", *line)
     assert result.exit_code == 0, result.output
-    assert result.output.count("was begun by an earlier version") == 1
+    which = "all" if "playing" in without else "new"
+    assert result.output.count(f"was begun by an earlier version: {which} hits have the mean") == 1
     assert first.stat().st_mtime_ns == before, "what was made stays"
-    assert "playing" not in json.loads((tmp_path / "out" / "settings.json").read_text())
-    check_playing(sample_run, tmp_path / "out", {})
+    recorded = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert not recorded.keys() & set(without)
+    check_playing(sample_run, tmp_path / "out", {} if "playing" in without else given)
 
-    # Complete, it can be replaced; then, as in a new folder, what was played stays.
+    # Complete, it can be replaced; then, as in a new folder, what was played stays, and the rest is played.
     result = run_here(sample_run, tmp_path / "out", *line, *([] if overwrite else ["--overwrite"]))
     assert result.exit_code == 0, result.output
     assert "earlier version" not in result.output
-    assert check_playing(sample_run, tmp_path / "out", notes_of(laid_back)) > 8 * 16
+    kept, new = 0, []
+    for record in manifest_of(tmp_path / "out"):
+        written = notes_of(tmp_path / "out" / record["file"])
+        assert all(written[cell] == given[cell] for cell in written.keys() & given.keys())
+        kept += len(written.keys() & given.keys())
+        new += [velocity for cell, (_, velocity) in written.items() if cell not in given]
+    assert kept > 8 * 16
+    assert np.std(new) > 20
+
+
+def test_a_sampling_that_was_begun_with_the_mean_is_not_played_where_that_is_asked_for(
+    sample_run: Path, tmp_path: Path
+):
+    begun_by_an_earlier_version(sample_run, tmp_path / "out", {}, count=4, finished=2, without=("performer",))
+    refused = run_here(sample_run, tmp_path / "out", "--count", 4, "--feel", "played").exception
+    assert isinstance(refused, ConfigError)
+    assert "expected  performer None" in str(refused)
+    result = run_here(sample_run, tmp_path / "out", "--count", 4, "--feel", "mean")
+    assert result.exit_code == 0, result.output
+    assert "earlier version" not in result.output
+    sampled(sample_run, tmp_path / "mean", count=4, feel="mean")
+    assert output_of(tmp_path / "out") == output_of(tmp_path / "mean")
+
+
+def test_a_model_that_the_performance_model_does_not_fit_plays_by_the_mean_and_says_so(tmp_path: Path):
+    run = write_sample_run(tmp_path / "run", grid=GridSpec(bars=2))
+    result = run_here(run, tmp_path / "out", "--count", 2)
+    assert result.exit_code == 0, result.output
+    assert "the performance model does not fit the grid or the drums of this model" in result.output
+    sampled(run, tmp_path / "mean", count=2, feel="mean")
+    assert output_of(tmp_path / "out") == output_of(tmp_path / "mean")
+    refused = refusal(run, tmp_path / "other", "--count", 2, "--feel", "played")
+    assert "the performance model does not fit these grooves" in str(refused)
 
 
 def test_forbidden_drums_never_occur_and_those_that_must_do(sample_run: Path, tmp_path: Path):

@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import musicvae
-from musicvae import command_line
+from musicvae import DrumGroove, command_line
+from musicvae.errors import ConfigError
+from musicvae.groove.grid import GridSpec
 from musicvae.pretrained.latent_effects import attribute_effects, interpolation_effect, unevenness
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import WEIGHTS
@@ -193,3 +196,51 @@ def test_the_performance_model_plays_what_any_model_makes():
     assert 0.1 < offsets.std() < 0.3, "people: .19; the mean feel: .05"
     assert abs(offsets.mean()) < 0.08, "the latency of the recording is taken out"
     assert velocity.std() > 0.2
+
+
+def test_new_hits_are_played_and_kept_ones_stay_as_they_were():
+    model = musicvae.load("reconstruction")
+    start, end = musicvae.load("generation").sample(2, seed=8)
+    all_steps, early = (np.arange(model.grid.num_steps) < bars * model.grid.steps_per_bar for bars in (4, 2))
+    for made, steps in (
+        (model.sample(3, seed=1), ~all_steps),
+        (model.vary(start, 0.7, 3, seed=1), all_steps),
+        (model.continued(start, bars=2, count=3, seed=1), early),
+        ([model.move(start, density=1.0)], all_steps),
+    ):
+        new: list[float] = []
+        for groove in made:
+            kept = groove.hits & start.hits & steps[:, None]
+            np.testing.assert_array_equal(groove.velocity[kept], start.velocity[kept])
+            np.testing.assert_array_equal(groove.offset[kept], start.offset[kept])
+            new += groove.offset[groove.hits & ~kept].tolist()
+        assert len({*new}) > min(8, len(new) // 3), "played, not one mean for each cell"
+    first, *_, last = model.interpolate(start, end, 4)
+    for groove, given in ((first, start), (last, end)):
+        kept = groove.hits & given.hits
+        np.testing.assert_array_equal(groove.velocity[kept], given.velocity[kept])
+
+
+def test_playing_is_a_function_of_the_seed_and_the_number_and_can_follow_a_player():
+    model = musicvae.load("generation")
+    few, many = model.sample(2, seed=1), model.sample(40, seed=1)
+    for one, other in zip(few, many[:2], strict=True):
+        np.testing.assert_array_equal(one.velocity, other.velocity)
+        np.testing.assert_array_equal(one.offset, other.offset)
+    hits = np.tile(few[0].hits, (2, 1))
+    soft = DrumGroove(GridSpec(bars=8), hits, hits * np.float32(30 / 127), hits * np.float32(0.2))
+    loud = replace(soft, velocity=hits * np.float32(110 / 127), offset=hits * np.float32(-0.2))
+    like_soft, like_loud = (model.sample(20, seed=1, like_player=player) for player in (soft, loud))
+    soft_level, loud_level, late, early = (
+        np.mean(np.concatenate([getattr(groove, name)[groove.hits] for groove in made]))
+        for name in ("velocity", "offset")
+        for made in (like_soft, like_loud)
+    )
+    assert soft_level + 0.2 < loud_level
+    assert late - 0.15 > early
+    with pytest.raises(ConfigError, match="like_player needs grooves that are played"):
+        model.sample(1, feel="mean", like_player=soft)
+    with pytest.raises(ConfigError, match="there is no style 'polka'"):
+        model.sample(1, feel="polka")
+    plain = model.vary(few[0], 0.0, 1, feel="plain")[0]
+    assert len(np.unique(plain.velocity)) == 2

@@ -19,7 +19,7 @@ from tests.support.services.submitted import attempts, rows, run_in, submit, ver
 
 @pytest.mark.slow
 def test_a_sampling_in_shares(sample_run, tmp_path):
-    arguments = ["--run", sample_run, "--count", 40, "--out", "my grooves"]
+    arguments = ["--feel", "mean", "--run", sample_run, "--count", 40, "--out", "my grooves"]
     submission = submit(tmp_path, "sample", "--array", 2, "--", *arguments)
     assert len(manifest_of(tmp_path / "my grooves")) == 40
     assert [verdicts(submission, "sample", element) for element in (0, 1)] == [["done"], ["done"]]
@@ -41,7 +41,7 @@ def test_a_sampling_in_shares(sample_run, tmp_path):
 
 def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
     before = _head()
-    submission = submit(tmp_path, "sample", "--", "--run", sample_run, "--count", 4, "--out", "out")
+    submission = submit(tmp_path, "sample", "--", "--feel", "mean", "--run", sample_run, "--count", 4, "--out", "out")
     about = json.loads((submission / "code" / "snapshot.json").read_text())
     assert about["commit"] in (before, _head()), "somebody may commit while this runs"
     broken = submission / "code" / "jobs" / "sample.py"
@@ -52,7 +52,7 @@ def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
     assert "the code of the submission" in retried.stdout
     shown = ok(run_in(tmp_path, "status")).stdout
     assert "failed: code: RuntimeError: the code of the submission" in shown
-    ok(run_in(tmp_path, "submit", "sample", "--", "--run", sample_run, "--count", 4, "--out", "out"))
+    ok(run_in(tmp_path, "submit", "sample", "--", "--feel", "mean", "--run", sample_run, "--count", 4, "--out", "out"))
     assert "RuntimeError" not in broken.read_text()
 
 
@@ -88,6 +88,8 @@ def test_files_are_the_users_own(sample_run, tmp_path):
         (["train", "--on", "moon", "--", "--run", "r"], "there is no target 'moon'"),
         (["train", "--site", "nowhere", "--", "--run", "r"], "there is no site nowhere"),
         (["train", "--time", "soon", "--", "--run", "r"], "--time soon is not a time limit"),
+        (["train", "--on", "slurm", "--time", "2", "--", "--run", "r"], "120 s, of which 0 are left"),
+        (["train", "--partition", "gpu", "--", "--run", "r"], "--on local has no partition"),
         (["train", "--mem", "64", "--", "--run", "r"], "--mem 64G for gigabytes, --mem 64M for megabytes"),
         (["sample", "--array", "0", "--", "--out", "o"], "--array 0 cannot be used"),
         (
@@ -104,7 +106,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, argume
 
 
 def test_without_slurm_a_dry_run_shows_all_and_a_submission_says_what_is_missing(tmp_path):
-    wish = ["train", "--on", "slurm", "--nodes", "2", "--time", "8:00"]
+    wish = ["train", "--on", "slurm", "--nodes", "2", "--time", "8:00", "--gpus-per-node", 4, "--yes"]
+    wish += ["--partition", "gpu", "--exclude", "n[1-2]", "--sbatch=--nice=5", "--after", "17"]
     arguments = ["--", "--shards", "my shards", "--run", "run"]
     bare = {"PATH": ""}
     planned = ok(run_in(tmp_path, "submit", *wish, "--dry-run", *arguments, **bare))
@@ -116,7 +119,11 @@ def test_without_slurm_a_dry_run_shows_all_and_a_submission_says_what_is_missing
     assert "sbatch was not found" in refused.stderr
     (submission,) = (tmp_path / "submissions").iterdir()
     script = (submission / "train.sbatch").read_text()
-    assert shown == f"# sbatch --parsable {submission}/train.sbatch\n{script}"
+    after = "--dependency=afterok:17 --kill-on-invalid-dep=yes"
+    assert shown == f"# sbatch --parsable {after} {submission}/train.sbatch\n{script}"
+    asked = ("--partition=gpu", '--exclude="n[1-2]"', "--nice=5")
+    assert all(f"#SBATCH {option}\n" in script for option in asked)
+    assert "4 GPUs on each node, and no number of CPUs" in planned.stderr
 
 
 def _path_without_slurm(folder: Path) -> str:

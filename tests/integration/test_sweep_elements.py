@@ -26,19 +26,6 @@ KILLS, ELEMENTS, TRIALS = 50, 8, 120
 ASHA = {"asha": {"first_steps": 10, "eta": 3}, "repeats": {"seeds": 2, "of_best": 3}}
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml", repeats={"seeds": 2, "of_best": 1})
-
-
-@pytest.fixture(scope="module")
-def alone(file, small_shards) -> dict[str, tuple[str | None, dict[int, float]]]:
-    """What one driver makes of it."""
-    out = file.parent / "alone"
-    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
-    return results(out)
-
-
 def command(file: Path, shards: Path, out: Path, share: str = "") -> tuple[object, ...]:
     return ("sweep", "run", file, "--shards", shards, "--out", out, *(("--share", share) if share else ()))
 
@@ -49,7 +36,7 @@ def trainers(driver: int) -> list[int]:
 
 
 def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that_it_lost(
-    file, alone, small_shards, tmp_path
+    repeated_sweep, undisturbed_sweep, small_shards, tmp_path
 ):
     out = tmp_path / "out"
 
@@ -58,17 +45,17 @@ def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that
         return path.exists() and '"kind": "start"' in path.read_text()
 
     with (
-        running_job(*command(file, small_shards, out, "0/3")) as killed,
-        running_job(*command(file, small_shards, out, "1/3")) as losing,
+        running_job(*command(repeated_sweep, small_shards, out, "0/3")) as killed,
+        running_job(*command(repeated_sweep, small_shards, out, "1/3")) as losing,
     ):
         # Stopped, so that they are still at it when they are looked at; a start is written before its process begins.
         for element, driver in enumerate((killed, losing)):
             wait_for(lambda at=element, of=driver: begun(at) and trainers(of.pid), driver, f"trials of {element}")
             os.kill(driver.pid, signal.SIGSTOP)
         assert "sweep tiny: not done" in ok(run_job("sweep", "status", out)).stdout
-        refused = run_job(*command(file, small_shards, out, "0/3"))
+        refused = run_job(*command(repeated_sweep, small_shards, out, "0/3"))
         assert (refused.returncode, "elements/0 is in use" in refused.stderr) == (2, True)
-        refused = run_job(*command(file, small_shards, out))
+        refused = run_job(*command(repeated_sweep, small_shards, out))
         assert (refused.returncode, "at work: element 0, 1" in refused.stderr) == (2, True)
         other = sweep_file(tmp_path / "tiny.yaml", budget={"trials": 7, "steps": 20})
         refused = run_job(*command(other, small_shards, out, "2/3"))
@@ -77,14 +64,14 @@ def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that
         os.kill(trainers(losing.pid)[0], signal.SIGKILL)
         os.kill(losing.pid, signal.SIGCONT)
         assert losing.wait(timeout=300) == 0
-    assert results(out) == alone
+    assert results(out) == undisturbed_sweep
     check_once(read_ledger(out), out / "ledger.jsonl")
     assert (len(table(out)), (out / "best.yaml").exists()) == (7, True)
-    check_decisions(file, small_shards, out)
+    check_decisions(repeated_sweep, small_shards, out)
     before = len(starts_of(out))
     for share in ("2/5", ""):
-        ok(run_job(*command(file, small_shards, out, share)))
-    assert (len(starts_of(out)), results(out)) == (before, alone)
+        ok(run_job(*command(repeated_sweep, small_shards, out, share)))
+    assert (len(starts_of(out)), results(out)) == (before, undisturbed_sweep)
 
 
 def check_starts(file: Path, shards: Path, out: Path, *, trials: int) -> None:

@@ -21,18 +21,6 @@ pytestmark = pytest.mark.slow
 KILLS = 5 if SOAK else 1
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml", repeats={"seeds": 2, "of_best": 1})
-
-
-@pytest.fixture(scope="module")
-def undisturbed(file, small_shards) -> dict[str, tuple[str | None, dict[int, float]]]:
-    out = file.parent / "undisturbed"
-    ok(run_job("sweep", "run", file, "--shards", small_shards, "--out", out))
-    return results(out)
-
-
 def lines(out: Path) -> int:
     path = out / "ledger.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -42,9 +30,11 @@ def failures(out: Path) -> int:
     return sum(trial.failures for trial in read_ledger(out).trials.values())
 
 
-def test_a_driver_told_to_leave_a_killed_trial_and_killed_drivers(file, undisturbed, small_shards, tmp_path):
+def test_a_driver_told_to_leave_a_killed_trial_and_killed_drivers(
+    repeated_sweep, undisturbed_sweep, small_shards, tmp_path
+):
     out = tmp_path / "out"
-    command = ("sweep", "run", file, "--shards", small_shards, "--out", out)
+    command = ("sweep", "run", repeated_sweep, "--shards", small_shards, "--out", out)
 
     with running_job(*command) as driver:
         wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "trials at work")
@@ -69,7 +59,7 @@ def test_a_driver_told_to_leave_a_killed_trial_and_killed_drivers(file, undistur
             wait_for(lambda at=moment: lines(out) >= at, driver, f"{moment} lines in the ledger")
             driver.kill()
     ok(run_job(*command))
-    assert results(out) == undisturbed
+    assert results(out) == undisturbed_sweep
     state = read_ledger(out)
     check_once(state, out / "ledger.jsonl")
     assert failures(out) == 1

@@ -1,8 +1,8 @@
 "use strict";
 // Which grooves are shown, in which order.
 
-/** Sorts by the place in the job. */
-const BY_PLACE = -1;
+/** Sorts by the place in the job, and by the distance to a groove. */
+const BY_PLACE = -1, BY_LIKENESS = -2;
 
 /** What a visitor asks for. */
 class Criteria {
@@ -14,35 +14,93 @@ class Criteria {
     this.ranges = new Map();
     /** Column -> whether the flag must be set, or must not. */
     this.flags = new Map();
-    /** A column, or BY_PLACE. */
+    /** Drum -> whether it must be hit, or must not. */
+    this.drums = new Map();
+    /** A column, BY_PLACE or BY_LIKENESS. */
     this.sortBy = BY_PLACE;
+    /** The groove that others are compared with. */
+    this.like = null;
     this.descending = false;
   }
 
   get filters() {
-    return this.text !== "" || this.favouritesOnly || this.ranges.size > 0 || this.flags.size > 0;
+    const { ranges, flags, drums } = this;
+    return this.text !== "" || this.favouritesOnly || ranges.size > 0 || flags.size > 0 || drums.size > 0;
   }
+
+  /** Takes all filters away; the order stays. */
+  clear() {
+    this.text = "";
+    this.favouritesOnly = false;
+    [this.ranges, this.flags, this.drums].forEach((chosen) => chosen.clear());
+  }
+
+  /** What is asked for as the part of an address behind the #, by the names of figures, drums and grooves. */
+  toAddress(grooves) {
+    const name = (column) => grooves.columns[column].name, parts = new URLSearchParams();
+    if (this.text) parts.set("find", this.text);
+    if (this.favouritesOnly) parts.set("favourites", "only");
+    this.ranges.forEach(([least, most], column) => parts.set(name(column), `${boundText(least)}:${boundText(most)}`));
+    this.flags.forEach((wanted, column) => parts.set(name(column), wanted ? "yes" : "no"));
+    this.drums.forEach((wanted, drum) => parts.set(`drum ${grooves.drums[drum].label}`, wanted ? "yes" : "no"));
+    if (this.sortBy === BY_LIKENESS) parts.set("like", grooves.ids[this.like]);
+    else if (this.sortBy !== BY_PLACE) parts.set("sort", name(this.sortBy));
+    if (this.descending) parts.set("order", "descending");
+    return parts.toString();
+  }
+
+  /** Takes what `toAddress` wrote; what this gallery does not have is left out. */
+  takeAddress(address, grooves) {
+    const parts = new URLSearchParams(address), column = (name) => grooves.columns.findIndex((figure) => figure.name === name);
+    this.clear();
+    this.text = parts.get("find") ?? "";
+    this.favouritesOnly = parts.get("favourites") === "only";
+    grooves.columns.forEach(({ name, kind }, number) => {
+      const value = parts.get(name);
+      if (value === null) return;
+      if (kind === "flag") this.flags.set(number, value === "yes");
+      else this.ranges.set(number, bounds(value));
+    });
+    grooves.drums.forEach(({ label }, drum) => {
+      const value = parts.get(`drum ${label}`);
+      if (value !== null) this.drums.set(drum, value === "yes");
+    });
+    const like = grooves.ids.indexOf(parts.get("like"));
+    this.like = like < 0 ? null : like;
+    this.sortBy = like < 0 ? Math.max(BY_PLACE, column(parts.get("sort"))) : BY_LIKENESS;
+    this.descending = parts.get("order") === "descending";
+  }
+}
+
+function boundText(bound) {
+  return Number.isFinite(bound) ? String(bound) : "";
+}
+
+function bounds(value) {
+  const [least, most] = value.split(":").map((part) => (part ? Number(part) : NaN));
+  return [Number.isNaN(least) ? -Infinity : least, Number.isNaN(most) ? Infinity : most];
 }
 
 /** The items that pass, in order. A groove without a figure passes no filter of it, and is sorted behind the others. */
 function chosenItems(grooves, favourites, criteria) {
-  const text = criteria.text.toLowerCase();
+  const part = criteria.text.toLowerCase();
   const passes = (item) =>
     (!criteria.favouritesOnly || favourites.has(item)) &&
-    (text === "" || grooves.ids[item].toLowerCase().includes(text)) &&
+    (part === "" || grooves.ids[item].toLowerCase().includes(part)) &&
     [...criteria.ranges].every(([column, [least, most]]) => {
       const value = grooves.figure(column, item);
       return value >= least && value <= most;
     }) &&
-    [...criteria.flags].every(([column, wanted]) => grooves.figure(column, item) === Number(wanted));
+    [...criteria.flags].every(([column, wanted]) => grooves.figure(column, item) === Number(wanted)) &&
+    [...criteria.drums].every(([drum, wanted]) => grooves.hasDrum(item, drum) === wanted);
   const items = Array.from({ length: grooves.count }, (_, item) => item).filter(passes);
   return sorted(items, grooves, criteria);
 }
 
-function sorted(items, grooves, { sortBy, descending }) {
+function sorted(items, grooves, { sortBy, like, descending }) {
   const sign = descending ? -1 : 1;
   if (sortBy === BY_PLACE) return descending ? items.reverse() : items;
-  const values = grooves.column(sortBy);
+  const values = sortBy === BY_LIKENESS ? grooves.distances(like) : grooves.column(sortBy);
   return items.sort((one, other) => {
     const here = values[one], there = values[other];
     if (Number.isNaN(here) || Number.isNaN(there)) return Number.isNaN(here) - Number.isNaN(there) || one - other;

@@ -1,5 +1,5 @@
 "use strict";
-// The panel of filters: for each figure its distribution and two bounds, for each flag a choice of three.
+// The panel of filters: for each figure its distribution and two bounds, for each flag and drum a choice of three.
 
 /** Bars of a distribution, at most. */
 const BINS = 40;
@@ -13,15 +13,9 @@ class Filters {
   }
 
   build() {
-    const filters = this.grooves.columns.map(({ kind }, column) => this.makers[kind](column));
-    this.panel.replaceChildren(...filters.filter(Boolean));
-  }
-
-  /** Takes all bounds and choices away. */
-  clear() {
-    this.criteria.ranges.clear();
-    this.criteria.flags.clear();
-    this.build();
+    const figures = this.grooves.columns.map(({ kind }, column) => this.makers[kind](column));
+    const drums = this.grooves.drums.map(({ label }, drum) => this.drumFilter(label, drum));
+    this.panel.replaceChildren(...[...figures, ...drums].filter(Boolean));
   }
 
   numberFilter(column) {
@@ -40,6 +34,7 @@ class Filters {
     high.placeholder = (Math.ceil(most * power) / power).toFixed(decimals);
     for (const [input, side] of [[low, "at least"], [high, "at most"]]) {
       input.setAttribute("aria-label", `${label}, ${side}`);
+      input.value = boundText(this.criteria.ranges.get(column)?.[input === low ? 0 : 1]);
       input.addEventListener("input", () => {
         const range = [bound(low, -Infinity), bound(high, Infinity)];
         if (range.some(Number.isFinite)) this.criteria.ranges.set(column, range);
@@ -48,19 +43,32 @@ class Filters {
         this.changed();
       });
     }
+    shade(bars, bins, this.criteria.ranges.get(column) ?? [-Infinity, Infinity]);
     return field;
   }
 
   flagFilter(column) {
     const { label, about } = this.grooves.columns[column];
-    const field = filterField("flag", label, about);
     const carried = this.grooves.column(column).filter((value) => value === 1).length;
+    return this.choiceFilter(label, about, carried, this.criteria.flags, column);
+  }
+
+  drumFilter(label, drum) {
+    const items = Array.from({ length: this.grooves.count }, (_, item) => item);
+    const carried = items.filter((item) => this.grooves.hasDrum(item, drum)).length;
+    return this.choiceFilter(label, `grooves with or without ${label}`, carried, this.criteria.drums, drum);
+  }
+
+  /** A choice of three, kept under a key of `chosen`. */
+  choiceFilter(label, about, carried, chosen, key) {
+    const field = filterField("flag", label, about);
     field.querySelector(".carried").textContent = carried.toLocaleString("en");
     const select = field.querySelector("select");
     select.setAttribute("aria-label", label);
+    select.value = chosen.has(key) ? (chosen.get(key) ? "yes" : "no") : "any";
     select.addEventListener("change", () => {
-      if (select.value === "any") this.criteria.flags.delete(column);
-      else this.criteria.flags.set(column, select.value === "yes");
+      if (select.value === "any") chosen.delete(key);
+      else chosen.set(key, select.value === "yes");
       this.changed();
     });
     return field;

@@ -17,6 +17,7 @@ function listenToKeys(wall, act) {
     Enter: act.playActive,
     f: act.favourActive,
     m: act.saveActive,
+    l: act.sortByLikeness,
     "/": act.search,
     "?": act.help,
     Escape: act.leaveSearch,

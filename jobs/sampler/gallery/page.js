@@ -33,6 +33,12 @@ const act = {
   playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
   saveActive: () => withActive(act.save),
+  /** Others in the order of their distance to the chosen one. */
+  sortByLikeness: () => withActive((item) => {
+    Object.assign(criteria, { like: item, sortBy: BY_LIKENESS, descending: false });
+    showCriteria();
+    choose();
+  }),
   search: () => {
     openFilters(true);
     byId("text").focus();
@@ -73,6 +79,28 @@ function choose(active = 0) {
   byId("nothing").hidden = wall.items.length > 0;
   byId("clear").hidden = !criteria.filters;
   say(text);
+  keepAddress();
+}
+
+/** A view can be kept: its address has the filters and the order. */
+function keepAddress() {
+  try {
+    history.replaceState(null, "", `#${criteria.toAddress(grooves)}`);
+  } catch (error) {
+    // Some browsers refuse more than a hundred in half a minute; the next one comes through.
+    if (error.name !== "SecurityError") throw error;
+  }
+}
+
+/** Fields say what is asked for. */
+function showCriteria() {
+  byId("text").value = criteria.text;
+  byId("favourites-only").checked = criteria.favouritesOnly;
+  byId("descending").setAttribute("aria-pressed", criteria.descending);
+  likeness.hidden = criteria.like === null;
+  likeness.textContent = criteria.like === null ? "" : `like ${grooves.ids[criteria.like]}`;
+  sortBy.value = criteria.sortBy;
+  filters.build();
 }
 
 /** The figure that sorts comes first; the tempo stands above every card already. */
@@ -125,9 +153,9 @@ function on(id, event, action) {
   byId(id).addEventListener(event, action);
 }
 
-const sortBy = byId("sort");
+const sortBy = byId("sort"), likeness = new Option("", BY_LIKENESS);
 sortBy.append(...[["as sampled", BY_PLACE], ...grooves.columns.map(({ label }, column) => [label, column])]
-  .map(([label, value]) => new Option(label, value)));
+  .map(([label, value]) => new Option(label, value)), likeness);
 on("sort", "change", () => {
   criteria.sortBy = Number(sortBy.value);
   choose();
@@ -147,9 +175,8 @@ on("favourites-only", "change", () => {
   choose();
 });
 on("clear", "click", () => {
-  criteria.text = byId("text").value = "";
-  criteria.favouritesOnly = byId("favourites-only").checked = false;
-  filters.clear();
+  criteria.clear();
+  showCriteria();
   choose();
   wall.element.focus();
 });
@@ -160,6 +187,7 @@ on("help-button", "click", act.help);
 stage.part("play").addEventListener("click", act.playActive);
 stage.part("favour").addEventListener("click", () => act.favour(stage.item));
 stage.part("save").addEventListener("click", () => act.save(stage.item));
+stage.part("likeness").addEventListener("click", act.sortByLikeness);
 on("tempo", "input", () => {
   player.setRate(byId("tempo").valueAsNumber / 100);
   stage.tellTempo();
@@ -175,7 +203,14 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   wall.refresh();
   stage.draw();
 });
+function takeAddress() {
+  criteria.takeAddress(location.hash.slice(1), grooves);
+  showCriteria();
+  choose();
+}
+
+addEventListener("hashchange", takeAddress);
 listenToKeys(wall, act);
 tellFavourites();
-choose();
+takeAddress();
 wall.element.focus();

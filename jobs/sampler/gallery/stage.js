@@ -22,7 +22,7 @@ class Stage {
     this.item = item;
     const there = item !== undefined, playing = there && this.player.item === item;
     this.part("id").textContent = there ? this.grooves.ids[item] : "no groove";
-    this.element.querySelectorAll(".play, .favour, .save").forEach((button) => (button.disabled = !there));
+    this.element.querySelectorAll(".play, .favour, .save, .likeness").forEach((button) => (button.disabled = !there));
     this.part("play").setAttribute("aria-pressed", playing);
     this.part("favour").setAttribute("aria-pressed", there && this.favourites.has(item));
     this.element.classList.toggle("playing", playing);

@@ -37,6 +37,7 @@ OF_TRAINING = (
 )
 
 BY_NAME: Mapping[str, Sequence[str]] = {
+    "--account": ("a\nb", ""),
     "--array": ("0", "-1", "99999999999", "3%0", "x", "1e3", ""),
     "--audio": NAMES,
     "--bar-temperature": ("0,1,1,1", "1,1", "nan,1,1,1", "x", ""),
@@ -66,6 +67,7 @@ BY_NAME: Mapping[str, Sequence[str]] = {
     "--notify": (),
     "--on": NAMES,
     "--pack": NAMES,
+    "--partition": ("a\nb", ""),
     "--pick": READ_FILES,
     "--pitches": READ_FILES,
     "--precision": NAMES,

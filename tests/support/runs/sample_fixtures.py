@@ -1,6 +1,7 @@
 """A run to sample from, and what tests ask of a sampling's output."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sample_run(tmp_path_factory.mktemp("runs") / "tiny")
 
 
-def write_sample_run(path: Path, fingerprint: str = "0" * 16) -> Path:
+def write_sample_run(path: Path, fingerprint: str = "0" * 16, grid: GridSpec = GRID) -> Path:
     """A run folder with random weights.
 
     Args:
@@ -45,19 +46,19 @@ def write_sample_run(path: Path, fingerprint: str = "0" * 16) -> Path:
     """
     folder = RunFolder(path)
     settings = TrainConfig(model=TINY)
-    folder.open(RunIdentity(settings.result_settings(), fingerprint, GRID, DRUMS), settings.model_dump(mode="json"), {})
+    folder.open(RunIdentity(settings.result_settings(), fingerprint, grid, DRUMS), settings.model_dump(mode="json"), {})
     torch.manual_seed(0)
-    model = MusicVAE(TINY, GRID, DRUMS.num_drums)
+    model = MusicVAE(TINY, grid, DRUMS.num_drums)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3)  # as initialised the decoder hardly listens to z
     save_best(folder.best, model.state_dict(), 0, {})
     rng = np.random.default_rng(0)
-    hits = rng.random((50, GRID.num_steps, DRUMS.num_drums)) < 0.2
+    hits = rng.random((50, grid.num_steps, DRUMS.num_drums)) < 0.2
     velocity = np.where(hits, rng.integers(1, 128, hits.shape), 0).astype(np.uint8)
     offset = np.where(hits, rng.integers(-20000, 20000, hits.shape), 0).astype(np.int16)
     block = WindowBlock(tokens_from_hits(hits), velocity, offset, [WindowMeta("song", 0, TEMPO)] * len(hits))
-    measure_feel([block], GRID).save(folder.feel)
+    measure_feel([block], grid).save(folder.feel)
     return folder.path
 
 
@@ -67,7 +68,10 @@ def hits_in(path: Path, tempo: float) -> np.ndarray:
     assert drums.is_drum
     hits = np.zeros((GRID.num_steps, DRUMS.num_drums), dtype=bool)
     for note in drums.notes:
-        hits[round(note.start * tempo / 60 * GRID.steps_per_beat), DRUMS.class_of_pitch[note.pitch]] = True
+        step = (
+            math.floor(note.start * tempo / 60 * GRID.steps_per_beat + 0.5 + 1e-4) % GRID.num_steps
+        )  # early hits are at the loop's end
+        hits[step, DRUMS.class_of_pitch[note.pitch]] = True
     return hits
 
 
@@ -85,8 +89,11 @@ def output_of(out: Path) -> dict[str, bytes]:
 def sampled(
     run: Path, out: Path, *, share: SampleShare | None = None, execution: Execution | None = None, **wishes: Any
 ) -> Merged | None:
-    """Samples a run in this process, or one share of it; what jobs.sample does between its messages."""
-    options = SampleSettings(run=str(run), **wishes)
+    """Samples a run in this process, or one share of it; what jobs.sample does between its messages.
+
+    Hits are played by the mean unless a feel is wished for: the performance model takes its time.
+    """
+    options = SampleSettings(run=str(run), **{"feel": "mean", **wishes})
     work, execution = SampleWork(out), execution or Execution(chunk=1024)
     job = job_of(options, out)
     training = training_record(job, job.trained())

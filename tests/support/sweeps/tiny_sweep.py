@@ -1,4 +1,4 @@
-"""Sweeps so small that whole ones can be repeated in tests, and what they leave."""
+"""Sweeps so small that whole ones can be repeated in tests, and what they leave; fixtures of one, for all files."""
 
 import csv
 import json
@@ -8,13 +8,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from jobs.sweeps.ledger import SweepState, read_ledger
-from tests.support.commands import CHECKOUT, QUIET, TINY
+from tests.support.commands import CHECKOUT, QUIET, TINY, ok, run_job
 
 STEPS = 20
 SPACE = {"optimizer.learning_rate": {"log_uniform": [1e-3, 1e-1]}, "objective.beta": {"uniform": [0.1, 1.0]}}
+
+
+Results = dict[str, tuple[str | None, dict[int, float]]]
+
+
+@pytest.fixture(scope="session")
+def repeated_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep whose best trial is trained with a second seed."""
+    return sweep_file(tmp_path_factory.mktemp("sweep") / "tiny.yaml", repeats={"seeds": 2, "of_best": 1})
+
+
+@pytest.fixture(scope="session")
+def undisturbed_sweep(repeated_sweep: Path, small_shards: Path) -> Results:
+    """What one driver that nothing happens to makes of it."""
+    out = repeated_sweep.parent / "undisturbed"
+    ok(run_job("sweep", "run", repeated_sweep, "--shards", small_shards, "--out", out))
+    return results(out)
 
 
 def sweep_file(path: Path, **changes: Any) -> Path:
@@ -33,7 +51,7 @@ def sweep_file(path: Path, **changes: Any) -> Path:
     return path
 
 
-def results(out: Path) -> dict[str, tuple[str | None, dict[int, float]]]:
+def results(out: Path) -> Results:
     """State and metric by steps of each trial."""
     return {trial.id: (trial.state, trial.values) for trial in read_ledger(out).trials.values()}
 

@@ -1,11 +1,12 @@
 """Whether a job is to come again, from what it wrote down."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cluster.attempts import CANCELLED, Record, begin, finish, verdict, without_progress
+from cluster.attempts import CANCELLED, Record, begin, finish, oom_kills, verdict, without_progress
 from cluster.errors import ExitCode
 from cluster.job import Job
 
@@ -36,6 +37,31 @@ def test_a_job_that_lost_a_process_or_a_node_comes_again(tmp_path, job):
             json.dumps({"step": 5, "state": "failed", "failure": {"category": failure}}), encoding="utf-8"
         )
         assert finish(tmp_path, job, 0, code=1, asked=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "counts"),
+    [
+        ("0::/slurm/job_7/step_batch/user\n", "slurm/job_7/memory.events"),
+        ("1:cpu:/\n4:memory:/slurm/job_7/step_0\n0::/\n", "memory/slurm/job_7/memory.oom_control"),
+        ("0::/user.slice/session-1.scope\n", "user.slice/session-1.scope/memory.events"),
+    ],
+)
+def test_only_the_kernels_count_proves_that_memory_ran_out(tmp_path, job, monkeypatch, cgroup, counts):
+    (tmp_path / "cgroup").write_text(cgroup)
+    counted = tmp_path / "mount" / counts
+    counted.parent.mkdir(parents=True)
+    monkeypatch.setattr("cluster.attempts.oom_kills", partial(oom_kills, tmp_path / "cgroup", tmp_path / "mount"))
+    cases = {(2, 2): ("again", False), (2, 3): ("failed", True), (None, None): ("again", False)}
+    for kills, expected in cases.items():
+        for kill, event in zip(kills, ("begin", "finish"), strict=True):
+            counted.unlink(missing_ok=True)
+            if kill is not None:
+                counted.write_text(f"oom 5\noom_kill {kill}\n")
+            if event == "begin":
+                begin(tmp_path, job, 0, launch_id=f"{kills}", restart=0, pid=1)
+        ended = finish(tmp_path, job, 0, code=137, asked=False)
+        assert (ended, Record.of(tmp_path, "train", 0).attempts()[-1].out_of_memory) == expected
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path, PurePath
+from unittest.mock import patch
 
 import pytest
 
@@ -19,6 +21,8 @@ GOLDEN = CHECKOUT / "tests" / "golden" / "sbatch"
 HOME = PurePath("/home/ada")
 PYTHON = "/shared/venvs/grooves/bin/python"
 TRAIN = ["--preset", "paper", "--shards", "my shards", "--run", "runs/paper", "train.steps=50000"]
+PYXIS = ("--container-image=/shared/images/grooves.sqsh", "--container-mounts=/shared:/shared", "--mpi=pmix")
+APPTAINER = "apptainer exec --nv --bind /shared /shared/images/grooves.sif"
 SWEEP = ["random", "--shards", "shards", "--out", "sweeps/random"]
 GPU_NODE = {"gpus_per_node": 8, "cpus_per_node": 96, "memory": "400G", "minutes": 480}
 
@@ -49,7 +53,18 @@ def all_scripts() -> dict[str, str]:
         Array(2000, 100),
     )
     sample = ["--run", "runs/paper", "--count", "1000000", "--out", "grooves"]
+    inside = {"python": "/usr/bin/python3"}
+    pyxis = site("slurm-gpu").model_copy(update={**inside, "srun": PYXIS})
+    apptainer = site("slurm-gpu").model_copy(update={**inside, "container": APPTAINER})
+    nodes = Resources(nodes=4, **GPU_NODE)
+    with patch.object(sys, "executable", PYTHON):
+        contained = {
+            "train-4-nodes-pyxis": scripts("train", TRAIN, pyxis, nodes)["train"],
+            "train-4-nodes-apptainer": scripts("train", TRAIN, apptainer, nodes)["train"],
+            "sample-pyxis": scripts("sample", sample, pyxis, Resources(gpus_per_node=1))["sample"],
+        }
     return {
+        **contained,
         "train-1-node": scripts("train", TRAIN, site(), Resources(minutes=60))["train"],
         "train-4-nodes-of-8-gpus": scripts("train", TRAIN, site("slurm-gpu"), Resources(nodes=4, **GPU_NODE))["train"],
         "sample-array": scripts("sample", sample, site("slurm-gpu"), Resources(gpus_per_node=1), Array(100, 10))[
@@ -101,6 +116,23 @@ def test_percent_signs_in_a_path_are_no_patterns_of_sbatch():
     assert "#SBATCH --output=/50%%j/s/logs/a-%j.log" in script
 
 
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        (Site(setup=("true", "test -e /no/scratch")), "test -e /no/scratch"),
+        (Site(modules=("cuda/99",), python=PYTHON), "module load cuda/99"),
+        # What a profile of the site leaves unset is no error; what comes next is.
+        (Site(setup=('test -z "$NOT_SET"',), python="/no/such/python"), "/no/such/python does not run"),
+    ],
+)
+def test_what_fails_ahead_of_the_command_ends_the_job_and_is_named(tmp_path, site, said):
+    script = render(Job("a", ("true",)), site, Place(tmp_path, tmp_path, tmp_path))
+    module = "module() { return 1; }\n"
+    ended = subprocess.run(["bash", "-c", module + script], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert f"error: the setup of the site failed: {said}\n" in ended.stderr
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in SITES.glob("*.yaml")))
 def test_the_example_sites_can_be_used(name):
     assert read_site(name) != Site()
@@ -116,7 +148,7 @@ def test_ranges(numbers, written):
 def test_an_array_is_split_at_the_sites_limit():
     job = Job("sample", ("true",), array=Array(2500, 100))
     three = calls(job, job.elements, PurePath("s"), [], max_array_size=1001, hold=True)
-    assert [call.argv[1:] for call in three] == [
+    assert [call.argv()[1:] for call in three] == [
         ["--parsable", "--hold", "--array=0-1000%33", "s"],
         ["--parsable", "--hold", "--array=0-1000%33", "s", "1001"],
         ["--parsable", "--hold", "--array=0-497%33", "s", "2002"],
@@ -128,4 +160,4 @@ def test_only_what_is_missing_is_submitted():
     job = Job("sample", ("true",), array=Array(2500))
     two = calls(job, [3, 4, 1500], PurePath("s"), ["17", "18"], max_array_size=1001, hold=False)
     after = ["--dependency=afterok:17:18", "--kill-on-invalid-dep=yes"]
-    assert [call.argv[2:] for call in two] == [[*after, "--array=3-4", "s"], [*after, "--array=499", "s", "1001"]]
+    assert [call.argv()[2:] for call in two] == [[*after, "--array=3-4", "s"], [*after, "--array=499", "s", "1001"]]

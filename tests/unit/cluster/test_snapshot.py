@@ -8,7 +8,8 @@ import pytest
 
 from cluster.errors import TargetError
 from cluster.site import Site
-from cluster.submission import Submission, read_snapshot, take_snapshot
+from cluster.submission import Submission, newest_snapshot, read_snapshot, take_snapshot
+from jobs.submission import hand_over
 
 
 @pytest.fixture
@@ -87,9 +88,46 @@ def test_the_patch_holds_nothing_but_changes_of_what_is_kept(checkout, tmp_path)
     assert "+changed" in patch
 
 
-def test_a_submission_is_its_owners_alone(tmp_path):
-    made = Submission(tmp_path / "submissions" / "s", "local", tmp_path, Site(), ())
+def submission(folder: Path) -> Submission:
+    made = Submission(folder, "local", folder, Site(), ())
     made.write_plan()
+    return made
+
+
+def test_submissions_share_the_files_that_are_the_same(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
+    (checkout / "jobs" / "run.sh").write_text("go\n")
+    first, second, third = (submission(tmp_path / "submissions" / name) for name in ("one", "two", "three"))
+    hand_over.keep_code(first, print)
+    (checkout / "jobs" / "gone.py").write_text("other")
+    (checkout / "jobs" / "run.sh").chmod(0o755)
+    hand_over.keep_code(second, print)
+    assert newest_snapshot(tmp_path / "submissions") == second.code
+    own = {path.name for path in (second.code / "jobs").iterdir() if path.stat().st_nlink == 1}
+    assert own == {"gone.py", "run.sh"}
+    assert (first.code / "jobs" / "a.py").samefile(second.code / "jobs" / "a.py")
+    assert (checkout / "jobs" / "a.py").stat().st_nlink == 1
+
+    # A file in its place that could not be removed is not written through to the others.
+    monkeypatch.setattr(hand_over.shutil, "rmtree", lambda *_, **__: None)
+    (checkout / "jobs" / "a.py").write_text("a = 2\n")
+    hand_over.keep_code(second, print)
+    assert ((first.code / "jobs" / "a.py").read_text(), (second.code / "jobs" / "a.py").read_text()) == (
+        "a = 1\n",
+        "a = 2\n",
+    )
+
+    def refused(*_):
+        raise OSError("no links on this file system")
+
+    monkeypatch.setattr("os.link", refused)
+    hand_over.keep_code(third, print)
+    assert (third.code / "jobs" / "a.py").read_text() == "a = 2\n"
+    assert {path.stat().st_nlink for path in (third.code / "jobs").iterdir()} == {1}
+
+
+def test_a_submission_is_its_owners_alone(tmp_path):
+    made = submission(tmp_path / "submissions" / "s")
     assert made.folder.stat().st_mode & 0o777 == 0o700
 
 

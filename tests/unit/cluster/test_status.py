@@ -83,6 +83,34 @@ def test_on_ray(tmp_path, said, begun, expected):
     assert state(made, said) == expected
 
 
+def test_what_slurm_has_requeued_lives_whatever_its_last_start_wrote_down(tmp_path):
+    """Of the nodes of a training one is lost; the launcher of another fails and says so before SLURM ends it."""
+    made = submission(tmp_path, "slurm")
+    (job, _) = made.jobs
+    made.take_receipt(job, "7", [0])
+    begin(made.folder, job, 0, launch_id="7", restart=0, pid=1)
+    finish(made.folder, job, 0, code=1, asked=False)
+    assert state(made, ("PENDING", "BeginTime")) == ("waiting", "BeginTime")
+    assert state(made, ("RUNNING", "None")) == ("running", "")
+    assert state(made, ("COMPLETING", "None")) == ("failed", "exit status 1")
+    made.take_receipt(job, "8", [0])
+    told = {("7", 0): SchedulerState("RUNNING", ""), ("8", 0): SchedulerState("FAILED", "NonZeroExitCode")}
+    assert [one.numbers for one in statuses_from(made, told) if one.job == job] == [("7",)]
+    told["8", 0] = SchedulerState("PENDING", "Priority")
+    assert [one.numbers for one in statuses_from(made, told) if one.job == job] == [("7", "8")]
+
+
+def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
+    made = submission(tmp_path, "slurm")
+    made.take_receipt(made.jobs[0], "7", [0])
+    assert state(made, ())[0] == "lost"
+    for said in (("CANCELLED", "None"), ()):
+        assert state(made, said) == ("cancelled", "")
+    made.folder.chmod(0o500)  # of somebody else, who may only look
+    assert outstanding(made, ("failed", "lost")).elements["train"] == []
+    made.folder.chmod(0o700)
+
+
 def test_elements_of_a_split_array_are_found_by_their_own_numbers(tmp_path):
     made = submission(tmp_path, "slurm")
     (_, job) = made.jobs

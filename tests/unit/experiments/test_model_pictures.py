@@ -13,7 +13,7 @@ from musicvae.groove.picture import DRUM_COLOURS
 from musicvae.training.best_weights import save_best
 from musicvae.training.run_folder import RunFolder
 from tests.experiments.chart_picture import HEIGHT, LEFT, MARGIN, TITLE, WIDTH, Axis, Chart, Curve, Level, draw_charts
-from tests.experiments.model_pictures import MOST_POINTS, labelled, learning_curves
+from tests.experiments.model_pictures import MOST_POINTS, labelled, learning_curves, table_rows, tabled_curves
 from tests.experiments.rate_distortion import ModelPoint, distortion_charts, read_figures
 from tests.support.runs.run_folders import begun_run, training_line, validation_line
 
@@ -97,6 +97,12 @@ def test_learning_curves_leave_out_the_beginning_and_show_means_of_many_steps(tm
     assert len(training) <= MOST_POINTS
     assert 50 + 300 / training[0][0] < training[0][1] < 50 + 300 / 50, "a mean over the steps before"
     assert kl.title == "run: KL, nats per window"
+    page = tmp_path / "page.md"
+    head = "| stage | step | -ELBO | reconstruction | KL |\n|---|---|---|---|---|\n"
+    page.write_text("\n# Curves\n\n" + head + "\n".join(table_rows(tmp_path / "run")) + "\n")
+    for tabled, chart in zip(tabled_curves(page, "# Curves"), (elbo, reconstruction, kl), strict=True):
+        assert tabled.title == chart.title
+        np.testing.assert_allclose(tabled.curves[0].points, chart.curves[-1].points, atol=0.005)
     begun_run(tmp_path / "begun")
     with pytest.raises(ConfigError, match="no evaluation"):
         learning_curves(tmp_path / "begun")

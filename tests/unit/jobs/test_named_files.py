@@ -16,7 +16,8 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.groove_file import DroppedBars, read_midi, read_windows
+from musicvae.midi.groove_file import read_midi, read_windows
+from musicvae.midi.reading_report import DroppedBars
 from musicvae.settings import parse_settings
 from preprocess.settings import BuildSettings
 from tests.support.midi.midi_bytes import Event, hit, metre, midi_file

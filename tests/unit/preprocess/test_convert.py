@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
-from musicvae.midi.groove_file import DroppedBars
-from musicvae.midi.reading_report import ReadingReport
+from musicvae.midi.reading_report import DroppedBars, ReadingReport
 from preprocess.convert import Conversion, convert
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import BuildSettings, FilterSettings, LimitSettings, ReadingSettings, WindowSettings

@@ -64,7 +64,8 @@ def test_what_slurm_says(submission, state, category):
         (1, TRACEBACK, "code", "KeyError: 'no such drum'"),
         (1, TRACEBACK.replace("KeyError", "MemoryError"), "out of memory", "MemoryError"),
         (1, "OSError: [Errno 28] No space left on device\n", "disk", ""),
-        (137, "step 3\nKilled\n", "out of memory", ""),
+        (137, "step 3\nKilled\n", "node", ""),
+        (1, "error: the setup of the site failed: module load cuda/99\n", "setup", "module load cuda/99"),
         (1, "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0.\n", "out of memory", ""),
     ],
 )

@@ -8,6 +8,7 @@ from cluster.job import Array, Job, Resources
 from cluster.site import Site
 from cluster.submission import Submission, Target
 from jobs.submission.hand_over import confirm, gpu_hours
+from jobs.submit import main
 from musicvae.errors import ConfigError
 
 
@@ -58,3 +59,16 @@ def test_many_jobs_are_large_without_any_gpu(monkeypatch):
     many = submission(Job("sample", (), array=Array(101)))
     with pytest.raises(ConfigError, match=r"101 job\(s\)"):
         confirm(many, everything(many), yes=False)
+
+
+def test_partition_and_account_may_be_named_without_a_site_file(small_shards, tmp_path, capsys):
+    arguments = ["--preset", "demo", "--shards", str(small_shards), "--run", str(tmp_path / "run")]
+    for site, partition in ((None, None), ("slurm-gpu", "gpu")):
+        main(
+            "train", arguments, on="slurm", dry_run=True, site=site, account="me", submissions=tmp_path / "submissions"
+        )
+        options = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#SBATCH ")]
+        assert "#SBATCH --account=me" in options
+        assert [line for line in options if "--partition" in line] == [f"#SBATCH --partition={partition}"] * bool(site)
+    with pytest.raises(ConfigError, match="--on local has no account"):
+        main("train", arguments, account="me")

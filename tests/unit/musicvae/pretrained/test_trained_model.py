@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,15 +50,15 @@ def tokens_of(several: list[DrumGroove]) -> list[list[int]]:
 def test_samples_are_those_of_the_sampler_whatever_the_count(model):
     settings = GenerationSettings(PriorSource(), seed=3, precision=model.precision)
     expected = generate_batch(model.model, settings, 0)[:5].tolist()
-    assert tokens_of(model.sample(5, seed=3)) == expected
-    assert tokens_of(model.sample(2, seed=3)) == expected[:2]
-    assert tokens_of(model.sample(2, seed=4)) != expected[:2]
-    assert model.sample(0) == []
-    (groove,) = model.sample(1, tempo=93.0)
+    assert tokens_of(model.sample(5, seed=3, feel="mean")) == expected
+    assert tokens_of(model.sample(2, seed=3, feel="mean")) == expected[:2]
+    assert tokens_of(model.sample(2, seed=4, feel="mean")) != expected[:2]
+    assert model.sample(0, feel="mean") == []
+    (groove,) = model.sample(1, tempo=93.0, feel="mean")
     assert (groove.tempo, groove.grid) == (93, GRID)
-    assert model.sample(1)[0].tempo == model.feel.tempo
+    assert model.sample(1, feel="mean")[0].tempo == model.feel.tempo
     with pytest.raises(ValueError, match="count"):
-        model.sample(-1)
+        model.sample(-1, feel="mean")
 
 
 def test_a_code_is_the_same_alone_and_in_company_as_groove_and_as_tokens(model):
@@ -78,40 +79,40 @@ def test_a_code_decodes_to_the_same_groove_alone_and_in_company(model):
 
 def test_continuations_begin_with_the_bars_that_they_continue(model):
     (mine,) = grooves(1)
-    made = model.continued(mine, bars=2, count=20, seed=1)
+    made = model.continued(mine, bars=2, count=20, seed=1, feel="mean")
     kept = 2 * GRID.steps_per_bar
     assert all((groove.hits[:kept] == mine.hits[:kept]).all() for groove in made)
     assert len({groove.hits[kept:].tobytes() for groove in made}) > 10
-    assert tokens_of(model.continued(mine, bars=2, count=3, seed=1)) == tokens_of(made[:3])
+    assert tokens_of(model.continued(mine, bars=2, count=3, seed=1, feel="mean")) == tokens_of(made[:3])
     assert {groove.tempo for groove in made} == {mine.tempo}
     for bars in (0, GRID.bars):
         with pytest.raises(ValueError, match="bars can be continued"):
-            model.continued(mine, bars=bars)
+            model.continued(mine, bars=bars, feel="mean")
 
 
 def test_the_ends_of_an_interpolation_are_the_reconstructions(model):
     start, end = (replace(groove, tempo=tempo) for groove, tempo in zip(grooves(2), (100.0, 140.0), strict=True))
-    path = model.interpolate(start, end, 5)
+    path = model.interpolate(start, end, 5, feel="mean")
     assert tokens_of([path[0], path[-1]]) == tokens_of(model.decode(model.encode([start, end])))
     assert [groove.tempo for groove in path] == [100, 110, 120, 130, 140]
     codes = np.random.default_rng(1).normal(size=(2, model.latent)).astype(np.float32) * 3
-    of_codes = tokens_of(model.interpolate(codes[0], codes[1], 4))
+    of_codes = tokens_of(model.interpolate(codes[0], codes[1], 4, feel="mean"))
     assert [of_codes[0], of_codes[-1]] == tokens_of(model.decode(codes))
     assert of_codes[0] != of_codes[-1]
     with pytest.raises(ValueError, match="two ends"):
-        model.interpolate(start, end, 1)
+        model.interpolate(start, end, 1, feel="mean")
 
 
 def test_variations_begin_at_the_reconstruction_and_depend_on_the_seed(model):
     groove = replace(grooves(1)[0], tempo=77.0)
     reconstruction = tokens_of(model.decode(model.encode(groove)))[0]
-    assert tokens_of(model.vary(groove, 0.0, 3)) == [reconstruction] * 3
-    far = model.vary(groove, 1.0, 4, seed=1)
-    assert tokens_of(far) != tokens_of(model.vary(groove, 1.0, 4, seed=2))
-    assert tokens_of(far)[:2] == tokens_of(model.vary(groove, 1.0, 2, seed=1))
+    assert tokens_of(model.vary(groove, 0.0, 3, feel="mean")) == [reconstruction] * 3
+    far = model.vary(groove, 1.0, 4, seed=1, feel="mean")
+    assert tokens_of(far) != tokens_of(model.vary(groove, 1.0, 4, seed=2, feel="mean"))
+    assert tokens_of(far)[:2] == tokens_of(model.vary(groove, 1.0, 2, seed=1, feel="mean"))
     assert {one.tempo for one in far} == {77.0}
     with pytest.raises(ValueError, match=r"0\.\.1"):
-        model.vary(groove, 1.5)
+        model.vary(groove, 1.5, feel="mean")
 
 
 def check_playing(model: TrainedModel, made: list[DrumGroove], *given: DrumGroove) -> int:
@@ -130,22 +131,24 @@ def check_playing(model: TrainedModel, made: list[DrumGroove], *given: DrumGroov
 
 def test_hits_that_are_kept_are_played_as_they_were_and_new_ones_as_the_mean(model):
     start, end = grooves(2)
-    assert check_playing(model, model.vary(start, 0.0, 1), start) > 0
-    assert check_playing(model, model.vary(start, 0.7, 20), start) > 0
-    assert check_playing(model, [model.move(start, density=1.0)], start) > 0
+    mean: dict[str, Any] = {"feel": "mean"}
+    assert check_playing(model, model.vary(start, 0.0, 1, **mean), start) > 0
+    assert check_playing(model, model.vary(start, 0.7, 20, **mean), start) > 0
+    assert check_playing(model, [model.move(start, density=1.0, **mean)], start) > 0
     early = (np.arange(GRID.num_steps) < 2 * GRID.steps_per_bar)[:, None]
     kept = replace(start, hits=start.hits & early, velocity=start.velocity * early, offset=start.offset * early)
-    assert check_playing(model, model.continued(start, bars=2, count=5), kept) >= 5 * kept.hits.sum()
-    path = model.interpolate(start, end, 6)
+    assert check_playing(model, model.continued(start, bars=2, count=5, **mean), kept) >= 5 * kept.hits.sum()
+    path = model.interpolate(start, end, 6, **mean)
     assert check_playing(model, path[:1], start) > 0
     check_playing(model, path[1:3], start, end)
     check_playing(model, path[3:5], end, start)
     check_playing(model, path[5:], end)
     code = model.encode(end)[0]
-    check_playing(model, model.interpolate(start, code, 3)[1:2], start)
+    check_playing(model, model.interpolate(start, code, 3, **mean)[1:2], start)
     silence = np.zeros_like(start.hits)
     nothing = replace(start, hits=silence, velocity=start.velocity * silence, offset=start.offset * silence)
-    assert check_playing(model, [*model.vary(code, 0.5, 5), model.move(code), *model.sample(5)], nothing) == 0
+    made = [*model.vary(code, 0.5, 5, **mean), model.move(code, **mean), *model.sample(5, **mean)]
+    assert check_playing(model, made, nothing) == 0
 
 
 def test_a_move_adds_the_directions_in_standard_deviations(model):

@@ -10,7 +10,7 @@ from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.settings import apply_overrides, parse_settings
 from musicvae.training.run_folder import RunFolder, RunIdentity
-from musicvae.training.settings import FitConfig
+from musicvae.training.settings import ADDED_LATER, FitConfig
 from tests.support.runs.topologies import PRESETS
 
 IDS_AT_20AA091 = {
@@ -48,6 +48,7 @@ def identity(*overrides: str, fingerprint: str = "f" * 16) -> RunIdentity:
         "train.seed=1",
         "train.global_batch=128",
         "train.precision=bfloat16",
+        "train.matmul=high",
         "train.clip=2.0",
         "data.lanes=32",
         "data.mix_drums=0.5",
@@ -63,6 +64,7 @@ def test_what_changes_the_result_changes_the_run_id(override):
     [
         "train.steps=9",
         "train.accumulation=4",
+        "train.deterministic=true",
         "train.log_every=1",
         "train.evaluate_every=9",
         "train.checkpoint_every=9",
@@ -86,13 +88,14 @@ def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
         "train": {
             *("steps", "accumulation", "log_every", "evaluate_every", "evaluation_batch", "log_windows"),
             *("checkpoint_every", "keep_checkpoints", "keep_every"),
-            *("on_nonfinite", "max_skipped", "max_minutes", "profile", "compile"),
+            *("on_nonfinite", "max_skipped", "max_minutes", "profile", "compile", "deterministic"),
         },
     }
     of_scores, of_playing = settings().result_settings(), settings("performance={}").result_settings()
     for part, values in settings("performance={}").model_dump().items():
         result = of_playing if part == "performance" else of_scores
-        assert set(values) - set(result[part]) == resources.get(part, set())
+        later = {name.removeprefix(f"{part}.") for name in ADDED_LATER if name.startswith(f"{part}.")}
+        assert set(values) - set(result[part]) == resources.get(part, set()) | later
     assert set(of_playing) == {"optimizer", "data", "train", "performance"}
 
 

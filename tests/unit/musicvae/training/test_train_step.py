@@ -16,7 +16,7 @@ from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.fit import diverged, nonfinite_record
 from musicvae.training.settings import OptimizerSettings
 from musicvae.training.state import is_exhausted_memory, largest_that_fits, memory_exhausted
-from musicvae.training.step import TrainingObjective, new_optimizer, train_step
+from musicvae.training.step import TrainingObjective, accumulate_gradients, new_optimizer, train_step
 from musicvae.training.world import World
 
 TINY = ModelSettings(
@@ -179,3 +179,14 @@ def test_the_message_offers_an_accumulation_that_fits():
     assert "train.accumulation=5" in str(error)
     error = memory_exhausted(step=1, share=8, accumulation=1, fitting=None, device=torch.device("cpu"))
     assert "not even one window" in str(error)
+
+
+def test_a_weight_needs_16_bytes_beside_what_ddp_and_autocast_copy(objective):
+    """The arithmetic of docs/structure.md: weight, gradient and two moments."""
+    optimizer = new_optimizer(objective, OptimizerSettings())
+    step(objective, optimizer, [batch()])
+    accumulate_gradients(objective, [batch()], step=1, global_batch=4, precision="bfloat16", world=World.single())
+    moments = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
+    weights = list(objective.parameters())
+    held = [*weights, *moments, *(weight.grad for weight in weights if weight.grad is not None)]
+    assert sum(tensor.nbytes for tensor in held) == 16 * sum(weight.numel() for weight in weights)
