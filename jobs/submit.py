@@ -21,6 +21,7 @@ from jobs.submission.hand_over import Outstanding, confirm, hand_over, keep_code
 from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, SubmitRequest, check_jobs, jobs_of
 from jobs.submission.rows import SUBMISSIONS
 from musicvae.errors import ConfigError
+from musicvae.settings import load_yaml
 
 
 def main(
@@ -101,7 +102,7 @@ def main(
         )
     check_arguments(arguments or [])
     check_new_folder(submissions, "--submissions")
-    settings = read_site(site)
+    settings = read_site(site, load_yaml)
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from musicvae.data.windows import WindowBlock
-from musicvae.errors import ConfigError, DataError
+from musicvae.durable import open_regular
+from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
@@ -255,13 +256,15 @@ def unusable(path: Path, grid: GridSpec, reason: str, detail: str) -> DataError:
 
 def _content(path: Path, grid: GridSpec) -> bytes:
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise unusable(path, grid, "too-large", f"{size} bytes, more than limits.max_bytes = {MAX_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}", expected="a MIDI file", found=error.strerror or str(error), do="correct the path"
-        ) from None
+        with open_regular(path) as file:
+            if (size := path.stat().st_size) > MAX_BYTES:
+                raise unusable(path, grid, "too-large", f"{size} bytes, more than limits.max_bytes = {MAX_BYTES}")
+            return file.read(MAX_BYTES)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot read {path}", expected="a MIDI file", found=reason, do="correct the path") from None
 
 
 def _windows(

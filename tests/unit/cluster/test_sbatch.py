@@ -12,6 +12,7 @@ from cluster.sbatch import Place, render
 from cluster.site import SITES, Site, read_site
 from cluster.slurm import calls, ranges
 from jobs.submission.kinds import SubmitRequest, jobs_of
+from musicvae.settings import load_yaml
 from tests.support.commands import CHECKOUT
 from tests.support.requirements import skip_or_fail
 
@@ -24,7 +25,7 @@ GPU_NODE = {"gpus_per_node": 8, "cpus_per_node": 96, "memory": "400G", "minutes"
 
 
 def site(name: str | None = None) -> Site:
-    return read_site(name).model_copy(update={"python": PYTHON})
+    return read_site(name, load_yaml).model_copy(update={"python": PYTHON})
 
 
 def scripts(
@@ -103,7 +104,7 @@ def test_percent_signs_in_a_path_are_no_patterns_of_sbatch():
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SITES.glob("*.yaml")))
 def test_the_example_sites_can_be_used(name):
-    assert read_site(name) != Site()
+    assert read_site(name, load_yaml) != Site()
 
 
 @pytest.mark.parametrize(
