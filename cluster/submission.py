@@ -10,6 +10,7 @@ cancelled          there after a cancel
 """
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,10 @@ from cluster.site import Site
 
 NAME = "snapshot.json"
 PATCH = "changes.patch"
+MADE = re.compile(
+    r"plan\.json|\.plan\.json\.tmp|receipts\.jsonl|cancelled|ray-token\..+|[^/]+\.sbatch|(code|attempts|logs)/.+"
+)
+"""Paths of what belongs to a submission in its folder."""
 Target = Literal["local", "slurm", "ray"]
 
 
@@ -162,7 +167,7 @@ def read_submission(folder: Path) -> Submission:
 
 def submissions_in(folder: Path) -> Iterator[Path]:
     """The submissions below a folder, or itself, in the order of their names."""
-    if (folder / PLAN).exists():
+    if (folder / PLAN).is_file():
         yield folder
         return
     if folder.is_dir():
