@@ -120,12 +120,7 @@ def report(
         *(tables.difference_table(model, against[model.name], "each baseline") for model in models if baselines),
         *(tables.difference_table(model, earlier[model.name], "the models before it") for model in models[1:]),
     ]
-    for table in shown:
-        console.print(table)
-    console.print(tables.LEGEND, soft_wrap=True)
-    for model in models:
-        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
-    if json is not None:
+    if json is not None:  # first: whoever reads the tables may leave
         about = {
             "shards": evaluation.manifest.fingerprint,
             "split": split,
@@ -140,6 +135,10 @@ def report(
         }
         compared = {name: against[name] | earlier[name] for name in against}
         write_json(json, about | tables.as_json(results, data, compared, resamples))
-        console.print(f"all figures: {json}", soft_wrap=True)
-    else:
-        console.print("these figures are not saved; --json FILE saves them")
+    for table in shown:
+        console.print(table)
+    console.print(tables.LEGEND, soft_wrap=True)
+    for model in models:
+        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
+    place = f"all figures: {json}" if json else "these figures are not saved; --json FILE saves them"
+    console.print(place, soft_wrap=True)
