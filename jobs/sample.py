@@ -97,7 +97,7 @@ def main(
     from jobs.sampler.work import SampleWork, share_of
 
     if options.humanize is not None and options.pick is None:
-        files = files_of(Path(options.humanize), options.reading_settings)
+        files = files_of(Path(options.humanize), options.reading)
         options = options.model_copy(update={"count": options.count * len(files)})
     share, work = share_of(shard, os.environ), SampleWork(out.resolve())
     if not overwrite:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from jobs.command.command_line import console, option_error
-from jobs.sampler.settings import DEFAULT_BARS, SampleSettings, numbers, span
+from jobs.sampler.settings import DEFAULT_BARS, SampleSettings, numbers, reading_of, span
 from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.generation.constraints import GrooveConstraint, HitMask, ReachabilityGuide, first_bars
@@ -123,18 +123,21 @@ def windows_of(
 
 
 @lru_cache(maxsize=1)
-def files_of(path: Path, reading: ReadingSettings = DEFAULT_READING) -> tuple[WholeFile, ...]:
+def files_of(path: Path, reading: tuple[str, ...] = ()) -> tuple[WholeFile, ...]:
     """A file that is to be humanized, or all MIDI files in a folder and below it, as `windows_of` finds them.
+
+    Args:
+        reading: how they are read, as --reading has it.
 
     Raises:
         ConfigError: a file that cannot be read, or a folder without MIDI files.
         DataError: a file, or every file of the folder, that cannot be used.
     """
-    performer = shipped_performer()
+    performer, settings = shipped_performer(), reading_of(reading)
 
     def read(file: Path, name: str) -> WholeFile:
         grid, drum_map = performer.grid, performer.drum_map
-        return WholeFile.read(file, grid, drum_map, source=name, reading=reading, hint=as_option)
+        return WholeFile.read(file, grid, drum_map, source=name, reading=settings, hint=as_option)
 
     if path.is_dir():
         files = _of_folder(path, read)

@@ -262,7 +262,7 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
 
 
 def _humanizing(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
-    files = files_of(Path(options.humanize or ""), options.reading_settings)
+    files = files_of(Path(options.humanize or ""), options.reading)
     performer = performer_for(PLAYED, trained.grid, trained.drum_map)
     timing, velocity = (DEFAULT_AMOUNT if a is None else a for a in (options.timing, options.velocity))
     windows = tuple(meta for file in files for meta in file.first_window().meta)

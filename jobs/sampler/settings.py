@@ -71,7 +71,12 @@ def _ascending(items: tuple[int, ...] | None) -> tuple[int, ...] | None:
     return tuple(sorted(items)) if items else None
 
 
-def _reading(overrides: tuple[str, ...]) -> ReadingSettings:
+def reading_of(overrides: tuple[str, ...]) -> ReadingSettings:
+    """How MIDI files are read, by the values of --reading.
+
+    Raises:
+        ConfigError: no such setting, or a value out of range.
+    """
     return parse_settings(ReadingSettings, apply_overrides({}, overrides))
 
 
@@ -80,7 +85,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _readable(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    _reading(overrides)
+    reading_of(overrides)
     return overrides
 
 
@@ -319,7 +324,7 @@ class SampleSettings(Settings):
     @property
     def reading_settings(self) -> ReadingSettings:
         """How given files are read."""
-        return _reading(self.reading)
+        return reading_of(self.reading)
 
     def record(self) -> dict[str, Any]:
         """Plain values, in the form that every version of sampling-work/job.json has; exact inverse of `of_record`."""

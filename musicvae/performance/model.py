@@ -208,7 +208,8 @@ class HitBlock(BlockLayers):
             bias: of the attention of that hit to those before it and to itself, -inf for what comes later.
         """
         joined = self.queries_keys_values(self.attention_norm(values)).unflatten(1, (3, self.heads, -1))
-        attended = so_far.attend(*joined.unbind(dim=1), bias)
+        query, key, entry = joined.unbind(dim=1)
+        attended = so_far.attend(query, key, entry, bias)
         values = values + self.attended(attended.flatten(1))
         return values + self._fed_forward(values, None)
 

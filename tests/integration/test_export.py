@@ -34,7 +34,7 @@ def test_three_files(export):
 
 def test_samples_are_those_of_the_run(run, export, tmp_path):
     for name, source in (("run", run), ("export", export)):
-        ok(run_job("sample", "--run", source, "--count", 5, "--out", tmp_path / name))
+        ok(run_job("sample", "--feel", "mean", "--run", source, "--count", 5, "--out", tmp_path / name))
     of_run, of_export = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("run", "export"))
     assert of_run == of_export
     files = sorted((tmp_path / "run" / "000").glob("*.mid"))

@@ -104,7 +104,7 @@ def test_the_page_says_what_the_manifest_says(whole):
     "options", [[], ["--dry"], ["--pitches", "general_midi", "--ticks", 960, "--tempo-range", "90:150"]]
 )
 def test_its_hits_are_those_of_the_files(sample_run, tmp_path, options):
-    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
+    ok(run_job("sample", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
     page, records = Page(tmp_path / "gallery.html"), manifest_of(tmp_path)
     assert page.notes() == [written_notes(tmp_path / record["file"]) for record in records]
     assert page.figures["tempo"].round(3).tolist() == [record["tempo"] for record in records]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from musicvae.data.feel import measure_feel
+from musicvae.model.layers import token_bits
 from musicvae.model.model import MusicVAE
 from musicvae.settings import apply_overrides, parse_settings
 from musicvae.training.best_weights import save_best
@@ -58,12 +59,20 @@ def trained_run(path: Path, *overrides: str, steps: int = 100, every: int = 20, 
 TINY_MODEL = tuple(setting for setting in TINY if setting.startswith("model."))
 
 
-def run_with_weights(path: Path, *, seed: int = 0, step: int = 40) -> RunFolder:
-    """A run of a tiny model with weights that nobody trained."""
+def run_with_weights(path: Path, *, seed: int = 0, step: int = 40, sparse: bool = False) -> RunFolder:
+    """A run of a tiny model with weights that nobody trained.
+
+    Args:
+        sparse: whether all drums but the first are rare, as in the grooves of people; else half of all cells are hits.
+    """
     run = begun_run(path, *TINY_MODEL)
     settings = parse_settings(FitConfig, apply_overrides({}, TINY_MODEL))
     torch.manual_seed(seed)
     model = MusicVAE(settings.model, GRID, DRUM_MAP.num_drums)
+    if sparse:
+        with torch.no_grad():
+            bits = token_bits(DRUM_MAP.num_drums)
+            model.get_parameter("decoder.scores.own.bias").add_(bits[:, 0] - 2 * bits[:, 1:].sum(dim=1))
     save_best(run.best, model.state_dict(), step, validation_line(step, 70.0))
     measure_feel([patterned_windows(50, seed=3)], GRID).save(run.feel)
     return run
