@@ -277,9 +277,13 @@ DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the sa
 MANIFEST_COLUMNS = (
     FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
     FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    FigureColumn("log_likelihood", "log p(x | z)", "in nats: how likely the groove is under the model", decimals=1),
-    FigureColumn("nearest_training", "from training", "hits that differ from the nearest training window", decimals=0),
-    FigureColumn("nearest_groove", "from the others", "hits that differ from the nearest other groove", decimals=0),
+    FigureColumn(
+        "log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual for the model", decimals=1
+    ),
+    FigureColumn(
+        "nearest_training", "differs from training", "hits that differ from the nearest training window", decimals=0
+    ),
+    FigureColumn("nearest_groove", "differs from others", "hits that differ from the nearest other groove", decimals=0),
     FigureColumn("empty", "empty", "without a hit", kind="flag"),
     FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
     DUPLICATE,

@@ -116,7 +116,7 @@ def read_midi(
         hint: how a setting of `reading` is written in the details of a refusal.
     """
     try:
-        performances = read_performances(data, reading, max_hits=max_notes)
+        performances = read_performances(data, reading, max_hits=max_notes, tempo=tempo)
     except SmpteError as error:
         return MidiReading(refused=("smpte", str(error)))
     except MidiError as error:
@@ -128,7 +128,7 @@ def read_midi(
         return MidiReading(refused=("no-drums", "no hits, and no tracks"))
     songs = {
         source if len(performances) == 1 else f"{source}#{number}": quantize(
-            performance if tempo is None else replace(performance, tempos=((0, tempo),), first_tempo=0),
+            performance,
             grid,
             drum_map,
             nearest_pitch=reading.unknown_pitch == "nearest",
