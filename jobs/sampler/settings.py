@@ -178,9 +178,7 @@ class SampleSettings(Settings):
         metavar="played|mean|STYLE|plain",
         panel="How the grooves are played",
     )
-    centred: bool | None = flag(
-        "Play new hits around the sixteenths, without the latency of the recordings in the training data (if played)."
-    )
+    centred: bool | None = flag("Play new hits around the grid, without the latency of the training data (if played).")
     like_player: Place = flag(
         "Play with the level, lean, swing and spread of a performance, such as a take of your own.", metavar="FILE"
     )
@@ -195,10 +193,7 @@ class SampleSettings(Settings):
         panel="Output",
     )
     audio: Audio = flag("Add a loop of sound to each MIDI file, played by a synthesised kit.", Audio.NONE)
-    lead_in: bool = flag(
-        "Begin each file with a silent bar. A hit before the first beat is in it; without it, at the end of the loop.",
-        False,
-    )
+    lead_in: bool = flag("Begin each file with a silent bar, which has the hits before the first beat.", False)
     gallery: bool = flag("Write a page to see, hear and choose the grooves.", True)
     pitches: Text = flag(
         "Drum map that MIDI pitches are written with (that of the model).", metavar="roland|general_midi|FILE"
