@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 # Where it is set, each of the thousand processes of the tests compiles the project again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo model ablation curve pictures test test-slow soak coverage check types style wheel clean
+.PHONY: help install demo model ablation curve pictures listen test test-slow soak coverage check types style wheel clean
 
 help:
 	@echo "make demo       MIDI -> shards -> trained model -> 64 new grooves: installs what it needs, minutes on two cores"
@@ -20,6 +20,7 @@ help:
 	@echo "make curve      after make model: the rate-distortion curve, half an hour"
 	@echo "make ablation   what each decision in the models is worth, days of two cores: SHARDS=shards/groove"
 	@echo "make pictures   the pictures of README and docs, six minutes; needs chromium, and GROOVE_DIR for those of GMD"
+	@echo "make listen     the loops of docs/listen, half a minute; needs GROOVE_DIR"
 	@echo "make check      ruff, pyright, import rules"
 	@echo "make test       unit and integration tests, under 10 minutes"
 	@echo "make test-slow  kills, clusters, full runs, with a seeded tenth of the long counts"
@@ -108,6 +109,9 @@ PICTURES ?=
 
 pictures: install
 	$(BIN)/python -m tests.experiments.page_pictures --out docs/images $(PICTURES)
+
+listen: install
+	$(BIN)/python -m tests.experiments.listen --out docs/listen
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
 TEST_PROCESSES ?= auto

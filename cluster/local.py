@@ -285,29 +285,43 @@ def cpu_limits(environment: Mapping[str, str] = os.environ) -> dict[str, int]:
     slurm = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE") or ""
     if slurm.isdecimal():
         limits["SLURM"] = int(slurm)
-    if quotas := [*_cgroup_quotas()]:
+    if quotas := [quota for folder in _cgroups("cpu") for quota in _quota_of(folder)]:
         limits["cgroup"] = int(min(quotas))
     return limits
 
 
-def _cgroup_quotas() -> Iterator[float]:
-    """How many CPUs the cgroups of this process may keep busy, of each that has a limit."""
+def usable_memory(environment: Mapping[str, str] = os.environ) -> int:
+    """How many bytes of memory this process and its children may use: of the machine, by SLURM, and by its cgroups."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    slurm = environment.get("SLURM_MEM_PER_NODE") or ""
+    if slurm.isdecimal() and int(slurm):  # in megabytes; 0 is all of the node
+        limits.append(int(slurm) << 20)
+    for folder in _cgroups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # there is none, or the word "max"
+                limits.append(int((folder / name).read_text(encoding="utf-8")))
+    return min(limits)
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """The folders of the cgroups of this process that may limit something, and of those above them."""
     try:
         lines = CGROUPS_OF_THIS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         root = CGROUPS / controllers  # version 2 has one tree for all controllers, and no name for it
         group = root / name.lstrip("/")
         for folder in [group, *group.parents]:  # in a container only the root may be there
             if folder.is_relative_to(root):
-                yield from _quota_of(folder)
+                yield folder
 
 
 def _quota_of(cgroup: Path) -> Iterator[float]:
+    """How many CPUs a cgroup may keep busy, if it has a limit."""
     with suppress(OSError, ValueError):  # there is none, or the word "max"
         quota, period = map(int, (cgroup / "cpu.max").read_text(encoding="utf-8").split())
         yield quota / period

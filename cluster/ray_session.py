@@ -54,6 +54,12 @@ def check_ray_address(address: str | None) -> None:
         raise no_cluster(address, error) from None
 
 
+def amounts(resources: Mapping[str, float]) -> str:
+    """Resources by Ray's names, as people read them; memory is in bytes."""
+    texts = (f"{x / 2**30:.3g} GiB of memory" if kind == "memory" else f"{x:g} {kind}" for kind, x in resources.items())
+    return " and ".join(texts)
+
+
 def _greet(probe: socket.socket, deadline: float) -> None:
     """Ray itself would wait many minutes for an answer in its own protocol.
 
@@ -187,9 +193,9 @@ class RaySession:
         self._explain_after *= 6
         free, have = self.free(), self.resources()
         if any(free.get(kind, 0) < amount for kind, amount in needs.items()):
-            asked = " and ".join(f"{amount:g} {kind}" for kind, amount in needs.items() if amount)
-            room = " and ".join(f"{free.get(kind, 0):g} of {have.get(kind, 0):g} {kind}" for kind in needs)
-            _say(f"waiting for {gone:.0f} s: {who} requests {asked}; free on the Ray cluster: {room}")
+            room, whole = ({kind: amount.get(kind, 0) for kind in needs} for amount in (free, have))
+            asked = f"{who} requests {amounts(needs)}"
+            _say(f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {amounts(room)} of {amounts(whole)}")
 
     def check_head(self, *, now: bool = False) -> None:
         """Makes sure that the cluster is there.

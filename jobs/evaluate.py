@@ -8,7 +8,14 @@ from jobs.command.command_line import WORK, end_of_checks, run_command
 from jobs.command.paths import check_output_file
 from musicvae.data.manifest import open_shards
 from musicvae.errors import ConfigError
-from musicvae.pretrained.shipped import check_model_is_there, model_folder, shipped_models
+from musicvae.pretrained.shipped import (
+    WEIGHTS,
+    check_model_is_there,
+    is_performance,
+    model_folder,
+    shipped_models,
+    shipped_performances,
+)
 
 
 def main(
@@ -35,12 +42,14 @@ def main(
     """Measure models on held-out windows, and compare them with baselines.
 
     The tables show -ELBO, reconstruction and KL, token accuracy and hit F1, and how close samples from the prior are to
-    the data. Each figure has a 95% confidence interval.
+    the data; of a performance model, how it plays the hits of people beside their own playing. Each figure has a 95%
+    confidence interval. If all models given are performance models, only their playing is evaluated.
 
         python -m jobs.evaluate --run runs/first --shards shards/groove
     """
-    named = [*run, *(model_folder(name) for name in preset)]
-    chosen = (named or [model_folder(name) for name in shipped_models()]) if models else []
+    shipped = [*shipped_models(), *shipped_performances()]
+    named = [*run, *(WEIGHTS / name if name in shipped else model_folder(name) for name in preset)]
+    chosen = (named or [WEIGHTS / name for name in shipped]) if models else []
     if not chosen and not baselines:
         raise ConfigError(
             "there is nothing to evaluate",
@@ -53,10 +62,23 @@ def main(
     manifest.split(split)
     for model in chosen:
         check_model_is_there(model)
+    players = [model for model in chosen if is_performance(model)]
+    others = [model for model in chosen if model not in players]
     end_of_checks()
     from jobs.evaluation.run import evaluate  # loads torch, which takes seconds
 
-    evaluate(source, manifest, chosen, split=split, json=json, quick=quick, seed=seed, batch=batch, baselines=baselines)
+    evaluate(
+        source,
+        manifest,
+        others,
+        players,
+        split=split,
+        json=json,
+        quick=quick,
+        seed=seed,
+        batch=batch,
+        baselines=baselines and bool(others or not players),
+    )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import math
 import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -23,11 +26,14 @@ from jobs.command.paths import check_new_folder
 from jobs.submission.hand_over import Outstanding, confirm, hand_over, keep_code, outstanding, plan_table, slurm_calls
 from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, SubmitRequest, check_jobs, jobs_of
 from jobs.submission.rows import SUBMISSIONS
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, UserError
+from musicvae.settings import load_yaml
 
 Wish: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="As of sbatch, in place of the site's.", rich_help_panel="SLURM")
 ]
+DRIVER_GIB = 2
+"""Memory of the driver of a sweep and of its Ray."""
 NAMES = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 START_SECONDS = 30
 """The least that a job needs before it has anything to save."""
@@ -90,7 +96,7 @@ def main(
     nodes: Annotated[int, typer.Option(help="Machines of a training, or of --ray.", rich_help_panel="Resources")] = 1,
     gpus_per_node: Annotated[
         int,
-        typer.Option(help="GPUs on each node; only a training uses several."),
+        typer.Option(help="GPUs on each node; a training and a sweep use all of them, other jobs one."),
     ] = 0,
     ranks_per_node: Annotated[
         int | None, typer.Option(min=1, help="Ranks on each node (one for each GPU, or 1).")
@@ -133,7 +139,7 @@ def main(
     for option, value in {**wishes, **options, "sbatch": sbatch, "after": after}.items():
         if value and on != "slurm":
             raise ConfigError(f"--on {on} has no {option}", found=f"--{option}", do=f"leave --{option} out")
-    settings = _asked(read_site(site), wishes, [*_options(options), *(sbatch or [])])
+    settings = _asked(read_site(site, load_yaml), wishes, [*_options(options), *(sbatch or [])])
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",
@@ -156,6 +162,8 @@ def main(
         )
     if on == "local" and nodes > 1:
         raise ConfigError("--on local has one node", found=f"--nodes {nodes}", do="use --ranks-per-node for more ranks")
+    if kind == "sweep" and on == "slurm" and mem is None:
+        mem = _memory_of_sweep(arguments or [], {"CPU": cpus_per_node or 1, "GPU": gpus_per_node})
     request = SubmitRequest(
         resources=Resources(nodes, gpus_per_node, cpus_per_node, mem, parse_minutes(time) if time else None),
         ranks_per_node=ranks_per_node,
@@ -281,6 +289,30 @@ def _identity(jobs: tuple[Job, ...], target: str, site: Site) -> str:
     site_text = site.model_dump_json(exclude=younger)
     content = json.dumps([[job.to_json() for job in jobs], target, site_text, str(Path.cwd())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def _memory_of_sweep(arguments: list[str], node: Mapping[str, float]) -> str | None:
+    """`--mem` for the driver, and as many trials as the CPUs and GPUs of a node hold; None where the sweep does not say
+    what one needs.
+
+    Args:
+        arguments: of `jobs.sweep run`.
+        node: its resources, by Ray's names.
+    """
+    from jobs.sweeps.pools import room_on
+    from jobs.sweeps.trials import read_sweep
+
+    given = [
+        word
+        for before, word in pairwise(["", *arguments])
+        if word[:2] != "--" and (before[:2] != "--" or "=" in before)
+    ]
+    with suppress(UserError, ImportError):  # which the check of the arguments shows
+        resources = read_sweep(given[0] if given else "")[1].resources
+        trials = max(1, room_on({**node, "memory": 2**60}, resources))
+        gib = min(trials, resources.at_once or trials) * (resources.memory_gib or 0)
+        return f"{math.ceil(gib) + DRIVER_GIB}G" if gib else None
+    return None
 
 
 def _variables(given: list[str]) -> tuple[tuple[str, str], ...]:

@@ -6,11 +6,13 @@ A sweep can be stopped, resumed and extended at any time: run the same command a
     python -m jobs.sweep status SWEEP
     python -m jobs.sweep report SWEEP
     python -m jobs.sweep best SWEEP
+    python -m jobs.sweep compare SWEEP SWEEP ...
     python -m jobs.sweep dashboard SWEEP
 
 `python -m jobs.sweep run --help` shows the options of `run`.
 """
 
+import gc
 import signal
 import threading
 from collections.abc import Iterable
@@ -48,6 +50,13 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan and exit.")] = False,
     retry: Annotated[
         str, typer.Option(metavar="failed", help="Train failed trials again, up to `attempts` of the sweep.")
+    ] = "",
+    notify: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND",
+            help="Run a shell command when the sweep is done or fails, with SWEEP_FOLDER, SWEEP_STATE, SWEEP_MESSAGE.",
+        ),
     ] = "",
     ray_address: Annotated[
         str,
@@ -87,11 +96,12 @@ def run(
 
     from jobs.sweeps.command import SweepCommand  # loads torch, which takes seconds: signals are heard by now
 
-    command = SweepCommand.of(factory, plan, shards, sweep_folder)
+    command = SweepCommand.of(factory, plan, shards, sweep_folder, notify)
     console.print(command.describe(), soft_wrap=True)
     if dry_run:
         return
     outlive_terminal()
+    gc.freeze()  # a garbage collection amid a decision would visit all that is loaded by now, for .2 s
     if share:
         command.carry_out_element(signals, retry=bool(retry))
     else:
@@ -108,6 +118,18 @@ def status(folder: Folder) -> None:
     from jobs.sweeps.status import status_text
 
     console.print(status_text(*_read(folder)), soft_wrap=True)
+
+
+def compare(folders: Annotated[list[Path], typer.Argument(metavar="SWEEP", help="The folders of sweeps.")]) -> None:
+    """Compare sweeps in a table.
+
+    It has the metric, its best value, trials, hours of training and the best settings of each.
+
+        python -m jobs.sweep compare sweeps/demo sweeps/mine
+    """
+    from jobs.sweeps.status import comparison
+
+    console.print(comparison([_read(folder) for folder in folders]))
 
 
 def report(folder: Folder) -> None:
@@ -177,4 +199,4 @@ def _read(path: Path) -> tuple[SweepFolder, SweepSettings, SweepState]:
 
 
 if __name__ == "__main__":
-    run_command(run, status, report, best, dashboard)
+    run_command(run, status, compare, report, best, dashboard)

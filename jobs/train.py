@@ -10,8 +10,8 @@ from jobs.command.command_line import console, end_of_checks, run_command, setti
 from jobs.command.stop_signals import StopSignals, parse_time
 from jobs.command.streams import outlive_terminal
 from jobs.training.environment import UNSET, check_variables, launched_by, launched_by_torchrun
+from jobs.training.failures import rank_life
 from jobs.training.plan import Config, InitFrom, Overrides, Preset, PrintConfig, Run, Shards, StopBefore, TrainRequest
-from jobs.training.rank_life import rank_life
 from musicvae.errors import ConfigError
 
 MACHINES = "Several ranks and machines"

@@ -15,7 +15,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 
 import typer
 import yaml
@@ -214,7 +214,7 @@ def flags_of(kind: type[Settings]) -> Callable[[C], C]:
         spelled = f"--{field.alias or name}".replace("_", "-")
         is_said = field.is_required() or isinstance(default, bool) or default in (None, (), "")
         declared = typer.Option(
-            f"{spelled}/--no-{spelled[2:]}" if field.annotation is bool else spelled,
+            f"{spelled}/--no-{spelled[2:]}" if bool in (field.annotation, *get_args(field.annotation)) else spelled,
             metavar=option.get("metavar"),
             help=f"{field.description}" + ("" if is_said else f" [{default}]"),
             rich_help_panel=option.get("panel"),

@@ -22,6 +22,7 @@ from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.pretrained.load import TrainedModel, is_export, load_run
+from musicvae.pretrained.performer import Performer
 from musicvae.randomness import Purpose, uniforms
 
 TRAINED_BASELINES = Path(__file__).parents[1] / "baselines"
@@ -45,23 +46,30 @@ def load_models(paths: list[Path], taken: list[str]) -> list[Candidate]:
         ConfigError: no run or export there, or one path twice.
         DataError: a damaged file.
     """
-    loaded: list[Candidate] = []
+    return [Candidate(name, path, load_run(path)) for name, path in names_of(paths, taken).items()]
+
+
+def names_of(paths: list[Path], taken: list[str]) -> dict[str, Path]:
+    """Each path of a run or an export under its name.
+
+    Raises:
+        ConfigError: one path twice.
+    """
+    named: dict[str, Path] = {}
     for path in paths:
-        if any(path.resolve() == candidate.path.resolve() for candidate in loaded):
+        if path.resolve() in (other.resolve() for other in named.values()):
             raise ConfigError(f"{path} is named twice", do="give each model once")
-        names = {*taken, *(candidate.name for candidate in loaded)}
         parts = path.resolve().parts
         ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
-        name = next((end for end in ends if end not in names), str(path))
-        loaded.append(Candidate(name, path, load_run(path)))
-    return loaded
+        named[next((end for end in ends if end not in {*taken, *named}), str(path))] = path
+    return named
 
 
 def trained_baselines(manifest: ShardManifest) -> list[Candidate]:
     """The models in `TRAINED_BASELINES` that know the shards' grid and drum map, by name."""
     folders = (path for path in sorted(TRAINED_BASELINES.glob("*")) if is_export(path))
     baselines = (Candidate(path.name, path, load_run(path), is_baseline=True) for path in folders)
-    return [candidate for candidate in baselines if _difference(candidate, manifest) is None]
+    return [candidate for candidate in baselines if _difference(candidate.trained, manifest) is None]
 
 
 def check_same_format(candidate: Candidate, shards: ShardSource, manifest: ShardManifest) -> None:
@@ -70,21 +78,25 @@ def check_same_format(candidate: Candidate, shards: ShardSource, manifest: Shard
     Raises:
         ConfigError: the run and the shards differ in them.
     """
-    if (difference := _difference(candidate, manifest)) is None:
+    check_format(candidate.path, candidate.trained, shards, manifest)
+
+
+def check_format(path: Path, trained: TrainedModel | Performer, shards: ShardSource, manifest: ShardManifest) -> None:
+    """As `check_same_format`, of what lies at a path."""
+    if (difference := _difference(trained, manifest)) is None:
         return
     what, of_run, of_shards = difference
     raise ConfigError(
         f"the run and the shards differ in their {what}",
-        expected=f"{of_run}, as in the training of {candidate.path}",
+        expected=f"{of_run}, as in the training of {path}",
         found=f"{of_shards} in {shards}",
         likely="the shards were built with other settings than the training shards",
         do="give the shards that the run was trained on, or build shards with their settings",
     )
 
 
-def _difference(candidate: Candidate, manifest: ShardManifest) -> tuple[str, str, str] | None:
+def _difference(trained: TrainedModel | Performer, manifest: ShardManifest) -> tuple[str, str, str] | None:
     """What model and shards differ in, and what it is of each; None where a token means the same to both."""
-    trained = candidate.trained
     if trained.grid != manifest.grid:
         return "grid", str(trained.grid), str(manifest.grid)
     if list(trained.drum_map.pitches.items()) != list(manifest.drum_map.pitches.items()):

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
+from rich.table import Table
 
 from jobs.command.command_line import console, show_next
 from jobs.evaluation import tables
+from jobs.evaluation.playing import Playing, evaluate_playing, load_performers
 from jobs.evaluation.results import (
     EvaluationData,
     Result,
@@ -31,6 +33,7 @@ def evaluate(
     source: ShardSource,
     manifest: ShardManifest,
     chosen: list[Path],
+    players: list[Path],
     *,
     split: str,
     json: Path | None,
@@ -43,6 +46,7 @@ def evaluate(
 
     Args:
         chosen: folders of runs and exports.
+        players: of performance models.
         json: a file for all figures.
 
     Raises:
@@ -55,6 +59,7 @@ def evaluate(
         check_same_format(candidate, source, manifest)
         if candidate.trained.fingerprint != manifest.fingerprint:
             console.print(other_shards_note(candidate, manifest), soft_wrap=True)
+    performers = load_performers(players, source, manifest)
     train, whole = read_tokens(source, manifest, "train"), read_tokens(source, manifest, split)
     evaluation = evaluation_data(manifest, train, whole, quick=quick, seed=seed)
 
@@ -75,8 +80,15 @@ def evaluate(
 
             results.append(evaluate_trained(candidate, evaluation, batch=batch, device=device, beat=beat))
         status.update("training windows")
-        data = [evaluation.comparison.resample_of_train(), evaluation.comparison.reference_itself(split)]
-    report(results, data, evaluation, source=str(source), split=split, whole=len(whole.tokens), quick=quick, json=json)
+        data = []
+        if results:
+            data = [evaluation.comparison.resample_of_train(), evaluation.comparison.reference_itself(split)]
+        playing = None
+        if performers:
+            playing = evaluate_playing(performers, evaluation, source, split, train, status.update)
+    report(
+        results, data, playing, evaluation, str(source), split=split, whole=len(whole.tokens), quick=quick, json=json
+    )
     if chosen:
         show_next("sample", "--run", chosen[0], "--count", 64, "--out", "grooves/first")
 
@@ -84,9 +96,10 @@ def evaluate(
 def report(
     results: list[Result],
     data: list[SampleFigures],
+    playing: Playing | None,
     evaluation: EvaluationData,
-    *,
     source: str,
+    *,
     split: str,
     whole: int,
     quick: bool,
@@ -110,22 +123,26 @@ def report(
     title = f"{window_count} windows of {performances} performances of {source}, {split}"
     sets = [*data, *(result.samples for result in results if result.samples)]
     drum_map, grid = evaluation.drum_map, evaluation.grid
-    shown = [
-        tables.likelihood_table(results, resamples, title=f"{title}: nats per window, bound of {protocol.draws} draws"),
-        tables.score_table(results, resamples, title="token accuracy and hit F1, with the KL"),
-        *(tables.bar_table(results, mode, grid) for mode in ("free_running", "teacher_forced")),
-        *(tables.drum_table(results, mode, drum_map) for mode in ("free_running", "teacher_forced")),
-        *tables.overlap_tables(sets, drum_map, title=f"OA of {evaluation.samples:,} prior samples with the split"),
-        tables.nearness_table(sets),
-        *(tables.difference_table(model, against[model.name], "each baseline") for model in models if baselines),
-        *(tables.difference_table(model, earlier[model.name], "the models before it") for model in models[1:]),
-    ]
-    for table in shown:
-        console.print(table)
-    console.print(tables.LEGEND, soft_wrap=True)
-    for model in models:
-        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
-    if json is not None:
+    shown: list[Table | str] = (
+        []
+        if not results
+        else [
+            tables.likelihood_table(
+                results, resamples, title=f"{title}: nats per window, bound of {protocol.draws} draws"
+            ),
+            tables.score_table(results, resamples, title="token accuracy and hit F1, with the KL"),
+            *(tables.bar_table(results, mode, grid) for mode in ("free_running", "teacher_forced")),
+            *(tables.drum_table(results, mode, drum_map) for mode in ("free_running", "teacher_forced")),
+            *tables.overlap_tables(sets, drum_map, title=f"OA of {evaluation.samples:,} prior samples with the split"),
+            tables.nearness_table(sets),
+            *(tables.difference_table(model, against[model.name], "each baseline") for model in models if baselines),
+            *(tables.difference_table(model, earlier[model.name], "the models before it") for model in models[1:]),
+            tables.LEGEND,
+        ]
+    )
+    if playing is not None:
+        shown += tables.playing_tables(playing, split)
+    if json is not None:  # first: whoever reads the tables may leave
         about = {
             "shards": evaluation.manifest.fingerprint,
             "split": split,
@@ -139,7 +156,11 @@ def report(
             "samples": evaluation.samples,
         }
         compared = {name: against[name] | earlier[name] for name in against}
-        write_json(json, about | tables.as_json(results, data, compared, resamples))
-        console.print(f"all figures: {json}", soft_wrap=True)
-    else:
-        console.print("these figures are not saved; --json FILE saves them")
+        played = {} if playing is None else {"playing": tables.playing_json(playing)}
+        write_json(json, about | tables.as_json(results, data, compared, resamples) | played)
+    for table in shown:
+        console.print(table, soft_wrap=isinstance(table, str))
+    for model in models:
+        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
+    place = f"all figures: {json}" if json else "these figures are not saved; --json FILE saves them"
+    console.print(place, soft_wrap=True)

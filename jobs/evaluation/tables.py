@@ -14,9 +14,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from jobs.evaluation import playing
 from jobs.evaluation.results import Result
 from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, Resamples
 from musicvae.evaluation.figures import bar_names
+from musicvae.evaluation.playing_figures import PlayingFigure
 from musicvae.evaluation.samples import NEAR_CELLS, SampleFigures
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
@@ -209,6 +211,50 @@ def _overlap_cell(samples: SampleFigures, feature: str) -> str | Text:
     return Text.assemble(f"{_share(samples.overlap[feature])}\n", (f"{sign}{_share(behind.value)}", style))
 
 
+def playing_tables(sets: playing.Playing, split: str) -> list[Table | str]:
+    """How people and models play the hits of the split, beside two controls; then the figures of GrooveEvaluator."""
+    people = [name for name in (playing.HUMAN, playing.SHUFFLED, *playing.HALVES) if name in sets]
+    players = [name for name in sets if name not in people]
+    about, beside = f"playing, {sets[playing.HUMAN].windows:,} windows of {split}", playing.COLUMNS - 1
+    parts = [players[first : first + beside] for first in range(0, len(players), beside)]
+    shown: list[Table | str] = [_playing_table(f"{about}: people", people, sets)]
+    shown += [_playing_table(f"{about}: models", [playing.HUMAN, *part], sets) for part in parts]
+    shown.append(playing.LEGEND)
+    for first in range(0, len(sets), beside):
+        table, names = _table("figures of GrooveEvaluator, means over windows"), [*sets][first : first + beside]
+        for heading in ("published", *names):
+            table.add_column(heading.replace(", ", ",\n"), justify="right")
+        for figure in sets[playing.HUMAN].published:
+            known = next(
+                (value for name, value in playing.GROOVE_EVALUATOR.items() if figure.startswith(name)), math.nan
+            )
+            cells = (_played_cell(sets[name], sets[name].published, figure) for name in names)
+            table.add_row(figure, _digits(known), *cells)
+        shown.append(table)
+    return [*shown, playing.published_note(sets)]
+
+
+def _playing_table(title: str, names: Sequence[str], sets: playing.Playing) -> Table:
+    table = _table(title)
+    for name in names:
+        table.add_column(name.replace(", ", ",\n"), justify="right")
+    for figure in dict.fromkeys(figure for name in names for figure in sets[name].figures):
+        table.add_row(figure, *(_played_cell(sets[name], sets[name].figures, figure) for name in names))
+    return table
+
+
+def _played_cell(played: playing.PlayedSet, figures: Mapping[str, PlayingFigure], name: str) -> Text | str:
+    if name not in figures:
+        return ""
+    interval = _range(played.resamples.percentiles(figures[name].replicates), _digits)
+    return Text.assemble(f"{_digits(figures[name].value)}\n", interval)
+
+
+def _digits(value: float) -> str:
+    """Three of them."""
+    return "" if math.isnan(value) else _share(value) if abs(value) < 1 else f"{value:.3g}"
+
+
 def _filled(table: Table, rows: Rows, names: Sequence[str]) -> Table:
     for result in _each(table, rows):
         if any(name in result.figures for name in names):
@@ -308,6 +354,26 @@ def _figure(figure: RatioOfSums, resamples: Resamples) -> dict[str, Any]:
         "interval": _interval(resamples.interval(figure)),
         "numerator": figure.numerator.tolist(),
         "denominator": figure.denominator.tolist(),
+    }
+
+
+def playing_json(sets: playing.Playing) -> dict[str, Any]:
+    """All figures of how hits are played, by set."""
+
+    def of_set(played: playing.PlayedSet, figures: Mapping[str, PlayingFigure]) -> dict[str, Any]:
+        intervals = {name: played.resamples.percentiles(figure.replicates) for name, figure in figures.items()}
+        return {
+            name: {"value": _defined(figure.value), "interval": _interval(intervals[name])}
+            for name, figure in figures.items()
+        }
+
+    return {
+        name: {
+            "windows": played.windows,
+            "figures": of_set(played, played.figures),
+            "groove_evaluator": of_set(played, played.published),
+        }
+        for name, played in sets.items()
     }
 
 

@@ -171,6 +171,7 @@ def pack(
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int,
+    lead_in: bool = False,
 ) -> GalleryData:
     """The first `MOST_SHOWN` grooves; no more than one further groove is taken from the iterable.
 
@@ -202,6 +203,7 @@ def pack(
         "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
         "drums": _drums(drum_map),
         "ticksPerQuarter": ticks_per_quarter,
+        "leadIn": lead_in,
         "columns": [asdict(column) for column in columns],
         "ids": list(ids),
     }
@@ -224,6 +226,7 @@ def write_gallery(
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int = TICKS_PER_QUARTER,
+    lead_in: bool = False,
 ) -> None:
     """Writes the page whole or not at all.
 
@@ -234,12 +237,20 @@ def write_gallery(
         drum_map: names the drums, and gives the pitch and the sound of each.
         figures: what the page filters and sorts by, beside the tempo.
         ticks_per_quarter: division of the MIDI files that the page makes.
+        lead_in: whether they begin with a silent bar.
 
     Raises:
         ValueError: no grooves, an id that occurs twice, or shapes that do not match the grid and the drum map.
         OSError: the page cannot be written.
     """
-    data = pack(grooves, grid=grid, drum_map=drum_map, figures=figures, ticks_per_quarter=ticks_per_quarter)
+    data = pack(
+        grooves,
+        grid=grid,
+        drum_map=drum_map,
+        figures=figures,
+        ticks_per_quarter=ticks_per_quarter,
+        lead_in=lead_in,
+    )
     page = (
         page_environment(PARTS)
         .get_template(TEMPLATE)
@@ -266,9 +277,13 @@ DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the sa
 MANIFEST_COLUMNS = (
     FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
     FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    FigureColumn("log_likelihood", "log p(x | z)", "in nats: how likely the groove is under the model", decimals=1),
-    FigureColumn("nearest_training", "from training", "hits that differ from the nearest training window", decimals=0),
-    FigureColumn("nearest_groove", "from the others", "hits that differ from the nearest other groove", decimals=0),
+    FigureColumn(
+        "log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual for the model", decimals=1
+    ),
+    FigureColumn(
+        "nearest_training", "differs from training", "hits that differ from the nearest training window", decimals=0
+    ),
+    FigureColumn("nearest_groove", "differs from others", "hits that differ from the nearest other groove", decimals=0),
     FigureColumn("empty", "empty", "without a hit", kind="flag"),
     FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
     DUPLICATE,
@@ -298,6 +313,7 @@ def write_sample_gallery(
             drum_map=job.drum_map,
             figures=[column for column in MANIFEST_COLUMNS if column is DUPLICATE or first[column.name] is not None],
             ticks_per_quarter=job.layout.ticks_per_quarter,
+            lead_in=job.layout.lead_in,
         )
 
 

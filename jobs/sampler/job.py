@@ -24,7 +24,7 @@ from musicvae.generation.settings import BATCH
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.groove.played import PlayedHits
-from musicvae.groove.sound import SAMPLE_RATE, render_loop, wav_bytes
+from musicvae.groove.sound import SAMPLE_RATE, render_led_in, render_loop, wav_bytes
 from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from musicvae.pretrained.load import load, load_run
 from musicvae.pretrained.model import TrainedModel
@@ -37,6 +37,8 @@ UNPLAYED = (
     "the performance model does not fit the grid or the drums of this model: new hits have the mean velocity and "
     "timing of the training data (--feel mean)"
 )
+EARLY, SOUND = "early_hits", "sound"
+"""Settings of a sampling: where a hit before the first beat is in its files, and what its sound files are."""
 AS_GIVEN = ("audio", "gallery", "midi_format", "ticks", "drop_duplicates", "drop_memorised", "best", "by", "refill")
 """Options that decide the output by their own values."""
 
@@ -70,6 +72,7 @@ class SampleJob:
         options: as they are given.
         settings: all that decides the output but for how many grooves it has, in plain values.
         notice: what the user is told of how it is played; empty if there is nothing to tell.
+        clamped: whether a version began it that moves hits before the first beat onto it; the rest does so too.
     """
 
     out: Path
@@ -81,6 +84,7 @@ class SampleJob:
     options: SampleSettings
     settings: dict[str, Any]
     notice: str = ""
+    clamped: bool = False
 
     def trained(self) -> TrainedModel:
         """The model of the job.
@@ -132,13 +136,17 @@ class SampleJob:
         tempos = [self.made.tempo_of(trained, item) for item in items]
         recipe, kept = self.made.recipe, self.made.kept(items)
         how = {"seed": recipe.seed, "manner": self.made.manner, "precision": recipe.precision}
+        how |= {"centred": self.made.is_centred}
         return shipped_performer().play_items(items, hits, tempos, kept, **how)
 
     def heard(self, trained: TrainedModel, rows: Rows) -> PlayedHits:
         """The hits of items as every file has them."""
         hits = hits_from_tokens(rows.tokens, trained.drum_map.num_drums)
         kept = self.made.kept(rows.items.tolist()) if self.made.performer is None else rows.played(hits.shape[-1])
-        return PlayedHits(hits, *self.made.feel(trained).play(hits, kept))
+        velocity, offset = self.made.feel(trained).play(hits, kept)
+        if self.clamped:
+            offset[:, 0] = offset[:, 0].clip(min=0)
+        return PlayedHits(hits, velocity, offset)
 
     def grooves(self, trained: TrainedModel, rows: Rows) -> list[DrumGroove]:
         """Items as grooves with velocity, timing and tempo."""
@@ -169,8 +177,11 @@ class SampleJob:
             contents = {MIDI_SUFFIX: data}
             if groove is not None:
                 whole = groove if self.made.humanizing is None else self.made.humanizing.files[0].again(data).groove()
-                contents[sound_suffix(self.options.audio)] = sound_bytes(self.options.audio, whole, trained.drum_map)
+                contents[sound_suffix(self.options.audio)] = self._sound(whole, trained.drum_map)
             yield contents
+
+    def _sound(self, groove: DrumGroove, drum_map: DrumMap) -> bytes:
+        return sound_bytes(self.options.audio, groove, drum_map, self.layout)
 
     def midi(self, trained: TrainedModel, rows: Rows) -> list[bytes]:
         """The MIDI file of each item."""
@@ -197,7 +208,7 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
     made = resolve(options, trained)
     drum_map = _written_as(options.pitches, trained.drum_map)
     pitches = tuple(drum_map.written_pitch.tolist())
-    layout = MidiLayout(pitches, options.midi_format, options.ticks)  # type: ignore[arg-type]
+    layout = MidiLayout(pitches, options.midi_format, options.ticks, options.lead_in)  # type: ignore[arg-type]
     of_all = {
         "weights": trained.weights_hash,
         "step": trained.step,
@@ -209,7 +220,10 @@ def job_of(options: SampleSettings, out: Path, *, overwrite: bool = False) -> Sa
         "nearest_training": options.shards is not None,
         **{name: getattr(options, name) for name in AS_GIVEN},
         "pick": None if options.pick is None else _list_hash(options.pick),
+        EARLY: "in a lead-in" if options.lead_in else "at the end",
     }
+    if options.audio is not Audio.NONE:
+        of_all[SOUND] = f"{SAMPLE_RATE} Hz, stereo"
     unplayed = options.feel is None and made.performer is None
     settings, notice = {**made.settings(), **of_all}, UNPLAYED if unplayed else ""
     job = SampleJob(out, place, trained.weights_hash, made, drum_map, layout, options, settings, notice)
@@ -234,11 +248,15 @@ def _as_begun(job: SampleJob, of_all: dict[str, Any], work: SampleWork, *, overw
     if job.options.feel is not None or job.options.like_player is not None:  # that is what is wanted
         made = replace(made, performer=job.made.performer, player=job.made.player)
     of_new, of_kept = made.performer != job.made.performer, made.given is not job.made.given
-    if not (of_new or of_kept):
+    clamped = EARLY not in recorded and not job.options.lead_in
+    if not (of_new or of_kept or clamped):
         return job
     which = "all" if of_new and (of_kept or made.given is None) else "new" if of_new else "kept"
-    notice = f"{job.out} was begun by an earlier version: {which} hits have the mean velocity and timing, as it began"
-    begun = replace(job, made=made, settings={**made.settings(), **of_all}, notice=notice)
+    notices = [f"{which} hits have the mean velocity and timing"] if of_new or of_kept else []
+    notices += ["hits before the first beat are moved onto it"] if clamped else []
+    notice = f"{job.out} was begun by an earlier version: {', and '.join(notices)}, as it began"
+    settings = {name: value for name, value in {**made.settings(), **of_all}.items() if name != EARLY or not clamped}
+    begun = replace(job, made=made, settings=settings, notice=notice, clamped=clamped)
     return job if overwrite and not work.is_half_made(begun.settings, job.options) else begun
 
 
@@ -263,13 +281,17 @@ def sound_suffix(audio: Audio) -> str:
     return "" if audio is Audio.NONE else f".{audio}"
 
 
-def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap) -> bytes:
-    """The file of a loop, mono, 16 bits, exactly as long as its bars.
+def sound_bytes(audio: Audio, groove: DrumGroove, drum_map: DrumMap, layout: MidiLayout) -> bytes:
+    """The file of a loop, stereo, 16 bits, exactly as long as its bars; with a lead-in, of a groove played once.
+
+    Args:
+        layout: of the MIDI file whose onsets it has.
 
     Raises:
         ValueError: no kind of file is asked for.
     """
-    sound = render_loop(groove, drum_map)
+    rendered = render_led_in if layout.lead_in else render_loop
+    sound = rendered(groove, drum_map, stereo=True, ticks=layout.ticks_per_quarter)
     match audio:
         case Audio.WAV:
             return wav_bytes(sound)

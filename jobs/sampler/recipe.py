@@ -85,6 +85,7 @@ class SampleRecipe:
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
         performer: the performance model that plays new hits, by the hash of its weights; None where none does.
         player: the manner that it plays with; None is that of some training window for each item.
+        centred: whether new hits are played without the latency of the training data; None: where a performer plays.
         humanizing: the files that items are takes of; `windows` has the first window of each.
     """
 
@@ -98,6 +99,12 @@ class SampleRecipe:
     performer: str | None = None
     player: tuple[float, ...] | None = None
     humanizing: Humanizing | None = None
+    centred: bool | None = None
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether new hits lie around the grid."""
+        return self.performer is not None if self.centred is None else self.centred
 
     @property
     def origin(self) -> PriorSource | VariationSource | Interpolation:
@@ -164,6 +171,7 @@ class SampleRecipe:
     def feel(self, trained: TrainedModel) -> GrooveFeel:
         """Velocity and timing of new hits."""
         feel = trained.feel if self.style is None else self.style.applied(trained.feel)
+        feel = feel.centred() if self.is_centred else feel
         return feel.plain() if self.dry else feel
 
     def settings(self) -> dict[str, Any]:
@@ -196,6 +204,7 @@ class SampleRecipe:
             **playing,
             **({} if self.performer is None else {PERFORMER: f"{self.performer}, {BATCH} together"}),
             **({} if self.player is None else {"player": [None if f != f else round(f, 4) for f in self.player]}),
+            **({} if self.centred is None else {"centred": self.centred}),
         }
 
     def older(self, recorded: Container[str]) -> "SampleRecipe":
@@ -249,7 +258,7 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     performer = performer_for(needed, trained.grid, trained.drum_map)
     weights = None if performer is None else performer.weights_hash
     player, given = _player(options, trained), None if plain else given
-    return SampleRecipe(recipe, tempo, plain, style, windows, given, moved, weights, player)
+    return SampleRecipe(recipe, tempo, plain, style, windows, given, moved, weights, player, centred=options.centred)
 
 
 def _humanizing(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:

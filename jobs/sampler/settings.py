@@ -41,7 +41,7 @@ MODES = (
     *("density", "bar_temperature", "top_p", "tempo_range", "precision"),
 )
 """Settings that a record of a sampling holds in a group of their own."""
-YOUNGER = ("reading", "first_bar", "like_player", "humanize", "timing", "velocity")
+YOUNGER = ("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "lead_in", "centred")
 """Settings that the first samplings did not have; a record has them where they are given."""
 
 
@@ -178,6 +178,7 @@ class SampleSettings(Settings):
         metavar="played|mean|STYLE|plain",
         panel="How the grooves are played",
     )
+    centred: bool | None = flag("Play new hits around the grid, without the latency of the training data (if played).")
     like_player: Place = flag(
         "Play with the level, lean, swing and spread of a performance, such as a take of your own.", metavar="FILE"
     )
@@ -192,6 +193,7 @@ class SampleSettings(Settings):
         panel="Output",
     )
     audio: Audio = flag("Add a loop of sound to each MIDI file, played by a synthesised kit.", Audio.NONE)
+    lead_in: bool = flag("Begin each file with a silent bar, which has the hits before the first beat.", False)
     gallery: bool = flag("Write a page to see, hear and choose the grooves.", True)
     pitches: Text = flag(
         "Drum map that MIDI pitches are written with (that of the model).", metavar="roland|general_midi|FILE"
@@ -321,7 +323,7 @@ class SampleSettings(Settings):
 
     def record(self) -> dict[str, Any]:
         """Plain values, in the form that every version of sampling-work/job.json has; exact inverse of `of_record`."""
-        unset = {name for name in YOUNGER if getattr(self, name) in (None, ())}
+        unset = {name for name in YOUNGER if getattr(self, name) == type(self).model_fields[name].default}
         values = self.model_dump(mode="json", exclude=unset)
         start, end = values.pop("interpolate") or (None, None)
         modes = {"start": start, "end": end, **{name: values.pop(name) for name in MODES}}

@@ -23,7 +23,7 @@ from musicvae.pretrained.training_record import TrainingRecord
 from musicvae.terminal import shown
 
 GRIDS_SHOWN = 2
-MIDI_BYTES, HIT_BYTES = 95, 8
+MIDI_BYTES, HIT_BYTES = 130, 8
 """Of a MIDI file without hits, and of each hit: an event that begins it and one that ends it."""
 LINE_BYTES, TOKEN_BYTES = 350, 4
 """Of a line of manifest.jsonl without tokens, and of each token in it."""
@@ -34,8 +34,8 @@ PLAYED_BYTES = 3
 TAR_BLOCK = 512
 ZIP_BYTES, DEFLATED = 140, 0.5
 """Of a member's two headers, and what is left of a MIDI file."""
-FLAC = 0.65
-"""What is left of a loop."""
+CHANNELS, FLAC = 2, 0.33
+"""Of a loop, and what is left of it."""
 PAGE_BYTES, CARD_BYTES, CARD_HIT_BYTES, CARD_TOKEN_BYTES = 76_000, 100, 4, 2.7
 """Of gallery.html without grooves, of each groove on it with its figures, of each of its hits and tokens."""
 OTHER_FILES = 13
@@ -177,7 +177,7 @@ def _sound_bytes(job: SampleJob, trained: TrainedModel) -> float:
     if job.options.audio is Audio.NONE:
         return 0
     seconds = trained.grid.bars * trained.grid.beats_per_bar * 60 / job.made.tempo_of(trained, 0)
-    return 2 * SAMPLE_RATE * seconds * (FLAC if job.options.audio is Audio.FLAC else 1)
+    return CHANNELS * 2 * SAMPLE_RATE * seconds * (FLAC if job.options.audio is Audio.FLAC else 1)
 
 
 def _rounded(size: float, block: int) -> int:

@@ -1,14 +1,18 @@
 """What `jobs.sweep run` does: everything checked first, then the driver under the folder's lock."""
 
+import os
 import shutil
+import subprocess
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.errors import ExitCode
 from cluster.tasks import ray_session
-from jobs.command.command_line import console
+from jobs.command.command_line import console, error_console
 from jobs.command.provenance import code_for_ray, provenance
 from jobs.command.stop_signals import StopSignals
 from jobs.sweeps import driver, elements, pools, results, status, trials
@@ -16,8 +20,12 @@ from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Begun, Ledger, SweepState, read_ledger
 from jobs.sweeps.trial import Trainer, train_trial
 from musicvae.data.manifest import is_url, without_secrets
-from musicvae.errors import ConfigError
-from musicvae.folder_lock import hold_folder
+from musicvae.errors import ConfigError, FolderInUseError, StoppedError, SupersededError
+from musicvae.folder_lock import check_free, hold_folder
+from musicvae.terminal import shown
+
+NOTIFY_SECONDS = 60.0
+"""For which a user's command may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +34,21 @@ class SweepCommand:
 
     Attributes:
         shards: as trials are told; an absolute path, or a URL.
+        notify: a shell command of the user for when the sweep is done or has failed; empty for none.
     """
 
     factory: trials.TrialFactory
     folder: SweepFolder
     shards: str
     plan: trials.SweepPlan
+    notify: str = ""
 
     @classmethod
     def of(
-        cls, factory: trials.TrialFactory, plan: trials.SweepPlan, shards: str, folder: SweepFolder
+        cls, factory: trials.TrialFactory, plan: trials.SweepPlan, shards: str, folder: SweepFolder, notify: str = ""
     ) -> "SweepCommand":
         """The sweep that `jobs.sweeps.trials.prepare` has checked."""
-        return cls(factory, folder, shards if is_url(shards) else str(Path(shards).absolute()), plan)
+        return cls(factory, folder, shards if is_url(shards) else str(Path(shards).absolute()), plan, notify)
 
     def describe(self) -> str:
         """The plan: trials, hours, disk."""
@@ -57,7 +67,7 @@ class SweepCommand:
         """
         folder = self.folder
         self._make(folder.path)
-        with hold_folder(folder.path):
+        with self._failure_notified(), hold_folder(folder.path):
             elements.check_no_elements(folder)
             ledger, plan = self._open()
             with ray_session(ray_address, cpus=None, code=code_for_ray(variables=True)) as session:
@@ -76,13 +86,16 @@ class SweepCommand:
         """
         folder, sweep = self.folder, self.factory.sweep
         self._make(folder.path)
-        with elements.holding_element(folder) as key:
+        check_free(folder.own)  # first: it takes a while to know that a process of another machine has died
+        with self._failure_notified(), ExitStack() as held:
             with elements.hold_soon(folder.path):
+                # No earlier, or those that wait here with a changed file would count as at work with the old one.
+                key = held.enter_context(elements.holding_element(folder))
                 _, plan = self._open(elements.others_of(folder))
             ledger = elements.ElementLedger(folder, key)
             with pools.process_pool(sweep.resources, trainer) as pool:
                 self._run(self.factory, ledger, plan, pool, signals, retry=retry)
-        with elements.hold_soon(folder.path):
+        with self._failure_notified(), elements.hold_soon(folder.path):
             if others := elements.others_of(folder):
                 console.print(f"{len(others)} other elements are at work; the last one writes the results")
             else:
@@ -144,13 +157,43 @@ class SweepCommand:
     def _conclude(self, ledger: Ledger) -> None:
         """Shows how the sweep ended, and writes its results."""
         folder, sweep, state = self.folder, self.factory.sweep, ledger.state
-        if status.is_done(sweep, state):
+        if done := status.is_done(sweep, state):
             driver.Retention(sweep, folder, ledger, planned=state.planned).after_all()
-        console.print(status.status_text(folder, sweep, state), soft_wrap=True)
+        text = status.status_text(folder, sweep, state)
+        console.print(text, soft_wrap=True)
         page, *_ = results.write_report(folder, sweep, state)
         console.print(f"page: {page}", soft_wrap=True)
         if any(trial.reached for trial in state.trials.values()):
             console.print(results.write_winner(folder, sweep, state), soft_wrap=True)
+        starts = sum(trial.starts for trial in state.trials.values())
+        # Elements may end at the same moment.
+        if self.notify and (not folder.element or elements.link(folder.claims / f"notified-{starts}", {})):
+            self._notify("done" if done else "not done", text)
+
+    @contextmanager
+    def _failure_notified(self) -> Iterator[None]:
+        """Notifies the user of an error, unless the same command resumes by itself or others are at work."""
+        try:
+            yield
+        except (StoppedError, FolderInUseError, SupersededError):
+            raise
+        except Exception as error:
+            if getattr(error, "exit_code", None) != ExitCode.PREEMPTED and not elements.others_of(self.folder):
+                self._notify("failed", str(error))
+            raise
+
+    def _notify(self, state: str, message: str) -> None:
+        if not self.notify:
+            return
+        variables = {"SWEEP_FOLDER": str(self.folder.path), "SWEEP_STATE": state, "SWEEP_MESSAGE": shown(message)}
+        try:
+            ended: object = subprocess.run(
+                self.notify, shell=True, env={**os.environ, **variables}, timeout=NOTIFY_SECONDS
+            ).returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            ended = error
+        if ended:
+            error_console.print(f"warning: the command of --notify failed: {ended}", soft_wrap=True)
 
     def plan_now(self, state: SweepState) -> trials.SweepPlan:
         """The plan, made anew if another driver was at work between the checks and the lock."""

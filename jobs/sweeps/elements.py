@@ -22,8 +22,9 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,11 @@ from jobs.sweeps.ledger import (
     Record,
     Start,
     SweepState,
+    TrialHistory,
     in_turn,
     ledgers_of_all,
     ledgers_of_elements,
     lines_of,
-    merged,
     record_of,
     turn,
 )
@@ -98,14 +99,16 @@ class Claim:
         return cls(values["owner"], values["number"], drawn and Drawn(**drawn), start and Start(**start))
 
 
-def view(ledgers: Iterable[Iterable[Record]], claims: Iterable[Claim]) -> SweepState:
-    """What ledgers add up to, with what is claimed and not written yet; of a number whose configuration is not known
-    the trial is empty."""
-    state = SweepState.of(merged(ledgers))
+def with_claims(written: SweepState, claims: Iterable[Claim]) -> SweepState:
+    """What ledgers add up to, which stays as it is, with what is claimed and not written yet; of a number whose
+    configuration is not known the trial is empty."""
+    state = copy(written)
+    state.numbers, state.trials, state.unfinished = {**state.numbers}, {**state.trials}, {**state.unfinished}
     for claim in claims:
         if claim.drawn and (claim.drawn.repeat_of is None or claim.drawn.repeat_of in state.trials):
             state.add(claim.drawn)
         if claim.start and claim.start.trial in state.trials:
+            state.trials[claim.start.trial] = copy(state.trials[claim.start.trial])
             state.add(claim.start)
         if claim.number is not None:
             state.numbers.setdefault(claim.number, "")
@@ -138,7 +141,8 @@ class _Sums:
 
     others: list[Record] = field(default_factory=list)
     lines: dict[str, list[Record]] = field(default_factory=dict)
-    trials: dict[str, SweepState] = field(default_factory=dict)
+    trials: dict[str, tuple[TrialHistory, dict[int, str], bool]] = field(default_factory=dict)
+    """Each with its numbers, and whether it is unfinished."""
     changed: set[str] = field(default_factory=set)
     is_new: bool = False
     """Whether anything was added since the last sum."""
@@ -155,17 +159,17 @@ class _Sums:
         for trial in self.changed:
             lines = in_turn(self.lines[trial])
             if isinstance(lines[0], Drawn):
-                self.trials[trial] = SweepState.of(lines)
+                alone = SweepState.of(lines)
+                self.trials[trial] = alone.trials[trial], alone.numbers, bool(alone.unfinished)
         self.changed.clear()
         self.is_new = False
         state = SweepState.of(self.others)
-        histories = [alone.trials[trial] for trial, alone in self.trials.items()]
-        for history in sorted(histories, key=lambda history: turn(history.drawn)):
+        for history, numbers, is_unfinished in sorted(self.trials.values(), key=lambda trial: turn(trial[0].drawn)):
             if history.drawn.repeat_of is None or history.drawn.repeat_of in self.trials:
-                alone = self.trials[history.id]
                 state.trials[history.id] = history
-                state.numbers |= alone.numbers
-                state.unfinished |= alone.unfinished
+                state.numbers |= numbers
+                if is_unfinished:
+                    state.unfinished[history.id] = history
         return state
 
 
@@ -208,10 +212,7 @@ class ElementLedger(Ledger):
             for name, claim in sorted(self._claims.items())
             if claim.owner in self._living and not _is_written(claim, self._written)
         }
-        self.state = self._written
-        if self._claims:  # they are added to lines of their own, not to those that are kept
-            lines = [*self._sums.others, *chain.from_iterable(self._sums.lines.values())]
-            self.state = view([lines], self._claims.values())
+        self.state = with_claims(self._written, self._claims.values()) if self._claims else self._written
         trials = self.state.unfinished.values()
         running = [t.id for t in trials if t.is_open and t.last_start and t.last_start.owner in self._living]
         read = {path.parent.name: self._readings[path].lines for path in ledgers[1:]}
@@ -251,7 +252,7 @@ class ElementLedger(Ledger):
         """Whether a claim is ours from here on."""
         for suffix in count():
             path = self._folder.claims / f"{name}.{suffix}"
-            if _link(path, claim.to_json()):
+            if link(path, claim.to_json()):
                 return True
             other = Claim.read(path)
             if other.owner in self._living:
@@ -271,7 +272,7 @@ def _is_written(claim: Claim, state: SweepState) -> bool:
     return trial is not None and trial.starts > claim.start.attempt
 
 
-def _link(path: Path, values: Mapping[str, Any]) -> bool:
+def link(path: Path, values: Mapping[str, Any]) -> bool:
     """Makes a whole file under a name that must not be taken."""
     aside = aside_of(path)
     write_whole(aside, json.dumps(values))

@@ -16,6 +16,7 @@ claims/            which of them starts what
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,13 @@ class SweepFolder:
 
     def write_live(self, values: Mapping[str, Any]) -> None:
         """Replaces live.json."""
-        write_whole(self.own / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
+        with suppress(OSError):  # a full disk is no reason to end the trials that run
+            write_whole(self.own / "live.json", json.dumps({**values, "when": time.time()}) + "\n", sync=False)
 
     def note_progress(self) -> None:
         """A trial has got further. Elements write the same file, so that it holds the time, which grows."""
-        write_whole(self.path / PROGRESS_NAME, json.dumps({"step": int(time.time())}) + "\n", sync=False)
+        with suppress(OSError):
+            write_whole(self.path / PROGRESS_NAME, json.dumps({"step": int(time.time())}) + "\n", sync=False)
 
     def forget_live(self) -> None:
         """The driver leaves."""

@@ -64,7 +64,7 @@ class Start:
         attempt: how often the trial was started before.
         steps: optimizer steps that it is to come to.
         owner: of an element of an array, the key of the process that starts it.
-        read: and what it had read when it decided that, see `jobs.sweeps.elements.view`.
+        read: and what it had read when it decided that, see `jobs.sweeps.elements.ElementLedger`.
     """
 
     trial: str

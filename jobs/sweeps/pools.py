@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
-from cluster.local import usable_cpus
+from cluster.local import usable_cpus, usable_memory
+from cluster.ray_session import amounts
 from cluster.tasks import end_with_parent
 from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import StopRequest
@@ -69,24 +70,22 @@ class TrialPool(Protocol):
 
 
 def room_on(node: Mapping[str, float], resources: TrialResources) -> int:
-    """How many trials a node holds, by its CPU and GPU in all."""
-    room = int(node.get("CPU", 0) // resources.cpus)
-    if not resources.gpus:
-        return room
-    gpus = int(node.get("GPU", 0))
-    # Trials share a GPU, or each has whole ones.
-    return min(room, gpus * int(1 / resources.gpus) if resources.gpus < 1 else int(gpus // resources.gpus))
+    """How many trials a node holds, by its CPU, GPU and memory (bytes) in all."""
+    needs = resources.needs
+    gpus = int(node.get("GPU", 0)) * int(1 / needs.pop("GPU", 1))  # no trial has parts of two
+    room = min(int(node.get(kind, 0) // amount) for kind, amount in needs.items())
+    return min(room, gpus) if resources.gpus else room
 
 
 def too_small(resources: TrialResources, nodes: Sequence[Mapping[str, float]]) -> ConfigError:
     """That none of some nodes holds a trial."""
-    cpus, gpus = (max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU"))
+    most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in resources.needs}
     return ConfigError(
         "no node can hold a trial",
-        expected=f"{resources.cpus} CPU and {resources.gpus:g} GPU on one node",
-        found=f"at most {cpus:g} CPU and {gpus:g} GPU",
+        expected=f"{amounts(resources.needs)} on one node",
+        found=f"at most {amounts(most)}",
         likely="nodes have not joined yet, or a trial requests too much",
-        do="start larger nodes, or lower resources.cpus or resources.gpus of the sweep",
+        do="start larger nodes, or lower `resources` of the sweep",
     )
 
 
@@ -107,7 +106,7 @@ class ProcessPool:
     """A `TrialPool`.
 
     Args:
-        devices: CUDA's names of the GPUs that each process sees, a process for each.
+        devices: CUDA's name of the GPU that each process sees, a process for each.
     """
 
     def __init__(self, devices: Sequence[str], trainer: "Trainer") -> None:
@@ -195,7 +194,7 @@ def process_pool(
 
     names = [name for name in environment.get(VISIBLE, "").split(",") if name]
     gpus = names or [str(number) for number in range(torch.cuda.device_count())]
-    here = {"CPU": usable_cpus(environment), "GPU": len(gpus)}
+    here = {"CPU": usable_cpus(environment), "GPU": len(gpus), "memory": usable_memory(environment)}
     room = room_on(here, resources)
     if not room:
         raise too_small(resources, [here])
@@ -207,13 +206,8 @@ def process_pool(
 
 
 def _devices(gpus: Sequence[str], each: float, processes: int) -> list[str]:
-    """The GPUs of each process: a part of one, whole ones, or none."""
-    if not each:
-        return [""] * processes
-    if each < 1:
-        return [gpus[process // int(1 / each)] for process in range(processes)]
-    whole = int(each)
-    return [",".join(gpus[process * whole : (process + 1) * whole]) for process in range(processes)]
+    """The GPU of each process, which others may share; none where `each` is 0."""
+    return [gpus[process // int(1 / each)] if each else "" for process in range(processes)]
 
 
 def _finish(worker: _Worker) -> None:

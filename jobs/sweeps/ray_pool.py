@@ -10,7 +10,6 @@ import pickle
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from cluster.code import Message, opened_work
 from cluster.errors import TargetError
-from cluster.ray_session import RaySession
+from cluster.ray_session import RaySession, amounts
 from jobs.sweeps.pools import Lost, room_on, too_small
 from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import StopRequest
@@ -98,7 +97,7 @@ class RayPool:
         ended_trials = []
         if self.running:
             self._session.note_progress()
-        for ref in self._session.wait(list(refs), seconds=seconds, who="each trial", needs=self._needs):
+        for ref in self._session.wait(list(refs), seconds=seconds, who="each trial", needs=self.resources.needs):
             worker = refs[ref]
             if worker.ready is not None:
                 self._begin(worker)
@@ -116,21 +115,16 @@ class RayPool:
         unready = sum(worker.ready is not None for worker in self._workers)
         if not unready:
             return ""
-        free = self._session.free()
-        asked = [f"{self.resources.cpus} CPU", *([f"{self.resources.gpus:g} GPU"] if self.resources.gpus else [])]
+        free, needs = self._session.free(), self.resources.needs
         return (
-            f"{unready} process(es) to start. Each requests {' and '.join(asked)}; "
-            f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU are free on the cluster"
+            f"{unready} process(es) to start. Each requests {amounts(needs)}; "
+            f"free on the cluster: {amounts({kind: free.get(kind, 0) for kind in needs})}"
         )
 
     def ask_to_stop(self, stop: Stop) -> None:
         """Lets running trials save and leave."""
         for worker in self._workers:
             worker.actor.ask.options(concurrency_group=WORDS).remote(StopRequest(stop))
-
-    @property
-    def _needs(self) -> Mapping[str, float]:
-        return {"CPU": self.resources.cpus, **({"GPU": self.resources.gpus} if self.resources.gpus else {})}
 
     def _count(self) -> int:
         """How many trials the nodes hold if nobody else uses them, at most `at_once`."""
@@ -145,6 +139,7 @@ class RayPool:
 
     def _new_worker(self) -> _Worker:
         options: dict[str, Any] = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus}
+        options |= {"memory": int(self.resources.needs.get("memory", 0)) or None}
         options |= {"concurrency_groups": {WORDS: 1}, **self._session.placement()}
         kind: Any = ray.remote(**options)(_Trials)
         actor = kind.remote(self._work)

@@ -82,9 +82,9 @@ class Dimension(Settings):
     def holds(self, value: Any) -> bool:
         """Whether a value, as JSON gives it back, can be drawn."""
         if bounds := self.bounds or self.whole:
-            is_kind = isinstance(value, int if self.whole else int | float)
+            is_kind = isinstance(value, int if self.whole else (int, float))
             return is_kind and bounds[0] <= value <= bounds[1] and (not self.whole or value in self.values())
-        return value in [plain(possible) for possible in self.values()]
+        return value in self.values() or value in [plain(possible) for possible in self.values()]
 
     def at(self, share: float) -> Any:
         """The value that lies at a share of the range, from 0 to below 1."""
@@ -196,15 +196,17 @@ class TrialResources(Settings):
     cpus: PositiveInt = 1
     """CPU cores of each trial, and its threads unless `resources.threads` is set."""
     gpus: NonNegativeFloat = 0
-    """GPUs of each trial: a fraction, such as 0.5 for two trials on one GPU, or a whole number."""
+    """GPU of each trial: 1, or a fraction, such as 0.5 for two trials on one GPU."""
+    memory_gib: PositiveFloat | None = None
+    """Memory of each trial, in GiB; null: memory does not limit how many trials run."""
     at_once: PositiveInt | None = None
     """Number of trials at a time; null: as many as the machines can hold."""
 
-    @model_validator(mode="after")
-    def _gpus_can_be_given(self) -> "TrialResources":
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus must be a fraction below 1 or a whole number, found {self.gpus:g}")
-        return self
+    @property
+    def needs(self) -> dict[str, float]:
+        """What each trial requests, by Ray's names: CPU, GPU, and memory in bytes."""
+        needs = {"CPU": self.cpus, "GPU": self.gpus, "memory": int((self.memory_gib or 0) * 2**30)}
+        return {kind: amount for kind, amount in needs.items() if amount}
 
 
 class Retention(Settings):
@@ -253,8 +255,9 @@ class SweepSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_direction(cls, given: Any) -> Any:
-        direction = VALIDATION_FIGURES.get(str(given.get("metric"))) if isinstance(given, dict) else None
-        return {"direction": direction, **given} if direction else given
+        if not isinstance(given, dict) or given.get("direction") is not None:
+            return given
+        return {**given, "direction": VALIDATION_FIGURES.get(str(given.get("metric")), "minimize")}
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> "SweepSettings":

@@ -7,9 +7,11 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from rich.table import Column, Table
 
 from jobs.sweeps.decisions import Idle, cut_trials, next_step, seconds_per_step, steps_left
 from jobs.sweeps.folder import SweepFolder
@@ -165,6 +167,22 @@ def sweep_status(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -
         bytes=state.bytes,
         eta_seconds=rate * steps_left(sweep, state) / len(running) if rate and running else None,
     )
+
+
+def comparison(sweeps: Iterable[tuple[SweepFolder, SweepSettings, SweepState]]) -> Table:
+    """What `jobs.sweep compare` prints: a row for each sweep."""
+    wide = (Column(name, overflow="fold") for name in ("sweep", "best settings"))
+    narrow = (Column(name, no_wrap=True) for name in ("metric", "best", "trials", "hours"))
+    table = Table(next(wide), *narrow, next(wide), box=None, pad_edge=False, collapse_padding=True)
+    for folder, sweep, state in sweeps:
+        best, trials = best_of(sweep, state), f"{len(state.numbers)}/{state.planned}"
+        settings = "\n".join(
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in (best.values.items() if best else ())
+        )
+        metric = sweep.metric.removeprefix("validation.")
+        table.add_row(str(folder.path), metric, best.text if best else "-", trials, f"{state.hours:.2f}", settings)
+    return table
 
 
 def is_done(sweep: SweepSettings, state: SweepState) -> bool:

@@ -148,7 +148,7 @@ def planned_trials(factory: TrialFactory, planned: Iterable[Values]) -> list[Tri
         try:
             trials.append(factory.trial(values))
         except ConfigError as error:
-            reason = error.details["found"] or error.problem
+            reason = ": ".join(filter(None, (error.problem, error.details["found"])))
             problems.append(f"{', '.join(f'{name}={value}' for name, value in values.items())}: {reason}")
     if problems:
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
@@ -205,6 +205,10 @@ def _check_names(sweep: SweepSettings) -> None:
     # Without Optuna it is no machine that trains, but one that may submit what others train.
     if sweep.search in ("sobol", "gp") and find_spec("optuna") and not find_spec("scipy"):
         problems.append(f"search: {sweep.search} needs SciPy: pip install 'musicvae-grooves[sweeps]'")
+    if (gpus := sweep.resources.gpus) > 1:
+        expected = "at most 1; a trial trains on one GPU, and the others train other trials"
+        do = "resources.gpus: 1; after the sweep, train the winner on several GPUs with jobs.train --ranks"
+        raise ConfigError(f"resources.gpus: {gpus:g} cannot be used", expected=expected, do=do)
     if problems:
         raise ConfigError(
             "the sweep cannot be used",

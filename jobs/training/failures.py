@@ -1,12 +1,18 @@
-"""Which rank failed first, and why: from exceptions to records, and from records to what a user reads."""
+"""Which rank failed first, and why: the frame around a rank, from exceptions to records, and from these to readers."""
 
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from musicvae.errors import Category, ConfigError, DataError, DivergedError, UserError
-from musicvae.training.rank_records import RankError, RankPlace, RankRecord
+from jobs.command.stop_signals import told_of_suspension
+from jobs.training.environment import attempt, launch_id, launched_by, own_rank, world_size
+from jobs.training.rank_logs import log_to_file
+from musicvae.errors import Category, ConfigError, DataError, DivergedError, StoppedError, UserError
+from musicvae.training.heartbeat import Heartbeat
+from musicvae.training.rank_records import RankError, RankPlace, RankRecord, RankRecords
 from musicvae.training.run_folder import FULL, RunFolder
 
 SHOWN_TRACEBACK_LINES = 16
@@ -181,3 +187,39 @@ def _failure(rank: RankPlace, category: Category, message: str, traceback: str =
 
 def _of_error(error: RankError) -> Failure:
     return _failure(error, error.category, error.message, error.traceback)
+
+
+@contextmanager
+def rank_life(run: Path | None) -> Iterator[Heartbeat]:
+    """Gives the rank's heartbeat; writes down what ends the block by an error.
+
+    It starts at once where our launcher has opened the run folder, so that what happens before the ranks have
+    met is known too; otherwise when the run is held: a command that is refused leaves a run folder as it was.
+    """
+    folder = RunFolder(run or Path())
+    heartbeat = Heartbeat(
+        RankRecords(folder.ranks), rank=own_rank(), world_size=world_size(), launch_id=launch_id(), attempt=attempt()
+    )
+    if launched_by() and folder.config.exists():
+        log_to_file(folder.path, rank=heartbeat.rank, launch_id=heartbeat.launch_id, attempt=heartbeat.attempt)
+        heartbeat.start()
+    with told_of_suspension(heartbeat.suspend, heartbeat.resume), failures_recorded(heartbeat, folder):
+        yield heartbeat
+
+
+@contextmanager
+def failures_recorded(heartbeat: Heartbeat, folder: RunFolder) -> Iterator[None]:
+    """Writes down what ends the block by an error, and ends the heartbeat."""
+    try:
+        yield
+    except (StoppedError, SystemExit):
+        raise
+    except BaseException as error:
+        if heartbeat.started:
+            message, traceback = message_of(error)
+            secondary = is_secondary(error)
+            gave_up = secondary and gave_up_waiting(error)
+            heartbeat.fail(category_of(error), message, traceback=traceback, secondary=secondary, gave_up=gave_up)
+        raise
+    finally:
+        heartbeat.stop()

@@ -27,7 +27,7 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.groove.features import GrooveStatistics, count_grooves
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
-from musicvae.groove.played import PlayedHits
+from musicvae.groove.played import LAST_OFFSET, PlayedHits
 
 PLAIN_VELOCITY = 100 / MAX_VELOCITY
 """What most sequencers give a note that nobody played."""
@@ -77,6 +77,12 @@ class GrooveFeel:
     def plain(self) -> "GrooveFeel":
         """The same with one velocity for every hit and every hit on the grid."""
         return replace(self, velocity=np.full_like(self.velocity, PLAIN_VELOCITY), offset=np.zeros_like(self.offset))
+
+    def centred(self) -> "GrooveFeel":
+        """The same without what all hits are early or late by on the whole: the latency of a recording, no feel."""
+        weights = np.broadcast_to(self.statistics.class_shares, self.offset.shape)
+        lean = np.average(self.offset, weights=weights) if weights.any() else 0.0
+        return replace(self, offset=(self.offset - lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
 
     def play(
         self, hits: Bool[np.ndarray, "*groove step drum"], kept: PlayedHits | None = None

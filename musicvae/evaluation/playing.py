@@ -11,7 +11,29 @@ import torch
 from jaxtyping import Float64
 
 from musicvae.data.windows import PlayedWindows
-from musicvae.performance.model import PerformanceModel
+from musicvae.groove.played import MANNER
+from musicvae.performance.model import HitNats, PerformanceModel
+
+WINDOWS_AT_ONCE = 64
+
+
+@torch.no_grad()
+def nats_of_hits(model: PerformanceModel, windows: PlayedWindows) -> HitNats:
+    """Nats of each hit of some windows, where nothing of their manner is given.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+    """
+    parts = []
+    for first in range(0, len(windows), WINDOWS_AT_ONCE):
+        rows = slice(first, first + WINDOWS_AT_ONCE)
+        part = PlayedWindows(windows.velocity[rows], windows.offset[rows], windows.tempo[rows])
+        played = part.hits()
+        velocity, ticks, tempo = map(torch.from_numpy, (played.midi_velocity(), played.ticks(), part.tempo))
+        nats = model(velocity, ticks, tempo, torch.full((len(part), len(MANNER)), torch.nan))
+        parts.append((nats.window + first, nats.velocity, nats.offset))
+    window, velocity, offset = map(torch.cat, zip(*parts, strict=True))
+    return HitNats(window, velocity, offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Bool, Float, Float32, Int16, Int64
 
 from musicvae.errors import ConfigError
 from musicvae.groove.grid import GridSpec
@@ -111,13 +111,17 @@ class DrumGroove:
         drum_map: str = DEFAULT_DRUM_MAP,
         midi_format: Literal[0, 1] = 1,
         ticks: int = 480,
+        lead_in: bool = False,
     ) -> None:
         """Writes a MIDI file as `jobs.sample` does; `from_midi` with short="silence" reads the same hits.
+
+        The file is a loop: a hit that comes before the first beat is at the end of it.
 
         Args:
             drum_map: gives each class the pitch that it is written as; `--pitches` of the job.
             midi_format: 0 is one track, 1 a track of tempo and one of drums.
             ticks: of a quarter note, 24 to 32767.
+            lead_in: a silent bar comes first instead, and that hit is in it.
 
         Raises:
             ConfigError: there is no such drum map, or it has another number of classes.
@@ -125,7 +129,9 @@ class DrumGroove:
         """
         from musicvae.midi.writer import groove_to_midi
 
-        Path(path).write_bytes(groove_to_midi(self, self._written_by(drum_map), midi_format=midi_format, ticks=ticks))
+        pitches = self._written_by(drum_map)
+        data = groove_to_midi(self, pitches, midi_format=midi_format, ticks=ticks, lead_in=lead_in)
+        Path(path).write_bytes(data)
 
     @classmethod
     def from_pretty_midi(
@@ -187,3 +193,20 @@ def tokens_from_hits(hits: Bool[np.ndarray, "*batch drum"]) -> Int16[np.ndarray,
 def hits_from_tokens(tokens: Int16[np.ndarray, "*batch"], num_drums: int) -> Bool[np.ndarray, "*batch drum"]:
     """The drums that each token stands for. Exact inverse of `tokens_from_hits`."""
     return (tokens[..., None] >> np.arange(num_drums, dtype=np.int16)) & 1 != 0
+
+
+def onset_ticks(
+    step: Int64[np.ndarray, "*hit"], offset: Float[np.ndarray, "*hit"], grid: GridSpec, ticks_per_quarter: int
+) -> Int64[np.ndarray, "*hit"]:
+    """When hits sound, in ticks from the first bar line: MIDI files, sound and galleries all have it from here.
+
+    A hit stays within its own step, whatever it is rounded to: reading gives the same hits, and two hits of a drum
+    never fall on one tick. A hit that comes before the first bar line has a negative tick.
+
+    Args:
+        step: of each hit, counted from the first bar line.
+        offset: in steps, [-0.5, 0.5).
+    """
+    per_step = ticks_per_quarter / grid.steps_per_beat
+    first, last = np.ceil((step - 0.5) * per_step), np.ceil((step + 0.5) * per_step) - 1
+    return np.rint((step + offset) * per_step).clip(first, last).astype(np.int64)

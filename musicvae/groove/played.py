@@ -12,6 +12,8 @@ TICKS_PER_STEP = 120
 MANNER = ("level", "spread", "lean", "looseness", "swing")
 """What a whole groove tells of its player: mean and standard deviation of its velocities, mean and standard deviation
 of its offsets, and how much later odd steps are than even ones."""
+LAST_OFFSET = np.float32(0.5 - 1 / TICKS_PER_STEP)
+"""The latest that a hit is played, in steps."""
 ENOUGH_HITS = 4
 """Hits on odd and on even steps from which swing can be told."""
 

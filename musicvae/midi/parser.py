@@ -86,6 +86,7 @@ class MidiEvents:
         metres: (tick, numerator, denominator).
         end: tick of the last event of any kind.
         findings: of the whole file.
+        loops: whether hits at the end belong to the first beat (`LOOP_MARK`).
     """
 
     division: int
@@ -97,6 +98,7 @@ class MidiEvents:
     metres: list[tuple[int, int, int]]
     end: int
     findings: FileFindings
+    loops: bool
 
 
 def read_events(
@@ -128,23 +130,26 @@ def read_events(
     status = row[low[:, 1] - 1]
     channel = _with_running_status(status) - NOTE_ON  # of a note-on, from 0; of all else far above
     chosen = _channels(reading.channels, frozenset(tracks.rhythm.items()))
-    is_chosen = np.zeros(len(low), dtype=bool)
-    for number in chosen:
+    is_chosen = channel == chosen[0] if chosen else np.zeros(len(low), dtype=bool)
+    for number in chosen[1:]:
         is_chosen |= channel == number
     if reading.drum_tracks and tracks.names:
         named = [DRUM_NAME.search(name) is not None for name in tracks.names]
         is_chosen |= np.repeat(named, np.diff(first, append=len(low)))
     is_note = (channel < 16) & (velocity > 0)
-    hits, others = (is_note & is_chosen).nonzero()[0], (is_note & ~is_chosen).nonzero()[0]
+    hits = (is_note & is_chosen).nonzero()[0]
     if max_hits is not None and len(hits) > max_hits:
         raise TooManyHitsError(len(hits), max_hits)
     if tracks.broken or tracks.mended or tracks.missing:
         mended = places.searchsorted(tracks.mended) // 3
         _check_damage(tracks, reading, np.array([*first, len(low)]), hits, chosen, status, channel[mended])
     findings = NOTHING_ELSE
-    if len(others) or tracks.rhythm or tracks.extra_bytes or tracks.broken or tracks.mended or tracks.missing:
+    has_others = np.count_nonzero(is_note) > len(hits)
+    if has_others or tracks.rhythm or tracks.extra_bytes or tracks.broken or tracks.mended or tracks.missing:
         findings = FileFindings(
-            not_read=_not_read(others, channel, pitch, first, tracks) if len(others) else (),
+            not_read=_not_read((is_note & ~is_chosen).nonzero()[0], channel, pitch, first, tracks)
+            if has_others
+            else (),
             melodic=tracks.rhythm.get(DRUM_CHANNEL) is False and DRUM_CHANNEL - 1 not in chosen,
             salvaged=tuple(_salvaged(tracks)),
             extra_bytes=tracks.extra_bytes,
@@ -169,6 +174,7 @@ def read_events(
             [(int(tick[event]), beats, unit) for event, beats, unit in _between(metres, start, end)],
             last_tick,
             findings,
+            tracks.loops,
         )
         for (start, end), (a, b), last_tick in zip(pairwise(bounds), pairwise(cuts), ends, strict=True)
     ]

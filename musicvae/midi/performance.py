@@ -36,6 +36,7 @@ class Performance:
         findings: what else its file holds.
         first_tempo: tick of the file's first tempo; 0 where it has none.
         has_metre: whether the file says a metre.
+        loops: whether hits just before the end belong to the first beat (`LOOP_MARK`).
 
     Raises:
         ValueError: hits, tempos or time signatures that are not in order of time.
@@ -52,6 +53,7 @@ class Performance:
     findings: FileFindings = NOTHING_ELSE
     first_tempo: int = 0
     has_metre: bool = True
+    loops: bool = False
 
     def __post_init__(self) -> None:
         if (self.tick[1:] < self.tick[:-1]).any():
@@ -79,7 +81,11 @@ def read_performance(data: bytes, reading: ReadingSettings = DEFAULT_READING) ->
 
 
 def read_performances(
-    data: bytes, reading: ReadingSettings = DEFAULT_READING, *, max_hits: int | None = None
+    data: bytes,
+    reading: ReadingSettings = DEFAULT_READING,
+    *,
+    max_hits: int | None = None,
+    tempo: float | None = None,
 ) -> list[Performance]:
     """The drum hits of each piece of a MIDI file: one piece, or in format 2 one for each track.
 
@@ -87,20 +93,21 @@ def read_performances(
         data: content of the file; a RIFF file around a MIDI file too.
         reading: which notes are hits, which metres are read as 4/4, and what is read of a damaged file.
         max_hits: most hits of all pieces together.
+        tempo: quarter notes per minute, if they are known better than from the file.
 
     Raises:
         MidiError: the bytes are not MIDI, or damaged.
         TooManyHitsError: more than `max_hits`.
     """
-    return [_performance(piece, reading) for piece in read_events(data, reading, max_hits=max_hits)]
+    return [_performance(piece, reading, tempo) for piece in read_events(data, reading, max_hits=max_hits)]
 
 
-def _performance(events: MidiEvents, reading: ReadingSettings) -> Performance:
+def _performance(events: MidiEvents, reading: ReadingSettings, tempo: float | None) -> Performance:
     # One key sorts three times as fast as three; ticks below `MAX_TICKS` leave 14 bits.
     sound = events.pitch.astype(np.int64) << 7 | events.velocity
     order = (events.tick << 14 | sound).argsort(kind="stable")
     # Of several tempos or time signatures in one tick the last holds, wherever in it the tracks have them.
-    tempos = dict(sorted(events.tempos, key=_tick))
+    tempos = {0: tempo} if tempo is not None else dict(sorted(events.tempos, key=_tick))
     metres = {metre[0]: metre for metre in sorted(events.metres, key=_tick)}
     if reading.metres:
         metres = {tick: _read_as(metre, reading) for tick, metre in metres.items()}
@@ -116,6 +123,7 @@ def _performance(events: MidiEvents, reading: ReadingSettings) -> Performance:
         findings=events.findings,
         first_tempo=next(iter(tempos), 0),
         has_metre=bool(metres),
+        loops=events.loops,
     )
 
 

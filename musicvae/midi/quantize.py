@@ -220,14 +220,15 @@ def quantize(
     """Moves each hit to the nearest step, a hit halfway between two to the later one; a beat is a quarter note.
 
     Of two hits on one (step, drum) the louder stays, of equally loud ones the earlier. A hit belongs to the section
-    of its nearest step, so an early first beat stays with its bar.
+    of its nearest step, so an early first beat stays with its bar; in a file with a `LOOP_MARK`, where such a hit is at
+    the end, it is moved there.
 
     Args:
         performance: its metre is the grid's where it is `grid.beats_per_bar`/4; 2/2 and 8/8 are other metres.
         nearest_pitch: whether an unknown pitch takes the class of the nearest known one.
         pad_last_bar: whether the bar of the last hit counts although the file ends before the bar line.
     """
-    tick, pitch, velocity = performance.tick, performance.pitch, performance.velocity
+    tick, pitch, velocity = _from_first_beat(performance, grid)
     drum = drum_map.class_of_pitch[pitch]
     unknown = pitch[drum == NO_CLASS]
     if len(unknown) and nearest_pitch:
@@ -275,6 +276,27 @@ def quantize(
         outside_hits=len(tick) - len(inside),
         unknown_pitches=dict(sorted(Counter(unknown.tolist()).items())) if len(unknown) else {},
     )
+
+
+def _from_first_beat(
+    performance: Performance, grid: GridSpec
+) -> tuple[Int64[np.ndarray, " hit"], UInt8[np.ndarray, " hit"], UInt8[np.ndarray, " hit"]]:
+    """Tick, pitch and velocity of the hits in order of time; early hits of a loop's first beat have negative ticks."""
+    tick, pitch, velocity, unit = (
+        performance.tick,
+        performance.pitch,
+        performance.velocity,
+        performance.ticks_per_quarter,
+    )
+    if not performance.loops:
+        return tick, pitch, velocity
+    # A program that saved the file again may have let it end a little later than its last bar.
+    bar = grid.beats_per_bar * unit
+    end = max(1, round(performance.end / bar)) * bar
+    early = int(((end - tick) * 2 * grid.steps_per_beat <= unit).sum())
+    tick, pitch, velocity = (np.roll(values, early) for values in (tick, pitch, velocity))
+    tick[:early] -= end
+    return tick, pitch, velocity
 
 
 @dataclass(frozen=True, slots=True)

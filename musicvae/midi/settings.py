@@ -11,6 +11,8 @@ from musicvae.settings import Settings
 TICKS_PER_QUARTER = 480
 MIN_TICKS, MAX_TICKS = 24, 32767
 """Of a quarter note: below, hits of neighbouring steps could not be told apart; above, MIDI has no number for it."""
+LOOP_MARK = b"loop: early hits are at the end"
+"""A text of our own files; without it a hit at the end of a file belongs to the bar after it."""
 DRUM_CHANNEL = 10
 """The channel that General MIDI keeps for drums, counted from 1."""
 BAR = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)

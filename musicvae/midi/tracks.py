@@ -9,8 +9,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from musicvae.midi.settings import LOOP_MARK
+
 PROGRAM_CHANGE, PITCH_BEND, SYSEX, SYSEX_END, META = 0xC0, 0xE0, 0xF0, 0xF7, 0xFF
-TRACK_NAME, TEMPO, METRE = 0x03, 0x51, 0x58
+TEXT, TRACK_NAME, TEMPO, METRE = 0x01, 0x03, 0x51, 0x58
 MICROSECONDS_A_MINUTE = 60_000_000
 MAX_TRACKS = 0xFFFF
 """As many as a header can announce."""
@@ -59,6 +61,7 @@ class MidiTracks:
         broken: by number of the track, why it is not read to its end.
         missing: tracks that the header announces and the file does not have.
         extra_bytes: after the last track that is read.
+        loops: whether the file says that its early hits are at its end (`LOOP_MARK`).
     """
 
     kind: int
@@ -73,6 +76,7 @@ class MidiTracks:
     broken: dict[int, str] = field(default_factory=dict)
     missing: int = 0
     extra_bytes: int = 0
+    loops: bool = False
 
 
 def read_tracks(data: bytes, *, salvage: bool = False) -> MidiTracks:
@@ -259,6 +263,8 @@ def _read_system_event(track: bytes, place: int, tracks: MidiTracks) -> int:
         tracks.metres.append((len(tracks.data), track[start], 1 << track[start + 1]))
     elif meta == TRACK_NAME and (not tracks.names[-1] or DRUM_NAME.search(track, start, end)):
         tracks.names[-1] = track[start : min(end, start + LONGEST_NAME)]
+    elif meta == TEXT and track[start:end] == LOOP_MARK:
+        tracks.loops = True
     elif kind == SYSEX:
         _follow_message(track, start, end, tracks)
     return end

@@ -1,6 +1,8 @@
 """Many grooves as MIDI files at once: every byte of a batch is laid out by array operations.
 
-A file holds one loop and ends exactly with it, so that it repeats without a gap in any player:
+A file holds one loop and ends exactly with it, so that it repeats without a gap in any player. A hit that comes before
+the first beat is at the end of the loop, and `LOOP_MARK` tells readers of it; with a lead-in a silent bar comes first,
+and such a hit is in it.
 
     format 0   one track: name, tempo, metre, hits
     format 1   a track with the groove's name, tempo and metre, and a track `drums` with the hits
@@ -20,9 +22,10 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
+from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, onset_ticks
 from musicvae.midi.performance import Performance
-from musicvae.midi.settings import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
+from musicvae.midi.settings import LOOP_MARK, MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER
+from musicvae.midi.tracks import META, TEXT, TRACK_NAME
 
 HIT_QUARTERS = 1 / 8
 """Written length of a hit: a 32nd note. Drums do not sustain, so it only has to be audible to samplers."""
@@ -46,6 +49,7 @@ class MidiLayout:
         pitches: the MIDI pitch 0..127 of each drum class.
         file_format: of the file, see the module.
         ticks_per_quarter: the file's division.
+        lead_in: whether a silent bar comes before the groove.
 
     Raises:
         ValueError: a pitch or a division that MIDI does not have.
@@ -54,6 +58,7 @@ class MidiLayout:
     pitches: tuple[int, ...]
     file_format: Literal[0, 1] = 1
     ticks_per_quarter: int = TICKS_PER_QUARTER
+    lead_in: bool = False
 
     def __post_init__(self) -> None:
         if not all(0 <= pitch <= 127 for pitch in self.pitches):
@@ -73,8 +78,7 @@ def grooves_to_midi(
 ) -> list[bytes]:
     """The MIDI file of each groove.
 
-    Every hit is written within its own step, so reading the file gives the same hits. One that lies before the first
-    tick (an early hit on step 0) is written at tick 0.
+    Every hit is written within its own step (`onset_ticks`), so reading the file gives the same hits.
 
     Args:
         velocity: in 0..1.
@@ -88,15 +92,16 @@ def grooves_to_midi(
     body = _laid_out(events, ends - sizes, int(ends[-1]) if len(ends) else 0)
     last = np.flatnonzero(events.is_end)
     bounds = [0, *ends[last].tolist()]
-    loop = _loop_ticks(grid, layout)
+    end = _end_tick(grid, layout)
     files = []
     for number, (tempo, name) in enumerate(zip(tempos, names, strict=True)):
         notes = body[bounds[number] : bounds[number + 1]]
-        head = _name(name) + _tempo(tempo) + _metre(grid)
+        mark = b"\x00" + _text(TEXT, LOOP_MARK) if events.wraps[number] else b""
+        head = _name(name) + mark + _tempo(tempo) + _metre(grid)
         if layout.file_format == 0:
             tracks = [head + notes]
         else:
-            tracks = [head + _variable_length(loop) + bytes(END_OF_TRACK), _name(DRUM_TRACK) + notes]
+            tracks = [head + _variable_length(end) + bytes(END_OF_TRACK), _name(DRUM_TRACK) + notes]
         header = struct.pack(">4sIHHH", b"MThd", 6, layout.file_format, len(tracks), layout.ticks_per_quarter)
         files.append(header + b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in tracks))
     return files
@@ -110,12 +115,14 @@ class _Events:
         delta: ticks since the event before, in the same groove.
         delta_bytes: how many bytes that takes.
         data: the three bytes of each event.
+        wraps: whether a groove has a hit before its first beat, which is at its end.
     """
 
     delta: Int64[np.ndarray, " event"]
     delta_bytes: Int64[np.ndarray, " event"]
     data: UInt8[np.ndarray, "event 3"]
     is_end: Bool[np.ndarray, " event"]
+    wraps: Bool[np.ndarray, " groove"]
 
 
 def _events(
@@ -127,12 +134,16 @@ def _events(
 ) -> _Events:
     # Drums before steps, so that the next hit of a drum is the next of the array.
     groove, drum, step = np.nonzero(hits.transpose(0, 2, 1))
-    per_step = layout.ticks_per_quarter / grid.steps_per_beat
-    first = np.ceil((step - 0.5) * per_step).clip(min=0)
-    last = np.ceil((step + 0.5) * per_step) - 1
-    on = np.rint((step + offset[groove, step, drum]) * per_step).clip(first, last).astype(np.int64)
-    loop = _loop_ticks(grid, layout)
-    off = np.minimum(on + max(1, round(layout.ticks_per_quarter * HIT_QUARTERS)), loop)
+    on, end = onset_ticks(step, offset[groove, step, drum], grid, layout.ticks_per_quarter), _end_tick(grid, layout)
+    wraps = np.zeros(len(hits), dtype=bool)
+    if layout.lead_in:
+        on += _bar_ticks(grid, layout)
+    elif (early := on < 0).any():
+        wraps[groove[early]] = True
+        on[early] += end
+        in_time = np.lexsort((on, drum, groove))
+        groove, drum, step, on = groove[in_time], drum[in_time], step[in_time], on[in_time]
+    off = np.minimum(on + max(1, round(layout.ticks_per_quarter * HIT_QUARTERS)), end)
     same = (groove[1:] == groove[:-1]) & (drum[1:] == drum[:-1])
     off[:-1] = np.where(same, np.minimum(off[:-1], on[1:]), off[:-1])
 
@@ -140,19 +151,19 @@ def _events(
     loudness = np.rint(velocity[groove, step, drum] * MAX_VELOCITY).clip(1, MAX_VELOCITY).astype(np.int64)
     every = np.arange(len(hits))
     owner = np.concatenate([groove, groove, every])
-    tick = np.concatenate([on, off, np.full(len(hits), loop)])
+    tick = np.concatenate([on, off, np.full(len(hits), end)])
     # In one tick what ends comes before what begins, and the end of the track comes last.
     rank = np.repeat([1, 0, 2], [len(on), len(off), len(hits)])
     data = np.empty((len(owner), 3), dtype=np.uint8)
     data[: len(on)] = np.stack([np.full(len(on), HIT_ON), pitch, loudness], axis=1)
     data[len(on) : 2 * len(on)] = np.stack([np.full(len(on), HIT_OFF), pitch, np.full(len(on), OFF_VELOCITY)], axis=1)
     data[2 * len(on) :] = END_OF_TRACK
-    order = np.argsort((((owner * (loop + 1) + tick) * 3 + rank) << 7) + np.concatenate([pitch, pitch, 0 * every]))
+    order = np.argsort((((owner * (end + 1) + tick) * 3 + rank) << 7) + np.concatenate([pitch, pitch, 0 * every]))
     owner, tick, rank = owner[order], tick[order], rank[order]
     delta = np.diff(tick, prepend=0)
     delta[1:] = np.where(owner[1:] == owner[:-1], delta[1:], tick[1:])
     delta_bytes = 1 + (delta[:, None] >> np.array([7, 14, 21]) > 0).sum(axis=1)
-    return _Events(delta, delta_bytes, data[order], rank == 2)
+    return _Events(delta, delta_bytes, data[order], rank == 2, wraps)
 
 
 def _laid_out(events: _Events, starts: Int64[np.ndarray, " event"], size: int) -> bytes:
@@ -167,18 +178,21 @@ def _laid_out(events: _Events, starts: Int64[np.ndarray, " event"], size: int) -
     return body.tobytes()
 
 
-def _loop_ticks(grid: GridSpec, layout: MidiLayout) -> int:
-    return grid.bars * grid.beats_per_bar * layout.ticks_per_quarter
+def _bar_ticks(grid: GridSpec, layout: MidiLayout) -> int:
+    return grid.beats_per_bar * layout.ticks_per_quarter
+
+
+def _end_tick(grid: GridSpec, layout: MidiLayout) -> int:
+    return (grid.bars + layout.lead_in) * _bar_ticks(grid, layout)
 
 
 def _name(text: str) -> bytes:
-    return b"\x00" + _text(text)
+    return b"\x00" + _text(TRACK_NAME, text.encode("ascii", errors="replace"))
 
 
-def _text(name: str) -> bytes:
-    """A track's name as an event."""
-    data = name.encode("ascii", errors="replace")
-    return b"\xff\x03" + _variable_length(len(data)) + data
+def _text(kind: int, data: bytes) -> bytes:
+    """A text as an event of a kind."""
+    return bytes([META, kind]) + _variable_length(len(data)) + data
 
 
 def _tempo(quarters_per_minute: float) -> bytes:
@@ -204,7 +218,7 @@ def performance_to_midi(performance: Performance) -> bytes:
     then what ends, then what begins.
     """
     duration = round(performance.ticks_per_quarter * HIT_QUARTERS)
-    events: list[tuple[int, int, bytes]] = [(0, 2, _text(DRUM_TRACK)), (0, 3, DRUM_KIT)]
+    events: list[tuple[int, int, bytes]] = [(0, 2, _name(DRUM_TRACK)[1:]), (0, 3, DRUM_KIT)]
     for tick, numerator, denominator in performance.metres:
         events.append((tick, 0, bytes([0xFF, 0x58, 4, numerator, denominator.bit_length() - 1, 24, 8])))
     for tick, tempo in performance.tempos:
@@ -224,10 +238,15 @@ def performance_to_midi(performance: Performance) -> bytes:
 
 
 def groove_to_midi(
-    groove: DrumGroove, drum_map: DrumMap, *, midi_format: Literal[0, 1] = 1, ticks: int = TICKS_PER_QUARTER
+    groove: DrumGroove,
+    drum_map: DrumMap,
+    *,
+    midi_format: Literal[0, 1] = 1,
+    ticks: int = TICKS_PER_QUARTER,
+    lead_in: bool = False,
 ) -> bytes:
     """A groove as the bytes of a MIDI file with one track of drums, as long as the groove (`grooves_to_midi`)."""
-    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()), midi_format, ticks)
+    layout = MidiLayout(tuple(drum_map.written_pitch.tolist()), midi_format, ticks, lead_in)
     arrays = (groove.hits[None], groove.velocity[None], groove.offset[None])
     return grooves_to_midi(*arrays, [groove.tempo], [GROOVE_NAME], groove.grid, layout)[0]
 

@@ -161,7 +161,7 @@ class LSTM(nn.LSTM):
     hands its LSTMs its own type, so nothing has to be cast here.
     """
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, values: Float[Tensor, "*place feature"], state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Float[Tensor, "*place hidden"], tuple[Tensor, Tensor]]:
         """Outputs of all steps and the last state, of shapes as for `nn.LSTM`; without a state it begins with zeros."""
@@ -183,7 +183,7 @@ class LSTM(nn.LSTM):
             outputs, hidden, cell = torch.lstm(
                 values,
                 [part.to(dtype) for part in state],
-                [weight.to(dtype) for weight in self._flat_weights],
+                [weight.to(dtype) for weight in self.parameters()],
                 self.bias,
                 self.num_layers,
                 self.dropout,

@@ -6,11 +6,15 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.model.decoders import (
+    AttendedFeatures,
     Conductor,
     FeedForwardDecoder,
     IndependentDecoder,
     NextToken,
+    NoFeatures,
     SegmentDecoder,
+    SegmentFeatures,
+    WholeFeatures,
     WholeWindow,
 )
 from musicvae.model.encoders import (
@@ -26,7 +30,6 @@ from musicvae.model.layers import KeyedDropout, draw_masks
 from musicvae.model.precision import rounded
 from musicvae.model.prior import AutoregressivePrior, Prior, StandardPrior
 from musicvae.model.settings import DecodingPrecision, ModelSettings
-from musicvae.model.step_features import AttendedFeatures, NoFeatures, SegmentFeatures, WholeFeatures
 from musicvae.model.token_choice import sample_tokens
 
 Encoder = LSTMEncoder | FeedForwardEncoder | TransformerEncoder | SegmentEncoder | NoEncoder

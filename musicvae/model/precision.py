@@ -83,14 +83,14 @@ def _multiply_in(matmul: str, tf32: bool) -> None:
 
 def _keep_order(before: ExitStack) -> None:
     """Asks for operations whose sums have a fixed order, until `before` puts back what was there."""
-    memory = torch.utils.deterministic
+    memory, filled = torch.utils.deterministic, "fill_uninitialized_memory"
     was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     before.callback(torch.use_deterministic_algorithms, was, warn_only=warned)
-    before.callback(setattr, memory, "fill_uninitialized_memory", memory.fill_uninitialized_memory)
+    before.callback(setattr, memory, filled, getattr(memory, filled))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first called
     # Strictly, torch would refuse `cumsum`, whose sums over a single row, which no training makes, have no fixed order.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
+    setattr(memory, filled, False)  # it costs time, and nothing here reads such memory
     before.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", "cumsum_cuda_kernel does not have a deterministic implementation", UserWarning)
     # As torch only warns, its fused attention would add gradients up in any order.

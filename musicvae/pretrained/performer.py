@@ -19,21 +19,22 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from musicvae.data.feel import GrooveFeel
-from musicvae.data.manifest import ShardSource
+from musicvae.data.manifest import ShardSource, read_grid
 from musicvae.data.store import WindowStore
 from musicvae.durable import write_json, write_whole
-from musicvae.errors import ConfigError, DataError, UserError
+from musicvae.errors import DAMAGES, ConfigError, DataError, UserError
 from musicvae.evaluation.elbo import spaced_windows
 from musicvae.generation.settings import DEFAULT_AMOUNT, PLAYED
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
+from musicvae.groove.played import LAST_OFFSET, MANNER, TICKS_PER_STEP, PlayedHits
 from musicvae.midi.groove_file import WholeFile
-from musicvae.model.settings import DecodingPrecision, PerformanceSettings
+from musicvae.model.settings import DecodingPrecision, PerformanceSettings, most_bytes
 from musicvae.performance.model import PerformanceModel
 from musicvae.performance.play import Score, brought_to, level_of, manner_of, mean_manner, mixed, perform, play
 from musicvae.pretrained.card import ATTRIBUTIONS
+from musicvae.pretrained.shipped import PERFORMANCE
 from musicvae.pretrained.shipped import WEIGHTS as SHIPPED
 from musicvae.randomness import Purpose, generator
 from musicvae.settings import parse_settings
@@ -42,10 +43,8 @@ from musicvae.training.run_folder import RunFolder
 
 FORMAT = "musicvae-grooves performance 1"
 SHIPPED_NAME = "performance"
-CONFIG, WEIGHTS, CARD = "performance.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD = PERFORMANCE, "model.safetensors", "README.md"
 FILES = re.compile("|".join(map(re.escape, (CONFIG, WEIGHTS, CARD))))
-LAST_OFFSET = np.float32(0.5 - 1 / TICKS_PER_STEP)
-"""The latest that a hit is played, in steps."""
 KEPT_MANNERS = 256
 """Training windows whose manner an export holds."""
 Manner: TypeAlias = Float32[np.ndarray, " figure"]
@@ -143,6 +142,7 @@ class Performer:
         kept: PlayedHits | None = None,
         *,
         seed: int,
+        centred: bool = True,
         manner: Manner | None = None,
         precision: DecodingPrecision = "float32",
     ) -> PlayedHits:
@@ -153,25 +153,27 @@ class Performer:
             hits: of grooves of this model's length and drums.
             kept: hits that stay exactly as they are, where the grooves have them: of each, or one for all.
             manner: that of the player; each groove has that of some training window if not given.
+            centred: whether other hits lie around the grid, without the latency of the training data.
         """
         figures = [self._manner(seed, item) if manner is None else self._as_trained(manner) for item in items]
         score = Score(items, hits, np.array(tempos, dtype=np.float32), np.stack(figures))
+        lean = self.lean if centred else np.float32(0)
         if kept is not None:
             kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
             # As the model knows players.
-            leaning = replace(kept, offset=(kept.offset + self.lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
+            leaning = replace(kept, offset=(kept.offset + lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
             score = replace(score, kept=leaning)
-        played = self._centred(play(self.model, score, seed=seed, precision=precision))
+        played = self._centred(play(self.model, score, seed=seed, precision=precision), lean)
         if manner is not None:
             played = brought_to(played, mean_manner(played.manner()), manner)
         return played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played)
 
-    def _centred(self, played: PlayedHits) -> PlayedHits:
+    def _centred(self, played: PlayedHits, lean: np.float32 | None = None) -> PlayedHits:
         """The same without the common lean of the training data, so that hits lie around the grid.
 
         That lean is the latency of the recording, no feel: it is the same for all drums and most players.
         """
-        offset = np.rint((played.offset - self.lean) * TICKS_PER_STEP) / TICKS_PER_STEP
+        offset = np.rint((played.offset - (self.lean if lean is None else lean)) * TICKS_PER_STEP) / TICKS_PER_STEP
         return replace(played, offset=np.where(played.hits, offset.clip(-0.5, LAST_OFFSET), 0).astype(np.float32))
 
     @property
@@ -296,11 +298,11 @@ def load_performance(folder: Path) -> Performer:
         classes = {drum: tuple(pitches) for drum, pitches in config["drum_map"]["classes"]}
         drum_map = DrumMap(config["drum_map"]["name"], classes)
         manners = np.array(config["manners"], dtype=np.float32).reshape(-1, len(MANNER))
-        trained = _assembled(folder / WEIGHTS, settings, GridSpec(**config["grid"]), drum_map, manners)
+        trained = _assembled(folder / WEIGHTS, settings, read_grid(config["grid"]), drum_map, manners)
         if trained.weights_hash != config["weights"]:
             raise ValueError(f"weights {trained.weights_hash}, {CONFIG} says {config['weights']}")
         return trained
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except DAMAGES as error:
         problem = error.details["found"] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise DataError(
             f"{folder} cannot be used",
@@ -318,8 +320,8 @@ def _assembled(
     drum_map: DrumMap,
     manners: Float32[np.ndarray, "window figure"],
 ) -> Performer:
-    model = PerformanceModel(settings, grid, drum_map.num_drums)
-    best = load_best(weights, model)
+    drums = drum_map.num_drums
+    model, best = load_best(weights, lambda: PerformanceModel(settings, grid, drums), most_bytes(settings, grid, drums))
     model = model.eval().requires_grad_(False)
     return Performer(model, settings, grid, drum_map, manners, best.step, best.weights_hash)
 

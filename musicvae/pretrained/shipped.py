@@ -8,6 +8,8 @@ from pathlib import Path
 from musicvae.errors import ConfigError
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+PERFORMANCE = "performance.json"
+"""Of an export of a performance model."""
 
 
 def shipped_models() -> tuple[str, ...]:
@@ -39,13 +41,32 @@ def model_folder(name: str | Path) -> Path:
     return folder
 
 
+def shipped_performances() -> tuple[str, ...]:
+    """Names of the performance models that are there, in alphabetical order."""
+    return tuple(sorted(folder.parent.name for folder in WEIGHTS.glob(f"*/{PERFORMANCE}")))
+
+
+def is_performance(folder: Path) -> bool:
+    """Whether a folder is an export of a performance model, or a run that trains one.
+
+    Raises:
+        DataError: the settings of a run are damaged.
+    """
+    if (folder / PERFORMANCE).is_file():
+        return True
+    from musicvae.training.run_folder import RunFolder  # needs YAML, which an exported model does not
+
+    run = RunFolder(folder)
+    return run.config.is_file() and bool(run.read_config()["settings"].get("performance"))
+
+
 def check_model_is_there(folder: Path) -> None:
     """Whether a folder can be a trained run or an export; what it holds is not read.
 
     Raises:
         NotThereError: it is neither.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not (folder / PERFORMANCE).is_file():
         from musicvae.training.run_folder import RunFolder  # needs YAML, which an exported model does not
 
         RunFolder(folder).read_config()

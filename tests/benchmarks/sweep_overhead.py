@@ -7,31 +7,45 @@ and checking every configuration are told beside it. A trial's run folder is mad
 with torch loaded. `status` is timed as a user runs it, as a process of its own.
 """
 
+import gc
 import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 
 from jobs.command.command_line import console, run_command
 from jobs.sweeps.decisions import cut_trials, next_step
+from jobs.sweeps.elements import ElementLedger, holding_element
 from jobs.sweeps.folder import SweepFolder
-from jobs.sweeps.ledger import End, Record, Start, TrialHistory, fields_of, read_ledger
+from jobs.sweeps.ledger import End, Ledger, Record, Start, TrialHistory, fields_of, read_ledger
 from jobs.sweeps.search import LearningSearch
-from jobs.sweeps.settings import random_values
+from jobs.sweeps.settings import Space, random_values
 from musicvae.errors import ConfigError
 from tests.support.commands import CHECKOUT, ok, run_job
-from tests.support.sweeps.sweep_ledgers import begun, drawn, end, state_of, sweep_settings
+from tests.support.sweeps.sweep_ledgers import begun, drawn, end, sweep_settings
 from tests.support.sweeps.tiny_sweep import sweep_file, trainer_command
 
+T = TypeVar("T")
 QUICK_TRIALS, QUICK_LEDGER = 20, 100
+ELEMENTS = 8
 AT_ONCE = 2
 GOAL_SECONDS = 0.5
 DECISION_TRIALS = (100, 1_000, 10_000)
+SPACE = {
+    "objective.beta": {"uniform": [0.1, 1]},
+    "objective.free_bits": {"uniform": [0, 60]},
+    "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+    "model.decoder": {"choice": ["hierarchical", "flat"]},
+    "model.latent": {"log_integer": [8, 512]},
+    "model.conductor_layers": {"integer": [1, 3], "when": {"model.decoder": ["hierarchical"]}},
+}
+"""Six settings, one of each kind."""
 
 
 def main(
@@ -52,7 +66,7 @@ def main(
             measure_sweep(folder, size)
         measure_status(folder / "long", QUICK_LEDGER if quick else ledger)
         for size in (QUICK_LEDGER,) if quick else DECISION_TRIALS:
-            measure_decisions(size)
+            measure_decisions(folder / f"array-{size}", size)
 
 
 def measure_sweep(folder: Path, trials: int) -> None:
@@ -84,7 +98,7 @@ def measure_status(folder: Path, trials: int) -> None:
     folder.mkdir()
     ledger = SweepFolder(folder).ledger
     with ledger.open("w") as file:
-        for record in (begun(sweep), *(record for number in range(trials) for record in _trial(number))):
+        for record in (begun(sweep), *(record for number in range(trials) for record in _trial(number, sweep.space))):
             file.write(json.dumps(fields_of(record)) + "\n")
     began = time.perf_counter()
     read_ledger(folder)
@@ -98,34 +112,53 @@ def measure_status(folder: Path, trials: int) -> None:
     )
 
 
-def measure_decisions(trials: int) -> None:
-    """What the driver takes to decide under ASHA with so many trials in the ledger, of which one has just ended."""
-    sweep = sweep_settings(search="tpe", asha={"first_steps": 10, "eta": 3}, budget={"trials": trials + 1, "steps": 90})
-    state = state_of(begun(sweep), *(record for number in range(trials) for record in _trial(number)))
-    search = LearningSearch(sweep)
-    search.values(trials, state)
-    state.add(Start("t0", 1, 30, 2.0))
-    state.add(end("t0", 1, 99.0, step=30))
-    taken = []
-    for decide in (
-        lambda: search.values(trials, state),
-        lambda: next_step(sweep, state, planned=trials + 1, running=()),
-        lambda: cut_trials(sweep, state, planned=trials + 1),
-    ):
-        began = time.process_time()
-        decide()
-        taken.append(1000 * (time.process_time() - began))
-    draw, step, cut = taken
+def measure_decisions(folder: Path, trials: int) -> None:
+    """What an element of an array takes to decide under ASHA, with so many trials in eight ledgers.
+
+    Another element has just promoted a trial and ended it, and claims the next number.
+    """
+    budget = {"trials": trials + 2, "steps": 90}
+    sweep = sweep_settings(search="tpe", space=SPACE, asha={"first_steps": 10, "eta": 3}, budget=budget)
+    folder.mkdir()
+    Ledger.open(folder).append(begun(sweep))
+    own, other = (SweepFolder(folder, str(element)) for element in range(2))
+    for element in range(ELEMENTS):
+        path = SweepFolder(folder, str(element)).ledger
+        path.parent.mkdir(parents=True)
+        records = (record for number in range(element, trials, ELEMENTS) for record in _trial(number, sweep.space))
+        path.write_text("".join(json.dumps(fields_of(record)) + "\n" for record in records))
+    gc.freeze()  # as the command does
+    with holding_element(own) as key, holding_element(other) as other_key:
+        read, ledger = cpu_ms(lambda: ElementLedger(own, key))
+        others = ElementLedger(other, other_key)
+        search = LearningSearch(sweep)
+        first, _ = cpu_ms(lambda: search.values(trials, ledger.state))
+        others.append(Start("t0", 1, 30, 2.0, other_key), end("t0", 1, 99.0, step=30, steps=30))
+        others.claim_number(trials)
+        ledger.claim_number(trials)
+        look, running = cpu_ms(ledger.look)
+        assert trials in ledger.state.numbers
+        draw, _ = cpu_ms(lambda: search.values(trials + 1, ledger.state))
+        step, _ = cpu_ms(lambda: next_step(sweep, ledger.state, planned=trials + 2, running=running))
+        cut, _ = cpu_ms(lambda: cut_trials(sweep, ledger.state, planned=trials + 2))
     console.print(
-        f"{trials:,} trials under ASHA, CPU time: a draw of TPE {draw:.0f} ms (goal 500), "
-        f"what comes next {step:.0f} ms, what is stopped {cut:.0f} ms (goal 100)",
+        f"{trials:,} trials in {ELEMENTS} ledgers under ASHA, CPU time: all read {read:.0f} ms; first draw of TPE "
+        f"{first:.0f} ms, a later one {draw:.0f} ms (goal 500); what is new {look:.0f} ms, what comes next "
+        f"{step:.0f} ms, what is stopped {cut:.0f} ms (goal 100)",
         soft_wrap=True,
     )
 
 
-def _trial(number: int) -> Iterator[Record]:
+def cpu_ms(work: Callable[[], T]) -> tuple[float, T]:
+    """How much CPU time something takes, in milliseconds, and its result."""
+    began = time.process_time()
+    result = work()
+    return 1000 * (time.process_time() - began), result
+
+
+def _trial(number: int, space: Space) -> Iterator[Record]:
     name, steps = f"t{number}", 90 if number % 2 else 10
-    yield drawn(number, name, **random_values(sweep_settings().space, seed=0, number=number))
+    yield drawn(number, name, **random_values(space, seed=0, number=number))
     yield Start(name, 0, steps, 2.0)
     yield end(name, 0, 100 + number / 1e6, step=steps)
 

@@ -57,7 +57,7 @@ def test_status_says_what_trials_wait_for_and_so_does_a_command(cluster, small_s
         running_job("sweep", "run", endless, *where, **cluster.environment) as driver,
     ):
         wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "a trial at work")
-        waits = "waiting: 1 process(es) to start. Each requests 1 CPU; 0 CPU and 0 GPU are free on the cluster"
+        waits = "waiting: 1 process(es) to start. Each requests 1 CPU; free on the cluster: 0 CPU"
         wait_for(lambda: waits in ok(run_job("sweep", "status", out)).stdout, driver, "word of what is waited for")
         assert ok(run_job("sweep", "status", out)).stdout.count("  running ") == 1
 
@@ -67,7 +67,7 @@ def test_status_says_what_trials_wait_for_and_so_does_a_command(cluster, small_s
             waits = next(line for line in job.stderr if line.startswith("waiting for"))
             job.send_signal(signal.SIGTERM)
             _, stderr = job.communicate(timeout=20)
-        assert "a task requests 1 CPU; free on the Ray cluster: 0 of 2 CPU" in waits
+        assert "a task requests 1 CPU; free on the Ray cluster: 0 CPU of 2 CPU" in waits
         assert (job.returncode, "Traceback" in stderr) == (75, False), stderr
 
 

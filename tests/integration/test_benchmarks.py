@@ -126,6 +126,7 @@ def test_overhead_of_a_sweep():
     text = printed_by("sweep_overhead", "--quick")
     assert float(re.search(r"20 trials: [\d.]+ s, ([\d.]+) s a trial", text)[1]) > 0
     assert re.search(r"ledger of 100 trials .* status in [\d.]+ s", text)
+    assert re.search(r"100 trials in 8 ledgers .*first draw of TPE \d+ ms, a later one \d+ ms", text)
 
 
 @only_in_a_soak

@@ -203,3 +203,36 @@ def test_what_is_not_there_is_named(run: Path, small_shards: Path, tmp_path: Pat
     assert "cannot write" in refused(
         "--shards", small_shards, "--json", tmp_path / "nowhere" / "figures.json", "--quick"
     )
+
+
+@pytest.mark.slow
+def test_a_performance_model_is_measured_by_how_it_plays_the_hits_of_people(small_shards: Path, tmp_path: Path) -> None:
+    """Its playing alone: beside people, shuffled offsets, the mean, and people beside people."""
+    player = tmp_path / "player"
+    sizes = ("performance.hidden=16", "performance.layers=1", "performance.heads=2", "train.global_batch=16")
+    line = ("train", "--preset", "performance", "--shards", small_shards, "--run", player, *sizes)
+    ok(run_job(*line, "data.lanes=8", "train.steps=3", "resources.threads=1"))
+    given = ("evaluate", "--run", player, "--shards", small_shards, "--json", tmp_path / "playing.json")
+    printed = ok(run_job(*given)).stdout
+    assert "shuffled human offsets score" in printed
+    assert "-ELBO" not in printed, "a performance model has no likelihood of hits"
+    found = json.loads((tmp_path / "playing.json").read_text())
+    playing = found["playing"]
+    assert {*playing} == {"human", "offsets shuffled", "mean", "player", "train, one half", "train, the other"}
+    assert not found["models"]
+    assert not found["baselines"]
+    logged = json.loads((player / "metrics.jsonl").read_text().splitlines()[-1])
+    for name in ("velocity", "offset"):
+        nats = playing["player"]["figures"][f"{name}: nats per hit"]
+        assert nats["value"] == pytest.approx(logged[f"validation.{name}_nats"], rel=1e-4)
+        assert nats["interval"][0] < nats["value"] < nats["interval"][1]
+    spread = "offset: standard deviation, steps"
+    assert playing["offsets shuffled"]["figures"][spread]["value"] == playing["human"]["figures"][spread]["value"]
+    assert playing["mean"]["figures"]["classifier's AUC"]["value"] > 0.9
+    assert 0.2 < playing["train, one half"]["figures"]["classifier's AUC"]["value"] < 0.8
+    for played in playing.values():
+        assert played["groove_evaluator"].keys() == playing["human"]["groove_evaluator"].keys()
+
+    before = (tmp_path / "playing.json").read_text()
+    ok(run_job(*given))
+    assert (tmp_path / "playing.json").read_text() == before, "the same figures to the last digit"

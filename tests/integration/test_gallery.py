@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from musicvae.groove.groove import onset_ticks
 from tests.support.commands import CHECKOUT, ok
 from tests.support.pages.fenced_code import fenced
 from tests.support.pages.gallery_browser import DESKTOP, PHONE
 from tests.support.pages.gallery_fixtures import FEW
-from tests.support.pages.gallery_grooves import chance_gallery, chance_groove
+from tests.support.pages.gallery_grooves import GRID, chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +50,11 @@ def test_it_plays_in_a_loop_at_the_hits_own_times(gallery):
 
     groove = chance_groove(0)
     step, drum = np.nonzero(groove.velocity)
+    ticks = onset_ticks(step, groove.offset[step, drum] / 65536, GRID, 480)
     expected = sorted(
-        (round(64 * loop + s + groove.offset[s, d] / 65536, 6), int(d), int(groove.velocity[s, d]))
+        (round(64 * loop + tick / 120, 6), d, int(groove.velocity[s, d]))
         for loop in (0, 1)
-        for s, d in zip(step.tolist(), drum.tolist(), strict=True)
+        for s, d, tick in zip(step.tolist(), drum.tolist(), ticks.tolist(), strict=True)
     )
     played = gallery.run("return player.hitsBetween(-0.5, 127.5).map((hit) => [hit.place, hit.drum, hit.velocity])")
     assert sorted((round(place, 6), drum, velocity) for place, drum, velocity in played) == expected

@@ -27,11 +27,11 @@ def in_page(gallery, strikes, *, rate: int = SAMPLE_RATE, seconds: float = 2.0) 
     return np.array(gallery.run_async(RENDER, strikes, rate, seconds))
 
 
-def in_python(voice: Voice) -> np.ndarray:
-    """The samples of one hit at full velocity, from its onset on."""
+def in_python(voice: Voice, velocity: int) -> np.ndarray:
+    """The samples of one hit, from its onset on."""
     hits = np.zeros((GRID.num_steps, DRUM_MAP.num_drums), dtype=bool)
     hits[0, get_args(Voice).index(voice)] = True
-    groove = DrumGroove(GRID, hits, hits.astype(np.float32), np.zeros(hits.shape, np.float32))
+    groove = DrumGroove(GRID, hits, hits * np.float32(velocity / 127), np.zeros(hits.shape, np.float32))
     return render(groove, DRUM_MAP)[round(LEAD_IN_STEPS * step_seconds(groove) * SAMPLE_RATE) :]
 
 
@@ -51,14 +51,15 @@ def seconds_to(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.searchsorted(come / come[-1], ENERGY_SHARES) / rate
 
 
-@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48_000])
+@pytest.mark.parametrize(("rate", "velocity"), [(SAMPLE_RATE, 127), (44_100, 127), (SAMPLE_RATE, 30)])
 @pytest.mark.parametrize("voice", get_args(Voice))
-def test_a_voice_sounds_like_that_of_the_kit_in_python(gallery, voice, rate):
-    page, python = in_page(gallery, [[voice, 127, 0]], rate=rate), in_python(voice)
-    assert np.abs(page).max() == pytest.approx(MIX, abs=0.001) == pytest.approx(np.abs(python).max(), abs=0.001)
+def test_a_voice_sounds_like_that_of_the_kit_in_python(gallery, voice, rate, velocity):
+    page, python = in_page(gallery, [[voice, velocity, 0]], rate=rate), in_python(voice, velocity)
+    loudest = MIX * (velocity / 127) ** LOUDNESS_EXPONENT
+    assert np.abs(page).max() == pytest.approx(loudest, abs=0.001) == pytest.approx(np.abs(python).max(), abs=0.001)
     assert abs(10 * np.log10(energy(page, rate) / energy(python, SAMPLE_RATE))) < 2.5  # decibels
     assert np.abs(band_shares(page, rate) - band_shares(python, SAMPLE_RATE)).max() < 0.12
-    assert seconds_to(page, rate) == pytest.approx(seconds_to(python, SAMPLE_RATE), rel=0.15, abs=0.002)
+    assert seconds_to(page, rate) == pytest.approx(seconds_to(python, SAMPLE_RATE), rel=0.15, abs=0.004)
 
 
 def test_a_groove_is_heard_as_the_kit_in_python_plays_it(gallery):
@@ -95,6 +96,4 @@ def test_a_closed_hihat_ends_an_open_one(gallery):
 
 def test_loudness_follows_velocity(gallery):
     soft, loud = (in_page(gallery, [["snare", velocity, 0]]) for velocity in (40, 120))
-    assert energy(loud, SAMPLE_RATE) / energy(soft, SAMPLE_RATE) == pytest.approx(
-        3 ** (2 * LOUDNESS_EXPONENT), rel=0.01
-    )
+    assert np.abs(loud).max() / np.abs(soft).max() == pytest.approx(3**LOUDNESS_EXPONENT, rel=0.01)

@@ -12,7 +12,7 @@ import symusic
 from jobs.sampler import gallery
 from jobs.sampler.settings import Execution
 from jobs.sampler.work import SampleShare
-from musicvae.groove.groove import hits_from_tokens
+from musicvae.groove.groove import hits_from_tokens, onset_ticks
 from tests.support.commands import ok, run_job
 from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 
@@ -52,8 +52,8 @@ class Page:
         """(tick, pitch, velocity) of the hits of each groove, as the page writes them."""
         pitches = [drum["pitch"] for drum in self.about["drums"]]
         groove, step, drum = np.nonzero(hits_from_tokens(self.tokens, DRUMS.num_drums))
-        a_step = self.about["ticksPerQuarter"] / GRID.steps_per_beat
-        ticks = np.rint((step + self._offset) * a_step).clip(0).astype(int)
+        division = self.about["ticksPerQuarter"]
+        ticks = onset_ticks(step, self._offset, GRID, division) % (GRID.num_steps * division // GRID.steps_per_beat)
         found: list[set[tuple[int, int, int]]] = [set() for _ in self.tokens]
         for place, tick, own, velocity in zip(groove, ticks.tolist(), drum, self._velocity.tolist(), strict=True):
             found[place].add((tick, pitches[own], velocity))

@@ -102,7 +102,9 @@ def test_the_bar_that_a_file_is_used_from_can_be_chosen(sample_run: Path, tmp_pa
 def notes_of(path: Path, ticks_per_step: int = TICKS_PER_STEP) -> Notes:
     """The hits of a file as symusic reads them."""
     notes = [note for track in symusic.Score(path).tracks for note in track.notes]
-    cells = {(round(note.time / ticks_per_step), note.pitch): (note.time, note.velocity) for note in notes}
+    cells = {
+        (round(note.time / ticks_per_step) % GRID.num_steps, note.pitch): (note.time, note.velocity) for note in notes
+    }
     assert len(cells) == len(notes)
     return cells
 
@@ -127,7 +129,7 @@ def mean_notes(run: Path, cells: set[tuple[int, int]]) -> Notes:
     played = {}
     for step, pitch in cells:
         cell = step % BAR, pitches.index(pitch)
-        tick = max(0, round((step + float(feel.offset[cell])) * TICKS_PER_STEP))
+        tick = round((step + float(feel.offset[cell])) * TICKS_PER_STEP) % (GRID.num_steps * TICKS_PER_STEP)
         played[step, pitch] = tick, round(float(feel.velocity[cell]) * 127)
     return played
 

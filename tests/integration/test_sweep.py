@@ -19,9 +19,11 @@ def sweep(*arguments: object, **options: str) -> str:
 
 @pytest.fixture(scope="module")
 def swept(small_shards, tmp_path_factory):
-    """The folder of a sweep with early stopping and repeats, and what the command printed."""
+    """The folder of a sweep with early stopping and repeats, on a Ray that is told what each trial needs; and what the
+    command printed."""
     folder = tmp_path_factory.mktemp("sweep")
-    file = sweep_file(folder / "tiny.yaml", asha={"first_steps": 5, "eta": 2}, repeats={"seeds": 2, "of_best": 1})
+    options = {"repeats": {"seeds": 2, "of_best": 1}, "resources": {"memory_gib": 0.25}}
+    file = sweep_file(folder / "tiny.yaml", asha={"first_steps": 5, "eta": 2}, **options)
     out = folder / "out"
     return out, sweep("run", file, "--shards", small_shards, "--out", out)
 

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import optuna
 import pytest
 
-from jobs.sweep import report
+from jobs.command.command_line import console
+from jobs.sweep import compare, report
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import read_ledger
 from jobs.sweeps.settings import random_values
@@ -25,7 +27,7 @@ from tests.support.sweeps.inline_sweep import run_inline
 from tests.support.sweeps.sweep_trainers import broken, do_nothing
 from tests.support.sweeps.tiny_sweep import SPACE, STEPS, sweep_file, table
 
-NEW_KEYS, NEW_KIND = ("first", "learn_from"), "log_integer"
+NEW_KEYS, NEW_KIND, NEW_RESOURCE = ("first", "learn_from"), "log_integer", "memory_gib"
 
 
 def starts(out) -> int:
@@ -39,6 +41,7 @@ def as_before(ledger) -> None:
         if line["kind"] == "sweep":
             for key in NEW_KEYS:
                 del line["sweep"][key]
+            del line["sweep"]["resources"][NEW_RESOURCE]
             for dimension in line["sweep"]["space"].values():
                 del dimension[NEW_KIND]
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -119,6 +122,32 @@ def test_optuna_reads_the_sweep_and_its_journal(longer):
         assert len(loaded.trials) == len(study.trials) == trials
         assert [trial.state for trial in loaded.trials] == [trial.state for trial in study.trials]
         assert loaded.best_trial.params == study.best_trial.params == dict(best_of(sweep, state).values)
+
+
+def test_sweeps_are_compared_in_a_table(longer, small_shards, tmp_path, monkeypatch):
+    space = {"objective.beta": {"grid": [0.25]}, "train.seed": {"grid": [0, 1]}}
+    options = {"search": "grid", "space": space, "metric": "validation.kl_bits"}
+    file = sweep_file(tmp_path / "other.yaml", budget={"trials": 2, "steps": STEPS}, **options)
+    run_inline(do_nothing, file, small_shards, longer.parent / "other")
+    monkeypatch.chdir(longer.parent)
+    with console.capture() as printed:
+        compare([Path("out"), Path("other")])
+    _, *rows = (line.split() for line in printed.get().splitlines() if not line.startswith(" "))
+    best = best_of(*SweepFolder(longer).read()).text.split()
+    assert [row[: 4 + len(best)] for row in rows[:1]] == [["out", "negative_elbo", *best, "9/9", "0.00"]]
+    assert rows[1] == ["other", "kl_bits", "0.25", "±", "0", "2/2", "0.00", "objective.beta=0.25"]
+
+
+def test_a_command_of_the_user_is_run_when_a_sweep_is_done_or_fails(small_shards, tmp_path):
+    file, out, told = sweep_file(tmp_path / "tiny.yaml"), tmp_path / "out", tmp_path / "told"
+    notify = f'echo "$SWEEP_STATE $SWEEP_FOLDER $(echo "$SWEEP_MESSAGE" | head -1)" >> {told}; exit 3'
+    with pytest.raises(ConfigError, match="all trials failed"):
+        run_inline(broken, file, small_shards, out, notify=notify)
+    run_inline(do_nothing, file, small_shards, out, retry=True, notify=notify)  # its failure does not matter
+    assert told.read_text().splitlines() == [
+        f"failed {out} all trials failed in the same way",
+        f"done {out} sweep tiny: done; 6 finished",
+    ]
 
 
 @pytest.mark.slow

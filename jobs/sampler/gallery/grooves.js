@@ -4,6 +4,19 @@
 /** Offsets are stored in this part of a step, as in the shards. */
 const OFFSET_UNITS = 65536;
 
+/** Ticks from the first bar line, as `onset_ticks` of musicvae/groove/groove.py: each hit within its own step. */
+function onsetTick(step, offset, ticksPerStep) {
+  const first = Math.ceil((step - 0.5) * ticksPerStep), last = Math.ceil((step + 0.5) * ticksPerStep) - 1;
+  return Math.min(Math.max(roundToEven((step + offset) * ticksPerStep), first), last);
+}
+
+/** As numpy rounds: what lies in the middle goes to the even neighbour. */
+function roundToEven(value) {
+  const below = Math.floor(value), rest = value - below;
+  if (rest !== 0.5) return Math.round(value);
+  return below % 2 === 0 ? below : below + 1;
+}
+
 /** The bytes of an element that holds base64; the element goes, as its text is megabytes. */
 function embeddedBytes(id) {
   const element = document.getElementById(id);
@@ -18,6 +31,7 @@ function embeddedBytes(id) {
  * All grooves.
  *   grid     {bars, beatsPerBar, stepsPerBeat}
  *   drums    one {label, pitch, voice} a drum class, in bit order
+ *   leadIn   whether MIDI files of the grooves begin with a silent bar
  *   columns  one {name, label, about, kind: "number" | "flag", decimals} a figure; column 0 is the tempo
  */
 class Grooves {
@@ -34,8 +48,8 @@ class Grooves {
 
   constructor(about, tokens, velocity, offset, figures) {
     Object.assign(this, { tokens, velocity, offset, figures });
-    const { ids, grid, drums, columns, ticksPerQuarter } = about;
-    Object.assign(this, { ids, grid, drums, columns, ticksPerQuarter });
+    const { ids, grid, drums, columns, ticksPerQuarter, leadIn } = about;
+    Object.assign(this, { ids, grid, drums, columns, ticksPerQuarter, leadIn });
     this.count = ids.length;
     this.stepsPerBar = grid.beatsPerBar * grid.stepsPerBeat;
     this.numSteps = grid.bars * this.stepsPerBar;
@@ -55,14 +69,18 @@ class Grooves {
     return first;
   }
 
-  /** The hits of a groove, by step, then drum; velocity is MIDI's 1 to 127, offset in steps, early is negative. */
+  /**
+   * The hits of a groove, by step, then drum; velocity is MIDI's 1 to 127, offset in steps, early is negative. What is
+   * drawn, heard and saved has its time from here: to a tick, as in the MIDI files.
+   */
   hits(item) {
-    const hits = [];
+    const hits = [], ticksPerStep = this.ticksPerQuarter / this.grid.stepsPerBeat;
     let place = this.firstHit[item];
     for (let step = 0; step < this.numSteps; step++)
       for (let token = this.tokens[item * this.numSteps + step], drum = 0; token; token >>= 1, drum++)
         if (token & 1) {
-          hits.push({ step, drum, velocity: this.velocity[place], offset: this.offset[place] / OFFSET_UNITS });
+          const tick = onsetTick(step, this.offset[place] / OFFSET_UNITS, ticksPerStep);
+          hits.push({ step, drum, velocity: this.velocity[place], tick, offset: tick / ticksPerStep - step });
           place++;
         }
     return hits;

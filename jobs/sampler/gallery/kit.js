@@ -1,6 +1,6 @@
 "use strict";
 // A small drum kit, synthesised from sines and filtered noise. Its sounds are those of musicvae/groove/sound.py, computed
-// anew so that the page holds no recording; a test compares the two.
+// anew so that the page holds no recording; a test compares the two. A soft hit is duller, not only quieter.
 
 /** Of a sound at full velocity, so that the usual few at once do not clip. */
 const MIX = 0.6;
@@ -10,46 +10,65 @@ const LOUDNESS_EXPONENT = 1.6;
 const FADE_SECONDS = 0.01;
 /** One pair of cymbals: a hit of either ends what rings of the open one. */
 const CHOKES = new Set(["closed_hihat", "open_hihat"]);
+/** Sounds of a voice, from the softest hit to the hardest. */
+const HARDNESSES = 8;
 
-/** What each voice is made of; times in seconds, pitches in hertz. */
+/** What each voice is made of, struck softly (0) to hard (1); times in seconds, pitches in hertz. */
 const RECIPES = {
-  kick: (make) => make.sum(
-    [1, make.skin({ seconds: 0.32, from: 170, to: 48, bend: 0.035, decay: 0.1 })], [0.25, make.click()]),
-  snare: (make) => make.sum(
-    [0.6, make.skin({ seconds: 0.25, from: 240, to: 185, bend: 0.02, decay: 0.05 })],
-    [0.8, make.noise({ seconds: 0.25, low: 900, high: 9000, decay: 0.065 })]),
-  closed_hihat: (make) => make.noise({ seconds: 0.12, low: 6500, high: 10800, decay: 0.022 }),
-  open_hihat: (make) => make.noise({ seconds: 0.7, low: 6000, high: 10800, decay: 0.19 }),
-  low_tom: (make) => make.sum(
-    [1, make.skin({ seconds: 0.5, from: 125, to: 82, bend: 0.06, decay: 0.15 })], [0.12, make.click()]),
-  mid_tom: (make) => make.sum(
-    [1, make.skin({ seconds: 0.45, from: 175, to: 118, bend: 0.05, decay: 0.13 })], [0.12, make.click()]),
-  high_tom: (make) => make.sum(
-    [1, make.skin({ seconds: 0.4, from: 240, to: 165, bend: 0.04, decay: 0.11 })], [0.12, make.click()]),
-  crash: (make) => make.noise({ seconds: 1.8, low: 2500, high: 10800, decay: 0.5 }),
-  ride: (make) => make.sum(
-    [0.35, make.metal({ seconds: 1, partials: [3170, 4410, 5230, 6870, 8110], decay: 0.28 })],
-    [0.5, make.noise({ seconds: 1, low: 5000, high: 10000, decay: 0.16 })]),
+  kick: (make, hard) => make.sum(
+    [1, make.skin({ seconds: 0.32, from: 110 + 60 * hard, to: 48, bend: 0.035, decay: 0.1 })],
+    [0.03 + 0.22 * hard ** 2, make.click()]),
+  snare: (make, hard) => make.sum(
+    [0.6, make.skin({ seconds: 0.25, from: 210 + 30 * hard, to: 185, bend: 0.02, decay: 0.05 })],
+    [0.4 + 0.4 * hard,
+      make.noise({ seconds: 0.25, low: 900, high: 3500 + 5500 * hard, decay: 0.04 + 0.025 * hard })]),
+  closed_hihat: (make, hard) => make.noise(
+    { seconds: 0.12, low: 5500 + 1000 * hard, high: 7500 + 3300 * hard, decay: 0.014 + 0.008 * hard }),
+  open_hihat: (make, hard) => make.noise(
+    { seconds: 0.7, low: 5000 + 1000 * hard, high: 7500 + 3300 * hard, decay: 0.12 + 0.07 * hard }),
+  low_tom: (make, hard) => make.sum(
+    [1, make.skin({ seconds: 0.5, from: 90 + 45 * hard, to: 82, bend: 0.06, decay: 0.15 })],
+    [0.25 * hard ** 2, make.click()]),
+  mid_tom: (make, hard) => make.sum(
+    [1, make.skin({ seconds: 0.45, from: 125 + 65 * hard, to: 118, bend: 0.05, decay: 0.13 })],
+    [0.25 * hard ** 2, make.click()]),
+  high_tom: (make, hard) => make.sum(
+    [1, make.skin({ seconds: 0.4, from: 172 + 85 * hard, to: 165, bend: 0.04, decay: 0.11 })],
+    [0.25 * hard ** 2, make.click()]),
+  crash: (make, hard) => make.noise(
+    { seconds: 1.8, low: 2500, high: 5500 + 5300 * hard, decay: 0.3 + 0.2 * hard }),
+  ride: (make, hard) => make.sum(
+    [0.15 + 0.2 * hard, make.metal({ seconds: 1, partials: [3170, 4410, 5230, 6870, 8110], decay: 0.28 })],
+    [0.5, make.noise({ seconds: 1, low: 5000, high: 7000 + 3000 * hard, decay: 0.16 })]),
 };
 
 /** The kit in an audio context, on line or off. */
 class Kit {
   constructor(context) {
     this.context = context;
-    this.sounds = Object.fromEntries(Object.entries(RECIPES).map(([voice, recipe], number) => {
-      const samples = atPeak(recipe(new Workbench(context.sampleRate, number + 1)));
-      const buffer = context.createBuffer(1, samples.length, context.sampleRate);
-      buffer.copyToChannel(samples, 0);
-      return [voice, buffer];
-    }));
+    /** Made when they are first struck: all at once would halt the page. */
+    this.sounds = new Map();
     /** The open hi-hat that may still ring. */
     this.ringing = null;
+  }
+
+  /** The sound of a voice at a velocity of MIDI's, at full loudness. */
+  sound(voice, velocity) {
+    const step = Math.round((velocity / 127) * (HARDNESSES - 1)), name = `${voice} ${step}`;
+    if (!this.sounds.has(name)) {
+      const bench = new Workbench(this.context.sampleRate, Object.keys(RECIPES).indexOf(voice) + 1);
+      const samples = atPeak(RECIPES[voice](bench, step / (HARDNESSES - 1)));
+      const buffer = this.context.createBuffer(1, samples.length, this.context.sampleRate);
+      buffer.copyToChannel(samples, 0);
+      this.sounds.set(name, buffer);
+    }
+    return this.sounds.get(name);
   }
 
   /** Plays a sound at a time of the context; strikes come in order of time. Velocity is MIDI's. */
   strike(destination, voice, velocity, when) {
     const gain = new GainNode(this.context, { gain: MIX * (velocity / 127) ** LOUDNESS_EXPONENT });
-    const source = new AudioBufferSourceNode(this.context, { buffer: this.sounds[voice] });
+    const source = new AudioBufferSourceNode(this.context, { buffer: this.sound(voice, velocity) });
     source.connect(gain).connect(destination);
     source.start(when);
     source.onended = () => gain.disconnect();

@@ -1,22 +1,27 @@
 "use strict";
 // A groove as a standard MIDI file: the pitches, ticks and velocities of musicvae/midi/writer.py, and as long as the loop.
+// A hit before the first beat is at the end of it, or in the silent bar of a lead-in.
 
 /** The channel that General MIDI keeps for drums, counted from 0. */
 const DRUM_CHANNEL = 9;
 /** Written length of a hit: a 32nd note. */
 const HIT_QUARTERS = 1 / 8;
+/** Tells readers of a file that its early hits are at its end, as LOOP_MARK of musicvae/midi/settings.py. */
+const LOOP_MARK = "loop: early hits are at the end";
 
 /** The bytes of a file of one track, for a groove of a page. */
 function midiFile(grooves, item) {
   const { grid, ticksPerQuarter } = grooves;
-  const loop = Math.round((grooves.numSteps * ticksPerQuarter) / grid.stepsPerBeat);
+  const bars = grid.bars + (grooves.leadIn ? 1 : 0), loop = bars * grid.beatsPerBar * ticksPerQuarter;
+  const wraps = !grooves.leadIn && grooves.hits(item).some(({ tick }) => tick < 0);
   const microseconds = Math.round(60e6 / grooves.tempo(item));
   const events = [
     { tick: 0, bytes: meta(0x03, [...new TextEncoder().encode(grooves.ids[item])]) },
+    ...(wraps ? [{ tick: 0, bytes: meta(0x01, [...new TextEncoder().encode(LOOP_MARK)]) }] : []),
     { tick: 0, bytes: meta(0x51, bigEndian(microseconds, 3)) },
     // Beats a bar, a quarter (2 to the power of 2) a beat, MIDI clocks a click, 32nd notes a quarter.
     { tick: 0, bytes: meta(0x58, [grid.beatsPerBar, 2, 24, 8]) },
-    ...noteEvents(grooves, item, loop),
+    ...noteEvents(midiNotes(grooves, item, loop), grooves.ticksPerQuarter, loop),
     { tick: loop, bytes: meta(0x2f, []) },
   ];
   const track = [];
@@ -29,35 +34,26 @@ function midiFile(grooves, item) {
   return Uint8Array.from([...chunk("MThd", header), ...chunk("MTrk", track)]);
 }
 
-/** The hits of a groove as notes: one {tick, pitch, velocity} each, in the order of `Grooves.hits`. */
-function midiNotes(grooves, item) {
-  const ticksPerStep = grooves.ticksPerQuarter / grooves.grid.stepsPerBeat;
-  return grooves.hits(item).map(({ step, drum, velocity, offset }) => {
-    // Within its own step, so that reading the file gives the same hits; nothing lies before the first tick.
-    const first = Math.max(0, Math.ceil((step - 0.5) * ticksPerStep));
-    const last = Math.ceil((step + 0.5) * ticksPerStep) - 1;
-    const tick = Math.min(Math.max(roundToEven((step + offset) * ticksPerStep), first), last);
-    return { tick, pitch: grooves.drums[drum].pitch, velocity };
+/** The hits of a groove as notes: one {tick, pitch, velocity} each, in order of time. */
+function midiNotes(grooves, item, loop) {
+  const bar = grooves.leadIn ? grooves.grid.beatsPerBar * grooves.ticksPerQuarter : 0;
+  const notes = grooves.hits(item).map(({ drum, velocity, tick }) => {
+    const later = tick + bar;
+    return { tick: later < 0 ? later + loop : later, pitch: grooves.drums[drum].pitch, velocity };
   });
+  return notes.sort((one, other) => one.tick - other.tick);
 }
 
 /** Note-ons and note-offs in order of time; a note ends before its pitch is struck again, and with the loop. */
-function noteEvents(grooves, item, loop) {
-  const length = Math.round(grooves.ticksPerQuarter * HIT_QUARTERS), again = new Map(), events = [];
-  for (const { tick, pitch, velocity } of midiNotes(grooves, item).reverse()) {
+function noteEvents(notes, ticksPerQuarter, loop) {
+  const length = Math.max(1, roundToEven(ticksPerQuarter * HIT_QUARTERS)), again = new Map(), events = [];
+  for (const { tick, pitch, velocity } of notes.reverse()) {
     const end = Math.min(tick + length, again.get(pitch) ?? loop);
     again.set(pitch, tick);
     events.push({ tick, on: 1, pitch, bytes: [0x90 | DRUM_CHANNEL, pitch, velocity] });
     events.push({ tick: end, on: 0, pitch, bytes: [0x80 | DRUM_CHANNEL, pitch, 0] });
   }
   return events.sort((one, other) => one.tick - other.tick || one.on - other.on || one.pitch - other.pitch);
-}
-
-/** As numpy rounds: what lies in the middle goes to the even neighbour. */
-function roundToEven(value) {
-  const below = Math.floor(value), rest = value - below;
-  if (rest !== 0.5) return Math.round(value);
-  return below % 2 === 0 ? below : below + 1;
 }
 
 function meta(kind, data) {

@@ -68,7 +68,9 @@ def hits_in(path: Path, tempo: float) -> np.ndarray:
     assert drums.is_drum
     hits = np.zeros((GRID.num_steps, DRUMS.num_drums), dtype=bool)
     for note in drums.notes:
-        step = math.floor(note.start * tempo / 60 * GRID.steps_per_beat + 0.5 + 1e-4)
+        step = (
+            math.floor(note.start * tempo / 60 * GRID.steps_per_beat + 0.5 + 1e-4) % GRID.num_steps
+        )  # early hits are at the loop's end
         hits[step, DRUMS.class_of_pitch[note.pitch]] = True
     return hits
 

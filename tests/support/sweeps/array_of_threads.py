@@ -15,9 +15,9 @@ from jobs.command.stop_signals import StopSignals
 from jobs.sweeps import elements
 from jobs.sweeps.command import SweepCommand
 from jobs.sweeps.decisions import Draw, Repeat, Resume, next_step
-from jobs.sweeps.elements import Claim, ElementLedger, view
+from jobs.sweeps.elements import Claim, ElementLedger, with_claims
 from jobs.sweeps.folder import SweepFolder
-from jobs.sweeps.ledger import Drawn, Record, Start, SweepState, ledgers_of_elements, records_of
+from jobs.sweeps.ledger import Drawn, Record, Start, SweepState, ledgers_of_elements, merged, records_of
 from jobs.sweeps.search import LearningSearch
 from jobs.sweeps.settings import LEARNING, SweepSettings
 from jobs.sweeps.trial import TrialEnd, TrialJob
@@ -63,7 +63,9 @@ class _Pool:
         pass
 
 
-def run_array(file: Path, shards: Path, out: Path, *, total: int, deaths: int = 0, seed: int = 0) -> int:
+def run_array(
+    file: Path, shards: Path, out: Path, *, total: int, deaths: int = 0, seed: int = 0, notify: str = ""
+) -> int:
     """Runs the elements of an array to their end; gives how often one of them died.
 
     Args:
@@ -96,14 +98,14 @@ def run_array(file: Path, shards: Path, out: Path, *, total: int, deaths: int = 
         folder = SweepFolder(out, str(number))
         while True:
             try:
-                command = SweepCommand.of(*prepare(str(file), str(shards), folder), str(shards), folder)
+                command = SweepCommand.of(*prepare(str(file), str(shards), folder), str(shards), folder, notify)
                 command.carry_out_element(StopSignals(), retry=False)
                 return
             except Died:
                 continue
             except BaseException as error:
                 errors.append(error)
-                raise
+                return
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(elements, "ElementLedger", Mortal)
@@ -139,7 +141,7 @@ def check_decisions(file: Path, shards: Path, out: Path) -> int:
             assert start.read is not None
             read: Mapping[str, Any] = start.read
             seen = [ledgers[other][:lines] for other, lines in read["lines"].items()]
-            state = view(seen, [Claim.read(folder.claims / claim) for claim in read["claims"]])
+            state = with_claims(SweepState.of(merged(seen)), [Claim.read(folder.claims / c) for c in read["claims"]])
             assert state.begun is not None
             sweep = parse_settings(SweepSettings, state.begun.sweep)
             before = ledgers[name][place - 1] if place else None

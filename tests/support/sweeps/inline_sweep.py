@@ -46,13 +46,13 @@ class InlinePool:
         pass
 
 
-def run_inline(trainer: Trainer, file: Path, shards: Path, out: Path, *, retry: bool = False) -> str:
+def run_inline(trainer: Trainer, file: Path, shards: Path, out: Path, *, retry: bool = False, notify: str = "") -> str:
     """Runs a sweep to its end as `jobs.sweep run` does; gives what it prints."""
     with pytest.MonkeyPatch.context() as patched, console.capture() as printed:
         patched.setattr("jobs.sweeps.command.ray_session", lambda *_, **__: nullcontext())
         patched.setitem(sys.modules, "jobs.sweeps.ray_pool", SimpleNamespace(RayPool=InlinePool))
         folder = SweepFolder(out)
-        command = SweepCommand.of(*prepare(str(file), str(shards), folder), str(shards), folder)
+        command = SweepCommand.of(*prepare(str(file), str(shards), folder), str(shards), folder, notify)
         console.print(command.describe(), soft_wrap=True)
         command.carry_out("", StopSignals(), retry=retry, trainer=trainer)
     return printed.get()

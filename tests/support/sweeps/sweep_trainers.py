@@ -16,6 +16,7 @@ from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.trial import TrialEnd, TrialJob, open_trial, train_trial
 from jobs.sweeps.trials import prepare
 from jobs.training.messages import StopRequest
+from musicvae.errors import DiskFullError
 
 HARMLESS_CALLS = 5
 """Looks at what is asked, one a step, before harm is done."""
@@ -25,7 +26,10 @@ LATENT = {"raise": 5, "hang": 9, "memory": 10, "diverge": 11, "kill": 12}
 
 def do_nothing(job: TrialJob, asked: Callable[[], StopRequest]) -> TrialEnd:
     """Makes a run folder and ends at once, with a figure that the settings decide."""
-    open_trial(job)
+    try:
+        open_trial(job)
+    except DiskFullError as error:
+        return TrialEnd("stopped", category="disk", message=str(error))
     value = job.settings["objective"]["beta"]
     return TrialEnd(
         "finished", step=job.steps, value=value, figures={job.metric: value, "step": job.steps}, host="here"

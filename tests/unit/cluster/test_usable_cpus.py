@@ -1,11 +1,11 @@
-"""Which CPUs this process may use, whoever limits them."""
+"""Which CPUs and how much memory this process may use, whoever limits them."""
 
 import os
 
 import pytest
 
 from cluster import local
-from cluster.local import usable_cpus
+from cluster.local import usable_cpus, usable_memory
 
 
 @pytest.fixture
@@ -44,3 +44,18 @@ def test_a_quota_of_version_1_counts_too_where_the_container_sees_only_its_root(
     (machine / "cpu,cpuacct" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (machine / "cpu,cpuacct" / "cpu.cfs_period_us").write_text("100000\n")
     assert usable_cpus({}) == cpus
+
+
+@pytest.mark.parametrize(
+    ("of_this", "folder", "file"),
+    [("0::/outer/inner\n", "outer", "memory.max"), ("4:memory:/docker/1\n", "memory", "memory.limit_in_bytes")],
+)
+def test_memory_is_that_of_the_machine_of_slurm_or_of_a_cgroup(machine, of_this, folder, file):
+    whole = usable_memory({"SLURM_MEM_PER_NODE": "0"})
+    assert whole >= 1 << 28
+    assert usable_memory({"SLURM_MEM_PER_NODE": "100"}) == 100 << 20
+    (machine / "of-this").write_text(of_this)
+    (machine / folder).mkdir()
+    for limit, usable in (("max", whole), (str(1 << 62), whole), (str(50 << 20), 50 << 20)):
+        (machine / folder / file).write_text(f"{limit}\n")
+        assert usable_memory({}) == usable

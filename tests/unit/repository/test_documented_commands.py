@@ -19,7 +19,7 @@ from tests.support.pages.fenced_code import fenced
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 CHECKS_AND_ENDS = {"build_shards", "evaluate", "report", "sample", "sweep", "train", "train_on_ray"}
 """Commands that can check more than their options without doing anything (`end_of_checks`)."""
-SUBCOMMANDS = {"best", "dashboard", "merge", "report", "run", "status"}
+SUBCOMMANDS = {"best", "compare", "dashboard", "merge", "report", "run", "status"}
 AFTER = {"|", "&&", "||", ";", ">", ">>", "2>", "<", "&"}
 """What ends a command in a line of a shell."""
 

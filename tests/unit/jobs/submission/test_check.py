@@ -8,10 +8,12 @@ import pytest
 
 from cluster.job import Array, Resources
 from jobs.submission.kinds import SubmitRequest, check_jobs, jobs_of
+from jobs.submit import main as submit
 from jobs.training.plan import TrainRequest, prepare
 from musicvae.errors import ConfigError
 from tests.support.commands import TINY
 from tests.support.runs.run_folders import begun_run
+from tests.support.sweeps.tiny_sweep import sweep_file
 
 REQUEST = SubmitRequest(Resources(), None, None, 0, (), None, Path())
 
@@ -153,3 +155,15 @@ def test_an_array_of_more_elements_than_trials_is_pointed_out(small_shards, caps
     for elements, is_said in ((12, False), (13, True)):
         found("sweep", arguments, request=replace(REQUEST, array=Array(elements)))
         assert ("warning: 13 elements for 12 trials" in capsys.readouterr().err) == is_said
+
+
+@pytest.mark.parametrize(
+    ("options", "memory"),
+    [({"cpus_per_node": 8}, "8G"), ({}, "4G"), ({"cpus_per_node": 8, "mem": "64G"}, "64G")],
+    ids=["four trials", "one trial", "given"],
+)
+def test_slurm_is_asked_for_the_memory_of_the_trials_that_a_node_holds(small_shards, tmp_path, capsys, options, memory):
+    file = sweep_file(tmp_path / "tiny.yaml", resources={"cpus": 2, "memory_gib": 1.5})
+    arguments = ["--shards", str(small_shards), f"--out={tmp_path}/out", str(file)]
+    submit("sweep", arguments, on="slurm", dry_run=True, submissions=tmp_path / "submissions", **options)
+    assert f"#SBATCH --mem={memory}\n" in capsys.readouterr().out

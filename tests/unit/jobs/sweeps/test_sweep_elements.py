@@ -123,23 +123,33 @@ SEARCHES: dict[str, dict[str, Any]] = {
 def test_an_array_starts_nothing_twice_whoever_dies_and_each_decision_follows_from_what_was_read(
     search: str, small_shards: Path, tmp_path: Path
 ):
-    file, out = sweep_file(tmp_path / "tiny.yaml", **SEARCHES[search]), tmp_path / "out"
-    deaths = run_array(file, small_shards, out, total=3, deaths=10)
-    assert deaths == 10
-    starts = [(start.trial, start.attempt) for start in starts_of(out)]
-    assert len(starts) == len(set(starts))
-    state, trials = read_ledger(out), SEARCHES[search]["budget"]["trials"]
-    assert sorted(state.numbers) == list(range(trials))
-    assert not state.unfinished
-    assert check_decisions(file, small_shards, out) == len(starts) >= trials
+    """Three elements, then five for more trials, then one driver for still more."""
+    file, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    trials, steps = SEARCHES[search]["budget"].values()
+    notify = f'echo "$SWEEP_STATE $SWEEP_FOLDER" >> {tmp_path}/told'
+    for total, more in ((3, 0), (5, 6)):
+        sweep_file(file, **{**SEARCHES[search], "budget": {"trials": trials + more, "steps": steps}})
+        died = run_array(file, small_shards, out, total=total, deaths=10, notify=notify)
+        assert died == 10 or more
+        assert not read_ledger(out).unfinished
+    elements = starts_of(out)
+    assert check_decisions(file, small_shards, out) == len(elements) >= trials + 6
     assert (out / "report.html").exists()
+    assert (tmp_path / "told").read_text().splitlines() == [f"done {out}"] * 2, "once for each array"
+    sweep_file(file, **{**SEARCHES[search], "budget": {"trials": trials + 9, "steps": steps}})
+    run_inline(do_nothing, file, small_shards, out)
+    starts = [*elements, *(line for line in records_of(out / "ledger.jsonl") if isinstance(line, Start))]
+    assert len({(start.trial, start.attempt) for start in starts}) == len(starts) >= trials + 9
+    state = read_ledger(out)
+    assert sorted(state.numbers) == list(range(trials + 9))
+    assert not state.unfinished
     if search == "random":
         run_inline(do_nothing, file, small_shards, tmp_path / "alone")
         assert outcome(state) == outcome(read_ledger(tmp_path / "alone"))
     # One driver, and elements of another array, find nothing left to do.
     run_inline(do_nothing, file, small_shards, out)
     run_array(file, small_shards, out, total=2)
-    assert len(starts_of(out)) == len(starts)
+    assert len(starts_of(out)) == len(elements)
     assert outcome(read_ledger(out)) == outcome(state)
 
 

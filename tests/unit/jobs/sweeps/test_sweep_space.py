@@ -54,6 +54,8 @@ def test_the_direction_is_that_of_the_figure():
     accuracy = {"metric": "validation.token_accuracy_free_running"}
     assert parse_settings(SweepSettings, LEAST).direction == "minimize"
     assert parse_settings(SweepSettings, {**LEAST, **accuracy}).direction == "maximize"
+    for file, direction in ((LEAST, "minimize"), ({**LEAST, **accuracy}, "maximize")):
+        assert parse_settings(SweepSettings, {**file, "direction": None}).direction == direction
     assert parse_settings(SweepSettings, {**LEAST, **accuracy, "direction": "minimize"}).direction == "minimize"
 
 
@@ -100,7 +102,6 @@ def test_grid_settings_take_turns_in_a_random_search():
         ({"first": [{"b": 1}]}, "b of first is not in space"),
         ({"learn_from": "sweeps/other"}, "a search that learns"),
         ({"search": "gp", "asha": {"first_steps": 10}}, "leave asha out"),
-        ({"resources": {"gpus": 1.5}}, "a fraction below 1 or a whole number"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(change, words):
@@ -115,8 +116,12 @@ def test_comparisons_come_after_eta_times_as_many_steps():
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "room"),
-    [(1, 0, 16), (3, 0, 5), (1, 1, 2), (1, 0.5, 4), (1, 0.3, 6), (8, 0.25, 2), (1, 2, 1), (1, 3, 0)],
+    ("cpus", "gpus", "memory_gib", "room"),
+    [
+        *((1, 0, None, 16), (3, 0, None, 5), (1, 1, None, 2), (1, 0.5, None, 4), (1, 0.3, None, 6), (8, 0.25, None, 2)),
+        *((1, 0, 3, 5), (1, 0.2, 1.7, 9), (1, 1, 3, 2), (1, 0, 17, 0)),
+    ],
 )
-def test_a_node_holds_as_many_trials_as_cores_and_gpus_allow(cpus, gpus, room):
-    assert room_on({"CPU": 16.0, "GPU": 2.0}, TrialResources(cpus=cpus, gpus=gpus)) == room
+def test_a_node_holds_as_many_trials_as_cores_gpus_and_memory_allow(cpus, gpus, memory_gib, room):
+    node = {"CPU": 16.0, "GPU": 2.0, "memory": 16.0 * 2**30}
+    assert room_on(node, TrialResources(cpus=cpus, gpus=gpus, memory_gib=memory_gib)) == room

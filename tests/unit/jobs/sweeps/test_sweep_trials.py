@@ -57,6 +57,7 @@ def test_equal_configurations_are_one_trial_and_what_changes_no_result_makes_no_
         ({"metric": "validation.negativ_elbo"}, "did you mean validation.negative_elbo"),
         ({"settings": {"train.steps": 9}}, "by budget.steps"),
         ({"settings": {"resources.device": "cuda"}}, "by resources.gpus of the sweep"),
+        ({"resources": {"gpus": 2}}, r"resources\.gpus: 2 cannot be used(.|\n)*jobs\.train --ranks"),
     ],
 )
 def test_names_are_checked_before_anything_else(changes, words, tmp_path):

@@ -11,6 +11,7 @@ from musicvae.groove.groove import DrumGroove
 from musicvae.groove.sound import (
     HEADROOM,
     LEAD_IN_STEPS,
+    LOUDNESS_EXPONENT,
     SAMPLE_RATE,
     TAIL_SECONDS,
     onset_samples,
@@ -44,6 +45,13 @@ def centroid(sound: np.ndarray) -> float:
     return float((spectrum * np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)).sum() / spectrum.sum())
 
 
+def edge(sound: np.ndarray) -> float:
+    """The frequency in hertz below which lies 99% of the power of a sound's first hundredth of a second, faded out."""
+    stroke = sound[: SAMPLE_RATE // 100] * np.hanning(SAMPLE_RATE // 50)[SAMPLE_RATE // 100 :]
+    below = np.cumsum(np.square(np.abs(np.fft.rfft(stroke, SAMPLE_RATE))))
+    return float(np.searchsorted(below, 0.99 * below[-1]))
+
+
 def test_silence_is_silent_and_as_long_as_the_bar():
     sound = render(groove(), DRUM_MAP)
     assert not sound.any()
@@ -75,6 +83,15 @@ def test_more_velocity_is_louder(drum):
     assert powers == sorted(powers)
     assert powers[0] > 0
     assert powers[-1] > 20 * powers[0]
+
+
+@pytest.mark.parametrize("drum", DRUM_MAP.classes)
+def test_a_soft_hit_is_duller_too(drum):
+    """Nearly all of its stroke lies lower."""
+    soft, loud = (render(groove((2, drum, velocity, 0.0)), DRUM_MAP) for velocity in (0.15, 1.0))
+    onset = round((2 + LEAD_IN_STEPS) * step_seconds(groove()) * SAMPLE_RATE)
+    assert edge(soft[onset:]) < 0.9 * edge(loud[onset:])
+    assert np.abs(soft).max() / np.abs(loud).max() == pytest.approx(0.15**LOUDNESS_EXPONENT, rel=0.01)
 
 
 def test_a_closed_hihat_chokes_the_open_one():

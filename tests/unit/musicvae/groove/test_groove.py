@@ -84,7 +84,7 @@ def test_a_pretty_midi_object_is_read_and_made_by_the_rules_of_files(tmp_path):
     hits[0, 0] = hits[-1, 2] = True
     velocity = np.where(hits, rng.integers(1, 128, hits.shape) / 127, 0).astype(np.float32)
     offset = np.where(hits, rng.uniform(-0.4, 0.4, hits.shape), 0).astype(np.float32)
-    offset[0] = 0
+    offset[0, 0] = -0.3
     groove = DrumGroove(GRID, hits, velocity, offset, tempo=93.0)
     groove.to_midi(tmp_path / "groove.mid")
     midi = groove.to_pretty_midi()

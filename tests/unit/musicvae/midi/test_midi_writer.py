@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import DrumGroove
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.midi.quantize import quantize
-from musicvae.midi.settings import MAX_TICKS, MIN_TICKS
+from musicvae.midi.settings import LOOP_MARK, MAX_TICKS, MIN_TICKS
 from musicvae.midi.writer import MidiLayout, grooves_to_midi, performance_to_midi
 
 GRID = GridSpec()
@@ -76,7 +77,7 @@ def test_pretty_midi_and_symusic_see_the_same_hits_names_and_tempo(file_format):
         ):
             found = np.zeros_like(arrays[0][number])
             for step, pitch in hits:
-                found[int(np.floor(step + 0.5 + 1e-4)), ROLAND.class_of_pitch[pitch]] = True
+                found[int(np.floor(step + 0.5 + 1e-4)) % GRID.num_steps, ROLAND.class_of_pitch[pitch]] = True
             np.testing.assert_array_equal(found, arrays[0][number])
         assert f"groove-{number:05d}".encode() in data
         assert score.tempos[0].qpm == pytest.approx(TEMPO, rel=1e-6)
@@ -93,6 +94,50 @@ def test_a_drum_is_never_struck_while_it_sounds():
             assert note.duration >= 1
             ends[note.pitch] = note.time + note.duration
         assert max(ends.values()) <= 16 * 480
+
+
+def early_and_late(offset: float, *, late: float = 0.499) -> tuple[np.ndarray, ...]:
+    """A kick on the first step and one on the last, and another groove with the last alone."""
+    hits = np.zeros((2, GRID.num_steps, ROLAND.num_drums), dtype=bool)
+    hits[0, 0, 0] = hits[:, -1, 0] = True
+    offset_of = np.zeros(hits.shape, dtype=np.float32)
+    offset_of[0, 0, 0], offset_of[:, -1, 0] = offset, late
+    return hits, np.where(hits, np.float32(0.5), np.float32(0)), offset_of
+
+
+@pytest.mark.parametrize("file_format", [0, 1])
+@pytest.mark.parametrize("ticks", [MIN_TICKS, 100, 480])
+@pytest.mark.parametrize("offset", [-0.5, -0.26, -0.1])
+def test_an_early_first_hit_is_at_the_end_of_the_loop_and_read_as_it_was(file_format, ticks, offset):
+    arrays = early_and_late(offset)
+    wrapped, other = written(arrays, MidiLayout(PITCHES, file_format, ticks))
+    performance = read_performance(wrapped)
+    assert performance.tick[-1] == 16 * ticks + np.rint(float(np.float32(offset)) * ticks / 4)
+    assert performance.end == 16 * ticks
+    assert LOOP_MARK in wrapped
+    assert LOOP_MARK not in other
+    (track,) = [track for track in symusic.Score.from_midi(wrapped).tracks if len(track.notes)]
+    first, last = sorted(track.notes, key=lambda note: note.time)
+    assert first.time + first.duration <= last.time < last.time + last.duration == 16 * ticks, "neither is swallowed"
+    song = quantize(performance, GRID, ROLAND)
+    assert song.step.tolist() == [0, 63]
+    assert song.windows().groove(0, GRID).offset[0, 0] == pytest.approx(offset, abs=2.1 / ticks)
+    assert read_performance(other).tick.tolist() == performance.tick[:-1].tolist()
+
+
+def test_with_a_lead_in_an_early_first_hit_is_in_the_bar_before(tmp_path):
+    arrays = some_grooves(3)
+    arrays[0][:, 0, 0], arrays[2][:, 0, 0] = True, -0.5
+    for number, data in enumerate(written(arrays, MidiLayout(PITCHES, lead_in=True))):
+        performance = read_performance(data)
+        assert performance.end == 20 * 480
+        assert performance.tick[0] == 4 * 480 - 60
+        assert LOOP_MARK not in data
+        (tmp_path / "led-in.mid").write_bytes(data)
+        groove = DrumGroove.from_midi(tmp_path / "led-in.mid", short="silence")
+        np.testing.assert_array_equal(groove.hits, arrays[0][number])
+        difference = np.abs(groove.offset - arrays[2][number])[groove.hits]
+        assert difference.max() <= 1 / 120
 
 
 def test_a_groove_has_the_same_bytes_alone_and_among_others():

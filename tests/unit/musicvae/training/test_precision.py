@@ -21,6 +21,7 @@ def test_bfloat16_is_bfloat16_and_its_gradients_are_those_of_float32_whatever_th
     found, seen = gradients(small_shards, preset, "bfloat16", "cpu")
     assert torch.bfloat16 in set().union(*seen.by_kernel.values())
     assert torch.float16 not in set().union(*seen.by_kernel.values())
+    assert seen.of_lstms <= {torch.bfloat16}
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
     assert likeness(found, exact) > 0.98
     of_many, _ = gradients(small_shards, preset, "bfloat16", "cpu", times_smaller=SMALL)
