@@ -378,18 +378,24 @@ def changes_of(
     drum = (drum_map.nearest_class_of_pitch if nearest_pitch else drum_map.class_of_pitch)[performance.pitch]
     per_step = performance.ticks_per_quarter / song.grid.steps_per_beat
     step, grid_tick = np.full(len(drum), -1), np.zeros(len(drum))
+    # Early hits of a loop's first beat, which are at its end, stay there.
+    first = _from_first_beat(performance, song.grid)[0]
+    early = int((first < 0).sum())
+    ticks, wraps = np.roll(first, -early), np.arange(len(drum)) >= len(drum) - early
     for section in song.sections:
-        nearest = np.floor((performance.tick - section.start) / per_step + 0.5).astype(np.int64)
+        nearest = np.floor((ticks - section.start) / per_step + 0.5).astype(np.int64)
         inside = (nearest >= 0) & (nearest < section.bars * steps)
         step[inside] = nearest[inside] + section.before * steps
         grid_tick[inside] = section.start + nearest[inside] * per_step
     placed = np.flatnonzero((step >= 0) & (drum != NO_CLASS))
     hit = np.searchsorted(song.step * song.num_drums + song.drum, step[placed] * song.num_drums + drum[placed])
-    tick, grid_tick = performance.tick[placed], grid_tick[placed]
+    tick, grid_tick, wraps = ticks[placed], grid_tick[placed], wraps[placed]
     # The steps of a hit's file that it may move to, whatever was merged into it.
     least, most = np.full(len(song.step), -MAX_SHIFT), np.full(len(song.step), MAX_SHIFT)
-    np.maximum.at(least, hit, np.ceil(grid_tick - per_step / 2).clip(min=0).astype(np.int64) - tick)
-    np.minimum.at(most, hit, np.ceil(grid_tick + per_step / 2).astype(np.int64) - 1 - tick)
+    earliest = np.ceil(grid_tick - per_step / 2)
+    np.maximum.at(least, hit, np.where(wraps, earliest, earliest.clip(min=0)).astype(np.int64) - tick)
+    latest = np.where(wraps, -1, np.ceil(grid_tick + per_step / 2).astype(np.int64) - 1)
+    np.minimum.at(most, hit, latest - tick)
     shift = np.rint((offset - song.offset / OFFSET_UNITS) * per_step).astype(np.int64).clip(least, most)[hit]
     louder = np.rint(performance.velocity[placed] * (velocity / song.velocity)[hit]).clip(1, 127).astype(np.int64)
     changed = np.flatnonzero((shift != 0) | (louder != performance.velocity[placed]))

@@ -250,3 +250,18 @@ def test_a_damaged_file_is_refused_and_the_tempo_of_each_bar_is_used():
     assert (mixed.offset[first] == slow.offset[first]).all()
     assert (slow.offset != fast.offset).any()
     assert (mixed.offset != slow.offset).any()
+
+
+def test_an_early_hit_at_the_end_of_a_loop_stays_one_of_its_first_beat(tmp_path):
+    given = read(song(4)).groove()
+    offset = given.offset.copy()
+    offset[0][given.hits[0]] = -0.2
+    replace(given, offset=offset).to_midi(tmp_path / "loop.mid")
+    data = (tmp_path / "loop.mid").read_bytes()
+    performer = shipped_performer()
+    for seed in range(3):
+        played = read(performer.humanize_file(read(data), seed=seed, timing=1.0, velocity=1.0)).groove()
+        assert (played.hits == given.hits).all()
+        first = played.offset[0][given.hits[0]]
+        assert ((first < 0) & (first >= -0.5)).all()
+    assert len({*first.tolist()}) > 1, "they are played like all others"
