@@ -4,10 +4,10 @@ Secrets are refused in whatever is written down: scripts, plans and logs contain
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -69,8 +69,11 @@ class Site(BaseModel):
     """jobs.submit asks before a submission of more jobs; each element of an array is one job."""
 
 
-def read_site(name: str | None) -> Site:
+def read_site(name: str | None, load_yaml: Callable[[str], Any]) -> Site:
     """A site by its name in cluster/sites, or by the path of a YAML file; without either, one without wishes.
+
+    Args:
+        load_yaml: reads YAML as all settings are read.
 
     Raises:
         TargetError: there is none, or its file cannot be used.
@@ -79,7 +82,7 @@ def read_site(name: str | None) -> Site:
         return Site()
     path = Path(name) if name.endswith((".yaml", ".yml")) else SITES / f"{name}.yaml"
     try:
-        site = Site.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        site = Site.model_validate(load_yaml(path.read_text(encoding="utf-8")) or {})
     except OSError:
         known = ", ".join(sorted(site.stem for site in SITES.glob("*.yaml")))
         raise TargetError(
@@ -87,7 +90,7 @@ def read_site(name: str | None) -> Site:
             expected=known,
             do=f"choose one, or give the path of a YAML file such as those in {SITES}",
         ) from None
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
         raise TargetError(
             f"the site in {path} cannot be used",
             expected=f"some of the keys {', '.join(Site.model_fields)}",

@@ -14,6 +14,7 @@ ends.jsonl         how jobs ended, as SLURM said when it was asked; it forgets t
 import filecmp
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,10 @@ CODE = "code"
 NAME = "snapshot.json"
 PATCH = "changes.patch"
 ENDS = "ends.jsonl"
+MADE = re.compile(
+    r"plan\.json|\.plan\.json\.tmp|receipts\.jsonl|ends\.jsonl|cancelled|ray-token\..+|[^/]+\.sbatch|(code|attempts|logs)/.+"
+)
+"""Paths of what belongs to a submission in its folder."""
 Target = Literal["local", "slurm", "ray"]
 
 
@@ -192,7 +197,7 @@ def read_submission(folder: Path) -> Submission:
 
 def submissions_in(folder: Path) -> Iterator[Path]:
     """The submissions below a folder, or itself, in the order of their names."""
-    if (folder / PLAN).exists():
+    if (folder / PLAN).is_file():
         yield folder
         return
     if folder.is_dir():

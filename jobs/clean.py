@@ -1,6 +1,7 @@
 """Removes the folders of finished submissions: python -m jobs.clean [SUBMISSION ...] [--yes] [--json]"""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,10 @@ from typing import Annotated
 import typer
 
 from cluster.status import element_statuses
-from cluster.submission import Submission
+from cluster.submission import MADE, Submission
 from jobs.command.command_line import console, run_command
 from jobs.submission.rows import chosen
+from musicvae.durable import refuse_strangers
 
 
 def main(
@@ -23,7 +25,7 @@ def main(
 ) -> None:
     """List or remove the folders of submissions whose jobs are all done: their code, scripts and logs.
 
-    Runs, shards and grooves are never removed.
+    Runs, shards and grooves are never removed. A folder with other files in it is named and stays.
 
         python -m jobs.clean --yes
     """
@@ -33,6 +35,8 @@ def main(
         for submission in over
     }
     if yes:
+        for folder in sizes:
+            refuse_strangers(folder, MADE, math.inf, "jobs.submit")
         for folder in sizes:
             shutil.rmtree(folder)
     if json_:

@@ -15,6 +15,7 @@ from jobs.command.command_line import console, run_command
 from jobs.inspection import clusters, machine
 from jobs.submission.kinds import RAY_VARIABLE, TARGETS
 from musicvae.errors import ConfigError
+from musicvae.settings import load_yaml
 from musicvae.terminal import shown
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -41,7 +42,7 @@ def main(
             f"there is no target {on!r}", expected=", ".join(TARGETS), do="choose one of them, such as --on slurm"
         )
     checks = []
-    settings, folder = read_site(site), shared.absolute()
+    settings, folder = read_site(site, load_yaml), shared.absolute()
     looks = [machine.machine_checks(folder)]
     if on == "slurm":
         looks.append(clusters.slurm_checks(settings, settings.python or sys.executable, folder))

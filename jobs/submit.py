@@ -27,6 +27,7 @@ from jobs.submission.hand_over import Outstanding, confirm, hand_over, keep_code
 from jobs.submission.kinds import KINDS, RAY_VARIABLE, TARGETS, SubmitRequest, check_jobs, jobs_of
 from jobs.submission.rows import SUBMISSIONS
 from musicvae.errors import ConfigError, UserError
+from musicvae.settings import load_yaml
 
 Wish: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="As of sbatch, in place of the site's.", rich_help_panel="SLURM")
@@ -138,7 +139,7 @@ def main(
     for option, value in {**wishes, **options, "sbatch": sbatch, "after": after}.items():
         if value and on != "slurm":
             raise ConfigError(f"--on {on} has no {option}", found=f"--{option}", do=f"leave --{option} out")
-    settings = _asked(read_site(site), wishes, [*_options(options), *(sbatch or [])])
+    settings = _asked(read_site(site, load_yaml), wishes, [*_options(options), *(sbatch or [])])
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",

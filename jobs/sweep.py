@@ -120,7 +120,7 @@ def status(folder: Folder) -> None:
     console.print(status_text(*_read(folder)), soft_wrap=True)
 
 
-def compare(folders: Annotated[list[Path], typer.Argument(metavar="SWEEP ...", help="The folders of sweeps.")]) -> None:
+def compare(folders: Annotated[list[Path], typer.Argument(metavar="SWEEP", help="The folders of sweeps.")]) -> None:
     """Compare sweeps in a table.
 
     It has the metric, its best value, trials, hours of training and the best settings of each.

@@ -12,14 +12,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import musicvae
 from musicvae import terminal
-from musicvae.durable import write_whole
+from musicvae.durable import write_files
 from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.generation.settings import DEFAULT_AMOUNT, DEFAULT_DISTANCE
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 RECORD, PICTURE = "musicvae.json", "picture.png"
 GRIDS_SHOWN, GROOVES_ON_PICTURE = 2, 16
 MIDI_SUFFIXES = (".mid", ".midi")
-INTERRUPTED = 130
-"""As shells report SIGINT."""
+INTERRUPTED, LOST_READER = 130, 141
+"""As shells report SIGINT and SIGPIPE."""
 RANGES: dict[str, tuple[int | float, int | float]] = {
     "count": (1, 10_000),
     "seed": (0, 2**64 - 1),
@@ -52,13 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line, that of the process unless given.
 
     Returns:
-        What the process ends with: 0, the `exit_code` of a `UserError`, or 130 after Ctrl-C.
+        What the process ends with: 0, the `exit_code` of a `UserError`, 130 after Ctrl-C, or 141 where nobody reads.
 
     Raises:
         SystemExit: after --help (0), and after an option that does not exist or has no value (2).
     """
     terminal.degrade_to_ascii()
-    options = _parser().parse_args(arguments)
+    parser, words = _parser(), [*(sys.argv[1:] if arguments is None else arguments)]
+    if no_value := next((word for word in words if word.endswith("=--")), ""):  # argparse drops the two dashes
+        parser.error(f"{no_value}: -- is no value")
+    options = parser.parse_args(words)
     try:
         for name, (least, most) in RANGES.items():
             _check(options, name, least, most)
@@ -73,6 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return LOST_READER
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(terminal.shown(f"error: cannot use {error.filename}\n  found     {error.strerror}"), file=sys.stderr)
+        return ConfigError.exit_code
     return 0
 
 
@@ -128,7 +137,8 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="show MIDI files as drum grids", epilog="example: musicvae show loop.mid")
     show.description = "Show the drums of MIDI files as drum grids. Time runs to the right; darker is louder."
-    show.add_argument("files", type=Path, nargs="+", metavar="FILE.mid|FOLDER", help="MIDI files, or folders of them")
+    text, some = "MIDI files, or folders of them", "FILE.mid|FOLDER"
+    show.add_argument("files", type=lambda word: Path(_word(word)), nargs="+", metavar=some, help=text)
     show.add_argument(
         "--out", type=_path, metavar="PICTURE.png", help=f"write a picture of the first {GROOVES_ON_PICTURE} grooves"
     )
@@ -165,9 +175,16 @@ def _maker(
     if run is not _humanize:
         model = "generation" if run in (_new, _continue) else "reconstruction"
         text = "generation, reconstruction or an export (%(default)s)"
-        more.add_argument("--model", default=model, metavar="NAME|FOLDER", help=text)
+        more.add_argument("--model", type=_word, default=model, metavar="NAME|FOLDER", help=text)
     parser.set_defaults(run=run, command=name)
     return parser, more
+
+
+def _word(text: str) -> str:
+    """Scripts make an empty word of a variable that is not set; as a path it is the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _path(text: str) -> Path:
@@ -176,19 +193,15 @@ def _path(text: str) -> Path:
 
     if is_url(text):
         raise argparse.ArgumentTypeError(f"{text} is a URL, and only paths can be used")
-    return Path(text)
+    return Path(_word(text))
 
 
 def _check(options: argparse.Namespace, name: str, least: int | float, most: int | float) -> None:
     """Raises a ConfigError where an option that the command has is out of range."""
     value = getattr(options, name, None)
     if value is not None and not least <= value <= most:
-        raise ConfigError(
-            f"--{name} {value} cannot be used",
-            expected=f"{least:,} to {most:,}",
-            found=str(value),
-            do="correct the command line",
-        )
+        expected, do = f"{least:,} to {most:,}", "correct the command line"
+        raise ConfigError(f"--{name} {value} cannot be used", expected=expected, found=str(value), do=do)
 
 
 def _new(options: argparse.Namespace) -> None:
@@ -260,7 +273,7 @@ def _show(options: argparse.Namespace) -> None:
             _say(f"{file}, from bar {meta.bar + 1}, {groove.tempo:.0f} bpm\n{drum_grid(groove, drum_map.classes)}\n")
             grooves.append(groove)
     if options.out is not None:
-        _write({options.out: drum_sheet(grooves[:GROOVES_ON_PICTURE], drum_map.classes)})
+        write_files({options.out: drum_sheet(grooves[:GROOVES_ON_PICTURE], drum_map.classes)})
         _say(f"picture: {options.out.resolve()}")
     reading = [word for setting in options.reading for word in ("--reading", setting)]
     _say(f"next: musicvae {shlex.join(['vary', str(shown[0]), *reading])}")
@@ -271,7 +284,7 @@ def _midi_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         files = [path]
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in MIDI_SUFFIXES)
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in MIDI_SUFFIXES and file.is_file())
         if not files:
             expected = f"files named {' or '.join(f'*{suffix}' for suffix in MIDI_SUFFIXES)}"
             raise ConfigError(f"there are no MIDI files in {path}", expected=expected, do="choose another folder")
@@ -381,8 +394,6 @@ def _finish(
 
     drums, out = model.drum_map.classes, options.out
     named = [replace(groove, source=name) for name, groove in zip(names, grooves, strict=True)]
-    for groove in named[:GRIDS_SHOWN]:
-        _say(f"{groove.source}, {groove.tempo:.0f} bpm\n{drum_grid(groove, drums)}\n")
     contents = contents or [groove_to_midi(groove, model.drum_map) for groove in named]
     files = dict(zip(names, contents, strict=True))
     files[PICTURE] = drum_sheet([*given, *named][:GROOVES_ON_PICTURE], drums)
@@ -394,26 +405,13 @@ def _finish(
     }
     # Whenever this is stopped, every file that is there has its hash in the record.
     before = _written_before(out) - {RECORD}
-    _write({out / name: None for name in before} | {out / RECORD: json.dumps(record, indent=1).encode()})
-    _write({out / name: data for name, data in files.items()})
+    write_files({out / name: None for name in before} | {out / RECORD: json.dumps(record, indent=1).encode()})
+    write_files({out / name: data for name, data in files.items()})
+    for groove in named[:GRIDS_SHOWN]:  # after the work, as a reader may leave
+        _say(f"{groove.source}, {groove.tempo:.0f} bpm\n{drum_grid(groove, drums)}\n")
     files_made = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     _say(f"{len(named)} MIDI file{'s' * (len(named) > 1)} in {out.resolve()}: {files_made}; {PICTURE} shows them")
     _say(f"next: musicvae {shlex.join(map(str, next_words))}")
-
-
-def _write(files: Mapping[Path, bytes | None]) -> None:
-    """Writes files, with the folders that they need; None removes one.
-
-    Raises:
-        ConfigError: one cannot be written.
-    """
-    for path, data in files.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data, sync=False) if data is not None else path.unlink()
-        except OSError as error:
-            cure = "choose --out in a writable folder"
-            raise ConfigError(f"cannot write {path}", found=error.strerror or str(error), do=cure) from None
 
 
 def _hash(data: bytes) -> str:

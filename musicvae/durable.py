@@ -9,23 +9,42 @@ import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from stat import S_ISDIR, S_ISLNK
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
-from musicvae.errors import ConfigError
+from musicvae.errors import ConfigError, DiskFullError
 
 SLACK_SECONDS = 10.0
 """Between the last files that a command writes; and the last that is heard of a command that is killed."""
 MOST_NAMED = 5
+NO_UTF8 = "backslashreplace"
+"""What becomes of bytes of file names that are no UTF-8, which Python keeps as halves of characters."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 SYNC_THREADS = 16
 """A sync waits for the disk, not for the CPU; many at once let the disk order them."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Opens a file for reading; does not wait for the other end of a pipe.
+
+    Raises:
+        ValueError: something else has its name.
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("no regular file")
+    return os.fdopen(handle, "rb")
 
 
 def write_whole(path: Path, data: bytes | memoryview | str, *, sync: bool = True, scratch: Path | None = None) -> None:
     """Writes aside, syncs and renames: `path` never holds a part of `data`, also after a power cut.
 
     Args:
+        data: text becomes UTF-8; bytes of a name that are none are spelt out, as JSON spells them.
         sync: whether to wait for the disk; not needed where a torn file is noticed, or the folder is published later.
         scratch: a folder to write aside in, on the same file system, whose owner removes what a kill leaves; the
             folder of `path` unless given.
@@ -33,7 +52,7 @@ def write_whole(path: Path, data: bytes | memoryview | str, *, sync: bool = True
     aside = aside_of(path if scratch is None else scratch / path.name)
     try:
         with aside.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode(errors=NO_UTF8) if isinstance(data, str) else data)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
@@ -42,6 +61,22 @@ def write_whole(path: Path, data: bytes | memoryview | str, *, sync: bool = True
         aside.unlink(missing_ok=True)
     if sync:
         sync_folder(path.parent)
+
+
+def write_files(files: Mapping[Path, bytes | None]) -> None:
+    """Writes whole files, with the folders that they need; None removes one.
+
+    Raises:
+        ConfigError, DiskFullError: one cannot be written.
+    """
+    for path, data in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data, sync=False) if data is not None else path.unlink()
+        except OSError as error:
+            kind = DiskFullError if error.errno in FULL else ConfigError
+            cure = "choose --out in a writable folder"
+            raise kind(f"cannot write {path}", found=error.strerror or str(error), do=cure) from None
 
 
 def aside_of(path: Path) -> Path:
@@ -198,7 +233,7 @@ def append_line(path: Path, record: Mapping[str, Any], *, sync: bool = False) ->
     Raises:
         OSError: the line cannot be written whole; a full disk takes a part of it without an error.
     """
-    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode(errors=NO_UTF8)
     with path.open("ab", buffering=0) as file:
         if file.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -7,6 +7,8 @@ Category: TypeAlias = Literal[
 ]
 """Why a rank failed."""
 
+DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What reading a file raises that somebody else has written, where its content was not foreseen."""
 MOST_CHARACTERS = 4000
 """Of each part of a message: what was found may be a file's whole content."""
 

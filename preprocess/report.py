@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from musicvae.data.statistics import WindowStatistics
 from musicvae.data.store import FoundWindow
-from musicvae.durable import aside_of
+from musicvae.durable import NO_UTF8, aside_of
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import pitch_name
 from musicvae.midi.settings import Metre
@@ -262,7 +262,7 @@ class BuildReport:
         aside = aside_of(path)
         try:
             with aside.open("wb") as file:
-                file.write(f"{head},\n{OUTCOMES}".encode())
+                file.write(f"{head},\n{OUTCOMES}".encode(errors=NO_UTF8))
                 for number, record in enumerate(records):
                     file.write(b"  " if number == 0 else b",\n  ")
                     file.write(record)

@@ -55,25 +55,27 @@ def measure(shards: str, run: Path | None, preset: str | None, *, split: str, st
 
     figures: dict[str, Any] = {"weights": trained.weights_hash, "shards": manifest.fingerprint, "split": split}
     figures["starts"] = len(codes)
+    shown: list[Table | str] = []
     if trained.vectors is None:
-        console.print("this model has no attribute vectors; to add them: python -m jobs.export RUN OUT --shards SHARDS")
+        shown.append("this model has no attribute vectors; to add them: python -m jobs.export RUN OUT --shards SHARDS")
     else:
         effects = attribute_effects(trained, codes)
-        console.print(_attribute_table(effects, len(codes)))
+        shown.append(_attribute_table(effects, len(codes)))
         figures["attributes"] = {effect.name: _attribute_figures(effect) for effect in effects}
     effect = interpolation_effect(trained, codes[:-1], codes[1:])
-    console.print(_interpolation_table(effect))
+    shown.append(_interpolation_table(effect))
     figures["interpolation"] = {
         kind: {"jumps": jumps.tolist(), "greatest_over_mean": unevenness(jumps).tolist()}
         for kind, jumps in (("expected", effect.expected), ("decoded", effect.decoded))
     }
     kept = {distance: likeness(trained, tokens, codes, distance) for distance in DISTANCES}
-    console.print(_variation_table(kept))
+    shown += [_variation_table(kept), LEGEND]
     figures["variations"] = {str(distance): f1 for distance, f1 in kept.items()}
-    console.print(LEGEND, soft_wrap=True)
-    if json is not None:
+    if json is not None:  # first: whoever reads the tables may leave
         write_json(json, figures)
-        console.print(f"all figures: {json}", soft_wrap=True)
+        shown.append(f"all figures: {json}")
+    for part in shown:
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def starting_windows(split: SplitTokens, count: int) -> np.ndarray:

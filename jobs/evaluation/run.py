@@ -137,17 +137,12 @@ def report(
             tables.nearness_table(sets),
             *(tables.difference_table(model, against[model.name], "each baseline") for model in models if baselines),
             *(tables.difference_table(model, earlier[model.name], "the models before it") for model in models[1:]),
+            tables.LEGEND,
         ]
     )
-    if results:
-        shown.append(tables.LEGEND)
     if playing is not None:
         shown += tables.playing_tables(playing, split)
-    for table in shown:
-        console.print(table, soft_wrap=isinstance(table, str))
-    for model in models:
-        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
-    if json is not None:
+    if json is not None:  # first: whoever reads the tables may leave
         about = {
             "shards": evaluation.manifest.fingerprint,
             "split": split,
@@ -163,6 +158,9 @@ def report(
         compared = {name: against[name] | earlier[name] for name in against}
         played = {} if playing is None else {"playing": tables.playing_json(playing)}
         write_json(json, about | tables.as_json(results, data, compared, resamples) | played)
-        console.print(f"all figures: {json}", soft_wrap=True)
-    else:
-        console.print("these figures are not saved; --json FILE saves them")
+    for table in shown:
+        console.print(table, soft_wrap=isinstance(table, str))
+    for model in models:
+        console.print(tables.verdict_lines(model, against[model.name], grid), soft_wrap=True)
+    place = f"all figures: {json}" if json else "these figures are not saved; --json FILE saves them"
+    console.print(place, soft_wrap=True)

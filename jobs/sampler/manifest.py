@@ -135,7 +135,7 @@ class ParquetManifest:
     """Takes blocks of columns; each becomes a row group."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = path.open("wb")  # pyarrow opens no path that is not UTF-8
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "ParquetManifest":
@@ -146,10 +146,11 @@ class ParquetManifest:
     ) -> None:
         if self._writer is not None:
             self._writer.close()
+        self._file.close()
 
     def write(self, columns: dict[str, list[Any]]) -> None:
         """Columns of `jobs.sampler.manifest`, the same ones every time."""
         schema = pa.schema([(name, TYPES[name]) for name in columns])
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
         self._writer.write_table(pa.table(columns, schema=schema))

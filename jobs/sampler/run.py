@@ -32,7 +32,7 @@ from jobs.sampler.selection import Selected, figure_of, select
 from jobs.sampler.settings import REFILL_LIMIT, Execution, OutputFormat, SampleSettings
 from jobs.sampler.work import MANIFEST, SETTINGS, SampleShare, SampleWork
 from musicvae.data.manifest import is_url
-from musicvae.durable import publish_files, write_json
+from musicvae.durable import NO_UTF8, publish_files, write_json
 from musicvae.errors import ConfigError, DataError, FolderInUseError
 from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import DrumGroove
@@ -93,7 +93,7 @@ def merge(
         _mend_files(job, trained, work, selected, scratch)
     total, first = None, []
     with ExitStack() as stack:
-        manifest = stack.enter_context((scratch / MANIFEST).open("w", encoding="utf-8"))
+        manifest = stack.enter_context((scratch / MANIFEST).open("w", encoding="utf-8", errors=NO_UTF8))
         table = stack.enter_context(ParquetManifest(scratch / TABLE))
         codes = stack.enter_context((scratch / CODES).open("wb"))
         pack = stack.enter_context(packing(job.options.pack, scratch))
@@ -119,7 +119,8 @@ def merge(
         write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained, rows)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
     write_json(scratch / REPORT, report(total, selected, trained, training))
-    (scratch / PAGE).write_text(sample_report_page(job, total, selected, trained, training), encoding="utf-8")
+    page = sample_report_page(job, total, selected, trained, training)
+    (scratch / PAGE).write_text(page, encoding="utf-8", errors=NO_UTF8)
     _remove_packs(job.out)
     publish_files(scratch, job.out)
     # Last, and written in the scratch folder too, so that a kill leaves nothing beside the grooves.

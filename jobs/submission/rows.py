@@ -13,12 +13,10 @@ from cluster.status import ElementStatus, scheduler_says, statuses_from
 from cluster.submission import Submission, read_submission, submissions_in
 from jobs.submission.failures import FailureSummary, failures_of, failures_of_run
 from jobs.submission.run_view import RunView, is_run, read_run_view
-from musicvae.errors import ConfigError, DataError
+from musicvae.errors import DAMAGES, ConfigError, DataError
 
 ORDER = ("failed", "lost", "running", "saved", "waiting", "cancelled", "not submitted", "done")
 """Of several elements the first of these is the state of all."""
-DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What reading the records of a run or submission raises where somebody else has written into them."""
 SUBMISSIONS = Path("submissions")
 
 
@@ -104,7 +102,7 @@ def _rows_of_submission(path: Path, said: dict[tuple[str, str], SchedulerStates]
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]:
-        if (path / PLAN).exists():
+        if (path / PLAN).is_file():
             yield path, "submission"
         elif is_run(path):
             yield path, "run"
@@ -175,7 +173,7 @@ def _that_train(run: Path) -> list[Submission]:
 def _read(folder: Path) -> Submission:
     try:
         return read_submission(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGES as error:
         raise DataError(
             f"the plan of {folder} is damaged", found=str(error), do="submit again, or delete the folder"
         ) from None

@@ -68,7 +68,8 @@ def write_tables(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -
     for kind, write in (("csv", pyarrow.csv.write_csv), ("parquet", pq.write_table)):
         path = folder.table(kind)
         aside = aside_of(path)
-        write(table, aside)
+        with aside.open("wb") as file:  # pyarrow opens no path that is not UTF-8
+            write(table, file)
         aside.replace(path)
 
 

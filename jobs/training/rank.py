@@ -212,7 +212,7 @@ def train_as_rank(
     asked: Callable[[], StopRequest],
     emit: Callable[[str], object],
 ) -> Stopped | DivergedError | None:
-    """Trains as one rank of the default process group; None where the run was finished.
+    """Trains as one rank of those that Ray Train has started; None where the run was finished.
 
     What all ranks end with alike is returned, so that none of them is killed while rank 0 still writes.
 
@@ -256,7 +256,11 @@ def _train(
     torch.set_num_threads(settings.resources.threads or cpus)
     hang_seconds = settings.resources.hang_seconds
     heartbeat.watch(hang_seconds)
-    world = World.joined(device=device, timeout=timedelta(seconds=group_seconds(hang_seconds)))
+    timeout = timedelta(seconds=group_seconds(hang_seconds))
+    if path := store_file():
+        world = World.join(Meeting.in_file(path, timeout), device=device, timeout=timeout)
+    else:
+        world = World.joined(device=device, timeout=timeout)
     check_same_everywhere(world.gather, version_of(plan, device), rank=world.rank)
     stops = StopsByDriver(asked)
     try:
@@ -368,7 +372,7 @@ def speaking(job: RankJob, rank: int, emit: Callable[[str], object] | None) -> I
     """Sends what Python code prints to the rank's log, and rank 0's standard output to the user as well."""
     path = log_of(job.run, rank)
     path.parent.mkdir(exist_ok=True)
-    with path.open("a", buffering=1, encoding="utf-8") as log:
+    with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as log:
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         log.write(f"--- {when} launch {job.launch_id}, attempt {job.attempt}, rank {rank}, process {os.getpid()}\n")
         with redirect_stdout(_Output(log, emit)), redirect_stderr(_Output(log, None)):

@@ -3,12 +3,15 @@
 It is imported inside a `ray_session` alone, which sets what Ray reads when it is imported.
 """
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import ray
@@ -18,6 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.code import Message
 from cluster.errors import TargetError
 from cluster.ray_session import RaySession
+from cluster.torchrun import ON_LOOPBACK
+from jobs.training.environment import STORES_VARIABLE
 from jobs.training.messages import Lost, RankJob, Size, Stopped, StopRequest
 from musicvae.errors import DivergedError
 from musicvae.training.heartbeat import group_seconds
@@ -76,6 +81,8 @@ class Ranks:
             Message.of(job, *SAME_PACKAGES),
             self.size,
             str(self._storage),
+            # On a cluster workers may be another user's, or on machines that do not see this folder.
+            stores="" if session.attached else str(self._storage),
             use_gpu=self.use_gpu,
             label_selector=session.placement().get("label_selector"),
         )
@@ -162,17 +169,24 @@ class _Mailbox:
         self._world_size = 0
 
     def run(
-        self, message: Message, size: Size, storage: str, *, use_gpu: bool, label_selector: dict[str, str] | None
+        self,
+        message: Message,
+        size: Size,
+        storage: str,
+        *,
+        stores: str,
+        use_gpu: bool,
+        label_selector: dict[str, str] | None,
     ) -> Stopped | DivergedError | Lost | None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
         from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
         mailbox, job = ray.get_runtime_context().current_actor, message.open()
         trainer = TorchTrainer(
             _work,
             train_loop_config={"message": message, "mailbox": mailbox, "use_gpu": use_gpu, "cpus": size.cpus},
-            torch_config=TorchConfig(timeout_s=int(group_seconds(job.settings["resources"]["hang_seconds"]))),
+            torch_config=_torch_config(int(group_seconds(job.settings["resources"]["hang_seconds"])), stores),
             scaling_config=ScalingConfig(
                 num_workers=size.least if size.least == size.most else (size.least, size.most),
                 use_gpu=use_gpu,
@@ -211,6 +225,61 @@ class _Mailbox:
     def drain(self) -> tuple[list[str], int]:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         return lines, self._world_size
+
+
+def _torch_config(seconds: int, stores: str) -> Any:
+    """How Ray Train has the ranks meet: those of one node in a file that only they can open, and on loopback.
+
+    torch's own store is a port on all interfaces, where everybody may read and write.
+
+    Args:
+        seconds: that a collective may take.
+        stores: a folder of the driver's for such files; if empty, that of the node for temporary files.
+    """
+    from ray.train.torch import TorchConfig
+
+    class Meetings(TorchConfig().backend_cls):
+        folder = ""
+
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            if len({*worker_group.execute(_node)}) > 1:
+                super().on_start(worker_group, backend_config)
+                return
+            self.folder = worker_group.execute_single(0, mkdtemp, prefix="musicvae-ranks-", dir=stores or None)
+            worker_group.execute(_take_place, self.folder)
+
+        def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+            try:
+                super().on_shutdown(worker_group, backend_config)
+            finally:  # also where another rank has died
+                if self.folder:
+                    worker_group.execute_single(0, rmtree, self.folder, ignore_errors=True)
+
+    class Config(TorchConfig):
+        @property
+        def backend_cls(self) -> type:
+            return Meetings
+
+    return Config(timeout_s=seconds)
+
+
+def _node() -> str:
+    return ray.get_runtime_context().get_node_id()
+
+
+def _take_place(stores: str) -> None:
+    """Tells a rank in torchrun's words which one it is, as Ray Train does, and where it meets the others."""
+    import ray.train
+
+    context = ray.train.get_context()
+    os.environ |= {
+        **ON_LOOPBACK,
+        STORES_VARIABLE: stores,
+        "RANK": str(context.get_world_rank()),
+        "WORLD_SIZE": str(context.get_world_size()),
+        "LOCAL_RANK": str(context.get_local_rank()),
+        "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
+    }
 
 
 class _Listener:

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from musicvae.durable import write_json
-from musicvae.errors import ConfigError, DataError, NotThereError
+from musicvae.durable import open_regular, write_json
+from musicvae.errors import DAMAGES, ConfigError, DataError, NotThereError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 
@@ -35,18 +34,18 @@ def check_whole(what: str, value: object) -> None:
         raise ValueError(f"{what}: expected a whole number, found {value!r}")
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Opens a file for reading; does not wait for the other end of a pipe.
+def read_grid(values: Mapping[str, Any]) -> GridSpec:
+    """A grid as JSON holds it.
 
     Raises:
-        ValueError: something else has its name.
-        OSError: it cannot be opened.
+        ValueError, TypeError, AttributeError: there is none, or one of more steps than anybody has memory for.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError("no regular file")
-    return os.fdopen(handle, "rb")
+    for name, value in values.items():
+        check_whole(f"grid.{name}", value)
+    grid = GridSpec(**values)
+    if grid.num_steps > MOST_STEPS:
+        raise ValueError(f"windows of {grid.num_steps} steps, at most {MOST_STEPS} are read")
+    return grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ class ShardManifest:
         try:
             values = json.loads(text)
             manifest = cls._from_values(values)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except DAMAGES as error:
             raise _damaged(name, f"{type(error).__name__}: {error}") from None
         if values.get("fingerprint") != manifest.fingerprint:
             raise _damaged(name, f"fingerprint {values.get('fingerprint')}, its content has {manifest.fingerprint}")
@@ -203,12 +202,8 @@ class ShardManifest:
         pitches = {str(drum): tuple(pitches) for drum, pitches in values["drum_map"]["pitches"]}
         for pitch in chain.from_iterable(pitches.values()):
             check_whole("a pitch", pitch)
-        for name, value in values["grid"].items():
-            check_whole(f"grid.{name}", value)
-        grid = GridSpec(**values["grid"])
-        if grid.num_steps > MOST_STEPS:
-            raise ValueError(f"windows of {grid.num_steps} steps, at most {MOST_STEPS} are read")
-        return cls(grid, DrumMap(str(values["drum_map"]["name"]), pitches), splits, values["schema"])
+        drum_map = DrumMap(str(values["drum_map"]["name"]), pitches)
+        return cls(read_grid(values["grid"]), drum_map, splits, values["schema"])
 
 
 def no_shards(place: str, problem: str, do: str) -> NotThereError:

@@ -174,6 +174,10 @@ class RemoteShards:
         )
 
 
+class _EndlessError(WrongBytesError):
+    """More bytes come than were announced; another attempt would bring them again."""
+
+
 class _Limit(NoOpCallback):
     """Ends a transfer that brings more bytes than were announced."""
 
@@ -191,13 +195,13 @@ class _Limit(NoOpCallback):
 
     def _check(self, size: int) -> None:
         if size > self.most:
-            raise WrongBytesError(f"more than {self.most} bytes")
+            raise _EndlessError(f"more than {self.most} bytes")
 
 
 def _is_final(error: Exception) -> bool:
     """Whether a failure would only repeat itself."""
     full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
-    refused = isinstance(error, FileNotFoundError | PermissionError | CertificateError)
+    refused = isinstance(error, FileNotFoundError | PermissionError | CertificateError | _EndlessError)
     return full or refused or getattr(error, "status", None) in REFUSED
 
 

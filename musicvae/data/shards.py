@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int16, Int64
 
-from musicvae.data.manifest import ShardEntry, ShardManifest, ShardSource, check_bytes, check_whole, open_regular
+from musicvae.data.manifest import ShardEntry, ShardManifest, ShardSource, check_bytes, check_whole
 from musicvae.data.windows import SplitTokens, WindowBlock, WindowMeta
-from musicvae.durable import write_whole
+from musicvae.durable import open_regular, write_whole
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, hits_from_tokens

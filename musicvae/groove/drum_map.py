@@ -132,7 +132,7 @@ class DrumMap:
             return cls(Path(name).stem, {str(drum): tuple(map(int, pitches)) for drum, pitches in classes.items()})
         except OSError:
             problem = f"{name!r}, which is not a shipped map and not a readable file"
-        except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, yaml.YAMLError) as error:
             problem = f"{name}: {error}"
         raise ConfigError(
             "the drum map cannot be used",

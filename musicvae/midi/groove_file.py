@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock
-from musicvae.errors import ConfigError, DataError
+from musicvae.durable import open_regular
+from musicvae.errors import ConfigError, DataError, UserError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
@@ -26,11 +27,13 @@ from musicvae.midi.reading_report import (
     UsedBars,
     as_argument,
     as_setting,
+    channels_read,
     count_dropped_bars,
+    named_metres,
     named_pitches,
     not_read_lines,
 )
-from musicvae.midi.settings import DRUM_CHANNEL, Metre, ReadingSettings
+from musicvae.midi.settings import ReadingSettings
 from musicvae.midi.tracks import MidiError, SmpteError
 from musicvae.midi.writer import groove_to_midi
 from musicvae.settings import parse_settings
@@ -42,8 +45,6 @@ Short = Literal["refuse", "silence", "repeat"]
 """What to do with a file that ends before the window does."""
 MAX_BYTES, MAX_NOTES, MAX_BARS = 16 * 2**20, 200_000, 10_000
 """Of a file; what is larger is no drum performance."""
-METRES_NAMED = 5
-"""How many of a file's metres a detail names."""
 CAUSES = {
     "too-large": ("a recording of a whole concert, or no MIDI file", "cut the bars that you need out of the file"),
     "not-midi": ("another kind of file, or an incomplete copy", "export the drums as a standard MIDI file (.mid)"),
@@ -142,7 +143,7 @@ def read_midi(
     refused, dropped = None, {}
     if not report.hits:
         elsewhere = [*not_read_lines(report.findings, hint)] or ["the file has no notes at all"]
-        refused = "no-drums", "; ".join([f"no hits on {_where(reading)}", *elsewhere])
+        refused = "no-drums", "; ".join([f"no hits on {channels_read(reading)}", *elsewhere])
     elif reading.unknown_pitch == "reject" and report.unknown:
         refused = "unknown-pitch", _unknown(report)
     elif not bars:
@@ -153,7 +154,7 @@ def read_midi(
     else:
         dropped = count_dropped_bars(songs.values(), grid.bars, hop_bars or grid.bars)
         if not longest and report.other_metres:
-            refused = "metre", _other_metres(report, hint)
+            refused = "metre", named_metres(report.other_metres, hint)
         elif longest < (grid.bars if least_bars is None else least_bars):
             refused = "too-short", f"{longest} bars, a window has {grid.bars}"
     return MidiReading(report, performances, songs, dropped, refused)
@@ -354,13 +355,15 @@ def unusable(path: Path, grid: GridSpec, reason: str, detail: str) -> DataError:
 
 def _content(path: Path, grid: GridSpec) -> bytes:
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise unusable(path, grid, "too-large", f"{size} bytes, more than limits.max_bytes = {MAX_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}", expected="a MIDI file", found=error.strerror or str(error), do="correct the path"
-        ) from None
+        with open_regular(path) as file:
+            if (size := path.stat().st_size) > MAX_BYTES:
+                raise unusable(path, grid, "too-large", f"{size} bytes, more than limits.max_bytes = {MAX_BYTES}")
+            return file.read(MAX_BYTES)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot read {path}", expected="a MIDI file", found=reason, do="correct the path") from None
 
 
 def _windows(
@@ -402,19 +405,5 @@ def _extended(windows: WindowBlock, grid: GridSpec, *, repeat: bool) -> WindowBl
     return WindowBlock(tokens, velocity, offset, windows.meta)
 
 
-def _where(reading: ReadingSettings) -> str:
-    channels = (DRUM_CHANNEL,) if reading.channels == "auto" else reading.channels
-    named = " or tracks named like drums" if reading.drum_tracks else ""
-    return f"channel{'s' * (len(channels) > 1)} {', '.join(map(str, channels))}{named}"
-
-
 def _unknown(report: ReadingReport) -> str:
     return f"drum map {report.drum_map.name!r} does not know {named_pitches(report.unknown)}"
-
-
-def _other_metres(report: ReadingReport, hint: Hint) -> str:
-    named = sorted(report.other_metres)
-    text = ", ".join(named[:METRES_NAMED]) + ", ..." * (len(named) > METRES_NAMED)
-    as_4_4 = [metre for metre in named if metre in get_args(Metre)]
-    cure = hint(f"metres=[{','.join(as_4_4)}]")
-    return f"{text}; to read {' and '.join(as_4_4)} as 4/4: {cure}" if as_4_4 else text

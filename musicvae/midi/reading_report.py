@@ -19,7 +19,7 @@ from musicvae.groove.drum_map import DrumMap, pitch_name
 from musicvae.midi.parser import ChannelNotes, FileFindings
 from musicvae.midi.performance import Performance
 from musicvae.midi.quantize import QuantizedSong, bar_of
-from musicvae.midi.settings import Metre
+from musicvae.midi.settings import DRUM_CHANNEL, Metre, ReadingSettings
 from musicvae.settings import apply_overrides
 
 PLACES = 96
@@ -36,8 +36,8 @@ FEWEST_OFF_BEAT = 16
 """Hits off the beat that a file needs to be called mostly triplets."""
 DRUM_LIKE = 0.9
 """Share at the pitches of a drum kit from which a channel probably has drums."""
-MOST_NAMED = 4
-"""Channels, pitches or metres that a line names."""
+MOST_NAMED, METRES_NAMED = 4, 5
+"""Channels or pitches, and metres, that a line names."""
 Key = TypeVar("Key", int, str)
 Hint = Callable[[str], str]
 """How the command that shows a report writes a setting of `reading`, such as `channels=1`."""
@@ -290,6 +290,22 @@ def not_read_lines(findings: FileFindings, hint: Hint = as_setting) -> Iterator[
         yield f"{_named_channel(channel)}: {channel.notes:,} notes, {share:.0%} at drum pitches{like_drums}"
     if more := findings.not_read[MOST_NAMED:]:
         yield f"{len(more)} more channels: {sum(channel.notes for channel in more):,} notes"
+
+
+def channels_read(reading: ReadingSettings) -> str:
+    """Where the notes are that a reading takes for hits."""
+    channels = (DRUM_CHANNEL,) if reading.channels == "auto" else reading.channels
+    named = " or tracks named like drums" if reading.drum_tracks else ""
+    return f"channel{'s' * (len(channels) > 1)} {', '.join(map(str, channels))}{named}"
+
+
+def named_metres(metres: Mapping[str, int], hint: Hint) -> str:
+    """Metres that were not read, and how those are read that are 4/4 for a listener."""
+    named = sorted(metres)
+    text = ", ".join(named[:METRES_NAMED]) + ", ..." * (len(named) > METRES_NAMED)
+    as_4_4 = [metre for metre in named if metre in get_args(Metre)]
+    cure = hint(f"metres=[{','.join(as_4_4)}]")
+    return f"{text}; to read {' and '.join(as_4_4)} as 4/4: {cure}" if as_4_4 else text
 
 
 def named_pitches(pitches: Mapping[int, int]) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from musicvae.groove.grid import GridSpec
 from musicvae.settings import Probability, Settings
 
 DecodingPrecision = Literal["float32", "bfloat16"]
@@ -12,6 +13,8 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 """How exactly float32 is multiplied, as `torch.set_float32_matmul_precision`."""
 MOST_SIZE, MOST_LAYERS = 65_536, 1000
 """Above, no machine has the memory for the weights."""
+BYTES_OF_LAYER, OTHER_LAYERS = 64, 8
+"""Of float32: a layer has up to sixteen matrices; embeddings, scores and tables count as layers."""
 Size = Annotated[int, Field(ge=1, le=MOST_SIZE)]
 Layers = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
 DropoutShare = Annotated[float, Field(ge=0, lt=1)]
@@ -113,6 +116,17 @@ class ModelSettings(Settings):
     @property
     def shares_pairs(self) -> bool:
         return self.token_features == "pairs"
+
+
+def most_bytes(settings: Settings, grid: GridSpec, num_drums: int) -> int:
+    """How much memory the weights and tables of a model need at most, roughly, in bytes; it is not made for that.
+
+    Every matrix of a layer has two of the sizes as its sides, or the numbers of tokens or cells of a window.
+    """
+    sizes = {name: value for name, value in settings.model_dump().items() if isinstance(value, int)}
+    largest = max(*sizes.values(), 1 << num_drums, grid.num_steps * num_drums)
+    layers = sum(value for name, value in sizes.items() if name.endswith("layers"))
+    return BYTES_OF_LAYER * largest**2 * (layers + OTHER_LAYERS)
 
 
 class ObjectiveSettings(Settings):

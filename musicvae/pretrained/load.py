@@ -22,14 +22,15 @@ from typing import Any
 import numpy as np
 
 from musicvae.data.feel import GrooveFeel
-from musicvae.durable import write_json, write_whole
-from musicvae.errors import ConfigError, DataError, UserError
+from musicvae.data.manifest import read_grid
+from musicvae.durable import open_regular, write_json, write_whole
+from musicvae.errors import DAMAGES, ConfigError, DataError, UserError
 from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import GrooveStatistics
 from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
-from musicvae.model.settings import ModelSettings
+from musicvae.model.settings import ModelSettings, most_bytes
 from musicvae.pretrained.card import EvaluationFigures, model_card
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import model_folder
@@ -111,13 +112,13 @@ def load(model: Path | str) -> TrainedModel:
         if config["format"] not in (FORMAT, FIRST_FORMAT):
             raise ValueError(f"format {config['format']!r}, this version reads {FORMAT!r}")
         settings = parse_settings(ModelSettings, config["model"])
-        grid = GridSpec(**config["grid"])
+        grid = read_grid(config["grid"])
         classes = {drum: tuple(pitches) for drum, pitches in config["drum_map"]["classes"]}
         drum_map = DrumMap(config["drum_map"]["name"], classes)
         feel = _feel(config["feel"], grid)
         fingerprint, expected = str(config["shards"]), config["weights"]
         attributes = [str(name) for name in config.get("attributes", [])]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except DAMAGES as error:
         problem = error.details["found"] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise _damaged(folder / CONFIG, f"a {FORMAT}", problem) from None
     if not (folder / WEIGHTS).is_file():
@@ -125,7 +126,8 @@ def load(model: Path | str) -> TrainedModel:
     vectors = None
     if attributes:
         try:
-            vectors = AttributeVectors.from_bytes((folder / VECTORS).read_bytes(), attributes, settings.latent)
+            with open_regular(folder / VECTORS) as file:
+                vectors = AttributeVectors.from_bytes(file.read(), attributes, settings.latent)
         except (OSError, ValueError) as error:
             raise _damaged(folder / VECTORS, f"directions of {', '.join(attributes)}", str(error)) from None
     training = None
@@ -207,8 +209,8 @@ def assembled(
             likely="files of two runs in one folder",
             do="copy the folder again",
         )
-    model = MusicVAE(settings, grid, drum_map.num_drums)
-    best = load_best(weights, model)
+    drums = drum_map.num_drums
+    model, best = load_best(weights, lambda: MusicVAE(settings, grid, drums), most_bytes(settings, grid, drums))
     return TrainedModel(
         model=model.eval().requires_grad_(False),
         settings=settings,

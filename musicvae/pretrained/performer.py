@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from musicvae.data.feel import GrooveFeel
-from musicvae.data.manifest import ShardSource
+from musicvae.data.manifest import ShardSource, read_grid
 from musicvae.data.store import WindowStore
 from musicvae.durable import write_json, write_whole
-from musicvae.errors import ConfigError, DataError, UserError
+from musicvae.errors import DAMAGES, ConfigError, DataError, UserError
 from musicvae.evaluation.elbo import spaced_windows
 from musicvae.generation.settings import DEFAULT_AMOUNT, PLAYED
 from musicvae.groove.drum_map import DrumMap
@@ -30,7 +30,7 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
 from musicvae.groove.played import LAST_OFFSET, MANNER, TICKS_PER_STEP, PlayedHits
 from musicvae.midi.groove_file import WholeFile
-from musicvae.model.settings import DecodingPrecision, PerformanceSettings
+from musicvae.model.settings import DecodingPrecision, PerformanceSettings, most_bytes
 from musicvae.performance.model import PerformanceModel
 from musicvae.performance.play import Score, brought_to, level_of, manner_of, mean_manner, mixed, perform, play
 from musicvae.pretrained.card import ATTRIBUTIONS
@@ -298,11 +298,11 @@ def load_performance(folder: Path) -> Performer:
         classes = {drum: tuple(pitches) for drum, pitches in config["drum_map"]["classes"]}
         drum_map = DrumMap(config["drum_map"]["name"], classes)
         manners = np.array(config["manners"], dtype=np.float32).reshape(-1, len(MANNER))
-        trained = _assembled(folder / WEIGHTS, settings, GridSpec(**config["grid"]), drum_map, manners)
+        trained = _assembled(folder / WEIGHTS, settings, read_grid(config["grid"]), drum_map, manners)
         if trained.weights_hash != config["weights"]:
             raise ValueError(f"weights {trained.weights_hash}, {CONFIG} says {config['weights']}")
         return trained
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except DAMAGES as error:
         problem = error.details["found"] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise DataError(
             f"{folder} cannot be used",
@@ -320,8 +320,8 @@ def _assembled(
     drum_map: DrumMap,
     manners: Float32[np.ndarray, "window figure"],
 ) -> Performer:
-    model = PerformanceModel(settings, grid, drum_map.num_drums)
-    best = load_best(weights, model)
+    drums = drum_map.num_drums
+    model, best = load_best(weights, lambda: PerformanceModel(settings, grid, drums), most_bytes(settings, grid, drums))
     model = model.eval().requires_grad_(False)
     return Performer(model, settings, grid, drum_map, manners, best.step, best.weights_hash)
 

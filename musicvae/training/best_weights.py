@@ -2,17 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError, DataError
 
+MOST_GROWTH, SPARE_BYTES = 4, 2**30
+"""How large a model may be, by the bytes of its file. Weights may be rounded there, and tables are computed."""
+M = TypeVar("M", bound=nn.Module)
 OWN_HEADER, LOADERS_HEADER = b'{"__metadata__":{"best":', b'{"__metadata__":{"format":"pt","best":'
 """How the header of a run's file begins, and that of an export, whose `format` common loaders ask for."""
 
@@ -65,7 +70,7 @@ def read_best(path: Path) -> BestWeights:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         best = json.loads(header["__metadata__"]["best"])
         return BestWeights(data, best["step"], best["figures"])
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from None
 
 
@@ -78,19 +83,30 @@ def in_bfloat16(best: BestWeights) -> BestWeights:
     return BestWeights(_file(rounded, best.step, best.figures), best.step, best.figures)
 
 
-def load_best(path: Path, model: nn.Module) -> BestWeights:
-    """Fills a model with the weights of a file.
+def load_best(path: Path, make: Callable[[], M], most_bytes: int) -> tuple[M, BestWeights]:
+    """A model with the weights of a file.
+
+    Args:
+        make: the model, with any weights; it is not made if it needs far more memory than its file has bytes.
+        most_bytes: that it may need, as `musicvae.model.settings.most_bytes` estimates it.
 
     Raises:
         ConfigError: there are no best weights yet.
         DataError: the file is damaged, or its weights are for another model.
     """
     best = read_best(path)
+    if most_bytes > SPARE_BYTES:
+        with torch.device("meta"):  # where tensors have shapes and take no memory, but torch loads its compiler
+            shapes = make()
+        needed = sum(tensor.nbytes for tensor in (*shapes.parameters(), *shapes.buffers()))
+        if needed > MOST_GROWTH * len(best.data) + SPARE_BYTES:
+            raise _damaged(path, ValueError(f"{len(best.data):,} bytes for a model of {needed:,}"))
+    model = make()
     try:
         model.load_state_dict(safetensors.torch.load(best.data))
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise _damaged(path, error) from None
-    return best
+    return model, best
 
 
 def _file(weights: Mapping[str, Tensor], step: int, figures: Mapping[str, float]) -> bytes:

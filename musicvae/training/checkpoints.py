@@ -19,7 +19,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from musicvae.durable import whole_folder, write_json
+from musicvae.durable import open_regular, whole_folder, write_json
+from musicvae.errors import DAMAGES
 from musicvae.training.best_weights import save_best
 from musicvae.training.run_folder import RunFolder, checkpoints, step_of
 from musicvae.training.step import HostCopy
@@ -112,18 +113,21 @@ def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
 ) -> TrainingState:
     """Restores weights, their average and the optimizer in place."""
-    model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
+    # As bytes and files: neither library opens a path that is not UTF-8.
+    model.load_state_dict(safetensors.torch.load((path / WEIGHTS).read_bytes()))
     if average is not None:
-        average.load_state_dict(safetensors.torch.load_file(path / AVERAGE))
+        average.load_state_dict(safetensors.torch.load((path / AVERAGE).read_bytes()))
     device = next(model.parameters()).device
-    optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location=device, weights_only=True))
+    with (path / OPTIMIZER).open("rb") as file:
+        optimizer.load_state_dict(torch.load(file, map_location=device, weights_only=True))
     return TrainingState(**{"noise": 1, **json.loads((path / STATE).read_text(encoding="utf-8"))})
 
 
 def damage_of(path: Path) -> str | None:
     """Why a checkpoint cannot be trusted; None if it can."""
     try:
-        hashes: dict[str, Any] = json.loads((path / HASHES).read_text(encoding="utf-8"))
+        with open_regular(path / HASHES) as file:
+            hashes: dict[str, Any] = json.load(file)
         if missing := {WEIGHTS, OPTIMIZER, STATE} - set(hashes):
             return f"{HASHES} does not name {', '.join(sorted(missing))}"
         for name, expected in hashes.items():
@@ -131,7 +135,7 @@ def damage_of(path: Path) -> str | None:
                 return f"{HASHES} names {name}"
             if _sha256(path / name) != expected:
                 return f"{name} has changed"
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except DAMAGES as error:
         return str(error)
     return None
 
@@ -152,7 +156,7 @@ def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

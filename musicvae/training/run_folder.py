@@ -381,8 +381,8 @@ def disk_full(run: RunFolder) -> DiskFullError | None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*"))
+    """The checkpoints of a run, oldest first; folders that somebody has put beside them are none."""
+    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal())
 
 
 def step_of(checkpoint: Path) -> int:

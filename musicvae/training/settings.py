@@ -111,8 +111,8 @@ class TrainSettings(Settings):
     precision: Precision = "float32"
     """`bfloat16` computes matrix products in bfloat16 (autocast) and keeps weights in float32."""
     matmul: MatmulPrecision = "highest"
-    """How exactly float32 is multiplied. `high` lets a GPU round factors to TensorFloat32, `medium` also lets a CPU round
-    them to bfloat16, where torch has such products; they are faster."""
+    """How exactly float32 is multiplied. `high` lets a GPU round factors to TensorFloat32, which is faster; `medium`
+    also lets a CPU round them to bfloat16."""
     deterministic: bool = False
     """Adds in a fixed order on a GPU, so that a run that is resumed there ends with the same bits; slower. CPUs always
     do."""

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from musicvae.data.manifest import SPLITS, Split
 from musicvae.errors import DataError
@@ -19,7 +20,7 @@ GROOVE_URL = "https://storage.googleapis.com/magentadata/datasets/groove/groove-
 GROOVE_SHA256 = "651cbc524ffb891be1a3e46d89dc82a1cecb09a57c748c7b45b844c4841dcc1e"
 GROOVE_TABLE = "info.csv"
 MOST_TABLE_BYTES = 2**26
-"""Of a table in a zip, where a few bytes may stand for gigabytes; GMD's own takes 130 KB."""
+"""Of a table: a few bytes of a zip, or of a disk, may stand for gigabytes. GMD's own takes 130 KB."""
 GROOVE_COLUMNS = {"style", "midi_filename", "split"}
 BESIDE = (".", "__MACOSX")
 """How the names of folders begin that packers leave beside the one that they packed."""
@@ -124,7 +125,7 @@ def _find_in_folder(folder: Path) -> Groove | None:
             prefixes = _prefixes({f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries})
         tables = [folder / prefix / GROOVE_TABLE for prefix in prefixes]
         groove_table = next(
-            ((table, text) for table in tables if table.is_file() and _is_groove(text := table.read_bytes())), None
+            ((table, text) for table in tables if table.is_file() and _is_groove(text := _content(table))), None
         )
     except OSError:
         return None
@@ -156,9 +157,19 @@ def _find_in_zip(path: Path) -> Groove | None:
     return Groove(f"{path}/{table}", text, lambda name: places.get(prefix + name, absent))
 
 
+def _content(table: Path) -> bytes:
+    with table.open("rb") as file:
+        return _limited(file)
+
+
 def _text_of(archive: zipfile.ZipFile, table: str) -> bytes:
     with archive.open(table) as file:
-        text = file.read(MOST_TABLE_BYTES + 1)
+        return _limited(file)
+
+
+def _limited(file: IO[bytes]) -> bytes:
+    """A table; nothing of one that is too long for one."""
+    text = file.read(MOST_TABLE_BYTES + 1)
     return text if len(text) <= MOST_TABLE_BYTES else b""
 
 

@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from musicvae.data.manifest import SPLITS, Split
 from musicvae.errors import ConfigError, DataError
@@ -23,6 +23,8 @@ JSON_SUFFIXES = (".jsonl", ".ndjson")
 LIST_SUFFIXES = CSV_SUFFIXES + JSON_SUFFIXES
 COLUMNS = ("path", "split", "group", "style", "bpm")
 NO_TEMPO = 0.0
+MOST_CHARACTERS = 2**20
+"""Of a line."""
 NO_TEXT = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, as JSON can spell them; those between stand for bytes that are not UTF-8."""
 
@@ -177,9 +179,21 @@ def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) for each row; bytes that are not UTF-8 are kept, since file names may hold them."""
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield from _read_csv(path, file) if path.name.lower().endswith(CSV_SUFFIXES) else _read_json(path, file)
+            lines = _lines(path, file)
+            yield from _read_csv(path, lines) if path.name.lower().endswith(CSV_SUFFIXES) else _read_json(path, lines)
     except OSError as error:
         raise DataError(f"{path} cannot be read", found=error.strerror or str(error)) from None
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """The lines of a file, none of which is held before it is known to be short."""
+    number = 0
+    while line := file.readline(MOST_CHARACTERS):
+        number += 1
+        if len(line) == MOST_CHARACTERS:
+            expected = f"at most {MOST_CHARACTERS:,} characters"
+            raise _unusable(path, number, expected=expected, actual="more", likely="no list of files")
+        yield line
 
 
 def _read_csv(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import pytest
 from musicvae.durable import read_lines
 from tests.cluster.ray_cluster import ray_cluster
 from tests.support.commands import CHECKOUT, QUIET, TINY, job_command, ok, run_job
-from tests.support.processes.process_tree import command_of
+from tests.support.processes.process_tree import command_of, descendants, hosts_listened_on
 from tests.support.requirements import only_in_a_soak
 from tests.support.runs.tiny_run import assert_same_state, losses, status, train
 
@@ -88,6 +90,28 @@ def test_a_killed_worker_changes_nothing(small_shards, undisturbed, tmp_path):
     assert status(run)["restarts"] == 1
     assert losses(run) == losses(undisturbed)
     assert_same_state(undisturbed, run, STEPS)
+
+
+def test_a_ray_of_its_own_and_its_ranks_can_be_reached_by_nobody_else(small_shards, tmp_path):
+    run, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    with driver(small_shards, run, "--workers", 2, *SETTINGS, MORE, TMPDIR=str(temporary)) as process:
+        wait_until(lambda: logged(run) >= 5 and record(run, 1), process)
+        below = descendants(process.pid)
+        assert record(run, 1)["pid"] in below
+        assert hosts_listened_on([process.pid, *below]) <= {"127.0.0.1", "::1"}
+        (stores,) = temporary.glob("ray-train-*/musicvae-ranks-*")
+        assert {stat.S_IMODE(folder.stat().st_mode) for folder in (stores, stores.parent)} == {0o700}
+        (raylet,) = [pid for pid in below if command_of(pid).split(" ")[0].endswith("/raylet")]
+        variables = Path(f"/proc/{raylet}/environ").read_text(encoding="utf-8")
+        token = Path(re.findall(r"RAY_AUTH_TOKEN_PATH=([^\0]+)", variables)[0])
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        assert not [pid for pid in below if token.read_text(encoding="utf-8") in command_of(pid)]
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 75, stderr
+    assert not [*temporary.iterdir()]
+    assert not token.parent.exists()
 
 
 def test_a_killed_worker_a_lost_node_a_stop_and_a_killed_driver(small_shards, undisturbed, tmp_path):

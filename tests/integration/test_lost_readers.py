@@ -1,5 +1,6 @@
 """Commands whose output nobody reads any more: a training continues, others end quietly and keep their work."""
 
+import json
 import os
 import subprocess
 import sys
@@ -76,6 +77,14 @@ def test_a_build_whose_reader_left_is_continued_by_the_same_command(tmp_path):
     ok(run_job("build_shards", *arguments))
     assert (out / "manifest.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["shards"], "nothing else is left"
+
+
+def test_figures_are_saved_before_they_are_shown(small_shards, tmp_path):
+    file = tmp_path / "figures.json"
+    command = job_command("evaluate", "--shards", small_shards, "--json", file, "--no-models", "--quick")
+    code, errors = read_no_further(command, lines=0)
+    assert (code, "Traceback" in errors) == (LOST_READER, False), errors
+    assert json.loads(file.read_text())
 
 
 def test_output_that_cannot_be_written_is_an_error(small_shards):

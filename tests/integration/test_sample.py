@@ -1,6 +1,7 @@
 """The whole command jobs.sample on a tiny untrained run."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,23 @@ def test_an_existing_output_is_replaced_only_when_asked(sample_run: Path, tmp_pa
     assert len(manifest_of(out)) == 2
     assert not (out / "000" / "groove-00002.mid").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["grooves"]
+
+
+def test_overwrite_names_what_somebody_saved_or_edited_and_removes_nothing(sample_run: Path, tmp_path: Path):
+    out = tmp_path / "grooves"
+    command = ("sample", "--run", sample_run, "--out", out, "--overwrite", "--count")
+    ok(run_job(*command, 2))
+    edited = out / "000" / "groove-00001.mid"
+    edited.write_bytes(edited.read_bytes() + b"edited")
+    later = edited.stat().st_mtime + 3600  # more than the slack of ten seconds
+    os.utime(edited, (later, later))
+    for name in ("favourites.txt", "000/groove-00000.als"):
+        (out / name).write_text("mine")
+    before = output_of(out)
+    refused = run_job(*command, 1)
+    assert refused.returncode == 2
+    assert all(name in refused.stderr for name in ("favourites.txt", "000/groove-00000.als", "000/groove-00001.mid"))
+    assert output_of(out) == before
 
 
 def test_a_folder_that_is_not_ours_is_never_replaced(sample_run: Path, tmp_path: Path):

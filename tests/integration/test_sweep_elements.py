@@ -22,7 +22,7 @@ from tests.support.sweeps.array_of_threads import check_decisions, run_array, st
 from tests.support.sweeps.tiny_sweep import check_once, results, sweep_file, table, trainer_command
 
 pytestmark = pytest.mark.slow
-KILLS, ELEMENTS = 50, 8
+KILLS, ELEMENTS, TRIALS = 50, 8, 120
 ASHA = {"asha": {"first_steps": 10, "eta": 3}, "repeats": {"seeds": 2, "of_best": 3}}
 
 
@@ -119,9 +119,10 @@ def test_three_elements_then_five_then_one_driver(file, alone, small_shards, tmp
 
 
 @only_in_a_soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("search", [ASHA, {"search": "tpe"}], ids=["asha", "tpe"])
 def test_eight_elements_fifty_kills_and_a_full_disk(search, small_shards, tmp_path):
-    file = sweep_file(tmp_path / "tiny.yaml", **search, budget={"trials": 120, "steps": 90})
+    file = sweep_file(tmp_path / "tiny.yaml", **search, budget={"trials": TRIALS, "steps": 90})
     dice, alive = random.Random(1), dict[int, subprocess.Popen[bytes]]()
     with small_disk(tmp_path / "disk", "100m") as disk:
         out = disk / "out"
@@ -143,8 +144,11 @@ def test_eight_elements_fifty_kills_and_a_full_disk(search, small_shards, tmp_pa
         try:
             for element in range(ELEMENTS):
                 begin(element)
-            for kill in range(KILLS):
-                time.sleep(dice.uniform(0.5, 2.0))
+            for kill in range(KILLS):  # spread over the sweep, of which each number is at least one start
+                while len(starts_of(out)) <= kill * TRIALS // KILLS:
+                    begin_again()
+                    time.sleep(0.1)
+                begin_again()
                 element = dice.randrange(ELEMENTS - 1)
                 if kill == KILLS // 4:
                     fill(disk)
@@ -158,17 +162,17 @@ def test_eight_elements_fifty_kills_and_a_full_disk(search, small_shards, tmp_pa
                     os.kill(lost[0], signal.SIGKILL)
                 if kill == 2 * KILLS // 3:
                     os.kill(alive[ELEMENTS - 1].pid, signal.SIGCONT)
-                if alive[element].poll() is None:
-                    alive[element].kill()
-                    alive[element].wait()
-                    begin(element)
+                assert alive[element].poll() is None, "it has ended too early to be killed"
+                alive[element].kill()
+                alive[element].wait()
+                begin(element)
             while [process.wait(timeout=600) for process in alive.values()] != [0] * ELEMENTS:
                 assert begin_again()
         finally:
             for process in alive.values():
                 if process.poll() is None:
                     kill_tree(process.pid)
-        check_starts(file, small_shards, out, trials=120)
+        check_starts(file, small_shards, out, trials=TRIALS)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Command lines that cannot be used: refused before any work, with a code of the table, in words; nothing is left.
 
-A seed decides which lines are made. It is printed, and LINES_SEED=N runs the slow test with another one; a soak
-(SOAK=1) tries everything that can be wrong with each option of each command.
+A seed decides which lines are made. It is printed, and LINES_SEED=N runs the slow test with another one, LINES_COUNT=N
+with so many; a soak (SOAK=1) tries everything that can be wrong with each option of each command.
 """
 
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from cluster.errors import ExitCode
 from preprocess.sources.demo import write_demo_corpus
 from tests.support.commands import CHECKOUT, QUIET, SOAK, ok, run_job
 from tests.support.harm.small_disk import small_disk
-from tests.support.harm.wrong_lines import BRACKETS, TRAINING, wrong_lines
+from tests.support.harm.wrong_lines import BASES, BRACKETS, TRAINING, commands, wrong_lines
+from tests.support.midi.midi_bytes import hit, midi_file
 from tests.support.processes.warm_python import run_module
 
 pytestmark = pytest.mark.slow
@@ -25,7 +27,9 @@ pytestmark = pytest.mark.slow
 REFUSED = {ExitCode.USAGE, ExitCode.DATA}
 SECONDS = 60
 """A line that takes longer hangs."""
-LINES, SOAKED_LINES, PARTS = 40, 500, 8
+COUNT = int(os.environ.get("LINES_COUNT", "0")) or (None if SOAK else 40)
+PARTS = 8
+LEAST_IN_A_SOAK = 500
 DRY = ("train", "--on", "slurm", "--dry-run")
 TRAIN = ("--", *TRAINING)
 SAMPLE = ("sample", "--run", "{run}", "--count", "2", "--out", "{root}/new")
@@ -157,6 +161,8 @@ def place(tmp_path_factory, small_shards, sample_run) -> Place:
     (root / "list.yaml").write_text("- 1\n")
     for name in ("bytes", "bytes.yaml"):
         (root / name).write_bytes(bytes(range(256)))
+    os.mkfifo(root / "pipe")
+    (root / "loop.mid").write_bytes(midi_file([event for beat in range(16) for event in hit(480 * beat, 36)]))
     return Place({"root": root, "shards": small_shards, "run": sample_run})
 
 
@@ -173,6 +179,10 @@ def everything_under(folder: Path) -> dict[Path, tuple[int, int]]:
 def test_a_wrong_line_is_refused_in_words_and_leaves_nothing(place, name):
     (command, *words), said = EXAMPLES[name]
     assert said in place.refusal(f"jobs.{command}", place.of(words))
+
+
+def test_lines_of_every_command_are_made():
+    assert {*BASES} == commands()
 
 
 def test_a_path_too_long_in_a_list_costs_that_file_alone(place, tmp_path):
@@ -206,6 +216,13 @@ def test_a_full_disk_is_noticed_before_the_work(place, tmp_path, command, option
 def test_any_wrong_line(place, part):
     seed = int(os.environ.get("LINES_SEED", "0"))
     print(f"LINES_SEED={seed}")
-    for line in wrong_lines(SOAKED_LINES if SOAK else LINES, seed)[part::PARTS]:
+    lines = wrong_lines(COUNT, seed)
+    assert COUNT or len(lines) >= LEAST_IN_A_SOAK
+    failures = []
+    for line in lines[part::PARTS]:
         module, *words = line.argv()
-        place.refusal(module, place.of(words))
+        try:
+            place.refusal(module, place.of(words))
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            failures.append(str(error))
+    assert not failures, "\n\n".join(failures)

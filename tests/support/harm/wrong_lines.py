@@ -4,7 +4,9 @@ What can be wrong with an option is found by its type, its name and what --help 
 of these knows is an error of the tests, so that every option of every command is tried.
 """
 
+import argparse
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,6 +16,10 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
+from musicvae.command_line import _parser
+from tests.support.commands import CHECKOUT
+
+LOOP = "{root}/loop.mid"
 ABSENT, FILE, EMPTY, NEW, BELOW_A_FILE = "{root}/absent", "{root}/file", "{root}/empty", "{root}/new", "{root}/file/x"
 TOO_LONG = "{root}/" + "x" * 300
 MUCH_TOO_LONG = "{root}/" + "x/" * 3000
@@ -157,9 +163,27 @@ BASES: Mapping[str, Sequence[str]] = {
     "sweep dashboard": (ABSENT,),
     "train": TRAINING,
     "train_on_ray": TRAINING,
+    "musicvae new": ("--count", "1", "--out", NEW),
+    "musicvae vary": (LOOP, "--count", "1", "--out", NEW),
+    "musicvae continue": (LOOP, "--count", "1", "--out", NEW),
+    "musicvae humanize": (LOOP, "--count", "1", "--out", NEW),
+    "musicvae interpolate": (LOOP, LOOP, "--count", "2", "--out", NEW),
+    "musicvae show": (LOOP,),
 }
 """A sound line of each command; or one that is wrong already, where a sound one would start an hour's work.
 """
+NO_MIDI = (ABSENT, EMPTY, FILE, BELOW_A_FILE, TOO_LONG, MUCH_TOO_LONG, "", "{root}/bytes", "/dev/zero", "{root}/pipe")
+PLACES = {"file": 0, "files": 0, "start": 0, "end": 1}
+OF_MUSICVAE: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("count", "seed", "temperature", "tempo", "distance", "timing", "velocity"), NO_NUMBERS),
+    "bars": ("0", "4", "x", "1.5", ""),
+    "first_bar": ("0", "-1", "x", "1,2,3", "9999", ""),
+    "model": (ABSENT, EMPTY, FILE, "nonsense", TOO_LONG, MUCH_TOO_LONG, ""),
+    "out": (FILE, BELOW_A_FILE, TOO_LONG, MUCH_TOO_LONG, "/sys/x", STORE, ""),
+    "reading": ("x", "nonsense=1", f"channels={BRACKETS}", "channels=17", ""),
+    **dict.fromkeys(PLACES, NO_MIDI),
+}
+"""What cannot be used, by the name of the option or argument of the command `musicvae`."""
 CONTRADICTIONS: Mapping[str, Sequence[Sequence[str]]] = {
     "build_shards": (("--config", ABSENT), ("split.group=column",)),
     "evaluate": (("--no-models", "--no-baselines"), ("--split", "test")),
@@ -198,14 +222,14 @@ class WrongLine:
     def argv(self) -> list[str]:
         """Module and arguments."""
         name, *subcommand = self.command.split()
-        return [f"jobs.{name}", *subcommand, *self.arguments]
+        return [name if name == "musicvae" else f"jobs.{name}", *subcommand, *self.arguments]
 
 
-def wrong_lines(count: int, seed: int) -> list[WrongLine]:
-    """`count` lines; each thing that can be wrong comes once before any comes again."""
+def wrong_lines(count: int | None, seed: int) -> list[WrongLine]:
+    """Some lines, `count` of them or all that have one thing wrong; each comes once before two things are wrong."""
     rng, lines = Random(seed), list(chain.from_iterable(map(lines_of, BASES)))
     rng.shuffle(lines)
-    while len(lines) < count:
+    while count is not None and len(lines) < count:
         first, second = rng.sample(lines, 2)
         # Two things wrong at once: the second one's words lie behind the sound line of the first.
         if first.command == second.command and "--" not in first.arguments:
@@ -218,6 +242,9 @@ def lines_of(command: str) -> Iterator[WrongLine]:
     """One line for each thing that can be wrong."""
     base = tuple(BASES[command])
     yield WrongLine(command, ("--nonsense", *base), "an unknown option")
+    if command.startswith("musicvae "):
+        yield from _lines_of_musicvae(command, base)
+        return
     for parameter in click_command(command).params:
         for value in wrong_values(command, parameter):
             option = parameter.opts[0]
@@ -229,6 +256,34 @@ def lines_of(command: str) -> Iterator[WrongLine]:
             yield WrongLine(command, (f"{parameter.opts[0]}=1", *base), f"{parameter.opts[0]} with a value")
     for words in CONTRADICTIONS.get(command, ()):
         yield WrongLine(command, (*words, *base), " ".join(words)[:60])
+
+
+def _lines_of_musicvae(command: str, base: tuple[str, ...]) -> Iterator[WrongLine]:
+    for action in musicvae_commands()[command.removeprefix("musicvae ")]._actions:
+        if action.nargs == 0:  # a flag
+            continue
+        for value in OF_MUSICVAE[action.dest]:
+            if action.option_strings:
+                arguments = _with_option(base, action.option_strings[0], value)
+            else:
+                place = PLACES[action.dest]
+                arguments = (*base[:place], value, *base[place + 1 :])
+            yield WrongLine(command, arguments, f"{action.dest} {value[:40]!r}")
+
+
+def musicvae_commands() -> Mapping[str, argparse.ArgumentParser]:
+    """The parsers of the command `musicvae`."""
+    subparsers = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
+    return subparsers[0]
+
+
+def commands() -> set[str]:
+    """All commands and subcommands, by what their files run."""
+    found = {f"musicvae {name}" for name in musicvae_commands()}
+    for path in (CHECKOUT / "jobs").glob("[a-z]*.py"):
+        for names in re.findall(r"^ +run_command\((.+)\)$", path.read_text(), re.MULTILINE):
+            found |= {path.stem if name == "main" else f"{path.stem} {name}" for name in names.split(", ")}
+    return found
 
 
 def _with_option(base: Sequence[str], option: str, value: str) -> tuple[str, ...]:

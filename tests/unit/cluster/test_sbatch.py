@@ -14,6 +14,7 @@ from cluster.sbatch import Place, render
 from cluster.site import SITES, Site, read_site
 from cluster.slurm import calls, ranges
 from jobs.submission.kinds import SubmitRequest, jobs_of
+from musicvae.settings import load_yaml
 from tests.support.commands import CHECKOUT
 from tests.support.requirements import skip_or_fail
 
@@ -28,7 +29,7 @@ GPU_NODE = {"gpus_per_node": 8, "cpus_per_node": 96, "memory": "400G", "minutes"
 
 
 def site(name: str | None = None) -> Site:
-    return read_site(name).model_copy(update={"python": PYTHON})
+    return read_site(name, load_yaml).model_copy(update={"python": PYTHON})
 
 
 def scripts(
@@ -135,7 +136,7 @@ def test_what_fails_ahead_of_the_command_ends_the_job_and_is_named(tmp_path, sit
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SITES.glob("*.yaml")))
 def test_the_example_sites_can_be_used(name):
-    assert read_site(name) != Site()
+    assert read_site(name, load_yaml) != Site()
 
 
 @pytest.mark.parametrize(

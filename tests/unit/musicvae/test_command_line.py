@@ -1,5 +1,6 @@
 """The command `musicvae`, in process, with a tiny model: what it writes, what it refuses and what it says."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -216,6 +217,38 @@ finally:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait() == 0
+        assert process.wait() == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+def test_files_are_written_though_nobody_reads_what_is_said(model):
+    code = f"import sys; from musicvae.command_line import main; sys.exit(main(['new', '--model', {str(model)!r}]))"
+    with subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 141
+    assert len(files("grooves/new")) == 18
+
+
+def test_a_path_that_the_system_refuses_is_named_without_a_traceback(model, loop, capsys):
+    long = "x" * 300
+    for arguments in (("new", "--model", model, "--out", long), ("vary", long), ("show", long)):
+        assert "File name too long" in refused(capsys, *arguments)
+    os.mkfifo("pipe.mid")
+    for path in ("pipe.mid", "/dev/zero", "."):
+        assert "no regular file" in refused(capsys, "vary", path, "--model", model)
+    assert main(["show", "."]) == 0
+
+
+def test_an_empty_word_is_refused(loop, capsys):
+    for command in (
+        ["new", "--out", ""],
+        ["vary", "loop.mid", "--model", ""],
+        ["show", "loop.mid", "--out="],
+        ["show", ""],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 2
+        assert "it is empty" in capsys.readouterr().err

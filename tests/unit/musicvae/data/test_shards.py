@@ -17,8 +17,9 @@ from musicvae.data.shards import BLOCK_WINDOWS, index_playing, index_tokens, rea
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
+from tests.support.harm.strange_shards import STEPS, strange_members, with_member
 
-GRID = GridSpec()
+GRID, STRANGE = GridSpec(), strange_members(3)
 
 
 def windows(count: int, seed: int = 0) -> WindowBlock:
@@ -161,68 +162,11 @@ def test_a_window_as_groove():
     assert groove.source == "dir/ün1.mid"
 
 
-def _with_member(path: Path, name: str, data: bytes) -> ShardEntry:
-    """The shard with other bytes in its first member of a name, and what a manifest would say of it."""
-    with tarfile.open(path) as tar:
-        members = [(info, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
-    with tarfile.open(path, "w") as tar:
-        for info, old in members:
-            new = data if info.name.endswith(name) else old
-            info.size = len(new)
-            tar.addfile(info, io.BytesIO(new))
-    content = path.read_bytes()
-    return ShardEntry(path.name, 3, len(content), hashlib.sha256(content).hexdigest())
-
-
-def _npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
-    buffer = io.BytesIO()
-    header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape or array.shape}
-    np.lib.format.write_array_header_1_0(buffer, header)
-    return buffer.getvalue() + array.tobytes()
-
-
-TOO_HIGH, STEPS = 1 << 9, 64
-STRANGE = {
-    "tokens out of range": ("tokens.npy", _npy(np.full((3, STEPS), TOO_HIGH, dtype="<i2")), r"tokens of 512 to 512"),
-    "tokens below 0": ("tokens.npy", _npy(np.full((3, STEPS), -1, dtype="<i2")), r"tokens of -1 to -1"),
-    "tokens of another type": ("tokens.npy", _npy(np.zeros((3, STEPS), dtype="<i4")), r"\S*tokens.npy holds int32"),
-    "a shape beyond the file": (
-        "tokens.npy",
-        _npy(np.zeros((3, STEPS), dtype="<i2"), shape=(10**12, STEPS)),
-        r"\S*tokens.npy holds int16 of shape \(1000000000000, 64\)",
-    ),
-    "velocity beyond MIDI": ("velocity.npy", _npy(np.full((3, STEPS, 9), 200, dtype="u1")), r"a velocity of 200"),
-    "a huge velocity": (
-        "velocity.npy",
-        _npy(np.zeros((3, STEPS, 9), dtype="u1"), shape=(10**15, STEPS, 9)),
-        r"velocity.npy holds uint8 of shape",
-    ),
-    "text for tempo": (
-        "meta.json",
-        json.dumps([{"source": "a", "bar": 0, "tempo": "fast"}] * 3).encode(),
-        r"tempo of a window",
-    ),
-    "nan for tempo": ("meta.json", b'[{"source": "a", "bar": 0, "tempo": NaN}]', r"tempo of a window"),
-    "a bar of 1.5": (
-        "meta.json",
-        json.dumps([{"source": "a", "bar": 1.5, "tempo": 100}] * 3).encode(),
-        r"bar of a window",
-    ),
-    "a source that is no text": (
-        "meta.json",
-        json.dumps([{"source": 7, "bar": 0, "tempo": 100}] * 3).encode(),
-        r"source and style",
-    ),
-    "deep JSON": ("meta.json", b"[" * 100_000, r"maximum recursion"),
-}
-
-
 @pytest.mark.parametrize("name", STRANGE)
 def test_the_right_hash_of_the_wrong_content_is_damage(tmp_path, name):
     path = tmp_path / "train-000000.tar"
-    write_shard(path, windows(3))
     member, data, found = STRANGE[name]
-    shard = _with_member(path, member, data)
+    shard = with_member(path, write_shard(path, windows(3)), member, data)
     with pytest.raises(DataError, match=rf"found +{found}"):
         read_shard(path, shard, grid=GRID, num_drums=9)
     if member == "tokens.npy":

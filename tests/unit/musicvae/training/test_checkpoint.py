@@ -1,5 +1,8 @@
 """Checkpoints: whole, checked, and never chosen when damaged."""
 
+import hashlib
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -52,7 +55,10 @@ def test_a_damaged_one_is_written_anew_when_its_step_comes_again(tmp_path):
     assert newest_complete(tmp_path) == (path, [])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "sha256.json"])
+FILES = ("model.safetensors", "optimizer.pt", "state.json")
+
+
+@pytest.mark.parametrize("name", [*FILES, "sha256.json"])
 @each_damage
 def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, name, damage):
     save(tmp_path, 1)
@@ -62,6 +68,30 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, name, damage):
     assert chosen == tmp_path / "step-00000001"
     assert len(passed_over) == 1
     assert "step-00000002 is damaged" in passed_over[0]
+
+
+@pytest.mark.parametrize(
+    ("hashes", "problem"),
+    [
+        ("ELSEWHERE", "names ../model"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "does not name"),
+        (None, "no regular file"),
+    ],
+)
+def test_hashes_that_lead_elsewhere_or_nowhere_are_damage(tmp_path, hashes, problem):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2) / "sha256.json"
+    model = path.with_name("model.safetensors")
+    if hashes is None:
+        model.unlink()
+        os.mkfifo(model)
+    else:
+        right = {name: hashlib.sha256(path.with_name(name).read_bytes()).hexdigest() for name in FILES}
+        path.write_text(json.dumps({**right, "../model": "0"}) if hashes == "ELSEWHERE" else hashes)
+    chosen, (passed_over,) = newest_complete(tmp_path)
+    assert chosen == tmp_path / "step-00000001"
+    assert problem in passed_over
 
 
 def test_a_save_that_broke_off_is_never_chosen(tmp_path):
