@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int16, Int64, UInt8
+from jaxtyping import Bool, Float, Int16, Int64, UInt8
 
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock, WindowMeta
 from musicvae.groove.drum_map import NO_CLASS, DrumMap
@@ -282,21 +282,24 @@ def _from_first_beat(
     performance: Performance, grid: GridSpec
 ) -> tuple[Int64[np.ndarray, " hit"], UInt8[np.ndarray, " hit"], UInt8[np.ndarray, " hit"]]:
     """Tick, pitch and velocity of the hits in order of time; early hits of a loop's first beat have negative ticks."""
-    tick, pitch, velocity, unit = (
-        performance.tick,
-        performance.pitch,
-        performance.velocity,
-        performance.ticks_per_quarter,
-    )
     if not performance.loops:
-        return tick, pitch, velocity
+        return performance.tick, performance.pitch, performance.velocity
+    tick, early = _ticks_of_loop(performance, grid)
+    order = np.concatenate([early.nonzero()[0], (~early).nonzero()[0]])
+    return tick[order], performance.pitch[order], performance.velocity[order]
+
+
+def _ticks_of_loop(
+    performance: Performance, grid: GridSpec
+) -> tuple[Int64[np.ndarray, " hit"], Bool[np.ndarray, " hit"]]:
+    """The ticks of the hits, negative for early hits of a loop's first beat, which are at its end; which those are."""
+    if not performance.loops:
+        return performance.tick, np.zeros(len(performance.tick), dtype=bool)
     # A program that saved the file again may have let it end a little later than its last bar.
-    bar = grid.beats_per_bar * unit
+    bar = grid.beats_per_bar * performance.ticks_per_quarter
     end = max(1, round(performance.end / bar)) * bar
-    early = int(((end - tick) * 2 * grid.steps_per_beat <= unit).sum())
-    tick, pitch, velocity = (np.roll(values, early) for values in (tick, pitch, velocity))
-    tick[:early] -= end
-    return tick, pitch, velocity
+    early = (end - performance.tick) * 2 * grid.steps_per_beat <= performance.ticks_per_quarter
+    return performance.tick - end * early, early
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,10 +381,7 @@ def changes_of(
     drum = (drum_map.nearest_class_of_pitch if nearest_pitch else drum_map.class_of_pitch)[performance.pitch]
     per_step = performance.ticks_per_quarter / song.grid.steps_per_beat
     step, grid_tick = np.full(len(drum), -1), np.zeros(len(drum))
-    # Early hits of a loop's first beat, which are at its end, stay there.
-    first = _from_first_beat(performance, song.grid)[0]
-    early = int((first < 0).sum())
-    ticks, wraps = np.roll(first, -early), np.arange(len(drum)) >= len(drum) - early
+    ticks, early = _ticks_of_loop(performance, song.grid)
     for section in song.sections:
         nearest = np.floor((ticks - section.start) / per_step + 0.5).astype(np.int64)
         inside = (nearest >= 0) & (nearest < section.bars * steps)
@@ -389,13 +389,12 @@ def changes_of(
         grid_tick[inside] = section.start + nearest[inside] * per_step
     placed = np.flatnonzero((step >= 0) & (drum != NO_CLASS))
     hit = np.searchsorted(song.step * song.num_drums + song.drum, step[placed] * song.num_drums + drum[placed])
-    tick, grid_tick, wraps = ticks[placed], grid_tick[placed], wraps[placed]
-    # The steps of a hit's file that it may move to, whatever was merged into it.
+    tick, grid_tick = ticks[placed], grid_tick[placed]
+    first, last = np.where(early, -np.inf, 0), np.where(early, -1, np.inf)
+    # The steps of a hit's file that it may move to, whatever was merged into it; what is at a loop's end stays there.
     least, most = np.full(len(song.step), -MAX_SHIFT), np.full(len(song.step), MAX_SHIFT)
-    earliest = np.ceil(grid_tick - per_step / 2)
-    np.maximum.at(least, hit, np.where(wraps, earliest, earliest.clip(min=0)).astype(np.int64) - tick)
-    latest = np.where(wraps, -1, np.ceil(grid_tick + per_step / 2).astype(np.int64) - 1)
-    np.minimum.at(most, hit, latest - tick)
+    np.maximum.at(least, hit, np.ceil(grid_tick - per_step / 2).clip(first[placed]).astype(np.int64) - tick)
+    np.minimum.at(most, hit, (np.ceil(grid_tick + per_step / 2) - 1).clip(max=last[placed]).astype(np.int64) - tick)
     shift = np.rint((offset - song.offset / OFFSET_UNITS) * per_step).astype(np.int64).clip(least, most)[hit]
     louder = np.rint(performance.velocity[placed] * (velocity / song.velocity)[hit]).clip(1, 127).astype(np.int64)
     changed = np.flatnonzero((shift != 0) | (louder != performance.velocity[placed]))

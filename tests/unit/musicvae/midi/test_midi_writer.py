@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.performance import Performance, read_performance
-from musicvae.midi.quantize import quantize
+from musicvae.midi.performance import Performance, played_otherwise, read_performance
+from musicvae.midi.quantize import changes_of, quantize
 from musicvae.midi.settings import LOOP_MARK, MAX_TICKS, MIN_TICKS
 from musicvae.midi.writer import MidiLayout, grooves_to_midi, performance_to_midi
 
@@ -123,6 +123,20 @@ def test_an_early_first_hit_is_at_the_end_of_the_loop_and_read_as_it_was(file_fo
     assert song.step.tolist() == [0, 63]
     assert song.windows().groove(0, GRID).offset[0, 0] == pytest.approx(offset, abs=2.1 / ticks)
     assert read_performance(other).tick.tolist() == performance.tick[:-1].tolist()
+
+
+def test_what_is_at_the_end_of_a_loop_is_played_otherwise_there():
+    """As `jobs.sample --humanize` does with the file of an earlier groove."""
+    data = written(early_and_late(-0.2, late=0.2), MidiLayout(PITCHES))[0]
+    song = quantize(read_performance(data), GRID, ROLAND)
+    changes = changes_of(song, ROLAND, np.array([100, 20]), np.array([-0.4, 0.0]))
+    again = quantize(read_performance(played_otherwise(data, changes)), GRID, ROLAND)
+    assert (again.step.tolist(), again.velocity.tolist()) == ([0, 63], [100, 20])
+    np.testing.assert_allclose(again.offset / 65536, [-0.4, 0.0], atol=1 / 120)
+    changes = changes_of(song, ROLAND, np.array([100, 20]), np.array([0.3, 0.0]))
+    again = quantize(read_performance(played_otherwise(data, changes)), GRID, ROLAND)
+    assert again.step.tolist() == [0, 63]
+    assert again.offset[0] < 0, "it cannot leave the end of the file"
 
 
 def test_with_a_lead_in_an_early_first_hit_is_in_the_bar_before(tmp_path):
