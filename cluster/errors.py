@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     SUCCESS = 0, "success"
     UNEXPECTED = 1, "disk, memory, a killed process, or an error in the program with its traceback"
     USAGE = 2, "wrong command line or configuration"
-    DATA = 3, "wrong input: nothing kept, damaged shards"
+    DATA = 3, "wrong input: no file can be used, damaged shards"
     DIVERGED = 4, "the loss is not finite"
     PREEMPTED = 75, "stopped by a signal or deadline: run the same command again"
     INTERRUPTED = 130, "stopped with Ctrl-C"
