@@ -70,7 +70,11 @@ def test_every_module_of_cluster_can_be_imported(bare):
     ("kind", "options", "arguments"),
     [
         ("build_shards", [], ["--source", "demo", "--out", "shards"]),
-        ("train", ["--nodes", "4", "--gpus-per-node", "8", "--cpus-per-node", "64"], ["--shards", "SHARDS", "--run", "run"]),
+        (
+            "train",
+            ["--nodes", "4", "--gpus-per-node", "8", "--cpus-per-node", "64"],
+            ["--shards", "SHARDS", "--run", "run"],
+        ),
         ("evaluate", [], ["--shards", "SHARDS"]),
         ("sample", ["--array", "4"], ["--count", "100", "--out", "out"]),
         ("sweep", ["--gpus-per-node", "4", "--cpus-per-node", "32"], ["demo", "--shards", "SHARDS", "--out", "sweep"]),
