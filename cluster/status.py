@@ -115,6 +115,9 @@ def _state(
     # What SLURM has requeued lives, whatever its last start wrote down. One that is completing does not come again.
     completing = scheduler_state is not None and scheduler_state.state == "COMPLETING"
     requeued = submission.target == "slurm" and alive and not completing
+    by_hand = scheduler_state is not None and scheduler_state.state == CANCELLED_BY_HAND
+    if submission.target == "slurm" and by_hand:
+        return _on_slurm(scheduler_state, last)  # whatever its command made of being killed
     if last and last.verdict in ("failed", "gave up") and not requeued:
         return "failed", f"exit status {last.code}" if last.verdict == "failed" else "no progress"
     if submission.cancelled and not alive:

@@ -215,6 +215,7 @@ class RunFolder:
 
         Raises:
             ConfigError: as `check`, or the folder cannot be made.
+            DiskFullError: it cannot, for want of space.
         """
         if self.check(identity):
             return True
@@ -233,7 +234,7 @@ class RunFolder:
             "provenance": dict(provenance),
         }
         try:
-            with whole_folder(self.path, replace=True) as aside:
+            with disk_full_explained(self), whole_folder(self.path, replace=True) as aside:
                 write_whole(aside / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
             cure = "choose --run in a writable folder"

@@ -106,7 +106,7 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path):
     hits = [float(re.search(rf"{name} ([\d.]+) hits a bar", printed)[1]) for name in ("calmer", "mine", "busier")]  # type: ignore[index]
     assert hits[0] < hits[1] < hits[2]
     assert printed.count("first two bars kept: True") == 4
-    assert len(list(tmp_path.glob("*.mid"))) == 16 + 3 * 4 + 9 + 4 + 3
+    assert len(list(tmp_path.glob("*.mid"))) == 16 + 3 + 3 * 4 + 9 + 4 + 3
     run_shell_blocks(page, tmp_path)
     assert len(list((tmp_path / "grooves" / "new").rglob("*.mid"))) == 64
     assert len(list((tmp_path / "grooves" / "like").rglob("*.mid"))) == 8

@@ -40,6 +40,7 @@ def state(made, said, element=0, job="train"):
         (("RUNNING", "None"), True, None, ("running", "")),
         (("COMPLETING", "None"), True, 75, ("running", "")),
         (("CANCELLED", "None"), True, None, ("cancelled", "")),
+        (("CANCELLED", "None"), True, 1, ("cancelled", "")),
         (("CANCELLED", "DependencyNeverSatisfied"), False, None, ("not submitted", "a job before it failed")),
         (("TIMEOUT", "TimeLimit"), True, None, ("failed", "timeout")),
         (("FAILED", "NonZeroExitCode"), True, 3, ("failed", "exit status 3")),

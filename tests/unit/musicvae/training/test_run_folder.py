@@ -1,11 +1,14 @@
 """The run folder: one run, its identity, and logs in which every step stands once."""
 
+import errno
+import os
+
 import pytest
 
 from jobs.command.command_line import compose_settings
 from jobs.training.settings import TrainConfig
 from musicvae.durable import read_lines
-from musicvae.errors import ConfigError, DataError
+from musicvae.errors import ConfigError, DataError, DiskFullError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.settings import apply_overrides, parse_settings
@@ -136,6 +139,19 @@ def test_a_run_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root, whom modes do not stop
     with pytest.raises(ConfigError, match="cannot write to"):
         run.open(identity(), {}, {})
+
+
+def test_a_full_disk_is_told_from_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    """A sweep stops for the one, and counts the trial as failed for the other."""
+    for number, error in ((errno.ENOSPC, DiskFullError), (errno.EDQUOT, DiskFullError), (errno.EACCES, ConfigError)):
+
+        def failing(path, *arguments, number=number, **options):
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr("musicvae.training.run_folder.write_whole", failing)
+        with pytest.raises(error):
+            RunFolder(tmp_path / "run").open(identity(), {}, {})
+        assert not (tmp_path / "run").exists()
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path):
