@@ -34,6 +34,7 @@ Wish: TypeAlias = Annotated[
 ]
 DRIVER_GIB = 2
 """Memory of the driver of a sweep and of its Ray."""
+SBATCH_OPTION, JOB_ID = re.compile(r"-[^\x00-\x1f]+"), re.compile(r"[0-9]+(_[0-9]+)?")
 NAMES = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 START_SECONDS = 30
 """The least that a job needs before it has anything to save."""
@@ -139,6 +140,12 @@ def main(
     for option, value in {**wishes, **options, "sbatch": sbatch, "after": after}.items():
         if value and on != "slurm":
             raise ConfigError(f"--on {on} has no {option}", found=f"--{option}", do=f"leave --{option} out")
+    for option, values, form in (("sbatch", sbatch, SBATCH_OPTION), ("after", after, JOB_ID)):
+        if wrong := next((value for value in values or [] if not form.fullmatch(value)), None):
+            expected = (
+                "an option such as --nice=100" if option == "sbatch" else "a number of SLURM, such as 4711 or 4711_3"
+            )
+            raise ConfigError(f"--{option} {wrong} cannot be used", expected=expected, found=repr(wrong))
     settings = _asked(read_site(site, load_yaml), wishes, [*_options(options), *(sbatch or [])])
     if on == "ray" and not ray_jobs:
         raise ConfigError(

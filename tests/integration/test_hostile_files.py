@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,20 +34,25 @@ WINDOWS = 40
 LOOP = midi_file([event for beat in range(17) for event in hit(480 * beat, 36)])
 
 
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""A process begins with the peak of the one that starts it, so that one has to be small."""
+
+
 def measured(*command: object) -> tuple[int, str, int]:
     """Exit code of a command, what it said on stderr, and the most memory that it had, in MiB."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [*map(str, command)],
-            cwd=CHECKOUT,
-            env={**os.environ, **QUIET},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        errors.seek(0)
-        return process.returncode, errors.read(), usage.ru_maxrss // 1024
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, command)],
+        cwd=CHECKOUT,
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+    )
+    code, peak = map(int, result.stdout.split())
+    return code, result.stderr, peak // 1024
 
 
 def a_tar_with_an_endless_header(folder: Path) -> Sequence[object]:

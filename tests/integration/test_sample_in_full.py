@@ -64,8 +64,8 @@ def test_every_file_opens_in_both_libraries_with_the_tokens_of_the_manifest(whol
         score = symusic.Score(path)
         found = np.zeros_like(expected)
         for note in (note for track in score.tracks for note in track.notes):
-            step = round(note.time * GRID.steps_per_beat / score.ticks_per_quarter)
-            found[step, DRUMS.class_of_pitch[note.pitch]] = True
+            step = round(note.time * GRID.steps_per_beat / score.ticks_per_quarter)  # early hits end the loop
+            found[step % GRID.num_steps, DRUMS.class_of_pitch[note.pitch]] = True
         assert (found == expected).all(), record["file"]
 
 

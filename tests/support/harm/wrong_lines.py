@@ -65,6 +65,8 @@ BY_NAME: Mapping[str, Sequence[str]] = {
     "--bars": ("1", "0", "x"),
     "--steps": ("3", "1", "x"),
     "--like": READ_FILES,
+    "--humanize": READ_FILES,
+    "--like-player": READ_FILES,
     "--continue": READ_FILES,
     "--mem": ("4G\nx", "x", "-4G", "4 G", "1e3", ""),
     "--move": ("x", "nonsense=1", "density=nan", "density=x", ""),
@@ -74,6 +76,13 @@ BY_NAME: Mapping[str, Sequence[str]] = {
     "--on": NAMES,
     "--pack": NAMES,
     "--partition": ("a\nb", ""),
+    "--qos": ("a\nb", ""),
+    "--constraint": ("a\nb", ""),
+    "--exclude": ("a\nb", ""),
+    "--reservation": ("a\nb", ""),
+    "--sbatch": ("nice=5", "--nice=5\nx", ""),
+    "--after": ("x", "1 2", "-1", ""),
+    "--name": ("a b", "../x", "a\nb", ""),
     "--pick": READ_FILES,
     "--pitches": READ_FILES,
     "--precision": NAMES,
@@ -181,7 +190,7 @@ OF_MUSICVAE: Mapping[str, Sequence[str]] = {
     "model": (ABSENT, EMPTY, FILE, "nonsense", TOO_LONG, MUCH_TOO_LONG, ""),
     "out": (FILE, BELOW_A_FILE, TOO_LONG, MUCH_TOO_LONG, "/sys/x", STORE, ""),
     "reading": ("x", "nonsense=1", f"channels={BRACKETS}", "channels=17", ""),
-    **dict.fromkeys(PLACES, NO_MIDI),
+    **dict.fromkeys((*PLACES, "like_player"), NO_MIDI),
 }
 """What cannot be used, by the name of the option or argument of the command `musicvae`."""
 CONTRADICTIONS: Mapping[str, Sequence[Sequence[str]]] = {
