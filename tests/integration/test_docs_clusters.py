@@ -56,8 +56,6 @@ def test_slurm(slurm, tmp_path):
     assert {row["state"] for row in shown} == {"done"}
     assert "sample 0-2499" in printed, "what was cancelled"
     assert not (tmp_path / "held").exists()
-    swept = read_ledger(tmp_path / "sweeps" / "array")
-    assert [trial.state for trial in swept.trials.values()] == ["finished"] * 4
     assert status(tmp_path / "runs" / "on-ray")["state"] == "finished"
 
 
