@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
@@ -29,9 +29,6 @@ from jobs.submission.rows import SUBMISSIONS
 from musicvae.errors import ConfigError, UserError
 from musicvae.settings import load_yaml
 
-Wish: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="As of sbatch, in place of the site's.", rich_help_panel="SLURM")
-]
 DRIVER_GIB = 2
 """Memory of the driver of a sweep and of its Ray."""
 SBATCH_OPTION, JOB_ID = re.compile(r"-[^\x00-\x1f]+"), re.compile(r"[0-9]+(_[0-9]+)?")
@@ -44,7 +41,7 @@ def main(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"The job: {', '.join(KINDS)}.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ARGUMENTS", help="Arguments of python -m jobs.KIND, after `--`.", show_default=False),
+        typer.Argument(metavar="ARGUMENTS", help="Arguments of python -m jobs.KIND, after `--`."),
     ] = None,
     on: Annotated[str, typer.Option(help=f"The target: {', '.join(TARGETS)}.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show exactly what would be submitted and exit.")] = False,
@@ -60,23 +57,25 @@ def main(
             rich_help_panel="SLURM",
         ),
     ] = None,
-    partition: Wish = None,
-    account: Wish = None,
-    qos: Wish = None,
-    constraint: Wish = None,
-    exclude: Wish = None,
-    reservation: Wish = None,
+    partition: Annotated[str | None, typer.Option(metavar="NAME", help="Partition (that of the site).")] = None,
+    account: Annotated[str | None, typer.Option(metavar="NAME", help="Account that pays (that of the site).")] = None,
+    qos: Annotated[str | None, typer.Option(metavar="NAME", help="Quality of service (that of the site).")] = None,
+    constraint: Annotated[
+        str | None, typer.Option(metavar="FEATURES", help="Features that nodes must have (those of the site).")
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="NODES", help="Nodes that are not used, such as n[1-4].")
+    ] = None,
+    reservation: Annotated[str | None, typer.Option(metavar="NAME", help="Reservation whose nodes are used.")] = None,
     sbatch: Annotated[
         list[str] | None,
         typer.Option(metavar="OPTION", help="One more option of sbatch, such as --nice=100; repeatable."),
     ] = None,
     after: Annotated[
         list[str] | None,
-        typer.Option(metavar="JOBID", help="A job of SLURM, of anybody, that has to succeed before; repeatable."),
+        typer.Option(metavar="JOBID", help="Start after this job of SLURM has succeeded; repeatable."),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the submission in place of KIND, in squeue too.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the submission in place of KIND, in squeue too.")] = None,
     array: Annotated[
         str | None, typer.Option(metavar="M[%K]", help="Split a sampling or a sweep into M shares, K at a time.")
     ] = None,

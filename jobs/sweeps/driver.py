@@ -350,11 +350,11 @@ class Retention:
             return
         with ExitStack() as held:
             try:
-                held.enter_context(hold_folder(run.path))
+                # There may be no folder, or a disk too full for the lock, and that is why files are removed.
+                with suppress(OSError):
+                    held.enter_context(hold_folder(run.path))
             except FolderInUseError:
                 return
-            except OSError:
-                pass  # there is no folder, or the disk is too full for the lock, and that is why files are removed
             shutil.rmtree(run.checkpoints, ignore_errors=True)
             if kept == "nothing":
                 run.best.unlink(missing_ok=True)

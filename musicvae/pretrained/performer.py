@@ -356,7 +356,7 @@ def performer_for(feel: str | None, grid: GridSpec, drum_map: DrumMap) -> Perfor
         "the performance model does not fit these grooves",
         expected=f"{performer.grid}, drums {', '.join(performer.drum_map.classes)}",
         found=f"{grid}, drums {', '.join(drum_map.classes)}",
-        do="choose the feel mean",
+        do='use --feel mean, or feel="mean" in Python',
     )
 
 

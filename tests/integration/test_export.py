@@ -9,6 +9,7 @@ import pytest
 import musicvae
 from tests.support.commands import ok, run_job
 from tests.support.runs.run_folders import begun_run, run_with_weights
+from tests.support.runs.sample_fixtures import sample_by_mean
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def test_three_files(export):
 
 def test_samples_are_those_of_the_run(run, export, tmp_path):
     for name, source in (("run", run), ("export", export)):
-        ok(run_job("sample", "--feel", "mean", "--run", source, "--count", 5, "--out", tmp_path / name))
+        sample_by_mean(source, "--count", 5, "--out", tmp_path / name)
     of_run, of_export = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("run", "export"))
     assert of_run == of_export
     files = sorted((tmp_path / "run" / "000").glob("*.mid"))

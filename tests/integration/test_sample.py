@@ -13,7 +13,7 @@ from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.midi.performance import Performance
 from musicvae.midi.writer import performance_to_midi, write_groove
 from tests.support.commands import ok, run_job
-from tests.support.runs.sample_fixtures import DRUMS, GRID, TEMPO, hits_in, manifest_of, output_of
+from tests.support.runs.sample_fixtures import DRUMS, GRID, TEMPO, hits_in, manifest_of, output_of, sample_by_mean
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,7 @@ def test_a_small_count_is_the_beginning_of_a_large_one(sample_run: Path, hundred
 def test_any_number_of_workers_writes_the_same_bytes_in_folders_of_a_thousand(sample_run: Path, tmp_path: Path):
     for workers in (1, 2):
         out = tmp_path / f"by-{workers}"
-        ok(
-            run_job(
-                "sample", "--feel", "mean", "--run", sample_run, "--count", 1001, "--workers", workers, "--out", out
-            )
-        )
+        sample_by_mean(sample_run, "--count", 1001, "--workers", workers, "--out", out)
     alone = output_of(tmp_path / "by-1")
     assert alone == output_of(tmp_path / "by-2")
     assert "000/groove-00999.mid" in alone
@@ -109,23 +105,7 @@ def test_dry_grooves_have_one_velocity_and_stay_on_the_grid(sample_run: Path, tm
 def test_like_varies_each_window_in_turn_from_its_reconstruction_on(sample_run: Path, song: Path, tmp_path: Path):
     def sampled(distance: float) -> list[dict]:
         out = tmp_path / f"like-{distance}"
-        ok(
-            run_job(
-                "sample",
-                "--feel",
-                "mean",
-                "--run",
-                sample_run,
-                "--count",
-                6,
-                "--like",
-                song,
-                "--distance",
-                distance,
-                "--out",
-                out,
-            )
-        )
+        sample_by_mean(sample_run, "--count", 6, "--like", song, "--distance", distance, "--out", out)
         return manifest_of(out)
 
     same, varied = sampled(0), sampled(1)
@@ -137,13 +117,13 @@ def test_like_varies_each_window_in_turn_from_its_reconstruction_on(sample_run: 
 
 def test_an_existing_output_is_replaced_only_when_asked(sample_run: Path, tmp_path: Path):
     out = tmp_path / "grooves"
-    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 3, "--out", out))
+    sample_by_mean(sample_run, "--count", 3, "--out", out)
     before = output_of(out)
     refused = run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 2, "--out", out)
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
     assert output_of(out) == before
-    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 2, "--out", out, "--overwrite"))
+    sample_by_mean(sample_run, "--count", 2, "--out", out, "--overwrite")
     assert len(manifest_of(out)) == 2
     assert not (out / "000" / "groove-00002.mid").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["grooves"]

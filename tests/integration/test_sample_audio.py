@@ -22,8 +22,7 @@ from musicvae.errors import ConfigError
 from musicvae.groove.groove import DrumGroove, onset_ticks
 from musicvae.groove.sound import SAMPLE_RATE, render_loop
 from musicvae.midi.performance import read_performance
-from tests.support.commands import ok, run_job
-from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sample_by_mean, sampled
 
 COUNT = 24
 
@@ -46,7 +45,7 @@ def files(audio: Audio, sample_run: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("audio", ["wav", "flac"])
 def test_loops_of_sound_are_as_long_as_their_bars(sample_run, tmp_path, audio):
     sampled_with = ["--count", 3, "--tempo", 120, "--audio", audio]
-    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--out", tmp_path, *sampled_with))
+    sample_by_mean(sample_run, "--out", tmp_path, *sampled_with)
     for record in manifest_of(tmp_path):
         path = (tmp_path / record["file"]).with_suffix(f".{audio}")
         assert soundfile.info(path).format == audio.upper()
@@ -56,23 +55,7 @@ def test_loops_of_sound_are_as_long_as_their_bars(sample_run, tmp_path, audio):
 
 
 def test_a_zip_holds_the_very_files(sample_run, tmp_path, audio, files):
-    ok(
-        run_job(
-            "sample",
-            "--feel",
-            "mean",
-            "--run",
-            sample_run,
-            "--count",
-            COUNT,
-            "--out",
-            tmp_path,
-            "--pack",
-            "zip",
-            "--audio",
-            audio,
-        )
-    )
+    sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--pack", "zip", "--audio", audio)
     with zipfile.ZipFile(tmp_path / "grooves.zip") as archive:
         assert archive.testzip() is None
         assert {name: archive.read(name) for name in archive.namelist()} == files
@@ -80,23 +63,7 @@ def test_a_zip_holds_the_very_files(sample_run, tmp_path, audio, files):
 
 
 def test_a_sample_of_a_tar_is_all_files_of_a_groove(sample_run, tmp_path, audio, files):
-    ok(
-        run_job(
-            "sample",
-            "--feel",
-            "mean",
-            "--run",
-            sample_run,
-            "--count",
-            COUNT,
-            "--out",
-            tmp_path,
-            "--pack",
-            "tar",
-            "--audio",
-            audio,
-        )
-    )
+    sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--pack", "tar", "--audio", audio)
     records = manifest_of(tmp_path)
     with (tmp_path / "grooves-00000.tar").open("rb") as stream:
         samples = list(group_by_keys(tar_file_expander([{"url": "grooves", "stream": stream}])))

@@ -14,7 +14,7 @@ from jobs.sampler.settings import Execution
 from jobs.sampler.work import SampleShare
 from musicvae.groove.groove import hits_from_tokens, onset_ticks
 from tests.support.commands import ok, run_job
-from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
+from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sample_by_mean, sampled
 
 COUNT = 600
 PICKED = (0, 7, 8, 255, 256, 431, 599)
@@ -111,11 +111,7 @@ def test_its_hits_are_those_of_the_files(sample_run, tmp_path, options):
 
 
 def test_it_can_be_left_out_and_comes_with_packs_too(sample_run, tmp_path, whole):
-    printed = ok(
-        run_job(
-            "sample", "--feel", "mean", "--run", sample_run, "--count", 5, "--out", tmp_path / "without", "--no-gallery"
-        )
-    )
+    printed = sample_by_mean(sample_run, "--count", 5, "--out", tmp_path / "without", "--no-gallery")
     assert not (tmp_path / "without" / "gallery.html").exists()
     assert "gallery" not in printed.stdout
     sampled(sample_run, tmp_path / "packed", count=COUNT, pack="tar")
@@ -186,20 +182,7 @@ def test_what_was_refilled_can_be_picked_with_the_same_settings(sample_run, tmp_
 
 
 def test_without_a_count_any_item_of_the_seed_can_be_picked(sample_run, tmp_path, favourites):
-    ok(
-        run_job(
-            "sample",
-            "--feel",
-            "mean",
-            "--run",
-            sample_run,
-            "--pick",
-            favourites,
-            "--out",
-            tmp_path / "out",
-            "--no-files",
-        )
-    )
+    sample_by_mean(sample_run, "--pick", favourites, "--out", tmp_path / "out", "--no-files")
     assert [record["index"] for record in manifest_of(tmp_path / "out")] == list(PICKED)
 
 

@@ -25,7 +25,15 @@ from musicvae.groove.groove import hits_from_tokens
 from musicvae.training.best_weights import read_best, save_best
 from musicvae.training.run_folder import RunFolder
 from tests.support.commands import ok, run_job
-from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
+from tests.support.runs.sample_fixtures import (
+    DRUMS,
+    GRID,
+    manifest_of,
+    output_of,
+    sample_by_mean,
+    sampled,
+    write_sample_run,
+)
 from tests.support.shards.shard_fixtures import patterned_windows
 
 COUNT = 600
@@ -162,21 +170,7 @@ def test_parquet_and_codes_say_what_the_manifest_says(sample_run, tmp_path, whol
 
 @pytest.mark.parametrize("output_format", ["tar", "zip"])
 def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
-    ok(
-        run_job(
-            "sample",
-            "--feel",
-            "mean",
-            "--run",
-            sample_run,
-            "--count",
-            COUNT,
-            "--out",
-            tmp_path,
-            "--pack",
-            output_format,
-        )
-    )
+    sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--pack", output_format)
     records = manifest_of(tmp_path)
     files = {record["file"]: whole[record["file"]] for record in records}
     if output_format == "zip":
@@ -191,7 +185,7 @@ def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
 
 
 def test_without_files_there_is_the_manifest_alone(sample_run, tmp_path, whole):
-    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", COUNT, "--out", tmp_path, "--no-files"))
+    sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--no-files")
     assert set(output_of(tmp_path)) == {name for name in whole if not name.endswith(".mid")}
     assert {record["file"] for record in manifest_of(tmp_path)} == {None}
     made = [json.loads(line)["tokens"] for line in whole["manifest.jsonl"].splitlines()]
@@ -200,7 +194,7 @@ def test_without_files_there_is_the_manifest_alone(sample_run, tmp_path, whole):
 
 def test_pitches_format_and_ticks_are_as_asked_for(sample_run, tmp_path):
     options = ["--pitches", "general_midi", "--midi-format", 0, "--ticks", 960]
-    ok(run_job("sample", "--feel", "mean", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
+    sample_by_mean(sample_run, "--count", 40, "--out", tmp_path, *options)
     pitches = set()
     for record in manifest_of(tmp_path):
         data = (tmp_path / record["file"]).read_bytes()
@@ -303,11 +297,7 @@ def test_what_was_said_to_be_taken_is_taken(sample_run, tmp_path, output_format)
 
 
 def test_the_plan_for_a_million_is_shown_and_nothing_is_made(sample_run, tmp_path):
-    printed = ok(
-        run_job(
-            "sample", "--feel", "mean", "--run", sample_run, "--count", 10**6, "--out", tmp_path / "out", "--dry-run"
-        )
-    )
+    printed = sample_by_mean(sample_run, "--count", 10**6, "--out", tmp_path / "out", "--dry-run")
     for words in ("1,000,000 grooves will need about", "MIDI files (chosen)", "--pack tar", "--pack zip", "--no-files"):
         assert words in printed.stdout
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings
 from musicvae.training.best_weights import save_best
 from musicvae.training.run_folder import RunFolder, RunIdentity
+from tests.support.commands import ok, run_job
 
 GRID = GridSpec()
 DRUMS = DrumMap.load("roland")
@@ -84,6 +86,11 @@ def output_of(out: Path) -> dict[str, bytes]:
     """All files of an output but for its work area."""
     files = [path for path in out.rglob("*") if path.is_file() and path.relative_to(out).parts[0] != WORK]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+def sample_by_mean(run: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    """Runs `jobs.sample` to its good end, hits played by the mean: the performance model takes its time."""
+    return ok(run_job("sample", "--feel", "mean", "--run", run, *options))
 
 
 def sampled(
