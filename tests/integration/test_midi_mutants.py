@@ -18,8 +18,8 @@ from tests.support.midi.midi_bytes import hit, midi_file, riff_file, track_name
 from tests.support.midi.midi_mutator import mutants
 from tests.support.midi.plain_reader import Hit, UnreadableError, drum_hits
 
-PARTS, AT_ONCE = 8, 100
-COUNT = 100_000 if SOAK else 800
+AT_ONCE = 100
+COUNT, PARTS = (100_000, 20) if SOAK else (800, 8)
 GS_MELODIC, GS_DRUMS = (b"\xf0\x0a\x41\x10\x42\x12\x40\x10\x15" + use + b"\x1b\xf7" for use in (b"\0", b"\1"))
 READINGS = (
     ReadingSettings(drum_tracks=True),
