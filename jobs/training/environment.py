@@ -117,6 +117,12 @@ def local_size() -> int:
     return _number("LOCAL_WORLD_SIZE", 1) if launched_by_torchrun() else 1
 
 
+def local_ranks() -> range:
+    """The ranks of this machine, which torchrun and Ray Train number in a row."""
+    first = own_rank() - local_rank()
+    return range(first, first + local_size())
+
+
 def attempt() -> int:
     """How often torchrun has started the ranks again."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0) if launched_by_torchrun() else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.command.stop_signals import told_of_suspension
-from jobs.training.environment import attempt, launch_id, launched_by, own_rank, world_size
+from jobs.training.environment import attempt, launch_id, launched_by, local_ranks, own_rank, world_size
 from jobs.training.rank_logs import log_to_file
 from musicvae.errors import Category, ConfigError, DataError, DivergedError, StoppedError, UserError
 from musicvae.training.heartbeat import Heartbeat
@@ -198,7 +198,12 @@ def rank_life(run: Path | None) -> Iterator[Heartbeat]:
     """
     folder = RunFolder(run or Path())
     heartbeat = Heartbeat(
-        RankRecords(folder.ranks), rank=own_rank(), world_size=world_size(), launch_id=launch_id(), attempt=attempt()
+        RankRecords(folder.ranks),
+        rank=own_rank(),
+        world_size=world_size(),
+        launch_id=launch_id(),
+        attempt=attempt(),
+        neighbours=local_ranks(),
     )
     if launched_by() and folder.config.exists():
         log_to_file(folder.path, rank=heartbeat.rank, launch_id=heartbeat.launch_id, attempt=heartbeat.attempt)

@@ -23,6 +23,7 @@ from jobs.training.environment import (
     launched_by,
     launched_by_torchrun,
     local_rank,
+    local_ranks,
     local_size,
     only_main_speaks,
     store_file,
@@ -228,7 +229,12 @@ def train_as_rank(
     folder = RunFolder(job.run)
     check_sees_run(job)
     heartbeat = Heartbeat(
-        RankRecords(folder.ranks), rank=rank, world_size=world_size, launch_id=job.launch_id, attempt=job.attempt
+        RankRecords(folder.ranks),
+        rank=rank,
+        world_size=world_size,
+        launch_id=job.launch_id,
+        attempt=job.attempt,
+        neighbours=local_ranks(),
     )
     with speaking(job, rank, emit if rank == 0 else None):
         try:

@@ -71,7 +71,7 @@ def launch(run: RunFolder, group: Group, arguments: Sequence[str], signals: Stop
             agent.wait()
             print("interrupted; work that was not saved is lost", file=sys.stderr)
             return ExitCode.INTERRUPTED
-    watch.look()
+    watch.look(everywhere=True)
     return _verdict(run, agent.returncode, signals, watch, killed_for_memory=_oom_kills() > oom_kills)
 
 
@@ -110,7 +110,8 @@ class LaunchWatch:
     """What the ranks' records and the agent tell while they run: failures, restarts, and when to give up.
 
     Args:
-        starts: where the agent of this machine reports each start of its ranks; closed once it has ended.
+        starts: where the agent of this machine reports each start of its ranks, as `FAILURES FIRST_RANK RANKS`; closed
+            once it has ended.
 
     Attributes:
         failure: of the last attempt that failed.
@@ -127,6 +128,7 @@ class LaunchWatch:
         self.begun = False
         self._starts = starts
         self._failed_here = 0
+        self._ranks_here = range(0)
         self._counted: set[RankError] = set()
         self.records: list[RankRecord] = []
         self.errors: list[RankError] = []
@@ -144,19 +146,32 @@ class LaunchWatch:
         """Whether the attempt that ended is not to be followed by another."""
         return self.restarts.used_up or (self.failure is not None and self.failure.category in failures.FINAL)
 
-    def look(self) -> None:
-        """Reads the records; tells of a restart."""
+    def look(self, *, everywhere: bool = False) -> None:
+        """Reads the records; tells of a restart.
+
+        Many launchers that read what all ranks write are too much for a shared file system: while nothing fails, each
+        looks at the ranks of its own machine.
+
+        Args:
+            everywhere: reads the records of all ranks even so.
+        """
         failed_here = self._read_starts()  # before the records: those of failed ranks are whole by then
         files = RankRecords(self.run.ranks)
-        records, errors = files.of(self.launch_id), files.errors_of(self.launch_id)
+        errors = files.errors_of(self.launch_id)
+        records = files.of(self.launch_id, self._ranks_here)
         attempt = max([self.attempt, failed_here, *(record.attempt for record in records)])
+        new = any(error.attempt >= self.attempt and error not in self.errors for error in errors)
+        fails = new or attempt > self.attempt or failed_here > self._failed_here
+        if everywhere or fails:
+            records = files.of(self.launch_id)
+            attempt = max([attempt, *(record.attempt for record in records)])
         if attempt > self.attempt or failed_here > self._failed_here:
             old = [error for error in errors if error.attempt < attempt] or self.errors
             new_errors = [error for error in old if error not in self._counted]
             self._counted |= set(new_errors)
             # Some ranks may have written over their records since they were last read.
             seen = [*self.records, *(record for record in records if record.attempt == self.attempt)]
-            self._attempt_ended(list({record.rank: record for record in seen}.values()), new_errors)
+            self._attempt_ended(_by_rank(seen), new_errors)
             self.attempt, self._failed_here = attempt, failed_here
         status = self.run.read_status()
         self.stopped = (
@@ -165,7 +180,8 @@ class LaunchWatch:
             and status.get("state") in SAVING_STATES
             and status != self._first_status
         )
-        self.records = [record for record in records if self.elastic or record.attempt == attempt]
+        now = [record for record in records if self.elastic or record.attempt == attempt]
+        self.records = now if everywhere or fails else _by_rank([*self.records, *now])
         self.errors = [error for error in errors if self.elastic or error.attempt == attempt]
 
     def last_failure(self) -> failures.Failure | None:
@@ -198,8 +214,14 @@ class LaunchWatch:
         failed = self._failed_here
         with suppress(BlockingIOError):
             while report := os.read(self._starts, 1 << 16):
-                self.begun, failed = True, int(report.split()[-1])
+                failed, first, ranks = map(int, report.splitlines()[-1].split())
+                self.begun, self._ranks_here = True, range(first, first + ranks)
         return failed
+
+
+def _by_rank(records: Sequence[RankRecord]) -> list[RankRecord]:
+    """The last of these of each rank."""
+    return list({record.rank: record for record in records}.values())
 
 
 def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: LaunchWatch) -> None:
@@ -242,7 +264,7 @@ def _await_orphans(watch: LaunchWatch, seconds: float) -> None:
     here = socket.gethostname()
 
     def alive() -> bool:
-        watch.look()
+        watch.look(everywhere=True)
         return any(not r.ended and (_runs(r.pid) if r.host == here else watch.stopped) for r in watch.records)
 
     while alive() and time.monotonic() < deadline:

@@ -33,7 +33,7 @@ from jobs.training.environment import LOG_VARIABLE, STARTS_VARIABLE, STORES_VARI
 
 
 def _report_starts(starts: int) -> None:
-    """Has the agent write to a file handle how often its ranks have failed, whenever it starts them.
+    """Has the agent write to a file handle, whenever it starts ranks, how often they have failed and which they are.
 
     Ranks that die at once leave no record of their own, so that nobody else can count them.
     """
@@ -41,8 +41,9 @@ def _report_starts(starts: int) -> None:
 
     def reporting(agent: Any, worker_group: WorkerGroup) -> dict[int, Any]:
         failed = worker_group.spec.max_restarts - agent._remaining_restarts
+        first = worker_group.workers[0].global_rank
         with suppress(OSError):  # the launcher has died, which ends this agent too
-            os.write(starts, f"{failed}\n".encode())
+            os.write(starts, f"{failed} {first} {len(worker_group.workers)}\n".encode())
         return start_workers(agent, worker_group)
 
     LocalElasticAgent._start_workers = reporting  # type: ignore[assignment] - a method, which torch has wrapped

@@ -239,6 +239,7 @@ class _Loop:
             world_size=world.size,
         )
         sums = task.no_sums()
+        self.stopping.hurry()
         for window_ids in rounds:
             self.doing("evaluating")
             if stop := self.stopping.agreed():
@@ -246,6 +247,7 @@ class _Loop:
                 self.leave(stop)
             self.stopping.ask()
             sums = sums + task.evaluation_sums(model, window_ids, world.device, in_full=in_full)
+        self.stopping.hurry()
         return task.report(world.sum(sums))
 
     def save(self) -> None:

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +45,22 @@ class Heartbeat:
         records: where to write.
         rank, world_size: this process among the others.
         launch_id, attempt: `launch` and `attempt` of `RankRecord`.
+        neighbours: the ranks of this machine; None where that is not known.
 
     The thread that makes it is the main thread.
     """
 
-    def __init__(self, records: RankRecords, *, rank: int, world_size: int, launch_id: str, attempt: int) -> None:
-        self.records = records
+    def __init__(
+        self,
+        records: RankRecords,
+        *,
+        rank: int,
+        world_size: int,
+        launch_id: str,
+        attempt: int,
+        neighbours: Iterable[int] | None = None,
+    ) -> None:
+        self.records, self._neighbours = records, neighbours
         self.rank, self.world_size = rank, world_size
         self.launch_id, self.attempt = launch_id, attempt
         self.step, self.phase, self.beats = 0, "starting", 0
@@ -188,7 +198,7 @@ class Heartbeat:
         """
         if self.phase == "starting" or not self._waits():
             return {}
-        peers = self.records.of(self.launch_id)
+        peers = self.records.of(self.launch_id, self._neighbours)
         for peer in peers:
             if heard.get(peer.rank) == peer.when and not peer.ended and self._knows_dead(peer):
                 message = f"{_name(peer)} has died, and this rank waited for it"

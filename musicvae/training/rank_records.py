@@ -8,7 +8,7 @@ One file a rank and kind, written over by the next attempt: the folder never gro
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -89,7 +89,7 @@ class RankRecords:
 
     def write(self, record: RankRecord) -> None:
         """Replaces the rank's heartbeat."""
-        self._write(self.folder / f"rank-{record.rank:05d}.json", asdict(record))
+        self._write(self.folder / _name(record.rank), asdict(record))
 
     def write_error(self, error: RankError) -> None:
         """Replaces the rank's error."""
@@ -99,13 +99,18 @@ class RankRecords:
         """Where a stuck rank dumps its stacks."""
         return self.folder / f"rank-{rank:05d}.stack"
 
-    def of(self, launch_id: str) -> list[RankRecord]:
-        """The heartbeats of one launch, by rank."""
-        return self._read(RankRecord, "rank-?????.json", launch_id)
+    def of(self, launch_id: str, ranks: Iterable[int] | None = None) -> list[RankRecord]:
+        """The heartbeats of one launch, by rank.
+
+        Args:
+            ranks: those that are looked at, which spares a shared file system the others; None for all.
+        """
+        names = self.folder.glob("rank-?????.json") if ranks is None else map(_name, ranks)
+        return self._read(RankRecord, [self.folder / name for name in sorted(names)], launch_id)
 
     def errors_of(self, launch_id: str) -> list[RankError]:
         """The errors of one launch, by rank."""
-        return self._read(RankError, "rank-?????.error.json", launch_id)
+        return self._read(RankError, sorted(self.folder.glob("rank-?????.error.json")), launch_id)
 
     def forget_all_but(self, alive: Collection[tuple[str, int]]) -> None:
         """Removes what other processes than these (host, pid) left behind."""
@@ -121,14 +126,18 @@ class RankRecords:
         aside.write_text(json.dumps(values) + "\n", encoding="utf-8")
         aside.replace(path)
 
-    def _read(self, kind: type, pattern: str, launch_id: str) -> list[Any]:
+    def _read(self, kind: type, paths: Sequence[Path], launch_id: str) -> list[Any]:
         records = []
-        for path in sorted(self.folder.glob(pattern)):
+        for path in paths:
             values = _json(path)
             if values.get("launch") == launch_id:
                 with suppress(TypeError):  # another version of this file's fields
                     records.append(kind(**values))
         return records
+
+
+def _name(rank: int) -> str:
+    return f"rank-{rank:05d}.json"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -187,17 +187,21 @@ class World:
         dist.all_gather_object(values, value, group=self.host_group)
         return values
 
-    def start_agreement(self, stop: int) -> Callable[[], int]:
-        """Begins to find the largest request over all ranks; the returned function waits for it and gives it."""
+    def start_agreement(self, stop: int, pause: int) -> Callable[[], tuple[int, int]]:
+        """Begins to find the largest request over all ranks, and the pause that rank 0 gives.
+
+        Returns:
+            A function that waits for both. In a world of one there is nothing to wait for, and no pause but 1.
+        """
         if self.size == 1:
-            return lambda: stop
-        requests = torch.tensor([stop])
-        work = dist.all_reduce(requests, op=dist.ReduceOp.MAX, group=self.host_group, async_op=True)
+            return lambda: (stop, 1)
+        words = torch.tensor([stop, pause if self.is_main else 0])
+        work = dist.all_reduce(words, op=dist.ReduceOp.MAX, group=self.host_group, async_op=True)
         assert work is not None
 
-        def result() -> int:
+        def result() -> tuple[int, int]:
             work.wait()
-            return int(requests.item())
+            return int(words[0]), int(words[1])
 
         return result
 

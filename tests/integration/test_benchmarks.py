@@ -121,6 +121,15 @@ def test_sampling(sample_run, tmp_path):
     assert "a million of them" in text
 
 
+def test_many_ranks():
+    text = printed_by("many_ranks", "--ranks", 6, "--nodes", 3, "--turn", 0.01, "--turns", 20, "--repeats", 1)
+    assert float(re.search(r"start-up, .* ([\d.]+) s", text)[1]) > 0
+    turns = re.findall(r"a turn, .* ([\d.]+) ms, ", text)
+    assert len(turns) == 3
+    assert all(float(turn) >= 10 for turn in turns)
+    assert float(re.search(r"each launcher +([\d.]+)", text)[1]) > 0
+
+
 @only_in_a_soak
 def test_overhead_of_a_sweep():
     text = printed_by("sweep_overhead", "--quick")
