@@ -2,8 +2,8 @@
 
 The model writes which drums are hit when. Their velocity and timing are the training data's mean at the same step of
 the bar and the same drum class: not a performance, but far closer to one than a fixed velocity on the grid (mean
-squared error on GMD's validation windows: velocity .069 instead of .084, offset .037 instead of .044). `FeelSums` are
-sums over windows, which parts of a data set can add up.
+squared error on GMD's validation windows: velocity .069 instead of .084, offset .037 instead of .044). `FeelCounts`
+are those of some windows, which parts of a data set can add up.
 
 A style is what stands before the stroke in GMD's names: `jazz/swing` is jazz. Windows without a style count in the mean
 of all alone.
@@ -14,6 +14,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -164,21 +166,31 @@ def measure_feel(blocks: Iterable[WindowBlock], grid: GridSpec) -> GrooveFeel:
     Raises:
         ValueError: there are no windows.
     """
-    sums: FeelSums | None = None
-    statistics: GrooveStatistics | None = None
-    tempos: Counter[float] = Counter()
+    return feel_of([count_feel(blocks, grid)], grid)
+
+
+def count_feel(blocks: Iterable[WindowBlock], grid: GridSpec) -> "FeelCounts | None":
+    """The part of `feel_of` that some of the data has; None where there are no blocks."""
+    counts: FeelCounts | None = None
     for block in blocks:
-        hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
-        of_block, counted = sum_feel(block, grid), count_grooves(hits, grid)
-        sums = of_block if sums is None else sums + of_block
-        statistics = counted if statistics is None else statistics + counted
-        tempos.update(meta.tempo for meta in block.meta)
-    if sums is None or statistics is None or not statistics.windows:
+        part = FeelCounts.of(block, grid)
+        counts = part if counts is None else counts + part
+    return counts
+
+
+def feel_of(parts: Iterable["FeelCounts | None"], grid: GridSpec) -> GrooveFeel:
+    """The feel of data that was counted in parts, which is the same however it was parted.
+
+    Raises:
+        ValueError: there are no windows.
+    """
+    counted = list(filter(None, parts))
+    if not counted or not sum(part.statistics.windows for part in counted):
         raise ValueError("no windows to measure a feel on")
-    velocity, offset = sums.means(when_silent=PLAIN_VELOCITY)
-    return GrooveFeel(
-        grid=grid, velocity=velocity, offset=offset, tempo=tempo_quantiles(tempos, 2)[1], statistics=statistics
-    )
+    counts = reduce(add, counted)
+    velocity, offset = counts.means(when_silent=PLAIN_VELOCITY)
+    tempo = tempo_quantiles(counts.tempos, 2)[1]
+    return GrooveFeel(grid=grid, velocity=velocity, offset=offset, tempo=tempo, statistics=counts.statistics)
 
 
 def tempo_quantiles(counts: Counter[float], steps: int) -> list[float]:
@@ -190,21 +202,42 @@ def tempo_quantiles(counts: Counter[float], steps: int) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FeelSums:
-    """Sums over hits, in the shards' integer units, so that the order of blocks cannot change the result.
+class FeelCounts:
+    """Counts of windows, in the shards' integer units, so that the order of blocks cannot change the result.
 
     Attributes:
         hits: how many there are.
-        velocity: of MIDI velocities.
-        offset: of distances from the grid in 1/65536 of a step.
+        velocity: sum of MIDI velocities.
+        offset: sum of distances from the grid in 1/65536 of a step.
+        statistics: of the same windows.
+        tempos: how many windows have each tempo.
     """
 
     hits: Int64[np.ndarray, "bar_step drum"]
     velocity: Int64[np.ndarray, "bar_step drum"]
     offset: Int64[np.ndarray, "bar_step drum"]
+    statistics: GrooveStatistics
+    tempos: Counter[float]
 
-    def __add__(self, other: "FeelSums") -> "FeelSums":
-        return FeelSums(self.hits + other.hits, self.velocity + other.velocity, self.offset + other.offset)
+    @classmethod
+    def of(cls, block: WindowBlock, grid: GridSpec) -> "FeelCounts":
+        """The counts of a block, all bars together."""
+        hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
+        hits_sum, velocity, offset = (
+            values.reshape(-1, grid.steps_per_bar, values.shape[-1]).sum(axis=0, dtype=np.int64)
+            for values in (hits, block.velocity * hits, block.offset * hits)
+        )
+        tempos = Counter(meta.tempo for meta in block.meta)
+        return cls(hits_sum, velocity, offset, count_grooves(hits, grid), tempos)
+
+    def __add__(self, other: "FeelCounts") -> "FeelCounts":
+        return FeelCounts(
+            self.hits + other.hits,
+            self.velocity + other.velocity,
+            self.offset + other.offset,
+            self.statistics + other.statistics,
+            self.tempos + other.tempos,
+        )
 
     def means(
         self, *, when_silent: float
@@ -226,17 +259,6 @@ class FeelSums:
             _shrunk(self.velocity / MAX_VELOCITY, self.hits, velocity, hits),
             _shrunk(self.offset / OFFSET_UNITS, self.hits, offset, hits),
         )
-
-
-def sum_feel(block: WindowBlock, grid: GridSpec) -> FeelSums:
-    """The sums over the windows of a block, all bars together."""
-    hits = hits_from_tokens(block.tokens, block.velocity.shape[-1])
-
-    def over_bars(values: np.ndarray) -> np.ndarray:
-        bars = values.reshape(-1, grid.steps_per_bar, values.shape[-1])
-        return bars.sum(axis=0, dtype=np.int64)
-
-    return FeelSums(over_bars(hits), over_bars(block.velocity * hits), over_bars(block.offset * hits))
 
 
 def _mean(
@@ -372,27 +394,24 @@ def primary_style(style: str) -> str:
 
 def measure_styles(blocks: Iterable[WindowBlock], grid: GridSpec) -> StyleFeels:
     """Measures windows as they stream by, in any order; memory grows with the styles and different tempos alone."""
-    sums: dict[str, FeelSums] = {}
-    tempos: dict[str, Counter[float]] = {}
+    counts: dict[str, FeelCounts] = {}
     for block in blocks:
         styles = np.array([primary_style(meta.style) for meta in block.meta])
         for name in np.unique(styles).tolist():
-            of_style = block.take(np.flatnonzero(styles == name))
-            of_block = sum_feel(of_style, grid)
-            sums[name] = sums[name] + of_block if name in sums else of_block
-            tempos.setdefault(name, Counter()).update(meta.tempo for meta in of_style.meta)
-    if not sums:
+            part = FeelCounts.of(block.take(np.flatnonzero(styles == name)), grid)
+            counts[name] = counts[name] + part if name in counts else part
+    if not counts:
         return StyleFeels(())
-    first, *others = sums.values()
-    velocity, offset = sum(others, start=first).means(when_silent=PLAIN_VELOCITY)
+    velocity, offset = reduce(add, counts.values()).means(when_silent=PLAIN_VELOCITY)
     return StyleFeels(
         tuple(
             StyleFeel(
                 name,
-                *sums[name].shrunk(velocity, offset, SHRINKAGE),
-                np.array(tempo_quantiles(tempos[name], TEMPO_STEPS)),
-                tempos[name].total(),
+                *of_style.shrunk(velocity, offset, SHRINKAGE),
+                np.array(tempo_quantiles(of_style.tempos, TEMPO_STEPS)),
+                of_style.tempos.total(),
             )
-            for name in sorted(filter(None, sums))
+            for name, of_style in sorted(counts.items())
+            if name
         )
     )

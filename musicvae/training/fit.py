@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 from torch import nn
 
-from musicvae.data.feel import measure_feel
+from musicvae.data.feel import count_feel, feel_of
 from musicvae.data.loader import WindowBatch, in_background
 from musicvae.data.manifest import MANIFEST_NAME, ShardManifest, ShardSource
 from musicvae.data.order import DataOrder
@@ -82,9 +82,9 @@ def fit(
     start = training.state.step
     precision = computing(world.device, matmul=settings.matmul, deterministic=settings.deterministic)
     with precision, disk_full_explained(run), ExitStack() as at_the_end:
+        _describe_data(run, shards, manifest, world)
         if world.is_main:
             progress.resume(start)
-            _describe_data(run, shards, manifest)
             loop.examples = task.example_maker(run, start, tracker)
             loop.writer = CheckpointWriter(run, keep=settings.keep_checkpoints, keep_every=settings.keep_every)
             at_the_end.callback(loop.writer.close)
@@ -302,12 +302,16 @@ def diverged(record: dict[str, Any], written_to: object, *, skipped: int | None)
     )
 
 
-def _describe_data(run: RunFolder, shards: ShardSource, manifest: ShardManifest) -> None:
-    if not (run.path / MANIFEST_NAME).exists():
+def _describe_data(run: RunFolder, shards: ShardSource, manifest: ShardManifest, world: World) -> None:
+    """Writes down, once for a run, what is known of its data; the ranks share the reading."""
+    if world.is_main and not (run.path / MANIFEST_NAME).exists():
         manifest.write(run.path)
-    if run.feel.exists():
+    if world.on_main(run.feel.exists):
         return
     entries = manifest.split("train").shards
     count = min(len(entries), FEEL_SHARDS)
     spaced = [entries[i * len(entries) // count] for i in range(count)]
-    measure_feel(read_blocks(shards, manifest, spaced), manifest.grid).save(run.feel)
+    counts = count_feel(read_blocks(shards, manifest, spaced[world.rank :: world.size]), manifest.grid)
+    parts = world.gather(counts)
+    if world.is_main:
+        feel_of(parts, manifest.grid).save(run.feel)

@@ -38,6 +38,8 @@ def test_float32_losses_do_not_depend_on_the_topology(small_shards, tmp_path, ra
     other = train(small_shards, tmp_path / "other", *settings, f"train.accumulation={accumulation}", ranks=ranks)
     assert len(alone) == 25
     assert other == pytest.approx(alone, rel=1e-5)
+    feels = {(tmp_path / name / "feel.safetensors").read_bytes() for name in ("alone", "other")}
+    assert len(feels) == 1, "ranks share the reading, and what they count is the same"
 
 
 @pytest.mark.slow

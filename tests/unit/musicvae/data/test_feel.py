@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from musicvae.data.feel import PLAIN_VELOCITY, GrooveFeel, measure_feel
+from musicvae.data.feel import PLAIN_VELOCITY, GrooveFeel, count_feel, feel_of, measure_feel
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
@@ -61,10 +61,13 @@ def test_windows_without_any_hit_give_the_plain_feel():
 def test_the_cut_into_blocks_changes_nothing():
     whole = random_block(30)
     cuts = [whole[start:stop] for start, stop in pairwise((0, 1, 7, 30))]
-    one, many = measure_feel([whole], GRID), measure_feel(cuts, GRID)
-    np.testing.assert_array_equal(one.velocity, many.velocity)
-    np.testing.assert_array_equal(one.offset, many.offset)
-    assert one.tempo == many.tempo
+    at_once = measure_feel([whole], GRID)
+    in_parts = feel_of([count_feel(cuts[1:], GRID), None, count_feel(cuts[:1], GRID)], GRID)
+    for feel in (measure_feel(cuts, GRID), in_parts):
+        np.testing.assert_array_equal(at_once.velocity, feel.velocity)
+        np.testing.assert_array_equal(at_once.offset, feel.offset)
+        np.testing.assert_array_equal(at_once.statistics.hits, feel.statistics.hits)
+        assert at_once.tempo == feel.tempo
 
 
 @pytest.mark.parametrize(
