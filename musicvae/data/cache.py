@@ -1,11 +1,14 @@
 """Copies of remote shards on this machine's disk, shared by all its processes: each is fetched once."""
 
 import fcntl
+import json
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
 from errno import ENOLCK, ENOTSUP
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -19,6 +22,14 @@ IN_USE_SECONDS = 300.0
 """A copy that some process read so recently stays, even where the limit is exceeded by it."""
 ABANDONED_SECONDS = 3600.0
 """A part of a copy that has not grown for so long belongs to a process that was killed."""
+FETCHES_AT_ONCE = 8
+"""By all processes of this machine: more of them share the same network."""
+COUNTED_FETCHES = 1000
+"""After which the copies are counted again: other programs may have removed some, and killed ones left their parts."""
+RECOUNT_SECONDS = 10.0
+"""Between two counts while too much is in use for the limit to be kept."""
+SLACK = 0.05
+"""Of the limit, which is cleared beyond what is wanted, so that not every copy that comes has all others looked at."""
 
 
 class ShardCache:
@@ -62,16 +73,17 @@ class ShardCache:
         if _used_now(path):
             return path
         self._make_folder()
-        with self._only_one(shard):
+        with self._locked(_lock_of(path)):
             if _used_now(path):  # another process fetched it in the meantime
                 return path
             self._make_room(shard.bytes)
             aside = aside_of(path)
-            try:
-                fetch(aside)
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+            with self._fetching():
+                try:
+                    fetch(aside)
+                    aside.replace(path)
+                finally:
+                    aside.unlink(missing_ok=True)
         return path
 
     def discard(self, shard: ShardEntry) -> None:
@@ -108,38 +120,139 @@ class ShardCache:
             ) from None
 
     @contextmanager
-    def _only_one(self, shard: ShardEntry) -> Iterator[None]:
-        """Holds the shard's lock; a process that dies lets go of it. The empty file stays: removing it would race."""
-        with self._usable():
-            lock = os.open(_lock_of(self._path(shard)), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Holds a lock; a process that dies lets go of it."""
+        while True:
+            with self._usable():
+                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in (ENOLCK, ENOTSUP):
-                    raise
-                # A file system without locks: several processes may fetch the shard, and the last one's copy stays.
-            os.utime(lock)
+                _lock(lock)
+                if not _is_at(lock, path):  # it went away with its copy while this process waited
+                    continue
+                os.utime(lock)
+                yield
+                return
+            finally:
+                os.close(lock)
+
+    def _own(self, name: str) -> Path:
+        """A file of bookkeeping: another user who fetches into the same folder has one too."""
+        return self.folder / f"user-{os.getuid()}-{name}"
+
+    @contextmanager
+    def _fetching(self) -> Iterator[None]:
+        """Waits until fewer than `FETCHES_AT_ONCE` fetches are under way on this machine."""
+        places = [self._own(f"fetch-{place}.lock") for place in range(FETCHES_AT_ONCE)]
+        random.shuffle(places)
+        with self._locked(next((place for place in places if _is_free(place)), places[0])):
             yield
-        finally:
-            os.close(lock)
 
     def _make_room(self, wanted: int) -> None:
-        now = time.time()
+        """Notes that a copy of some size comes; removes others if the limit asks for it."""
+        with self._locked(self._own("size.lock")):
+            file, now = self._own("size.json"), time.time()
+            size = _read_size(file)
+            is_full = size.bytes + wanted > self.limit and now >= size.recount_after
+            if size.fetches >= COUNTED_FETCHES or is_full:
+                size = self._cleared(wanted, now)
+            with self._usable():
+                file.write_text(json.dumps(astuple(size.with_copy(wanted))), encoding="utf-8")
+
+    def _cleared(self, wanted: int, now: float) -> "_Size":
+        """Looks at all copies; removes those used longest ago as long as there is too little room."""
         copies = []
         for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # another process makes room too
+            with suppress(FileNotFoundError):  # another process removes it too
                 status = path.lstat()
+                age = now - status.st_mtime
                 if path.suffix == ".tar":
                     copies.append((_last_use(path), status.st_size, path))
-                elif path.suffix == ".tmp" and now - status.st_mtime > ABANDONED_SECONDS:
+                elif path.suffix == ".tmp" and age > ABANDONED_SECONDS:
                     path.unlink()
-        total = sum(size for _, size, _ in copies)
+                elif path.suffix == ".lock" and age > ABANDONED_SECONDS and not path.with_suffix(".tar").exists():
+                    _remove_lock(path)
+        total, is_full = sum(size for _, size, _ in copies), False
+        most = self.limit if total + wanted <= self.limit else (1 - SLACK) * self.limit
         for last_use, size, path in sorted(copies):
-            if total + wanted <= self.limit or now - last_use < IN_USE_SECONDS:
+            if total + wanted <= most:
+                break
+            if now - last_use < IN_USE_SECONDS:
+                is_full = True
                 break
             path.unlink(missing_ok=True)
+            _remove_lock(_lock_of(path))
             total -= size
+        return _Size(total, 0, now + RECOUNT_SECONDS if is_full else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What is known of all copies without looking at them.
+
+    Attributes:
+        bytes: of all of them; too many where other programs have removed some.
+        fetches: since they were counted.
+        recount_after: seconds since the epoch; before it, another count would find no more room.
+    """
+
+    bytes: int
+    fetches: int
+    recount_after: float
+
+    def with_copy(self, wanted: int) -> "_Size":
+        return _Size(self.bytes + wanted, self.fetches + 1, self.recount_after)
+
+
+def _read_size(file: Path) -> _Size:
+    """What was written; without it, or where it cannot be read, a size that has everything counted."""
+    try:
+        return _Size(*json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return _Size(0, COUNTED_FETCHES, 0.0)
+
+
+def _lock(lock: int, *, at_once: bool = False) -> bool:
+    """Locks an open file; whether it is held, which is certain unless it has to be `at_once`."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if at_once else 0))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (ENOLCK, ENOTSUP):
+            raise
+        # A file system without locks: several processes may fetch a shard, and the last one's copy stays.
+    return True
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody holds a lock at this moment."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        return _lock(lock, at_once=True)
+    finally:
+        os.close(lock)
+
+
+def _remove_lock(path: Path) -> None:
+    """Removes a lock that nobody holds; who waits for it notices that it has gone."""
+    with suppress(FileNotFoundError):
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            if _lock(lock, at_once=True) and _is_at(lock, path):
+                path.unlink()
+        finally:
+            os.close(lock)
 
 
 def _used_now(path: Path) -> bool:

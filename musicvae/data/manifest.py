@@ -245,7 +245,13 @@ def check_bytes(file: BufferedReader, shard: ShardEntry) -> None:
 
 @runtime_checkable
 class ShardSource(Protocol):
-    """Shards wherever they are; as text, a name for messages that holds no password."""
+    """Shards wherever they are; as text, a name for messages that holds no password.
+
+    Attributes:
+        fetchers: how many shards a process makes ready at once.
+    """
+
+    fetchers: int
 
     def manifest(self) -> ShardManifest:
         """What the shards hold.
@@ -271,6 +277,8 @@ class ShardSource(Protocol):
 
 class FolderShards:
     """Shards in a folder that this machine sees."""
+
+    fetchers = 1
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

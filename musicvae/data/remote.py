@@ -65,6 +65,9 @@ class RemoteShards:
         NotThereError: its driver is not installed on this machine.
     """
 
+    fetchers = 4
+    """They mostly wait for the network; the cache bounds those of all processes together."""
+
     def __init__(self, url: str, cache: ShardCache, *, attempts: int = ATTEMPTS, first_wait: float = 1.0) -> None:
         refuse_programs(url)
         self.name = without_secrets(url)

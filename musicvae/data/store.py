@@ -35,6 +35,24 @@ CHANGES = 3
 """How often in a row one read may find that a shard has changed since it was verified."""
 
 
+def reread_warning(shard_windows: Int64[np.ndarray, " shard"], *, lanes: int, cached_blocks: int) -> str | None:
+    """What to tell of a rank that reads blocks again and again, as its cache holds fewer than it reads from at a time.
+
+    Args:
+        shard_windows: number of windows of each shard.
+        lanes: of the rank; each is in a shard of its own.
+    """
+    blocks = np.sort(-(-shard_windows // BLOCK_WINDOWS))
+    needed = int(blocks[-lanes:].sum())
+    if needed <= cached_blocks:
+        return None
+    return (
+        f"each rank reads from {needed:,} blocks at a time and keeps data.cached_blocks={cached_blocks:,}, so it reads "
+        f"blocks again and again; set data.cached_blocks={needed}, take fewer data.lanes or more ranks, or build "
+        "smaller shards (shard.windows)"
+    )
+
+
 class WindowStore:
     """The windows of one split by id, with a bounded number of decoded blocks in memory.
 
@@ -170,7 +188,7 @@ class VerifiedShards:
         self._indices: dict[int, ShardIndex] = {}
         self._preparations: dict[int, _Preparation] = {}
         self._expected: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._helper: threading.Thread | None = None
+        self._helpers = 0
 
     def read(self, shard: int, first: int, into: Mapping[str, np.ndarray]) -> None:
         """Reads consecutive windows of a shard, from `first` on, as many as there is room for.
@@ -207,9 +225,9 @@ class VerifiedShards:
                 if shard not in self._indices and shard not in self._preparations:
                     self._preparations[shard] = _Preparation()
                     self._expected.put(shard)
-            if self._helper is None and not self._expected.empty():
-                self._helper = threading.Thread(target=self._prepare_expected, name="shards", daemon=True)
-                self._helper.start()
+            for _ in range(min(self.source.fetchers, self._expected.qsize()) - self._helpers):
+                self._helpers += 1
+                threading.Thread(target=self._prepare_expected, name="shards", daemon=True).start()
 
     def _index(self, shard: int) -> ShardIndex:
         """Where the shard's windows lie; verifies it, or waits for the thread that does."""
@@ -253,7 +271,7 @@ class VerifiedShards:
         while True:
             with self._lock:
                 if self._expected.empty():
-                    self._helper = None  # it ends with its work: a thread that waited would keep the shards in memory
+                    self._helpers -= 1  # it ends with its work: a thread that waited would keep the shards in memory
                     return
                 shard = self._expected.get()
                 preparation = self._preparations.get(shard)

@@ -21,6 +21,7 @@ from musicvae.data.loader import WindowBatch, in_background
 from musicvae.data.manifest import MANIFEST_NAME, ShardManifest, ShardSource
 from musicvae.data.order import DataOrder
 from musicvae.data.shards import read_blocks
+from musicvae.data.store import reread_warning
 from musicvae.errors import DivergedError, StoppedError
 from musicvae.evaluation.elbo import evaluation_rounds
 from musicvae.model.precision import computing
@@ -89,6 +90,9 @@ def fit(
             loop.writer = CheckpointWriter(run, keep=settings.keep_checkpoints, keep_every=settings.keep_every)
             at_the_end.callback(loop.writer.close)
         progress.doing("starting", training.state, at_once=True)
+        lanes = -(-task.order.lanes // world.size)
+        if warning := reread_warning(task.order.shard_windows, lanes=lanes, cached_blocks=config.data.cached_blocks):
+            tracker.say(warning)
         if start >= settings.steps:
             tracker.say(f"the run is complete at step {start}; to extend it, add train.steps={2 * start}")
         training.warm_up(next(iter(batches(first=0, last=1))))

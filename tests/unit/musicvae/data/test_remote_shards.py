@@ -83,7 +83,7 @@ def test_an_answer_that_breaks_off_is_noticed(server, tmp_path, kept):
     with pytest.raises(DataError, match=rf"found\s+{kept} bytes, the manifest says {shard.bytes}"):
         remote.local(shard)
     assert server.requests["/train-000000.tar"] == 3
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix in (".tar", ".tmp")]
     server.cut.clear()
     assert remote.local(shard).exists()
 

@@ -1,13 +1,16 @@
 """Copies of shards on disk: the oldest give way, what is in use stays, and what a kill left is cleared."""
 
 import hashlib
+import json
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from musicvae.data import cache as cache_module
 from musicvae.data.cache import ABANDONED_SECONDS, IN_USE_SECONDS, ShardCache
 from musicvae.data.manifest import ShardEntry
 from musicvae.errors import ConfigError
@@ -15,6 +18,10 @@ from musicvae.errors import ConfigError
 
 def shard(number: int, size: int = 100) -> ShardEntry:
     return ShardEntry(f"train-{number}.tar", 1, size, hashlib.sha256(bytes([number])).hexdigest())
+
+
+def fetched(aside: Path) -> None:
+    aside.write_bytes(bytes(100))
 
 
 def used(path: Path, when: float) -> None:
@@ -79,8 +86,89 @@ def test_a_failed_fetch_leaves_nothing_and_the_next_one_succeeds(tmp_path):
     cache = ShardCache(tmp_path, 1000)
     with pytest.raises(ConnectionError):
         cache.get(shard(0), fails)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+    assert not [path.name for path in tmp_path.iterdir() if path.suffix in (".tar", ".tmp")]
     filled(cache, range(1))
+
+
+def test_copies_are_looked_at_only_when_the_limit_is_reached(tmp_path, monkeypatch):
+    looked_at: list[Path] = []
+    monkeypatch.setattr(cache_module, "_last_use", lambda path: looked_at.append(path) or 0.0)
+    cache = ShardCache(tmp_path, 3000)
+    for number in range(30):
+        cache.get(shard(number), fetched)
+    assert not looked_at
+    cache.get(shard(30), fetched)
+    assert len(looked_at) == 30
+    assert len(list(tmp_path.glob("*.tar"))) == 27 + 1, "5% of the limit is cleared beyond what is wanted"
+    cache.get(shard(31), fetched)
+    assert len(looked_at) == 30, "so the next one finds room"
+
+
+def test_copies_that_others_removed_are_noticed_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "COUNTED_FETCHES", 3)
+    cache = ShardCache(tmp_path, 10_000)
+    for path in filled(cache, range(2)).values():
+        path.unlink()
+    (size,) = tmp_path.glob("user-*-size.json")
+    assert json.loads(size.read_text())[0] == 200
+    filled(cache, range(2, 6))
+    assert json.loads(size.read_text())[0] == 400
+
+
+def test_while_all_is_in_use_nobody_counts_again_and_again(tmp_path, monkeypatch):
+    counts: list[float] = []
+    monkeypatch.setattr(cache_module, "_last_use", lambda path: counts.append(0) or time.time())
+    cache = ShardCache(tmp_path, 300)
+    for number in range(8):
+        cache.get(shard(number), fetched)
+    assert len(counts) == 3, "when the fourth came"
+
+
+def test_a_lock_goes_away_with_its_copy_and_who_waited_for_it_takes_the_next(tmp_path):
+    cache = ShardCache(tmp_path, 450)
+    filled(cache, range(5))
+    assert len(list(tmp_path.glob("*.tar"))) == 4
+    assert sorted(path.stem for path in tmp_path.glob("*.tar")) == sorted(
+        path.stem for path in tmp_path.glob("*.lock") if not path.name.startswith("user-")
+    )
+    lock = tmp_path / "waited-for.lock"
+    entered = threading.Event()
+
+    def wait() -> None:
+        with cache._locked(lock):
+            assert lock.exists()
+            entered.set()
+
+    with cache._locked(lock):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not entered.wait(0.2)
+        lock.unlink()
+    waiting.join(30)
+    assert entered.is_set()
+
+
+def test_no_more_fetches_at_once_than_a_machine_is_to_make(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "FETCHES_AT_ONCE", 2)
+    cache, at_once, most, lock = ShardCache(tmp_path, 10_000), 0, 0, threading.Lock()
+
+    def fetch(aside: Path) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.02)
+        fetched(aside)
+        with lock:
+            at_once -= 1
+
+    threads = [threading.Thread(target=cache.get, args=(shard(number), fetch)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(list(tmp_path.glob("*.tar"))) == 6
+    assert most == 2
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -101,10 +189,6 @@ def default(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     return tmp_path / "tmp" / f"musicvae-{os.getuid()}"
-
-
-def fetched(aside: Path) -> None:
-    aside.write_bytes(bytes(100))
 
 
 def test_the_default_folder_is_private(default):

@@ -11,7 +11,7 @@ import pytest
 from musicvae.data.manifest import FolderShards, ShardEntry, ShardManifest, SplitEntry
 from musicvae.data.order import DataOrder
 from musicvae.data.shards import BLOCK_WINDOWS, write_shard
-from musicvae.data.store import WindowStore
+from musicvae.data.store import WindowStore, reread_warning
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import DataError
 from musicvae.groove.drum_map import DrumMap
@@ -176,6 +176,38 @@ def test_no_file_stays_open(shards):
     before = len(list(Path("/proc/self/fd").iterdir()))
     windows.tokens(np.arange(0, sum(SIZES), 100))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_cache_that_holds_less_than_is_read_from_at_a_time_is_warned_of():
+    shard_windows = np.array([2048] * 100 + [40_000])
+    assert reread_warning(shard_windows, lanes=64, cached_blocks=2 * 63 + 40) is None
+    warning = reread_warning(shard_windows, lanes=64, cached_blocks=2 * 63 + 39)
+    assert warning is not None
+    assert "set data.cached_blocks=166," in warning
+
+
+class SlowFolder(WatchedFolder):
+    """A folder that is as slow as a network, and fetches several shards at once."""
+
+    fetchers = 3
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.at_once = threading.Barrier(3)
+
+    def local(self, shard: ShardEntry) -> Path:
+        if shard.name not in self.asked:
+            self.at_once.wait(60)
+        return super().local(shard)
+
+
+def test_as_many_shards_are_fetched_at_once_as_the_source_wants(shards):
+    source = SlowFolder(shards[0])
+    windows = WindowStore(source, shards[1], "train", cached_blocks=9)
+    windows.expect(range(3))
+    joined_helper()
+    assert len(set(source.asked)) == 3
+    np.testing.assert_array_equal(windows.tokens(np.arange(9)), shards[2][:9])
 
 
 def joined_helper() -> None:
