@@ -22,7 +22,6 @@ from musicvae.durable import aside_of
 from musicvae.generation.generate import Decoded, decode_batch, one_thread
 from musicvae.generation.settings import BATCH
 from musicvae.groove.distance import nearest_distances
-from musicvae.groove.played import PlayedHits
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_windows import training_windows
 
@@ -40,7 +39,6 @@ class ChunkMaker:
     def __init__(self, job: SampleJob, finished: Path, scratch: Path) -> None:
         self.job, self.finished, self.scratch = job, finished, scratch
         self._last: tuple[int, Decoded] | None = None
-        self._last_played: tuple[int, PlayedHits | None] | None = None
         self._training: np.ndarray | None = None
 
     def __call__(self, chunk: Span) -> int:
@@ -106,19 +104,16 @@ class ChunkMaker:
         """Rows as they are played, with their files written.
 
         Args:
-            tokens: of the whole inner batch, which is played together.
+            tokens: of the whole inner batch.
             number: of the batch.
             places: of the rows in it.
         """
         trained = self.job.trained()
-        if self._last_played is None or self._last_played[0] != number:
-            items = range(number * BATCH, (number + 1) * BATCH)
-            self._last_played = number, self.job.play(trained, items, tokens)
-        played = self._last_played[1]
+        played = self.job.play(trained, range(number * BATCH, (number + 1) * BATCH), tokens, places)
         if played is not None:
-            hits = played.hits[places]
-            offset = np.rint(played.offset[places][hits] * OFFSET_UNITS).clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1)
-            velocity = played.midi_velocity()[places][hits]
+            offset = np.rint(played.offset[played.hits] * OFFSET_UNITS)
+            offset, velocity = offset.clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1), played.midi_velocity()
+            velocity = velocity[played.hits]
             rows = replace(rows, velocity=velocity.astype(np.uint8), offset=offset.astype(np.int16))
         if files is not None:
             files.write(rows)

@@ -127,16 +127,16 @@ class SampleJob:
         return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
 
     def play(
-        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"]
+        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"], wanted: slice
     ) -> PlayedHits | None:
-        """How the performance model plays the items of a whole batch; None where it plays none."""
+        """How the performance model plays the wanted items of a whole batch; None where it plays none."""
         if self.made.performer is None:
             return None
         hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
         tempos = [self.made.tempo_of(trained, item) for item in items]
         recipe, kept = self.made.recipe, self.made.kept(items)
         how = {"seed": recipe.seed, "manner": self.made.manner, "precision": recipe.precision}
-        how |= {"centred": self.made.is_centred}
+        how |= {"centred": self.made.is_centred, "wanted": wanted}
         return shipped_performer().play_items(items, hits, tempos, kept, **how)
 
     def heard(self, trained: TrainedModel, rows: Rows) -> PlayedHits:

@@ -43,8 +43,8 @@ class PlayedHits:
         silence = np.zeros((num_steps, num_drums), dtype=np.float32)
         return cls(silence > 0, silence, silence)
 
-    def __getitem__(self, groove: int) -> "PlayedHits":
-        """The hits of one of several grooves."""
+    def __getitem__(self, groove: int | slice) -> "PlayedHits":
+        """The hits of one or some of several grooves."""
         return PlayedHits(self.hits[groove], self.velocity[groove], self.offset[groove])
 
     def before(self, step: int) -> "PlayedHits":

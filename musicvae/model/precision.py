@@ -5,6 +5,8 @@ takes about six tenths of the time. About one step in a hundred then draws anoth
 the one that float32 gives, but often not the same: the precision is a part of what an item is. Other CPUs round sums
 otherwise; float32 nearly always gives the same tokens all the same, bfloat16 mostly. A device that does not multiply
 bfloat16 emulates it, much slower than float32.
+
+`RowwiseLinear` is for what must not depend on how many rows are computed together.
 """
 
 import copy
@@ -12,16 +14,23 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 import torch.utils.deterministic
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from musicvae.model.settings import DecodingPrecision, MatmulPrecision
 
 M = TypeVar("M", bound=nn.Module)
+ROWS = 16
+"""Rows are computed in multiples of it, so that whole vectors are."""
+MOST_ROWS = 512
+"""Rows of one product."""
 
 
 def fastest_precision() -> DecodingPrecision:
@@ -40,6 +49,48 @@ def _rounded(tensor: Tensor) -> Tensor:
         return tensor
     values = tensor.detach().bfloat16()
     return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
+
+
+class RowwiseLinear:
+    """A linear layer on the CPU, each row of whose output has the same bits whatever other rows there are.
+
+    Libraries choose the order of their sums by the shape. Mostly it is the same for every number of rows: that is tried
+    once for each shape. Where it is not, each row is summed by itself, which is several times slower.
+
+    Args:
+        kind: of the products.
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "output input"],
+        bias: Float[Tensor, " output"] | None = None,
+        kind: torch.dtype = torch.float32,
+    ) -> None:
+        self._weight, self._bias = weight.to(kind).contiguous(), None if bias is None else bias.to(kind)
+
+    def __call__(self, rows: Float[Tensor, "row input"]) -> Float[Tensor, "row output"]:
+        """Outputs of any number of rows, on one thread."""
+        if len(rows) % ROWS:
+            return self(F.pad(rows, (0, 0, 0, -len(rows) % ROWS)))[: len(rows)]
+        if len(rows) > MOST_ROWS:
+            return torch.cat([self(part) for part in rows.split(MOST_ROWS)])
+        if products_are_rowwise(rows.dtype, len(rows), *self._weight.shape, biased=self._bias is not None):
+            return F.linear(rows, self._weight, self._bias)
+        places = torch.arange(rows.shape[1], dtype=torch.int32).expand(len(rows), -1)
+        table = self._weight.T.float().contiguous()
+        sums = F.embedding_bag(places, table, mode="sum", per_sample_weights=rows.float())
+        return (sums if self._bias is None else sums + self._bias).to(rows.dtype)
+
+
+@cache
+def products_are_rowwise(kind: torch.dtype, rows: int, outputs: int, inputs: int, *, biased: bool) -> bool:
+    """Whether `F.linear` sums a row of so many alike wherever it is among them, and as one of `ROWS`."""
+    numbers = torch.Generator().manual_seed(0)
+    values, weight = (torch.randn(count, inputs, generator=numbers).to(kind) for count in (rows, outputs))
+    layer = partial(F.linear, weight=weight, bias=weight[:, 0].contiguous() if biased else None)
+    once = layer(values)
+    return torch.equal(layer(values.roll(1, 0)), once.roll(1, 0)) and torch.equal(layer(values[:ROWS]), once[:ROWS])
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

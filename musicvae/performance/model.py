@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.played import TICKS_PER_STEP
-from musicvae.model.layers import AttentionCache, BlockLayers, KeyedDropout, draw_masks
+from musicvae.model.layers import BlockLayers, KeyedDropout, draw_masks
 from musicvae.model.settings import PerformanceSettings
 from musicvae.performance.hits import HitFeatures, HitGroup, HitSequence, offset_table, velocity_table
 
@@ -128,13 +128,8 @@ class PerformanceModel(nn.Module):
         self, values: Float[Tensor, "hit hidden"], velocity: Int64[Tensor, " hit"]
     ) -> Float[Tensor, "hit tick"]:
         """Unnormalised log-probabilities of all offsets, given the velocity."""
-        return self.offset(self.given_loudness(values, self.of_velocity(self.features.velocities[velocity - 1])))
-
-    def given_loudness(
-        self, values: Float[Tensor, "hit hidden"], loudness: Float[Tensor, "hit hidden"]
-    ) -> Float[Tensor, "hit hidden"]:
-        """What offsets are predicted from: the same as velocities, and the velocity as `of_velocity` has it."""
-        return values + self.given_velocity(F.gelu(values + loudness))
+        loudness = self.of_velocity(self.features.velocities[velocity - 1])
+        return self.offset(values + self.given_velocity(F.gelu(values + loudness)))
 
 
 def _nats(scores: Float[Tensor, "hit value"], values: Int64[Tensor, " hit"]) -> Float[Tensor, " hit"]:
@@ -195,23 +190,6 @@ class HitBlock(BlockLayers):
             of_groups.append(group.by_hit(attended.transpose(1, 2)).flatten(1))
         values = values + self.attention_dropout(self.attended(torch.cat(of_groups)[order]), window)
         return values + self._fed_forward(values, window)
-
-    def next_hit(
-        self,
-        values: Float[Tensor, "row hidden"],
-        so_far: AttentionCache,
-        bias: Float[Tensor, "row head place"],
-    ) -> Float[Tensor, "row hidden"]:
-        """The next hit of each window, after those in `so_far`, which it is added to.
-
-        Args:
-            bias: of the attention of that hit to those before it and to itself, -inf for what comes later.
-        """
-        joined = self.queries_keys_values(self.attention_norm(values)).unflatten(1, (3, self.heads, -1))
-        query, key, entry = joined.unbind(dim=1)
-        attended = so_far.attend(query, key, entry, bias)
-        values = values + self.attended(attended.flatten(1))
-        return values + self._fed_forward(values, None)
 
     def _fed_forward(self, values: Tensor, window: Tensor | None) -> Tensor:
         return self.narrow(self.feed_forward_dropout(F.gelu(self.widen(self.feed_forward_norm(values))), window))

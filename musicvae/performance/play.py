@@ -1,9 +1,9 @@
 """Plays grooves: draws velocity and offset hit by hit, each given what was played before it.
 
 Many grooves are played at a time. Those with the most hits come first, so that a groove that has no more hits costs
-nothing. Sums are then made in shapes that follow from all grooves that are played together: how a groove is played is a
-function of the weights, the settings, the seed and its whole batch. So callers always play the same batches, those in
-which the grooves are decoded. The uniform numbers of a hit are keyed by (seed, number of the groove, step, drum).
+nothing. How a groove is played is a function of the weights, the settings, the seed and its number alone: all sums are
+made row by row, in an order that does not depend on the grooves beside it (`RowwiseLinear`). The uniform numbers of a
+hit are keyed by (seed, number of the groove, step, drum).
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Float64, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from musicvae.generation.generate import one_thread
 from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
 from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
 from musicvae.model.layers import AttentionCache
-from musicvae.model.precision import rounded
+from musicvae.model.precision import ROWS, RowwiseLinear
 from musicvae.model.settings import DecodingPrecision
 from musicvae.performance.hits import HitSequence
 from musicvae.performance.model import HitBlock, PerformanceModel
@@ -50,6 +50,13 @@ class Score:
         numbers = [self.numbers[row] for row in rows.tolist()]
         return Score(numbers, self.hits[rows], self.tempo[rows], self.manner[rows], kept)
 
+    def filled(self) -> "Score":
+        """The same with grooves without hits behind them, so that their number is a multiple of `ROWS`."""
+        count = len(self.hits)
+        filled = self.take(np.arange(count + -count % ROWS) % count)
+        filled.hits[count:] = False
+        return filled
+
 
 @torch.no_grad()
 def play(
@@ -66,7 +73,7 @@ def play(
     Args:
         model: in evaluation mode, on the CPU.
         temperature: divides the logits; below 1 likely velocities and offsets are likelier.
-        together: grooves that are played at a time; part of what every groove is.
+        together: grooves that are played at a time.
         precision: of the layers, as in `musicvae.model.precision`.
 
     Raises:
@@ -80,8 +87,8 @@ def play(
             rows = np.arange(first, min(first + together, len(score.hits)))
             # Those with the most hits first: at any place the grooves that have a hit there are the first ones.
             rows = rows[np.argsort(-score.hits[rows].sum(axis=(1, 2)), kind="stable")]
-            played_rows = _play_batch(model, score.take(rows), seed, temperature, precision)
-            played.velocity[rows], played.offset[rows] = played_rows
+            velocity, offset = _play_batch(model, score.take(rows).filled(), seed, temperature, precision)
+            played.velocity[rows], played.offset[rows] = velocity[: len(rows)], offset[: len(rows)]
     if score.kept is None:
         return played
     return PlayedHits(score.kept.hits & score.hits, score.kept.velocity, score.kept.offset).otherwise(played)
@@ -108,9 +115,8 @@ def _play_batch(
     draws = by_window(_numbers_of(seed, score))
     velocity, ticks = torch.zeros_like(kept_velocity), torch.zeros_like(kept_ticks)
     hits_of = sequence.hits.flatten(1).sum(dim=1)
-    for place, rows in enumerate((hits_of[:, None] > torch.arange(sequence.longest)).sum(dim=0).tolist()):
-        if not rows:
-            break
+    for place, rows in enumerate((hits_of[:, None] > torch.arange(int(hits_of[0]))).sum(dim=0).tolist()):
+        rows += -rows % ROWS
         hidden = player.hidden(place, rows)
         is_kept, drawn = kept_velocity[:rows, place] > 0, draws[:rows, place]
         chosen = 1 + _drawn(player.velocity_scores(hidden), drawn[:, :1], temperature)
@@ -135,6 +141,47 @@ def _drawn(
     return (cumulative <= uniforms * cumulative[:, -1:]).sum(dim=-1).clamp(max=scores.shape[-1] - 1)
 
 
+class _Norm:
+    """A layer norm in the precision of what is computed."""
+
+    def __init__(self, norm: nn.LayerNorm, kind: torch.dtype) -> None:
+        self._how = tuple(norm.normalized_shape), norm.weight.to(kind), norm.bias.to(kind), norm.eps
+
+    def __call__(self, values: Float[Tensor, "row hidden"]) -> Float[Tensor, "row hidden"]:
+        return F.layer_norm(values, *self._how)
+
+
+class _Block:
+    """A block of the model, with the keys and values of the hits so far.
+
+    Attributes:
+        so_far: those.
+    """
+
+    def __init__(self, block: HitBlock, kind: torch.dtype) -> None:
+        self._heads, self.so_far = block.heads, AttentionCache()
+        self._attention_norm, self._feed_forward_norm = (
+            _Norm(norm, kind) for norm in (block.attention_norm, block.feed_forward_norm)
+        )
+        self._queries_keys_values, self._attended, self._widen, self._narrow = (
+            RowwiseLinear(layer.weight, layer.bias, kind)
+            for layer in (block.queries_keys_values, block.attended, block.widen, block.narrow)
+        )
+
+    def next_hit(
+        self, values: Float[Tensor, "row hidden"], bias: Float[Tensor, "row head place"]
+    ) -> Float[Tensor, "row hidden"]:
+        """The next hit of each window, after those so far, which it is added to: as `HitBlock.forward`.
+
+        Args:
+            bias: of the attention of that hit to those before it and to itself, -inf for what comes later.
+        """
+        joined = self._queries_keys_values(self._attention_norm(values)).unflatten(1, (3, self._heads, -1))
+        query, key, entry = joined.unbind(dim=1)
+        values = values + self._attended(self.so_far.attend(query, key, entry, bias).flatten(1))
+        return values + self._narrow(F.gelu(self._widen(self._feed_forward_norm(values))))
+
+
 class _Player:
     """What the model makes of the next hit of each groove, after those that were played.
 
@@ -155,25 +202,28 @@ class _Player:
         precision: DecodingPrecision,
     ) -> None:
         features = self.features = model.features
-        self.layers, self.longest = model if precision == "float32" else rounded(model), sequence.longest
-        kind = self.layers.enter.weight.dtype
+        self.longest, self.room = sequence.longest, model.grid.num_steps * model.num_drums
+        self.kind = kind = torch.bfloat16 if precision == "bfloat16" else model.enter.weight.dtype
         of_score, of_played = model.enter.weight.split([features.of_score, features.size - features.of_score], dim=1)
-        self.of_played = of_played.to(kind).contiguous()
-        entered = F.linear(features.score(sequence, tempo, manner), of_score, model.enter.bias)
+        self.of_played = RowwiseLinear(of_played, kind=kind)
+        entered = RowwiseLinear(of_score, model.enter.bias)(features.score(sequence, tempo, manner))
         self.of_score = sequence.by_window(entered.to(kind))
-        self.steps, self.drums = sequence.by_window(sequence.step), sequence.by_window(sequence.drum)
+        # The places of the caches that no hit has are hidden.
+        wider = (0, self.room - self.longest)
+        self.steps, self.drums = (F.pad(sequence.by_window(part), wider) for part in (sequence.step, sequence.drum))
         # Rows of `values` with all windows one behind the other: reading whole rows is the fastest.
         earlier = torch.where(sequence.earlier < 0, sequence.longest, sequence.earlier)
         self.earlier = sequence.by_window(earlier + (sequence.window * (sequence.longest + 1))[:, None])
         self.groups = sequence.by_window(features.groups(sequence.step, sequence.drum))
         self.values = entered.new_zeros(len(sequence.hits), sequence.longest + 1, features.of_value)
         self.sums = entered.new_zeros(len(sequence.hits), features.num_groups, 3)
-        self.blocks = [block for block in self.layers.blocks if isinstance(block, HitBlock)]
-        self.caches = [AttentionCache() for _ in self.blocks]
+        self.blocks = [_Block(block, kind) for block in model.blocks if isinstance(block, HitBlock)]
+        self.norm = _Norm(model.norm, kind)
         self.relations = model.relation_table()
         self.loudness = model.of_velocity(features.velocities).to(kind)
+        self.given_velocity = RowwiseLinear(model.given_velocity.weight, model.given_velocity.bias, kind)
         self.velocity, self.offset = (
-            [part.to(kind) for part in scores.weight_and_bias()] for scores in (model.velocity, model.offset)
+            RowwiseLinear(*scores.weight_and_bias(), kind) for scores in (model.velocity, model.offset)
         )
 
     def hidden(self, place: int, rows: int) -> Float[Tensor, "row hidden"]:
@@ -183,29 +233,28 @@ class _Player:
             F.embedding(self.earlier[:rows, place], self.values.flatten(0, 1)).flatten(1),
             features.means(self.sums[:rows], self.groups[:rows, place]),
         ]
-        played = torch.cat(inputs, dim=1).to(self.of_played.dtype)
-        values = self.of_score[:rows, place] + F.linear(played, self.of_played)
-        for block, cache, bias in zip(self.blocks, self.caches, self._bias(place, rows), strict=True):
-            values = block.next_hit(values, cache, bias)
-        return self.layers.norm(values)
+        values = self.of_score[:rows, place] + self.of_played(torch.cat(inputs, dim=1).to(self.kind))
+        for block, bias in zip(self.blocks, self._bias(place, rows), strict=True):
+            values = block.next_hit(values, bias)
+        return self.norm(values)
 
     def _bias(self, place: int, rows: int) -> Float[Tensor, "block row head place"]:
         """What is added to the scores of attention to each place that the caches have room for."""
-        room = self.caches[0].room(self.longest)
-        ago = self.steps[:rows, place, None] - self.steps[:rows, :room]
+        room = self.blocks[0].so_far.room(self.room)
+        ago = (self.steps[:rows, place, None] - self.steps[:rows, :room]).clamp(min=0)
         relation = 2 * ago + (self.drums[:rows, place, None] == self.drums[:rows, :room])
         relation[:, place + 1 :] = len(self.relations) - 1
         return F.embedding(relation, self.relations).unflatten(-1, (len(self.blocks), -1)).permute(2, 0, 3, 1)
 
     def velocity_scores(self, hidden: Float[Tensor, "row hidden"]) -> Float[Tensor, "row value"]:
         """Unnormalised log-probabilities of all velocities."""
-        return F.linear(hidden, *self.velocity)
+        return self.velocity(hidden)
 
     def offset_scores(
         self, hidden: Float[Tensor, "row hidden"], velocity: Int64[Tensor, " row"]
     ) -> Float[Tensor, "row tick"]:
         """Unnormalised log-probabilities of all offsets, given the velocity."""
-        return F.linear(self.layers.given_loudness(hidden, self.loudness[velocity - 1]), *self.offset)
+        return self.offset(hidden + self.given_velocity(F.gelu(hidden + self.loudness[velocity - 1])))
 
     def add(self, place: int, velocity: Int64[Tensor, " row"], ticks: Int64[Tensor, " row"]) -> None:
         """Takes in how the hits at a place of the first grooves were played."""

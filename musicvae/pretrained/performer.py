@@ -145,28 +145,34 @@ class Performer:
         centred: bool = True,
         manner: Manner | None = None,
         precision: DecodingPrecision = "float32",
+        wanted: slice = slice(None),
     ) -> PlayedHits:
-        """How the numbered grooves of a batch are played, around the grid: a function of the seed and the whole batch.
+        """How numbered grooves are played, around the grid: each by itself, but a manner is met by the whole batch.
 
         Args:
             items: the numbers; with the seed they decide what is drawn.
             hits: of grooves of this model's length and drums.
-            kept: hits that stay exactly as they are, where the grooves have them: of each, or one for all.
+            kept: hits that stay as they are, where the grooves have them: of each, or one for all.
             manner: that of the player; each groove has that of some training window if not given.
             centred: whether other hits lie around the grid, without the latency of the training data.
+            wanted: places in the batch of the grooves that are given.
         """
+        if kept is not None:
+            kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
+        if manner is None:
+            items, hits, tempos, kept = items[wanted], hits[wanted], tempos[wanted], kept and kept[wanted]
+            wanted = slice(None)
         figures = [self._manner(seed, item) if manner is None else self._as_trained(manner) for item in items]
         score = Score(items, hits, np.array(tempos, dtype=np.float32), np.stack(figures))
         lean = self.lean if centred else np.float32(0)
         if kept is not None:
-            kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
             # As the model knows players.
             leaning = replace(kept, offset=(kept.offset + lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
             score = replace(score, kept=leaning)
         played = self._centred(play(self.model, score, seed=seed, precision=precision), lean)
         if manner is not None:
             played = brought_to(played, mean_manner(played.manner()), manner)
-        return played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played)
+        return (played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played))[wanted]
 
     def _centred(self, played: PlayedHits, lean: np.float32 | None = None) -> PlayedHits:
         """The same without the common lean of the training data, so that hits lie around the grid.
@@ -388,20 +394,20 @@ class Playing:
         seed: int,
         wanted: int | None = None,
     ) -> list[DrumGroove]:
-        """The grooves of a batch, played together.
+        """The grooves of a batch.
 
         Args:
             items: their numbers.
             kept: what stays as it was played.
             wanted: no groove from this number on is given.
         """
+        places = slice(None if wanted is None else max(0, wanted - items[0]))
         tempo = self.feel.tempo if tempo is None else tempo
         kept = kept if self.keeps else None
         of_all = None
         if self.performer is not None:
-            tempos = [tempo] * len(items)
-            how = {"seed": seed, "manner": self.manner, "precision": self.precision}
-            of_all = self.performer.play_items(items, hits, tempos, kept, **how)
+            how = {"seed": seed, "manner": self.manner, "precision": self.precision, "wanted": places}
+            of_all = self.performer.play_items(items, hits, [tempo] * len(items), kept, **how)
         several = len(items) > 1
         return [
             self.feel.groove(
@@ -410,6 +416,5 @@ class Playing:
                 source=f"{source} {item}" if several else source,
                 kept=kept if of_all is None else of_all[row],
             )
-            for row, item in enumerate(items)
-            if wanted is None or item < wanted
+            for row, item in enumerate(items[places])
         ]

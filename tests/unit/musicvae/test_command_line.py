@@ -35,10 +35,14 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def groove(model: Path) -> musicvae.DrumGroove:
+    return next(groove for groove in musicvae.load(model).sample(8, seed=9) if groove.hits[-16:].any())
+
+
 @pytest.fixture
-def loop(model: Path, tmp_path: Path) -> Path:
+def loop(groove: musicvae.DrumGroove, tmp_path: Path) -> Path:
     """A MIDI file with a groove."""
-    groove = next(groove for groove in musicvae.load(model).sample(8, seed=9) if groove.hits[-16:].any())
     groove.to_midi(tmp_path / "loop.mid", drum_map=DRUMS)
     return Path("loop.mid")
 

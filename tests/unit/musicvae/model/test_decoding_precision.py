@@ -1,4 +1,4 @@
-"""Decoding in bfloat16: a little rounding, in every kind of decoder, and a part of what an item is."""
+"""Decoding in bfloat16: a little rounding, in every kind of decoder; layers whose rows do not depend on each other."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ import torch
 from musicvae.generation.generate import generate_batch
 from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.grid import GridSpec
+from musicvae.model import precision
 from musicvae.model.model import MusicVAE
-from musicvae.model.precision import fastest_precision, rounded
+from musicvae.model.precision import RowwiseLinear, fastest_precision, rounded
 from musicvae.model.settings import ModelSettings
 from tests.support.runs.stepwise import logits_shown_the_targets
 
@@ -44,12 +45,41 @@ def test_a_batch_in_bfloat16_is_the_same_every_time(decoder: str):
     assert (tokens == exact).mean() > 0.9
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("library", ["as it is", "that sums otherwise in other shapes"])
+def test_a_row_has_the_same_bits_beside_whatever_other_rows(
+    monkeypatch: pytest.MonkeyPatch, library: str, kind: torch.dtype
+):
+    if library != "as it is":
+        monkeypatch.setattr(precision, "products_are_rowwise", lambda *_, **__: False)
+    numbers = torch.Generator().manual_seed(3)
+    weight, rows = torch.randn(40, 48, generator=numbers), torch.randn(1100, 48, generator=numbers).to(kind)
+    layer = RowwiseLinear(weight, weight[:, 0], kind)
+    outputs = layer(rows)
+    torch.testing.assert_close(outputs, torch.nn.functional.linear(rows, weight.to(kind), weight[:, 0].to(kind)))
+    for some in ([0], [1099, 3], range(1, 18), range(500, 900)):
+        assert torch.equal(layer(rows[[*some]]), outputs[[*some]])
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_library_whose_sums_depend_on_the_other_rows_is_noticed(monkeypatch: pytest.MonkeyPatch, moves: bool):
+    def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The first row is the only one that is summed backwards; or all are, where there are many."""
+        turned = rows.flip(1) @ weight.T.flip(0)
+        first = torch.arange(len(rows))[:, None] < (1 if moves else len(rows) * (len(rows) > 16))
+        return torch.where(first, turned, rows @ weight.T)
+
+    assert precision.products_are_rowwise(torch.float32, 32, 24, 512, biased=False)
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    assert not precision.products_are_rowwise.__wrapped__(torch.float32, 32, 24, 512, biased=False)
+
+
 @pytest.mark.parametrize(
-    ("capabilities", "precision"),
+    ("capabilities", "fastest"),
     [({"avx512_bf16": True}, "bfloat16"), ({"avx512_bf16": False}, "float32"), ({}, "float32")],
 )
 def test_a_cpu_without_bfloat16_decodes_in_float32(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], fastest: str
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert fastest_precision() == precision
+    assert fastest_precision() == fastest

@@ -1,7 +1,6 @@
 """The performance model: nothing is seen before it is played, and playing follows what was learnt."""
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,15 +114,17 @@ def test_playing_hit_by_hit_is_what_one_pass_over_all_hits_predicts(model, singl
     assert (model.offset_scores(hidden, loudness).argmax(dim=1) - 60 == timing).float().mean() > 0.995
 
 
-def test_a_groove_is_played_alike_whatever_the_count_and_other_seeds_play_otherwise(single):
-    asked = score(COUNT)
-    first = replace(
-        asked, numbers=asked.numbers[:3], hits=asked.hits[:3], tempo=asked.tempo[:3], manner=asked.manner[:3]
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_groove_is_played_alike_beside_whatever_others_and_other_seeds_play_otherwise(single, precision):
+    asked, places = score(40), np.array([39, 2, 17])
+    few, batches, many, other = (
+        play(single, score, seed=seed, precision=precision, together=together)
+        for score, seed, together in ((asked.take(places), 5, 256), (asked, 5, 18), (asked, 5, 256), (asked, 6, 256))
     )
-    few, many, other = (play(single, score, seed=seed) for score, seed in ((first, 5), (asked, 5), (asked, 6)))
     assert (many.hits == asked.hits).all()
     for name in ("velocity", "offset"):
-        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:3])
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[places])
+        np.testing.assert_array_equal(getattr(batches, name), getattr(many, name))
         assert not getattr(many, name)[~many.hits].any()
     assert ((many.midi_velocity() > 0) == many.hits).all()
     assert (many.midi_velocity() != other.midi_velocity())[many.hits].mean() > 0.5
