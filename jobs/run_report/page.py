@@ -282,6 +282,10 @@ CHARTS: tuple[ChartSpec, ...] = (
     ChartSpec(
         "Gradient norm", "before clipping, logarithmic scale", (("training", "gradient_norm"),), logarithmic=True
     ),
+    *(
+        ChartSpec(f"Gradient norm, {part}", "", (("training", f"gradient_norm.{part}"),), logarithmic=True)
+        for part in ("encoder", "segments", "decoder")
+    ),
     ChartSpec("Learning rate", "", (("training", "learning_rate"),)),
     ChartSpec(
         "Throughput",
@@ -289,6 +293,8 @@ CHARTS: tuple[ChartSpec, ...] = (
         (("training", "windows_per_second"),),
         from_zero=True,
     ),
+    ChartSpec("MFU", "share of the peak of all GPUs", (("training", "mfu"),), from_zero=True),
+    ChartSpec("Peak memory", "GiB of rank 0", (("training", "peak_memory_gib"),), from_zero=True),
     ChartSpec("Beta", "weight of the KL", (("training", "beta"),), only_if_it_moves=True),
 )
 

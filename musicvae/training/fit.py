@@ -26,8 +26,8 @@ from musicvae.errors import DivergedError, StoppedError
 from musicvae.evaluation.elbo import evaluation_rounds
 from musicvae.model.precision import computing
 from musicvae.training.checkpoints import CheckpointWriter
-from musicvae.training.profiling import ProfiledWork, profiled
-from musicvae.training.progress import Phase, RunProgress, Tracker, training_figures
+from musicvae.training.profiling import ProfiledWork, profiled, vendor_peak
+from musicvae.training.progress import Phase, RunProgress, StepWork, Tracker, training_figures
 from musicvae.training.run_folder import RunFolder, disk_full_explained
 from musicvae.training.settings import FitConfig
 from musicvae.training.state import Training
@@ -77,7 +77,10 @@ def fit(
     stopping.ask()
     beat(0, "starting")
     training = Training.begin(config, task, world, run, initial_weights, tracker.say)
-    progress = RunProgress(run if world.is_main else None, tracker, training.state, settings)
+    work = _step_work(config, task, training.model, world)
+    progress = RunProgress(
+        run if world.is_main else None, tracker, training.state, settings, work=work, device=world.device
+    )
     loop = _Loop(config, task, run, world, tracker, beat, task.order, stopping, training, progress)
     batches = partial(task.batches, rank=world.rank, world_size=world.size)
     start = training.state.step
@@ -186,7 +189,7 @@ class _Loop:
             return {}
         self.progress.measure_rate(self.training.state.step)
         of_task = self.task.step_figures(step, self.world.sum(result.sums()))
-        return training_figures(self.config, step, of_task, result, self.order)
+        return training_figures(self.config, step, of_task, result, self.order, self.training.model)
 
     def skip(self, step: int, result: StepResult) -> None:
         """Records a step whose gradient is not finite.
@@ -268,6 +271,13 @@ class _Loop:
             self.writer.wait()
         self.progress.doing("stopping", self.training.state, at_once=True)
         raise StoppedError(self.training.state.step, by_user=stop == Stop.STOP_FOR_USER)
+
+
+def _step_work(config: FitConfig, task: TrainingTask, model: Any, world: World) -> StepWork:
+    if config.performance is not None:
+        return StepWork()
+    peak = vendor_peak(world.device, config.train.precision, config.train.matmul)
+    return StepWork(task.held_out.grid.num_steps, task.flops(model), peak and peak * world.size)
 
 
 def nonfinite_record(

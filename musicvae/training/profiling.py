@@ -20,9 +20,9 @@ from musicvae.data.order import lanes_of_rank
 from musicvae.durable import write_whole
 from musicvae.groove.grid import GridSpec
 from musicvae.model.layers import FEED_FORWARD
-from musicvae.model.settings import ModelSettings
+from musicvae.model.settings import MatmulPrecision, ModelSettings
 from musicvae.performance.model import PerformanceModel
-from musicvae.training.settings import FitConfig
+from musicvae.training.settings import FitConfig, Precision
 from musicvae.training.world import World
 
 FIRST, COUNT = 5, 5
@@ -42,6 +42,13 @@ BACKWARD = 2
 """Products of the backward pass for each of the forward pass: gradients of the input and of the weights."""
 SQUARE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices that the peak is measured with."""
+VENDOR_PEAKS = {
+    "A100": {"bfloat16": 312.0, "tf32": 156.0, "float32": 19.5, "float64": 19.5},
+    "H100 PCIe": {"bfloat16": 756.0, "tf32": 378.0, "float32": 51.0, "float64": 51.0},
+    "H100": {"bfloat16": 989.0, "tf32": 494.0, "float32": 67.0, "float64": 67.0},
+    "H200": {"bfloat16": 989.0, "tf32": 494.0, "float32": 67.0, "float64": 67.0},
+}
+"""10^12 operations per second without sparsity, by a part of the device's name; from NVIDIA's data sheets."""
 ENOUGH_PRODUCTS, PATIENCE_SECONDS = 5, 2.0
 """One product in a precision that the CPU only emulates takes half a minute."""
 
@@ -260,6 +267,19 @@ def _step_features(s: ModelSettings, grid: GridSpec) -> int:
     if segments == 1:
         return write + _product(s.latent, hidden) + _product(hidden, written * hidden)
     return write + _product(s.latent, features) + segments * _product(s.latent // segments + features, hidden)
+
+
+def vendor_peak(device: torch.device, precision: Precision, matmul: MatmulPrecision) -> float | None:
+    """Operations per second of matrix products, dense, as the vendor's data sheet gives them; None where it is unknown.
+
+    Args:
+        matmul: whether float32 is multiplied as TensorFloat32, which has a peak of its own.
+    """
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    kind = precision if precision != "float32" or matmul == "highest" else "tf32"
+    return next((1e12 * peaks[kind] for part, peaks in VENDOR_PEAKS.items() if part in name and kind in peaks), None)
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.5) -> float:

@@ -5,13 +5,18 @@ nothing in the training.
 """
 
 import math
+import resource
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int16, Int64
+from torch import nn
 from torch.profiler import record_function
 
 from musicvae.data.loader import WindowBatch
@@ -31,6 +36,21 @@ EXAMPLE_WINDOWS = 8
 EXAMPLE_SAMPLES = 8
 EXAMPLE_SEED = 0
 """Of the samples, the same for every run and step: what changes from picture to picture is the model."""
+SPEED_FIGURES = (
+    "windows_per_second",
+    "tokens_per_second",
+    "step_seconds",
+    "data_wait",
+    "flops_per_second",
+    "mfu",
+    "peak_memory_gib",
+)
+"""Of the steps since the last figures, without evaluations: the only ones that differ from launch to launch.
+
+`data_wait` is the share of time in which rank 0 waits for its batch, `peak_memory_gib` the most memory of rank 0.
+`flops_per_second` counts the matrix products of the model; `mfu` (model FLOPs utilization, arXiv 2204.02311, appendix
+B) is its share of the peak of all devices, where that is known.
+"""
 STATUS_SECONDS = 5.0
 """Between two writes of status.json, which are synced to disk."""
 Phase = Literal["starting", "training", "evaluating", "saving", "stopping", "ending"]
@@ -139,6 +159,21 @@ def make_examples(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """What there is in a step, which its time is compared with.
+
+    Attributes:
+        tokens: of a window; 0 for a model of something else.
+        flops: operations of the matrix products for a window, forward and backward; 0 where nobody has counted them.
+        peak: operations per second of all devices together, by the vendor's data sheet; None where that is not known.
+    """
+
+    tokens: int = 0
+    flops: float = 0.0
+    peak: float | None = None
+
+
 class RunProgress:
     """The record of one launch of a run.
 
@@ -147,10 +182,22 @@ class RunProgress:
         tracker: told what is logged.
         state: where this launch begins.
         settings: for the step that ends the run, and windows per step.
+        work: what a step does.
+        device: of this rank.
     """
 
-    def __init__(self, run: RunFolder | None, tracker: Tracker, state: TrainingState, settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        run: RunFolder | None,
+        tracker: Tracker,
+        state: TrainingState,
+        settings: TrainSettings,
+        *,
+        work: StepWork,
+        device: torch.device,
+    ) -> None:
         self.run = run
+        self.work, self.device = work, device
         self.tracker = tracker
         self.total = settings.steps
         self.global_batch = settings.global_batch
@@ -216,15 +263,42 @@ class RunProgress:
         if not figures or self.run is None:
             return
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
-        figures |= {"windows_per_second": self.rate, "data_wait": self.data_wait}
+        figures |= self.speed()
         if step > self.last_logged:
             self.run.log({"step": step, **figures})
             self.last_logged = step
         self.tracker.log(step, figures)
 
+    def speed(self) -> dict[str, float]:
+        """The figures of `SPEED_FIGURES` that are known, over all ranks where not said otherwise."""
+        figures = {
+            "windows_per_second": self.rate,
+            "data_wait": self.data_wait,
+            "peak_memory_gib": peak_memory(self.device) / 2**30,
+        }
+        if self.rate:
+            figures["step_seconds"] = self.global_batch / self.rate
+            figures["tokens_per_second"] = self.rate * self.work.tokens
+            figures["flops_per_second"] = self.rate * self.work.flops
+            figures["mfu"] = figures["flops_per_second"] / self.work.peak if self.work.peak else 0.0
+        return {name: value for name, value in figures.items() if value or name in ("windows_per_second", "data_wait")}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that this process has held: of a GPU's memory what PyTorch has allocated, of the machine's all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
 
 def training_figures(
-    config: FitConfig, step: int, of_task: Mapping[str, float], result: StepResult, order: DataOrder
+    config: FitConfig,
+    step: int,
+    of_task: Mapping[str, float],
+    result: StepResult,
+    order: DataOrder,
+    model: nn.Module,
 ) -> dict[str, float]:
     """The figures of a step.
 
@@ -236,4 +310,14 @@ def training_figures(
         **of_task,
         "learning_rate": learning_rate_at(config.optimizer, step - 1),
         "gradient_norm": result.gradient_norm,
+        **gradient_norms(model, result),
     }
+
+
+def gradient_norms(model: nn.Module, result: StepResult) -> dict[str, float]:
+    """The norm of the gradient of each part of a model (`gradient_norm.encoder`), before clipping."""
+    parts = [name.partition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad]
+    squares: dict[str, float] = defaultdict(float)
+    for part, norm in zip(parts, result.weight_norms.tolist(), strict=True):
+        squares[f"gradient_norm.{part}"] += norm**2
+    return {name: math.sqrt(square) for name, square in squares.items()}

@@ -18,6 +18,7 @@ from PIL import Image
 
 from musicvae.durable import read_lines
 from musicvae.training.examples import Examples, example_files
+from musicvae.training.progress import SPEED_FIGURES
 from musicvae.training.run_folder import RunFolder
 from tests.support.commands import CHECKOUT, QUIET, TINY, job_command, ok, run_job
 from tests.support.processes.running_job import wait_for
@@ -43,10 +44,9 @@ def plain(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same_training(expected: Path, found: Path) -> None:
     """Figures, weights, moments and examples, to the last bit."""
-    timing = {"windows_per_second", "data_wait"}
     figures = [
         [
-            {name: value for name, value in line.items() if name not in timing}
+            {name: value for name, value in line.items() if name not in SPEED_FIGURES}
             for line in read_lines(run / "metrics.jsonl")
         ]
         for run in (expected, found)
@@ -69,6 +69,10 @@ def test_examples_are_made_at_every_evaluation(plain):
     line = next(line for line in read_lines(plain / "metrics.jsonl") if line["step"] == 5)
     assert first.kl.sum() == pytest.approx(line["validation.kl_nats"], rel=1e-5)
     assert (first.mu_variance > 0.01).sum() == line["validation.active_units"]
+    assert {name for name in SPEED_FIGURES if name in line} == set(SPEED_FIGURES) - {"mfu"}, "a CPU has no known peak"
+    assert line["tokens_per_second"] == pytest.approx(64 * line["windows_per_second"])
+    assert line["step_seconds"] > 0
+    assert 0.1 < line["peak_memory_gib"] < 24
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from musicvae.durable import read_lines
 from musicvae.pretrained.performer import load_performance
 from musicvae.training.best_weights import read_best
+from musicvae.training.progress import SPEED_FIGURES
 from tests.support.commands import CHECKOUT, TINY, job_command, ok, run_job, torchrun_command
 from tests.support.processes.running_job import wait_for
 from tests.support.requirements import only_in_a_soak
@@ -218,8 +219,7 @@ def test_a_performance_model_resumes_in_mid_epoch_exactly_and_is_reported_like_t
     assert len(whole) == 15
     for line, again in zip(whole, resumed, strict=True):
         of_this_launch = {
-            "windows_per_second",
-            "data_wait",
+            *SPEED_FIGURES,
             *(again.keys() - line.keys() if again["step"] == 7 else ()),
         }
         assert {name: again[name] for name in again.keys() - of_this_launch} == {

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.profiler import record_function
 
 from musicvae.data.loader import Batch
-from musicvae.training.profiling import COUNT, FIRST, WAITING_FOR_DATA, ProfiledWork, profiled
+from musicvae.training.profiling import COUNT, FIRST, WAITING_FOR_DATA, ProfiledWork, profiled, vendor_peak
 
 SIDE, WAIT = 200, 0.002
 WORK = ProfiledWork("four words of description", flops=2 * SIDE**3, peak=1e9)
@@ -60,3 +61,20 @@ def test_a_run_that_ends_early_leaves_what_there_is(tmp_path: Path) -> None:
     assert (tmp_path / "short" / "table.txt").read_text().splitlines()[0].endswith("; 2 steps")
     train(FIRST, tmp_path / "shorter")
     assert not (tmp_path / "shorter").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "matmul", "teraflops"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", "highest", 312),
+        ("NVIDIA H100 80GB HBM3", "float32", "high", 494),
+        ("NVIDIA H100 PCIe", "bfloat16", "highest", 756),
+        ("NVIDIA H200", "float32", "highest", 67),
+        ("Some Other GPU", "bfloat16", "highest", None),
+    ],
+)
+def test_the_peak_is_that_of_the_data_sheet_for_the_way_of_multiplying(monkeypatch, name, precision, matmul, teraflops):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    peak = vendor_peak(torch.device("cuda", 0), precision, matmul)
+    assert peak == (teraflops and teraflops * 1e12)
+    assert vendor_peak(torch.device("cpu"), precision, matmul) is None

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import traceback
 import weakref
 
@@ -14,6 +15,7 @@ from musicvae.groove.grid import GridSpec
 from musicvae.model.model import MusicVAE
 from musicvae.model.settings import ModelSettings, ObjectiveSettings
 from musicvae.training.fit import diverged, nonfinite_record
+from musicvae.training.progress import gradient_norms
 from musicvae.training.settings import OptimizerSettings
 from musicvae.training.state import is_exhausted_memory, largest_that_fits, memory_exhausted
 from musicvae.training.step import TrainingObjective, accumulate_gradients, new_optimizer, train_step
@@ -95,6 +97,9 @@ def test_the_norm_is_of_all_weights_together(objective):
     assert result.gradient_norm == pytest.approx(np.linalg.norm(result.weight_norms), rel=1e-6)
     assert len(result.weight_norms) == len(list(objective.parameters()))
     assert result.gradient_norm > 0
+    parts = gradient_norms(objective.model, result)
+    assert set(parts) == {"gradient_norm.encoder", "gradient_norm.segments", "gradient_norm.decoder"}
+    assert math.hypot(*parts.values()) == pytest.approx(result.gradient_norm, rel=1e-6)
 
 
 def test_a_record_names_step_windows_and_weights_and_the_error_says_where_it_is(objective):
