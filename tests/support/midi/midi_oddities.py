@@ -28,6 +28,11 @@ EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x800
 # The frame: headers and chunks.
 
 
+def several(rng: Random, least: int, most: int) -> int:
+    """A number of which every size is as likely: the largest, which take seconds to read, come now and then."""
+    return round(least * (most / least) ** rng.random())
+
+
 def wrong_length_of_a_chunk(data: bytes, rng: Random) -> bytes:
     """A recorder that lost power before it wrote the lengths, or counts them differently."""
     chunks = split_chunks(data)
@@ -71,8 +76,9 @@ def empty_tracks(data: bytes, rng: Random) -> bytes:
 
 
 def thousands_of_tracks(data: bytes, rng: Random) -> bytes:
-    """A batch conversion that gave every note a track of its own."""
-    return with_tracks(data, [KICK + END_OF_TRACK] * rng.choice((2_000, 20_000, 0xFFFF - 20, 70_000)))
+    """A batch conversion that gave every note a track of its own; now and then more than a header can announce."""
+    count = rng.choice((0xFFFF - 20, 70_000)) if rng.random() < 0.1 else several(rng, 1_000, 20_000)
+    return with_tracks(data, [KICK + END_OF_TRACK] * count)
 
 
 def pieces_of_format_2(data: bytes, rng: Random) -> bytes:
@@ -157,13 +163,13 @@ def changing_metre(data: bytes, rng: Random) -> bytes:
 def million_notes_in_one_tick(data: bytes, rng: Random) -> bytes:
     """Files made to stall a player ("black MIDI")."""
     note = rng.choice((KICK, b"\x00\x24\x64"))
-    return insert_events(data, rng, KICK + note * rng.choice((1_000, 100_000, MILLION)))
+    return insert_events(data, rng, KICK + note * several(rng, 1_000, MILLION))
 
 
 def million_events_of_other_channels(data: bytes, rng: Random) -> bytes:
     """A fader, a wheel or a patch change in every tick, none of it drums."""
     event = rng.choice((b"\x01\xe0\x00\x40", b"\x01\xd0\x40", b"\x01\xb0\x07\x64", b"\x01\xc0\x05"))
-    return insert_events(data, rng, event * rng.choice((1_000, MILLION)))
+    return insert_events(data, rng, event * several(rng, 1_000, MILLION))
 
 
 def every_pitch(data: bytes, rng: Random) -> bytes:
@@ -219,7 +225,7 @@ def thousands_of_texts(data: bytes, rng: Random) -> bytes:
 
 def megabytes_of_sysex(data: bytes, rng: Random) -> bytes:
     """The whole memory of a sampler, in one message or thousands, some of them without an end."""
-    size, count = rng.choice(((3 * MILLION, 1), (20 * MILLION, 1), (1_000, 3_000), (0, 500_000)))
+    size, count = rng.choice(((3 * MILLION, 1), (20 * MILLION, 1), (1_000, 3_000), (0, several(rng, 1_000, 500_000))))
     return insert_events(data, rng, (b"\x00\xf0" + variable_length(size) + bytes(size)) * count)
 
 
