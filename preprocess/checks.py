@@ -108,19 +108,15 @@ def signs_of(report: ReadingReport, windows: WindowBlock | None) -> dict[str, An
 
 def _octaves_off(report: ReadingReport) -> int:
     """The octaves, in semitones, that make a kit of pitches that have no kick and no snare; 0 if none do."""
-    if report.hits < FEWEST_HITS:
+    hits, pitches = report.hits, report.pitches
+    if hits < FEWEST_HITS or pitches.dot(KICKS_AND_SNARES) > 0.05 * hits:
         return 0
-    pitches = report.pitches
-    if (pitches @ KICKS_AND_SNARES) > 0.05 * report.hits:
-        return 0
-    if report.drum_map.name not in OWN_PITCHES or (pitches @ CYMBALS) > 0.25 * report.hits:
+    if report.drum_map.name not in OWN_PITCHES or pitches.dot(CYMBALS) > 0.25 * hits:
         return 0
 
     def fit(move: int) -> float:
         moved = np.roll(pitches, move)
-        kicks, snares, cymbals = (
-            float(moved @ class_pitches) / report.hits for class_pitches in (KICKS, SNARES, CYMBALS)
-        )
+        kicks, snares, cymbals = (float(moved @ class_pitches) / hits for class_pitches in (KICKS, SNARES, CYMBALS))
         return kicks + snares + cymbals if min(kicks, snares, cymbals) > 0.02 else 0.0
 
     best = max(OCTAVES, key=fit)

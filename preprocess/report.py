@@ -103,11 +103,11 @@ class RecordSums:
             self.reasons[record["reason"]] += 1
             if record["reason"] == Reason.DUPLICATE_FILE:
                 return
-        self.filtered.update(record.get("filtered", {}))
-        unknown = record.get("unknown_pitches", {})
-        self.unknown_pitches.update(unknown)
-        self.other_metres.update(record.get("other_metres", {}))
-        self.signs.add(record["name"], record.get("signs", {}))
+        for name in ("filtered", "unknown_pitches", "other_metres"):
+            if counts := record.get(name):
+                getattr(self, name).update(counts)
+        if signs := record.get("signs"):
+            self.signs.add(record["name"], signs)
         for name in READING.keys() & record.keys():
             self.reading[name] += record[name] if name in SUMMED else 1
         self.reading["hits_read"] += record.get("hits", 0)
@@ -115,8 +115,9 @@ class RecordSums:
             self.triplets[record["name"]] = record["triplets"]
         if not rejected:
             self.dropped_bars.update(record.get("dropped_bars", {}))
-            self.hits.update({name: record.get(name, 0) for name in ("hits", "doubled_hits", "outside_hits")})
-            self.hits["unknown_hits"] += sum(unknown.values())
+            for name in ("hits", "doubled_hits", "outside_hits"):
+                self.hits[name] += record.get(name, 0)
+            self.hits["unknown_hits"] += sum(record.get("unknown_pitches", {}).values())
 
     def most_frequent_reasons(self) -> dict[str, int]:
         """Rejected files by reason, the most frequent first."""

@@ -1,6 +1,8 @@
 """The child's side of `preprocess.sandbox`: reads jobs from stdin, works on them within limits, answers on stdout."""
 
 import ctypes
+import functools
+import gc
 import mmap
 import os
 import pickle
@@ -15,13 +17,17 @@ from preprocess.sandbox import LENGTH, OUT_OF_MEMORY, PLACE, Allowance, Job
 
 PR_SET_PDEATHSIG = 1
 STATM = Path("/proc/self/statm")
+STATM_BYTES = 256
 DATA_PAGES = 5
 """Field of /proc/self/statm that RLIMIT_DATA is compared with."""
+LIVING_OBJECTS = 10_000
+"""New objects after which garbage is looked for: as many as a chunk keeps, since only an exception leaves cycles."""
 
 
 def main() -> None:
     """Works until stdin ends, which it does when the parent does."""
     place_handle, parent = int(sys.argv[1]), int(sys.argv[2])
+    gc.set_threshold(LIVING_OBJECTS)
     _die_with(parent)
     # A Ctrl-C or a scheduler's signal to the whole group is the parent's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -61,9 +67,16 @@ def _answer(answers: BinaryIO, answer: Any) -> None:
 def _allow(allowance: Allowance) -> None:
     """Sets the kernel's limits for the next item. The soft ones: a hard one could not be raised for the item after."""
     _limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + allowance.cpu_seconds)
-    if STATM.exists():
-        data = int(STATM.read_bytes().split()[DATA_PAGES]) * resource.getpagesize()
+    if (statm := _statm()) is not None:
+        data = int(os.pread(statm, STATM_BYTES, 0).split()[DATA_PAGES]) * resource.getpagesize()
         _limit(resource.RLIMIT_DATA, data + allowance.memory_bytes)
+
+
+@functools.cache
+def _statm() -> int | None:
+    """A handle of `STATM`, kept open, as opening it takes most of the time that an item costs here; its content is made
+    anew for each reader."""
+    return os.open(STATM, os.O_RDONLY | os.O_CLOEXEC) if STATM.exists() else None
 
 
 def _limit(what: int, soft: int) -> None:

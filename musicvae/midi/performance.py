@@ -59,7 +59,7 @@ class Performance:
         if (self.tick[1:] < self.tick[:-1]).any():
             raise ValueError("hits must be in order of time")
         for name, marks in (("tempos", self.tempos), ("metres", self.metres)):
-            if not marks or any(later[0] <= earlier[0] for earlier, later in pairwise(marks)):
+            if len(marks) != 1 and (not marks or any(later[0] <= earlier[0] for earlier, later in pairwise(marks))):
                 raise ValueError(f"{name} must be there and in order of time, found {marks[:5]}")
 
     def tempo_at(self, ticks: Int64[np.ndarray, " place"]) -> Float64[np.ndarray, " place"]:

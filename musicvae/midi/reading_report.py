@@ -121,7 +121,7 @@ class ReadingReport:
         """The bar of the first hit on the grid, counted from 0."""
         return self.songs[0].first_bar
 
-    @cached_property
+    @property
     def hits(self) -> int:
         """Note-ons of the channels and tracks that were read."""
         return sum(len(song.performance.tick) for song in self.songs)
@@ -136,12 +136,12 @@ class ReadingReport:
         """Hits left out because they lie in no whole bar in 4/4."""
         return sum(song.outside_hits for song in self.songs)
 
-    @cached_property
+    @property
     def unknown(self) -> Mapping[int, int]:
         """Hits of pitches that the drum map does not know, by pitch."""
         return _summed([song.unknown_pitches for song in self.songs])
 
-    @cached_property
+    @property
     def other_metres(self) -> Mapping[str, int]:
         """Bars in each metre that was not read, such as `3/4`."""
         return _summed([song.bar_counts.other_metres for song in self.songs])
@@ -156,7 +156,7 @@ class ReadingReport:
         """Hits on the grid."""
         return sum(len(song.step) for song in self.songs)
 
-    @cached_property
+    @property
     def on_grid(self) -> Int64[np.ndarray, " drum"]:
         """Hits on the grid of each class."""
         return np.bincount(_joined([song.drum for song in self.songs]), minlength=self.drum_map.num_drums)

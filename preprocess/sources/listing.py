@@ -266,9 +266,9 @@ def _file_stamp(path: str) -> str:
 
 
 def _read_file(path: str, max_bytes: int) -> bytes:
-    size = _regular_size(path)
+    regular, size = _regular_file(path)
     _check_size(size, max_bytes)
-    with Path(path).open("rb", buffering=0) as file:
+    with regular.open("rb", buffering=0) as file:
         return file.read(size)
 
 
@@ -276,8 +276,8 @@ def _read_span(path: str, offset: int, size: int, max_bytes: int) -> bytes:
     _check_size(size, max_bytes)
     if offset == NOWHERE:
         raise _UnreadableError("not a regular file, or a link to a missing file")
-    _regular_size(path)
-    with Path(path).open("rb", buffering=0) as file:
+    archive, _ = _regular_file(path)
+    with archive.open("rb", buffering=0) as file:
         data = os.pread(file.fileno(), size, offset)
     if len(data) < size:
         raise _UnreadableError(f"the archive ends after {len(data)} of its {size} bytes")
@@ -291,12 +291,12 @@ def _read_member(place: ZipPlace, max_bytes: int) -> bytes:
     _check_size(place.size, max_bytes)
     if place.flags & ENCRYPTED:
         raise _UnreadableError("encrypted")
-    _regular_size(place.archive)
+    archive, _ = _regular_file(place.archive)
     info = zipfile.ZipInfo("the member")
     info.compress_type, info.compress_size, info.file_size = place.method, place.packed, place.size
     info.CRC, info.flag_bits = place.crc, place.flags
     try:
-        with Path(place.archive).open("rb") as file:
+        with archive.open("rb") as file:
             file.seek(place.offset)
             header = file.read(LOCAL_HEADER.size)
             if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_MAGIC):
@@ -315,16 +315,17 @@ def _read_member(place: ZipPlace, max_bytes: int) -> bytes:
         raise
 
 
-def _regular_size(path: str) -> int:
-    """The size of a regular file; others are not even opened, which could block for ever or move a device."""
+def _regular_file(path: str) -> tuple[Path, int]:
+    """A regular file and its size; others are not even opened, which could block for ever or move a device."""
+    regular = Path(path)
     try:
-        status = Path(path).stat()
+        status = regular.stat()
     except ValueError:
         raise _UnreadableError("not the path of a file") from None
     if not stat_bits.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat_bits.S_IFMT(status.st_mode), "not a regular file")
         raise _UnreadableError(f"{kind} that cannot be listed" if path.endswith("/") else kind)
-    return status.st_size
+    return regular, status.st_size
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.groove import hits_from_tokens
-from preprocess.convert import FileCounts
 from preprocess.outcome import FileOutcome
 from preprocess.parts import Chunk, PartSummary, read_records, read_summary, read_windows, writing_part
 from preprocess.rejection import Reason, Rejection
@@ -30,12 +29,12 @@ def block(name: str, windows: int, seed: int) -> WindowBlock:
 
 
 def accepted(name: str, windows: int, seed: int) -> tuple[FileOutcome, WindowBlock]:
-    return FileOutcome(name, seed, "train", windows, FileCounts(filtered={"min_hits": 3})), block(name, windows, seed)
+    return FileOutcome(name, seed, "train", windows, {"filtered": {"min_hits": 3}}), block(name, windows, seed)
 
 
 def rejected(name: str) -> tuple[FileOutcome, None]:
     rejection = Rejection(name, Reason.TOO_SHORT, "3 bars")
-    return FileOutcome(name, 2**64 - 1, None, 0, FileCounts(), rejection), None
+    return FileOutcome(name, 2**64 - 1, None, 0, {}, rejection), None
 
 
 CHUNKS = [[accepted("a", 3, 1), rejected("b")], [rejected("c")], [accepted("d", 2, 4), accepted("e", 5, 5)]]
@@ -103,7 +102,7 @@ def test_nor_is_a_damaged_one(tmp_path, damage):
 
 
 def test_one_with_a_rejection_that_may_pass_is_made_again(tmp_path):
-    outcome = FileOutcome("a", 1, None, 0, FileCounts(), Rejection("a", Reason.TIMEOUT), settled=False)
+    outcome = FileOutcome("a", 1, None, 0, {}, Rejection("a", Reason.TIMEOUT), settled=False)
     with writing_part(tmp_path / "part") as part:
         part.add(Chunk.of([(outcome, None)]))
         part.add(Chunk.of([rejected("b")]))
