@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import assert_never
 
 from cluster.errors import TargetError
-from cluster.job import Job, Word
+from cluster.job import START_VARIABLE, Job, Word
 from cluster.site import Site
 
 FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
@@ -170,20 +170,19 @@ def _beginning(job: Job, site: Site, place: Place) -> Iterator[str]:
 
 
 def _meeting(job: Job) -> Iterator[str]:
-    if Word.START in job.command or Word.MEETING_POINT in job.command or job.own_ray:
-        yield 'start="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
+    yield f'export {START_VARIABLE}="$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}"'
     if Word.MEETING_POINT in job.command or job.own_ray:
         yield "# This script runs on the first node, and torchrun knows a node by the name that it has for itself."
         # A job that comes again takes another port, lest a stranger has the first, and not that of the next job.
         port = f"{FIRST_PORT} + ({PORTS_OF_A_JOB} * SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
         yield f'meeting_point="$(hostname):$(({port}))"'
-        yield ""
+    yield ""
 
 
 def _ray(job: Job, site: Site, place: Place) -> Iterator[str]:
     if not job.own_ray:
         return
-    token = f"{quoted(str(place.folder))}/ray-token.$start"
+    token = f"{quoted(str(place.folder))}/ray-token.${START_VARIABLE}"
     log = quoted(str(place.logs).replace("%", "%%") + f"/ray-{job.name}-%j-%n.log")
     yield "# A Ray cluster for this allocation. The head runs on the first node. The token file is deleted at the end."
     yield f'export RAY_ADDRESS="$meeting_point" RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}'
@@ -232,7 +231,7 @@ def _word(word: str | Word, job: Job) -> str:
         case Word.RAY_ADDRESS:
             return '"$RAY_ADDRESS"'
         case Word.START:
-            return '"$start"'
+            return f'"${START_VARIABLE}"'
         case _:
             assert_never(word)
 

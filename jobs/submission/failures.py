@@ -104,7 +104,7 @@ class FailureSummary:
 
 def failures_of_run(run: RunView) -> Iterator[FailureSummary]:
     """The failure of a run that was trained without a submission, if it failed."""
-    if run.state in ("failed", "diverged") and (failure := _rank_failure(run)):
+    if run.state in ("failed", "diverged") and (failure := _rank_failure(run, run.launch)):
         yield _of_rank(str(run.path), run.path, failure)
 
 
@@ -129,7 +129,7 @@ def _of_status(submission: Submission, status: ElementStatus, run: RunView | Non
     log = submission.logs / log_name(job, receipt.number, status.element - receipt.first) if receipt else None
     text = _tail(log) if log else ""
     last = status.attempts[-1] if status.attempts else None
-    if (slurm_category := OF_SLURM.get(status.why)) is None and run and (failure := _rank_failure(run)):
+    if (slurm_category := OF_SLURM.get(status.why)) is None and run and last and (failure := _rank_failure(run, last.start)):
         summary = _of_rank(name, run.path, failure)
         memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
         return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary
@@ -186,15 +186,15 @@ def _of_rank(name: str, run: Path, failure: Failure) -> FailureSummary:
     return FailureSummary(name, category, where, failure.message, lines, log_of(run, failure.rank), CURES[category])
 
 
-def _rank_failure(run: RunView) -> Failure | None:
-    """What its launcher found; without one, what the ranks of the last launch say, if any of them failed."""
-    if run.failure is not None:
+def _rank_failure(run: RunView, launch: str | None) -> Failure | None:
+    """What the launcher of a launch found; without one, what its ranks say, if any of them failed."""
+    if launch is None:
+        return None
+    if run.failure is not None and run.launch == launch:
         with suppress(TypeError):  # another version of its fields
             return Failure(**run.failure)
-    if run.launch is None:
-        return None
     records = RankRecords(run.path / "ranks")
-    return first_failure(records.of(run.launch), records.errors_of(run.launch))
+    return first_failure(records.of(launch), records.errors_of(launch))
 
 
 def _tail(log: Path) -> str:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from cluster.job import START_VARIABLE
 from cluster.local import started
 from cluster.torchrun import Group
 from musicvae.errors import AbsentRanksError, ConfigError, UserError
@@ -143,6 +144,11 @@ def launch_id() -> str:
     return secrets.token_hex(8)
 
 
+def new_launch_id() -> str:
+    """Names a launch that begins now: as the start of the submission that it belongs to, or by chance."""
+    return os.environ.get(START_VARIABLE) or secrets.token_hex(8)
+
+
 @contextmanager
 def only_main_speaks() -> Iterator[None]:
     """For checks that every rank makes alike before it has joined the others: rank 0 alone shows what they raise."""
@@ -212,7 +218,7 @@ def group_of(
         raise ConfigError(f"--ranks {ranks} cannot be used", expected="1 or more", do="--ranks 2")
     check_lanes(ranks * max_nodes, lanes, given=f"--ranks {ranks} on {max_nodes} machine(s)", fewer="ranks")
     if max_nodes == 1:
-        return Group(ranks, 1, 1, "", secrets.token_hex(8), shutdown_seconds)
+        return Group(ranks, 1, 1, "", new_launch_id(), shutdown_seconds)
     identity = rendezvous_id or _slurm_launch()
     if not rendezvous or not identity:
         missing = "--rendezvous" if not rendezvous else "--rendezvous-id"

@@ -2,8 +2,9 @@
 
 import pytest
 
+from cluster.job import START_VARIABLE
 from cluster.torchrun import agent_command, agent_environment
-from jobs.training.environment import group_of
+from jobs.training.environment import group_of, new_launch_id
 from musicvae.errors import ConfigError
 
 OPTIONS = {"lanes": 8, "shutdown_seconds": 100}
@@ -13,6 +14,12 @@ def test_one_machine_meets_nobody_and_each_launch_has_its_own_name():
     first, second = (group_of(2, "1", None, None, **OPTIONS) for _ in range(2))
     assert (first.min_nodes, first.max_nodes, first.endpoint, first.elastic) == (1, 1, "", False)
     assert first.identity != second.identity
+
+
+def test_a_launch_of_a_submission_has_the_name_of_its_start(monkeypatch):
+    """Or nobody could tell its ranks from those of another submission of the run."""
+    monkeypatch.setenv(START_VARIABLE, "17.3")
+    assert group_of(2, "1", None, None, **OPTIONS).identity == new_launch_id() == "17.3"
 
 
 def test_several_machines_may_come_and_go():
