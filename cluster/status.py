@@ -1,12 +1,13 @@
 """How the elements of a submission stand: from what they wrote down, and from SLURM only what it alone knows."""
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from cluster import ray_jobs, slurm
-from cluster.attempts import Attempt
+from cluster.attempts import Attempt, read_status
 from cluster.job import Job, SchedulerState, SchedulerStates
 from cluster.local import runner_of
 from cluster.submission import Receipt, Submission
@@ -18,6 +19,8 @@ LIVE: tuple[State, ...] = ("waiting", "running", "saved")
 CANCELLED_BY_HAND = "CANCELLED"
 NEVER = "DependencyNeverSatisfied"
 BEFORE_IT = "a job before it failed"
+FRESH_SECONDS = 60.0
+"""How old the last heartbeat of what runs may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +50,21 @@ class ElementStatus:
 
 def element_statuses(submission: Submission) -> Iterator[ElementStatus]:
     """Every element of every job, with what its scheduler says now."""
-    return statuses_from(submission, scheduler_says(submission))
+    return statuses_from(submission, scheduler_says([submission]))
 
 
-def scheduler_says(submission: Submission) -> SchedulerStates:
-    """What the target's scheduler says of its jobs; None where there is none, or it does not answer."""
-    match submission.target:
+def scheduler_says(submissions: Sequence[Submission]) -> SchedulerStates:
+    """What the scheduler of submissions to one target says of their jobs; None where there is none, or no answer."""
+    match submissions[0].target:
         case "slurm":
-            return slurm.states()
+            receipts = (receipt for submission in submissions for receipt in submission.receipts())
+            return slurm.states(list(dict.fromkeys(receipt.number for receipt in receipts)))
         case "ray":
-            return ray_jobs.states(submission.ray_jobs)
+            return ray_jobs.states(submissions[0].ray_jobs)
         case "local":
             return None
         case _:
-            assert_never(submission.target)
+            assert_never(submissions[0].target)
 
 
 def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterator[ElementStatus]:
@@ -86,10 +90,21 @@ def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterato
             state, why = _state(submission, receipt, element, attempts, scheduler)
             if state == "lost" and not attempts and undone.intersection(job.after):
                 state, why = "not submitted", BEFORE_IT
+            if state == "lost" and submission.target != "local" and _sends_heartbeats(job, attempts):
+                state, why = "running", f"it sends heartbeats, but {why}"
             if state != "done":
                 undone.add(job.name)
             numbers = tuple(taken_as.number for taken_as in live or receipts[-1:]) if state in LIVE else ()
             yield ElementStatus(job, element, state, why, receipt, numbers, attempts)
+
+
+def _sends_heartbeats(job: Job, attempts: Sequence[Attempt]) -> bool:
+    """Whether what began last lives, whatever the scheduler says: it may show jobs to their owner alone."""
+    status = read_status(job)
+    heartbeat = status.get("heartbeat")
+    if not attempts or status.get("launch") != attempts[-1].start or not isinstance(heartbeat, int | float):
+        return False
+    return time.time() - heartbeat < FRESH_SECONDS
 
 
 def _is_live(receipt: Receipt, element: int, scheduler: SchedulerStates) -> bool:

@@ -74,7 +74,6 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
     Raises:
         ConfigError: a folder is none of these.
     """
-    said: dict[tuple[str, str], SchedulerStates] = {}
     for folder in folders:
         entries = list(_below(folder))
         if not entries and not folder.is_dir():
@@ -83,21 +82,36 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
                 expected="a run, a submission, or a folder of them",
                 do="correct the path; without one, ./runs and ./submissions are shown",
             )
+        submissions, said = _read_all(path for path, kind in entries if kind == "submission")
         for path, kind in entries:
             try:
-                rows = [run_row(path)] if kind == "run" else _rows_of_submission(path, said)
+                if kind == "run":
+                    rows = [run_row(path)]
+                elif isinstance(submission := submissions[path], Submission):
+                    rows = list(submission_rows(submission, said[submission.target, submission.ray_jobs]))
+                else:
+                    raise submission
             except DAMAGES as error:  # the others are shown all the same
                 damaged = PLAN if kind == "submission" else "the run"
                 rows = [Row(path.name, path, "unknown", {}, 0, f"{damaged} is damaged: {error}", None)]
             yield from rows
 
 
-def _rows_of_submission(path: Path, said: dict[tuple[str, str], SchedulerStates]) -> list[Row]:
-    submission = read_submission(path)
-    where = (submission.target, submission.ray_jobs)
-    if where not in said:
-        said[where] = scheduler_says(submission)
-    return list(submission_rows(submission, said[where]))
+def _read_all(
+    paths: Iterable[Path],
+) -> tuple[dict[Path, Submission | Exception], dict[tuple[str, str], SchedulerStates]]:
+    """Submissions, or how they are damaged; and what each of their schedulers says, which is asked once."""
+    submissions: dict[Path, Submission | Exception] = {}
+    by_target: dict[tuple[str, str], list[Submission]] = {}
+    for path in paths:
+        try:
+            submission = submissions[path] = read_submission(path)
+            submission.receipts()
+        except DAMAGES as error:
+            submissions[path] = error
+        else:
+            by_target.setdefault((submission.target, submission.ray_jobs), []).append(submission)
+    return submissions, {where: scheduler_says(group) for where, group in by_target.items()}
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -144,10 +158,14 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         )
 
 
-def chosen(folders: Iterable[Path]) -> list[Submission]:
+def chosen(folders: Iterable[Path], *, to_change: bool = False) -> list[Submission]:
     """The submissions that folders are, hold, or whose run they are; those in ./submissions without a folder.
 
+    Args:
+        to_change: whether the command changes them, which only their owner may do.
+
     Raises:
+        TargetError: a submission to change is somebody else's.
         ConfigError: a folder has nothing to do with a submission.
         DataError: a plan is damaged.
     """
@@ -161,6 +179,8 @@ def chosen(folders: Iterable[Path]) -> list[Submission]:
                 do="give the folder of a submission; python -m jobs.status shows those in ./submissions",
             )
         submissions |= {submission.folder: submission for submission in in_folder}
+    for submission in submissions.values() if to_change else ():
+        submission.check_ours()
     return list(submissions.values())
 
 

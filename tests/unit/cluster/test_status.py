@@ -1,18 +1,27 @@
 """How an element stands, from what it wrote down and what its scheduler says."""
 
+import json
 import os
 import signal
 import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from cluster.attempts import begin, finish
+from cluster.errors import TargetError
 from cluster.job import Array, Job, SchedulerState
 from cluster.local import new_launch_id, runner_of
 from cluster.site import Site
 from cluster.status import statuses_from
 from cluster.submission import Submission, read_submission
 from jobs.cancel import main as cancel_command
+from jobs.clean import main as clean_command
+from jobs.retry import main as retry_command
 from jobs.submission.hand_over import outstanding
 
 URL = "http://head:8265"
@@ -110,6 +119,54 @@ def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
     made.folder.chmod(0o500)  # of somebody else, who may only look
     assert outstanding(made, ("failed", "lost")).elements["train"] == []
     made.folder.chmod(0o700)
+
+
+@pytest.mark.parametrize(("launch", "age", "expected"), [("7.0", 5, "running"), ("7.0", 600, "lost"), ("6.0", 5, "lost")])
+@pytest.mark.parametrize("target", ["slurm", "ray"])
+def test_what_sends_heartbeats_is_not_lost(tmp_path, target, launch, age, expected):
+    """Also where the scheduler shows jobs to their owner alone."""
+    job = Job("train", ("true",), status=str(tmp_path / "status.json"))
+    made = Submission(tmp_path / "s", target, tmp_path, Site(), (job,), URL)
+    made.write_plan()
+    made.take_receipt(job, "7", [0])
+    begin(made.folder, job, 0, launch_id="7", restart=0, pid=1)
+    (tmp_path / "status.json").write_text(json.dumps({"launch": launch, "heartbeat": time.time() - age}))
+    assert state(made, ())[0] == expected
+
+
+@pytest.fixture
+def visible():
+    """A folder whose parents everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def as_somebody_else(folder):
+    """As a user who may look at a folder and not change it."""
+    folder.chmod(0o555)
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if os.getresuid()[2] == 0:
+            os.setresuid(0, 0, 0)
+        folder.chmod(0o755)
+
+
+def test_what_only_the_owner_may_do_is_refused_in_words(visible):
+    made = submission(visible, "slurm")
+    made.take_receipt(made.jobs[0], "7", [0])
+    commands = {"cancel": cancel_command, "retry": partial(retry_command, failed=True), "clean": partial(clean_command, yes=True)}
+    with as_somebody_else(made.folder):
+        assert state(made, ("RUNNING", "None")) == ("running", "")
+        for command in commands.values():
+            with pytest.raises(TargetError) as refused:
+                command([made.folder])
+            assert refused.value.problem.startswith(f"{made.folder} belongs to ")
+    assert not made.cancelled
 
 
 def test_elements_of_a_split_array_are_found_by_their_own_numbers(tmp_path):
