@@ -133,7 +133,7 @@ def submit(call: Call, *, patience: float) -> str:
 
 
 def states(numbers: Sequence[str]) -> SchedulerStates:
-    """What SLURM still knows of jobs, whoever's they are, by its number of a job and of an element (0 without an array).
+    """What SLURM still knows of jobs, whosever, by its number of a job and of an element (0 without an array).
 
     None where there is no SLURM, or no controller answers.
     """
@@ -207,10 +207,11 @@ def partitions() -> dict[str, dict[str, str]]:
     return by_name
 
 
-def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, seconds: int) -> list[str]:
+def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, cpus: int, seconds: int) -> list[str]:
     """The lines that a short command prints on some nodes.
 
     Args:
+        cpus: of each node.
         seconds: how long to wait for the nodes.
 
     Raises:
@@ -218,7 +219,15 @@ def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, seconds: int
     """
     wishes = {"partition": site.partition, "account": site.account, "qos": site.qos, "constraint": site.constraint}
     options = [f"--{name}={value}" for name, value in wishes.items() if value]
-    options += [f"--nodes={nodes}", "--ntasks-per-node=1", f"--immediate={seconds}", "--time=1", "--quiet"]
+    options += [
+        f"--nodes={nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={cpus}",
+        f"--immediate={seconds}",
+        "--time=1",
+        "--quiet",
+    ]
+    options += [option for option in site.srun if option.startswith("--cpu-bind")]
     return _run(["srun", *options, *command]).splitlines()
 
 

@@ -29,7 +29,11 @@ def main(
 
         python -m jobs.clean --yes
     """
-    over = [submission for submission in chosen(submissions or [], to_change=yes) if _is_over(submission, cancelled=cancelled)]
+    over = [
+        submission
+        for submission in chosen(submissions or [], to_change=yes)
+        if _is_over(submission, cancelled=cancelled)
+    ]
     sizes = {
         submission.folder: sum(path.stat().st_size for path in submission.folder.rglob("*") if path.is_file())
         for submission in over

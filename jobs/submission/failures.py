@@ -129,7 +129,12 @@ def _of_status(submission: Submission, status: ElementStatus, run: RunView | Non
     log = submission.logs / log_name(job, receipt.number, status.element - receipt.first) if receipt else None
     text = _tail(log) if log else ""
     last = status.attempts[-1] if status.attempts else None
-    if (slurm_category := OF_SLURM.get(status.why)) is None and run and last and (failure := _rank_failure(run, last.start)):
+    if (
+        (slurm_category := OF_SLURM.get(status.why)) is None
+        and run
+        and last
+        and (failure := _rank_failure(run, last.start))
+    ):
         summary = _of_rank(name, run.path, failure)
         memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
         return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary

@@ -58,6 +58,9 @@ def test_ranks_get_the_cpus_of_their_node_in_a_container_and_from_inside_another
     assert sorted(masks) == [("node1", "0x3"), ("node2", "0x3")], log.read_text()
     (call,) = calls.read_text().splitlines()
     assert f" --container-image={IMAGE} --cpu-bind=verbose " in call
+    for rank in (0, 1):
+        assert "CPUs 0-1; SLURM gave 2 CPU(s)\n" in (tmp_path / "run" / "logs" / f"rank-0000{rank}.log").read_text()
+    assert "warning: " not in log.read_text()
 
 
 def test_a_controller_that_is_away_is_waited_for_and_what_scancel_ends_stays_cancelled(slurm, sample_run, tmp_path):

@@ -31,7 +31,11 @@ def test_verdict(code, asked, stalled, expected):
 
 
 def test_a_job_that_lost_a_process_or_a_node_comes_again(tmp_path, job):
-    for failure, launch, expected in (("killed", "7.0", "again"), ("code", "7.0", "failed"), ("killed", "6.0", "failed")):
+    for failure, launch, expected in (
+        ("killed", "7.0", "again"),
+        ("code", "7.0", "failed"),
+        ("killed", "6.0", "failed"),
+    ):
         begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
         status = {"step": 5, "state": "failed", "launch": launch, "failure": {"category": failure}}
         Path(job.status).write_text(json.dumps(status), encoding="utf-8")

@@ -121,7 +121,9 @@ def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
     made.folder.chmod(0o700)
 
 
-@pytest.mark.parametrize(("launch", "age", "expected"), [("7.0", 5, "running"), ("7.0", 600, "lost"), ("6.0", 5, "lost")])
+@pytest.mark.parametrize(
+    ("launch", "age", "expected"), [("7.0", 5, "running"), ("7.0", 600, "lost"), ("6.0", 5, "lost")]
+)
 @pytest.mark.parametrize("target", ["slurm", "ray"])
 def test_what_sends_heartbeats_is_not_lost(tmp_path, target, launch, age, expected):
     """Also where the scheduler shows jobs to their owner alone."""
@@ -159,7 +161,11 @@ def as_somebody_else(folder):
 def test_what_only_the_owner_may_do_is_refused_in_words(visible):
     made = submission(visible, "slurm")
     made.take_receipt(made.jobs[0], "7", [0])
-    commands = {"cancel": cancel_command, "retry": partial(retry_command, failed=True), "clean": partial(clean_command, yes=True)}
+    commands = {
+        "cancel": cancel_command,
+        "retry": partial(retry_command, failed=True),
+        "clean": partial(clean_command, yes=True),
+    }
     with as_somebody_else(made.folder):
         assert state(made, ("RUNNING", "None")) == ("running", "")
         for command in commands.values():

@@ -47,7 +47,9 @@ def test_the_ranks_of_another_launch_say_nothing_of_this_one(submission, tmp_pat
     run = tmp_path / "run"
     (run / "ranks").mkdir(parents=True)
     (run / "status.json").write_text(json.dumps({"state": "running", "step": 40, "launch": "6.0"}))
-    RankRecords(run / "ranks").write(RankRecord(0, 1, "node3", 1, 40, "training", "6.0", 0, time.time(), 9, False, False))
+    RankRecords(run / "ranks").write(
+        RankRecord(0, 1, "node3", 1, 40, "training", "6.0", 0, time.time(), 9, False, False)
+    )
     used = "error: run is in use by process 1 on node3\n  do        wait for it\n"
     refused = summary(submission, code=2, log=used, run=run)
     assert (refused.category, refused.cause.splitlines()[0]) == ("configuration", "run is in use by process 1 on node3")
