@@ -37,7 +37,7 @@ NAME = "snapshot.json"
 PATCH = "changes.patch"
 ENDS = "ends.jsonl"
 MADE = re.compile(
-    r"plan\.json|\.plan\.json\.tmp|receipts\.jsonl|ends\.jsonl|cancelled|ray-token\..+|[^/]+\.sbatch|(code|attempts|logs)/.+"
+    r"plan\.json|\.plan\.json\.tmp|receipts\.jsonl|ends\.jsonl|cancelled|ray-token\..+|[^/]+\.sbatch|(code|attempts|logs|meeting\.[^/]+)/.+"
 )
 """Paths of what belongs to a submission in its folder."""
 Target = Literal["local", "slurm", "ray"]

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from cluster.attempts import KILLED, SIGNALLED
 from cluster.errors import ExitCode
-from cluster.sbatch import SETUP_FAILED
+from cluster.sbatch import ALONE, SETUP_FAILED
 from cluster.status import ElementStatus
 from cluster.submission import Submission, log_name
 from jobs.submission.run_view import RunView
@@ -141,6 +141,9 @@ def _of_status(submission: Submission, status: ElementStatus, run: RunView | Non
     category = slurm_category or _category(last.code if last else None, status, text)
     cause, lines = _cause_in_log(text)
     where = f"{last.host}, exit status {last.code}" if last and last.code is not None else last.host if last else ""
+    if gone := re.findall(rf"^(\S+) ended with status (\d+) {ALONE}$", text, re.MULTILINE):
+        node, code = gone[-1]
+        where, cause = f"{node}, exit status {code}", cause or f"{node} ended {ALONE}"
     return FailureSummary(name, category, where, cause or status.why, lines, log, CURES[category])
 
 

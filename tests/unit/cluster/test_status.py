@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -173,6 +174,34 @@ def test_what_only_the_owner_may_do_is_refused_in_words(visible):
                 command([made.folder])
             assert refused.value.problem.startswith(f"{made.folder} belongs to ")
     assert not made.cancelled
+
+
+def test_every_kind_of_end_is_offered_to_be_cleaned(tmp_path, capsys):
+    ends = {"done": 0, "failed": 1, "cancelled": 75, "running": None}
+    for name, code in ends.items():
+        made = Submission(tmp_path / "submissions" / name, "ray", tmp_path, Site(), (Job("train", ("true",)),), URL)
+        made.write_plan()
+        made.take_receipt(made.jobs[0], "7", [0])
+        begin(made.folder, made.jobs[0], 0, launch_id="7", restart=0, pid=1)
+        made.mark_cancelled(name == "cancelled")
+        if code is not None:
+            finish(made.folder, made.jobs[0], 0, code=code, asked=False)
+    running = {("7", 0): SchedulerState("RUNNING", "")}
+
+    def cleaned(**options):
+        with patch("cluster.status.scheduler_says", lambda group: running if group[0].name == "running" else {}):
+            clean_command([tmp_path / "submissions"], **options)
+        return capsys.readouterr().out
+
+    listed = cleaned()
+    assert f"would remove {tmp_path}/submissions/done (done, " in listed
+    assert "1 more has been cancelled; --cancelled includes them\n" in listed
+    assert "1 more has jobs that failed; --failed includes them\n" in listed
+    rows = json.loads(cleaned(cancelled=True, failed=True, yes=True, json_=True))
+    assert {Path(row["submission"]).name: row["state"] for row in rows} == {
+        "done": "done", "failed": "failed", "cancelled": "cancelled"
+    }  # fmt: skip
+    assert [path.name for path in (tmp_path / "submissions").iterdir()] == ["running"]
 
 
 def test_elements_of_a_split_array_are_found_by_their_own_numbers(tmp_path):

@@ -98,6 +98,14 @@ def test_what_it_says_itself(submission, code, log, category, cause):
     assert f"exit status {code}" in found.where
 
 
+def test_a_node_that_ended_before_the_others_had_met_it_is_named(submission):
+    gone = "node7 ended with status 137 before all nodes had met\n"
+    killed = summary(submission, code=137, log=f"waiting\n{gone}")
+    assert (killed.where, killed.cause) == ("node7, exit status 137", "node7 ended before all nodes had met")
+    refused = summary(submission, code=3, log="error: train-000001.tar is damaged\n" + gone.replace("137", "3"))
+    assert (refused.where, refused.cause) == ("node7, exit status 3", "train-000001.tar is damaged")
+
+
 @pytest.mark.parametrize(
     ("log", "category"),
     [
