@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, assert_never
 
 from cluster import ray_jobs, slurm
@@ -46,6 +47,16 @@ class ElementStatus:
     def restarts(self) -> int:
         """How often it has begun again."""
         return max(0, len(self.attempts) - 1)
+
+    def restart_causes(self) -> Iterator[str]:
+        """What each start came to that its target has followed by another."""
+        for attempt, following in pairwise(self.attempts):
+            if attempt.launch != following.launch:  # it was submitted again
+                continue
+            if attempt.ended is None:
+                yield "lost node or requeue"
+            else:
+                yield "signal from SLURM" if attempt.asked else "lost process"
 
 
 def element_statuses(submission: Submission) -> Iterator[ElementStatus]:

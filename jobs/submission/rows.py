@@ -141,6 +141,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         job_statuses = by_job[job.name]
         counts = Counter(status.state for status in job_statuses)
         state = next(state for state in ORDER if counts[state])  # type: ignore[index]
+        why = next((status.why for status in job_statuses if status.state == state), "")
         run = read_run_view(Path(job.status).parent) if job.status and is_run(Path(job.status).parent) else None
         yield Row(
             name=f"{submission.name} {job.name}",
@@ -148,7 +149,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             state=state,
             elements=dict(counts) if job.array else {},
             restarts=sum(status.restarts for status in job_statuses),
-            why=next((status.why for status in job_statuses if status.state == state), ""),
+            why="; ".join(filter(None, (why, _restarts(job_statuses)))),
             run=run,
             submission=submission,
             statuses=tuple(job_statuses),
@@ -156,6 +157,13 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             if submission.target != "local"
             else (),
         )
+
+
+def _restarts(statuses: Iterable[ElementStatus]) -> str:
+    """What elements of a job have come again after."""
+    counts = Counter(cause for status in statuses for cause in status.restart_causes())
+    causes = ", ".join(f"{count} x {cause}" if count > 1 else cause for cause, count in counts.items())
+    return f"restarted after: {causes}" if causes else ""
 
 
 def chosen(folders: Iterable[Path], *, to_change: bool = False) -> list[Submission]:

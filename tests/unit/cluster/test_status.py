@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -24,6 +25,7 @@ from jobs.cancel import main as cancel_command
 from jobs.clean import main as clean_command
 from jobs.retry import main as retry_command
 from jobs.submission.hand_over import outstanding
+from jobs.submission.rows import submission_rows
 
 URL = "http://head:8265"
 
@@ -109,6 +111,20 @@ def test_what_slurm_has_requeued_lives_whatever_its_last_start_wrote_down(tmp_pa
     assert [one.numbers for one in statuses_from(made, told) if one.job == job] == [("7",)]
     told["8", 0] = SchedulerState("PENDING", "Priority")
     assert [one.numbers for one in statuses_from(made, told) if one.job == job] == [("7", "8")]
+
+
+def test_what_a_job_has_come_again_after_is_told(tmp_path):
+    made = submission(tmp_path, "slurm")
+    job = replace(made.jobs[0], retries=9)
+    made.take_receipt(job, "7", [0])
+    for restart, (code, asked) in enumerate([(75, True), (140, True), (None, False), (137, False), (75, False)]):
+        begin(made.folder, job, 0, launch_id="7", restart=restart, pid=1)
+        if code is not None:
+            finish(made.folder, job, 0, code=code, asked=asked)
+    begin(made.folder, job, 0, launch_id="7", restart=5, pid=1)
+    (train, *_) = submission_rows(made, {("7", 0): SchedulerState("RUNNING", "")})
+    assert (train.state, train.restarts) == ("running", 5)
+    assert train.why == "restarted after: 2 x signal from SLURM, lost node or requeue, 2 x lost process"
 
 
 def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
