@@ -20,8 +20,8 @@ LIVE: tuple[State, ...] = ("waiting", "running", "saved")
 CANCELLED_BY_HAND = "CANCELLED"
 NEVER = "DependencyNeverSatisfied"
 BEFORE_IT = "a job before it failed"
-FRESH_SECONDS = 60.0
-"""How old the last heartbeat of what runs may be."""
+FRESH_SECONDS = 30.0
+"""What has sent no heartbeat for so long does not run; others take its run folder over after this time, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.submission import read_submission
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.support.commands import TINY, ok
 from tests.support.harm.small_disk import enlarge, fill, small_disk
@@ -56,8 +57,10 @@ def requeue(job: Job) -> None:
 
 def node_down(job: Job) -> None:
     job.scontrol("update", "nodename=node2", "state=down", "reason=test")
+    wait_for(lambda: job.slurm.job_state(job.number) != "RUNNING", job.submission)
     time.sleep(5)
-    job.scontrol("update", "nodename=node2", "state=resume")
+    if "DOWN" in job.slurm.client("sinfo", "--noheader", "--nodes=node2", "--format=%T").upper():
+        job.scontrol("update", "nodename=node2", "state=resume")
 
 
 def node_lost(job: Job) -> None:
@@ -99,7 +102,7 @@ def kill_agent(job: Job) -> None:
 
 
 def kill_rank(job: Job) -> None:
-    os.kill(job.process("jobs.train --preset") if False else max(_ranks(job)), signal.SIGKILL)
+    os.kill(max(_ranks(job)), signal.SIGKILL)
 
 
 def kill_launcher(job: Job) -> None:
@@ -144,13 +147,23 @@ def undisturbed(small_shards, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.fixture
+def emptied(slurm) -> Iterator[None]:
+    """Whatever a test leaves is cancelled."""
+    yield
+    slurm.client("scancel", "--user=root")
+    wait_for(lambda: not slurm.client("squeue", "--noheader"), slurm.folder)
+
+
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.usefixtures("emptied")
 def test_it(slurm, small_shards, undisturbed, tmp_path, name):
     with small_disk(tmp_path / "disk", "200m") as disk:
         run = disk / "run"
         where = ["--on", "slurm", "--nodes", 2, "--cpus-per-node", 2]
         submission = submit(tmp_path, "train", *where, "--", "--shards", small_shards, "--run", run, *SETTINGS, **slurm.environment)
-        number = slurm.client("squeue", "--noheader", "--format=%F")
+        (receipt,) = read_submission(submission).receipts()
+        number = receipt.number
         job = Job(slurm, submission, number, run)
         wait_for(lambda: status(run).get("step", 0) >= DISTURBED_AT, submission)
         began = time.monotonic()
@@ -168,7 +181,7 @@ def test_it(slurm, small_shards, undisturbed, tmp_path, name):
         print(f"@@@ {name} {time.monotonic()-began:.0f}s")
         for s in seen: print("   ", s)
         print(text)
-        print("LOG", [*submission.glob("logs/train-*.log")][0].read_text()[-1800:])
+        print("LOG", "\n".join(l for l in [*submission.glob("logs/train-*.log")][0].read_text().splitlines() if not l.startswith("step "))[-1800:])
         if now[0] != "done":
             enlarge(disk, "400m")
             (disk / "filler").unlink(missing_ok=True)
