@@ -1,9 +1,11 @@
 """How the elements of a submission stand: from what they wrote down, and from SLURM only what it alone knows."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import Literal, assert_never
 
@@ -18,6 +20,8 @@ UNFINISHED: tuple[State, ...] = ("not submitted", "failed", "cancelled", "lost")
 """States in which an element is over, or never began, and is not done."""
 LIVE: tuple[State, ...] = ("waiting", "running", "saved")
 CANCELLED_BY_HAND = "CANCELLED"
+SLURM_ENDED = re.compile(r"CANCELLED AT (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d) DUE TO (NODE FAILURE|TIME LIMIT|PREEMPTION)")
+"""In the log of a job, in the time of its node."""
 NEVER = "DependencyNeverSatisfied"
 BEFORE_IT = "a job before it failed"
 FRESH_SECONDS = 30.0
@@ -48,12 +52,19 @@ class ElementStatus:
         """How often it has begun again."""
         return max(0, len(self.attempts) - 1)
 
-    def restart_causes(self) -> Iterator[str]:
-        """What each start came to that its target has followed by another."""
+    def restart_causes(self, log: str) -> Iterator[str]:
+        """What each start came to that its target has followed by another.
+
+        Args:
+            log: of the element, in which SLURM says why it ended a start.
+        """
+        ends = [(datetime.fromisoformat(when).timestamp(), reason.lower()) for when, reason in SLURM_ENDED.findall(log)]
         for attempt, following in pairwise(self.attempts):
             if attempt.launch != following.launch:  # it was submitted again
                 continue
-            if attempt.ended is None:
+            if reasons := [reason for when, reason in ends if attempt.began - 1 < when < following.began]:
+                yield reasons[0]
+            elif attempt.ended is None:
                 yield "lost node or requeue"
             else:
                 yield "signal from SLURM" if attempt.asked else "lost process"

@@ -125,9 +125,7 @@ def failures_of(
 def _of_status(submission: Submission, status: ElementStatus, run: RunView | None) -> FailureSummary:
     job = status.job
     name = f"{job.name} of {submission.name}" + (f", element {status.element}" if job.array else "")
-    receipt = status.receipt
-    log = submission.logs / log_name(job, receipt.number, status.element - receipt.first) if receipt else None
-    text = _tail(log) if log else ""
+    log, text = log_of_element(submission, status)
     last = status.attempts[-1] if status.attempts else None
     if (
         (slurm_category := OF_SLURM.get(status.why)) is None
@@ -145,6 +143,14 @@ def _of_status(submission: Submission, status: ElementStatus, run: RunView | Non
         node, code = gone[-1]
         where, cause = f"{node}, exit status {code}", cause or f"{node} ended {ALONE}"
     return FailureSummary(name, category, where, cause or status.why, lines, log, CURES[category])
+
+
+def log_of_element(submission: Submission, status: ElementStatus) -> tuple[Path | None, str]:
+    """The log of the last submission of an element, and its end."""
+    if status.receipt is None:
+        return None, ""
+    log = submission.logs / log_name(status.job, status.receipt.number, status.element - status.receipt.first)
+    return log, _tail(log)
 
 
 def _category(code: int | None, status: ElementStatus, text: str) -> Category:

@@ -11,7 +11,7 @@ from cluster.attempts import PLAN
 from cluster.job import SchedulerStates
 from cluster.status import ElementStatus, scheduler_says, statuses_from
 from cluster.submission import Submission, read_submission, submissions_in
-from jobs.submission.failures import FailureSummary, failures_of, failures_of_run
+from jobs.submission.failures import FailureSummary, failures_of, failures_of_run, log_of_element
 from jobs.submission.run_view import RunView, is_run, read_run_view
 from musicvae.errors import DAMAGES, ConfigError, DataError
 
@@ -149,7 +149,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             state=state,
             elements=dict(counts) if job.array else {},
             restarts=sum(status.restarts for status in job_statuses),
-            why="; ".join(filter(None, (why, _restarts(job_statuses)))),
+            why="; ".join(filter(None, (why, _restarts(submission, job_statuses)))),
             run=run,
             submission=submission,
             statuses=tuple(job_statuses),
@@ -159,9 +159,12 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         )
 
 
-def _restarts(statuses: Iterable[ElementStatus]) -> str:
+def _restarts(submission: Submission, statuses: Iterable[ElementStatus]) -> str:
     """What elements of a job have come again after."""
-    counts = Counter(cause for status in statuses for cause in status.restart_causes())
+    again = (status for status in statuses if status.restarts)
+    counts = Counter(
+        cause for status in again for cause in status.restart_causes(log_of_element(submission, status)[1])
+    )
     causes = ", ".join(f"{count} x {cause}" if count > 1 else cause for cause, count in counts.items())
     return f"restarted after: {causes}" if causes else ""
 

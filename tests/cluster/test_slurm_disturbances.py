@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +78,9 @@ def scancel_batch(job: Job) -> None:
 
 def limit_without_notice(job: Job) -> None:
     """The job has run for longer already."""
-    wait_for(lambda: job.slurm.client("squeue", "--noheader", "--format=%M", f"--jobs={job.number}") > "1:", job.submission)
+    wait_for(
+        lambda: job.slurm.client("squeue", "--noheader", "--format=%M", f"--jobs={job.number}") > "1:", job.submission
+    )
     job.scontrol("update", f"jobid={job.number}", "timelimit=1")
 
 
@@ -161,7 +162,9 @@ def test_it(slurm, small_shards, undisturbed, tmp_path, name):
     with small_disk(tmp_path / "disk", "200m") as disk:
         run = disk / "run"
         where = ["--on", "slurm", "--nodes", 2, "--cpus-per-node", 2]
-        submission = submit(tmp_path, "train", *where, "--", "--shards", small_shards, "--run", run, *SETTINGS, **slurm.environment)
+        submission = submit(
+            tmp_path, "train", *where, "--", "--shards", small_shards, "--run", run, *SETTINGS, **slurm.environment
+        )
         (receipt,) = read_submission(submission).receipts()
         number = receipt.number
         job = Job(slurm, submission, number, run)
@@ -178,10 +181,18 @@ def test_it(slurm, small_shards, undisturbed, tmp_path, name):
                 break
             time.sleep(1)
         text = ok(run_in(tmp_path, "status", submission, **slurm.environment)).stdout
-        print(f"@@@ {name} {time.monotonic()-began:.0f}s")
-        for s in seen: print("   ", s)
+        print(f"@@@ {name} {time.monotonic() - began:.0f}s")
+        for s in seen:
+            print("   ", s)
         print(text)
-        print("LOG", "\n".join(l for l in [*submission.glob("logs/train-*.log")][0].read_text().splitlines() if not l.startswith("step "))[-1800:])
+        print(
+            "LOG",
+            "\n".join(
+                l
+                for l in [*submission.glob("logs/train-*.log")][0].read_text().splitlines()
+                if not l.startswith("step ")
+            )[-1800:],
+        )
         if now[0] != "done":
             enlarge(disk, "400m")
             (disk / "filler").unlink(missing_ok=True)

@@ -20,7 +20,14 @@ SETTINGS += ["train.evaluate_every=100000", "resources.threads=1"]
 
 def submit(slurm: SlurmCluster, log: Path, *arguments: object) -> str:
     """Submits the script for both nodes and gives the job's number."""
-    options = ["--parsable", "-N2", "--cpus-per-task=2", f"--chdir={CHECKOUT}", f"--output={log}", f"--export=ALL,PYTHON={sys.executable}"]
+    options = [
+        "--parsable",
+        "-N2",
+        "--cpus-per-task=2",
+        f"--chdir={CHECKOUT}",
+        f"--output={log}",
+        f"--export=ALL,PYTHON={sys.executable}",
+    ]
     return slurm.client("sbatch", *options, CHECKOUT / "docs" / "train.sbatch", *arguments)
 
 

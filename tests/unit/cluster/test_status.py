@@ -8,6 +8,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from cluster.errors import TargetError
 from cluster.job import Array, Job, SchedulerState
 from cluster.local import new_launch_id, runner_of
 from cluster.site import Site
-from cluster.status import statuses_from
+from cluster.status import ElementStatus, statuses_from
 from cluster.submission import Submission, read_submission
 from jobs.cancel import main as cancel_command
 from jobs.clean import main as clean_command
@@ -122,9 +123,18 @@ def test_what_a_job_has_come_again_after_is_told(tmp_path):
         if code is not None:
             finish(made.folder, job, 0, code=code, asked=asked)
     begin(made.folder, job, 0, launch_id="7", restart=5, pid=1)
+    when = datetime.fromtimestamp(time.time()).isoformat(timespec="seconds")
+    (made.logs / "train-7.log").write_text(f"*** JOB 7 ON node1 CANCELLED AT {when} DUE TO JOB REQUEUE ***\n")
     (train, *_) = submission_rows(made, {("7", 0): SchedulerState("RUNNING", "")})
     assert (train.state, train.restarts) == ("running", 5)
     assert train.why == "restarted after: 2 x signal from SLURM, lost node or requeue, 2 x lost process"
+    began = made.attempts(job, 0)[0].began
+    when = datetime.fromtimestamp(began).isoformat(timespec="seconds")
+    line = f"slurmstepd-node1: error: *** JOB 7 ON node1 CANCELLED AT {when}"
+    attempt = replace(made.attempts(job, 0)[0], ended=began + 9, asked=True)
+    following = replace(attempt, restart=1, began=began + 20)
+    of_two = ElementStatus(job, 0, "running", "", None, (), (attempt, following))
+    assert list(of_two.restart_causes(f"{line} DUE TO NODE FAILURE, SEE SLURMCTLD LOG ***")) == ["node failure"]
 
 
 def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
