@@ -66,6 +66,11 @@ class Attempt:
     oom_kills: int = 0
     out_of_memory: bool = False
 
+    @property
+    def start(self) -> str:
+        """`Word.START` of it, which names what it launched."""
+        return f"{self.launch}.{self.restart}"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -202,7 +207,9 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) 
     stalled = without_progress(attempts, attempts[-1].launch, saved_step(job)) if attempts else 0
     status = read_status(job)
     failure = status.get("failure")
-    lost = status.get("state") == "failed" and isinstance(failure, dict) and failure.get("category") == LOST
+    its_launch = bool(attempts) and status.get("launch") == attempts[-1].start
+    failed = its_launch and status.get("state") == "failed"
+    lost = failed and isinstance(failure, dict) and failure.get("category") == LOST
     out_of_memory = bool(attempts) and oom_kills() > attempts[-1].oom_kills
     lost = lost or (code == KILLED and not out_of_memory)
     following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)

@@ -14,6 +14,8 @@ PROGRESS_NAME = "progress.json"
 StopSignal = Literal["USR2", "TERM"]
 MOST_ELEMENTS = 100_000
 """Of an array, and so shares of a job. Each has files of its own."""
+START_VARIABLE = "GROOVES_START"
+"""Tells the command of a submission which start of its job it is: `Word.START`. It names the launch of a training."""
 MEMORY = re.compile(r"[0-9]+[KMGTkmgt]?")
 
 

@@ -16,7 +16,7 @@ from typing import assert_never
 
 from cluster.attempts import begin, finish
 from cluster.errors import ExitCode
-from cluster.job import Job, Word
+from cluster.job import START_VARIABLE, Job, Word
 from cluster.submission import Submission, log_name
 
 PR_SET_PDEATHSIG = 1
@@ -178,7 +178,7 @@ def _run(submission: Submission, job: Job, element: int, start: str, log: Path, 
     words = [text_of(word, job, element, start, python=site.python or sys.executable) for word in job.command]
     environment = {**site.environment, **dict(job.environment)}
     modules = os.pathsep.join(filter(None, [str(submission.code), os.environ.get("PYTHONPATH")]))
-    code = {"PYTHONSAFEPATH": "1", "PYTHONPATH": modules}
+    code = {"PYTHONSAFEPATH": "1", "PYTHONPATH": modules, START_VARIABLE: start}
     stop.stop_signal = STOP_SIGNALS[job.stop_signal]
     child = start_guarded(
         words,

@@ -12,8 +12,9 @@ from pathlib import PurePath
 from typing import assert_never
 
 from cluster.errors import TargetError
-from cluster.job import Job, Word
+from cluster.job import START_VARIABLE, Job, Word
 from cluster.site import Site
+from cluster.torchrun import MEETING_VARIABLE
 
 FIRST_PORT, PORTS, PORTS_OF_A_JOB = 20000, 12000, 7
 """Below the ports that Linux hands out by itself (32768 and up), above those of most services. A job has several,
@@ -23,6 +24,24 @@ REQUEUE_SECONDS = 60
 ASK_AGAIN_SECONDS = 5
 SETUP_FAILED = "error: the setup of the site failed: "
 """How the log says that a job has ended before its command."""
+ALONE = "before all nodes had met"
+EACH_NODE = f"""\
+# On each node. One that ends before all nodes have met is named, and ends the others at once, which would wait for it.
+each_node=$(cat <<'END'
+asked=no
+trap asked=yes USR2 TERM
+"$@"
+code=$?
+if [ "$code" != 0 ] && [ "$asked" = no ] && [ ! -e "${MEETING_VARIABLE}/met" ]; then
+  if (set -C; echo "$code" >"${MEETING_VARIABLE}/gone") 2>/dev/null; then
+    echo "$SLURMD_NODENAME ended with status $code {ALONE}" >&2
+  fi
+  exit "$code"
+fi
+echo "$code" >"${MEETING_VARIABLE}/ended-$SLURM_PROCID"
+END
+)"""
+"""What srun runs where each node has a launcher. It ends well where the others are to go on and save."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
@@ -74,7 +93,7 @@ def render(job: Job, site: Site, place: Place) -> str:
             *_meeting(job),
             *_ray(job, site, place),
             *_command(job),
-            *_waiting(job, site),
+            *_waiting(job, site, place),
             *_ending(job, site),
         ]
     )
@@ -170,20 +189,19 @@ def _beginning(job: Job, site: Site, place: Place) -> Iterator[str]:
 
 
 def _meeting(job: Job) -> Iterator[str]:
-    if Word.START in job.command or Word.MEETING_POINT in job.command or job.own_ray:
-        yield 'start="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
+    yield f'export {START_VARIABLE}="$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}"'
     if Word.MEETING_POINT in job.command or job.own_ray:
         yield "# This script runs on the first node, and torchrun knows a node by the name that it has for itself."
         # A job that comes again takes another port, lest a stranger has the first, and not that of the next job.
         port = f"{FIRST_PORT} + ({PORTS_OF_A_JOB} * SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % {PORTS}"
         yield f'meeting_point="$(hostname):$(({port}))"'
-        yield ""
+    yield ""
 
 
 def _ray(job: Job, site: Site, place: Place) -> Iterator[str]:
     if not job.own_ray:
         return
-    token = f"{quoted(str(place.folder))}/ray-token.$start"
+    token = f"{quoted(str(place.folder))}/ray-token.${START_VARIABLE}"
     log = quoted(str(place.logs).replace("%", "%%") + f"/ray-{job.name}-%j-%n.log")
     yield "# A Ray cluster for this allocation. The head runs on the first node. The token file is deleted at the end."
     yield f'export RAY_ADDRESS="$meeting_point" RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}'
@@ -232,18 +250,22 @@ def _word(word: str | Word, job: Job) -> str:
         case Word.RAY_ADDRESS:
             return '"$RAY_ADDRESS"'
         case Word.START:
-            return '"$start"'
+            return f'"${START_VARIABLE}"'
         case _:
             assert_never(word)
 
 
-def _waiting(job: Job, site: Site) -> Iterator[str]:
-    # srun hands a signal on to every node; it must not end the others because one has saved and left before them. They
-    # get the time of a notice, lest they wait for one that has died at its start.
-    one_task = f"--wait={site.notice_seconds} " if job.on_every_node else "--nodes=1 --ntasks=1 "
+def _waiting(job: Job, site: Site, place: Place) -> Iterator[str]:
     srun = ""
-    if job.on_every_node or site.srun:
-        srun = f"srun --kill-on-bad-exit=0 {one_task}{_step_options(job, site)}"
+    if job.on_every_node:
+        yield f"export {MEETING_VARIABLE}={quoted(str(place.folder))}/meeting.${START_VARIABLE}"
+        yield f'mkdir -p "${MEETING_VARIABLE}"'
+        yield EACH_NODE
+        # Those that have met get the time of a notice to save, after the first of them has left.
+        options = f"--kill-on-bad-exit=1 --wait={site.notice_seconds} {_step_options(job, site)}"
+        srun = f'srun {options}bash -c "$each_node" bash '
+    elif site.srun:
+        srun = f"srun --nodes=1 --ntasks=1 {_step_options(job, site)}"
     if job.own_ray:
         yield '[ "$up" = 0 ] || command=(exit "$up")'
     yield f'{srun}"${{command[@]}}" &'
@@ -252,6 +274,15 @@ def _waiting(job: Job, site: Site) -> Iterator[str]:
     yield 'wait "$child"; code=$?'
     yield 'while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done'
     yield "child="
+    if job.on_every_node:
+        yield "# The highest status of all nodes, or that of the one that ended before they had met."
+        yield "for ((node = 0; node < SLURM_NNODES; node++)); do"
+        yield f'  if read -r ended 2>/dev/null <"${MEETING_VARIABLE}/ended-$node" && [ "$ended" -gt "$code" ]; then'
+        yield "    code=$ended"
+        yield "  fi"
+        yield "done"
+        yield f'[ ! -e "${MEETING_VARIABLE}/gone" ] || read -r code <"${MEETING_VARIABLE}/gone"'
+        yield f'rm -rf "${MEETING_VARIABLE}"'
     if job.own_ray:
         yield "trap - EXIT; end_ray"
     yield ""

@@ -1,6 +1,5 @@
 """SLURM's client commands; the only file that knows them. Needs no accounting database."""
 
-import getpass
 import os
 import re
 import secrets
@@ -31,7 +30,7 @@ NO_ANSWER = re.compile(
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """Seconds between calls while no controller answers."""
 STATUS_PATIENCE = 10.0
-
+NUMBERS_OF_A_CALL = 1000
 
 CURES = {
     "invalid account": "give one of your accounts with --account, or as account: in the site file; this shows them:\n"
@@ -133,33 +132,34 @@ def submit(call: Call, *, patience: float) -> str:
     return _patiently(once, patience).partition(";")[0].strip()
 
 
-def states() -> SchedulerStates:
-    """What SLURM still knows of this user's jobs, by its number of a job and of an element (0 without an array).
+def states(numbers: Sequence[str]) -> SchedulerStates:
+    """What SLURM still knows of jobs, whosever, by its number of a job and of an element (0 without an array).
 
     None where there is no SLURM, or no controller answers.
     """
     if not installed():
         return None
-    try:
-        output = _patiently(partial(_squeue, "%F|%K|%T|%r"), STATUS_PATIENCE)
-    except TargetError:
-        return None
     by_element = {}
-    for line in output.splitlines():
-        number, element, state, reason = line.strip().split("|", 3)
-        by_element[number, int(element) if element.isdigit() else 0] = SchedulerState(state, reason)
+    for first in range(0, len(numbers), NUMBERS_OF_A_CALL):
+        # A number that SLURM has forgotten is an error where it is the only one.
+        jobs = ",".join((*numbers[first : first + NUMBERS_OF_A_CALL], numbers[first]))
+        try:
+            output = _patiently(partial(_squeue, "%F|%K|%T|%r", f"--jobs={jobs}"), STATUS_PATIENCE)
+        except TargetError:
+            return None
+        for line in output.splitlines():
+            number, element, state, reason = line.strip().split("|", 3)
+            by_element[number, int(element) if element.isdigit() else 0] = SchedulerState(state, reason)
     return by_element
 
 
 def _number_of(token: str) -> str | None:
-    lines = [line.strip().split("|", 1) for line in _squeue("%F|%k").splitlines()]
+    lines = [line.strip().split("|", 1) for line in _squeue("%F|%k", "--me").splitlines()]
     return next((number for number, comment in lines if comment.endswith(token)), None)
 
 
-def _squeue(columns: str) -> str:
-    return _run(
-        ["squeue", "--noheader", "--states=all", "--array", f"--user={getpass.getuser()}", f"--format={columns}"]
-    )
+def _squeue(columns: str, which: str) -> str:
+    return _run(["squeue", "--noheader", "--states=all", "--array", which, f"--format={columns}"])
 
 
 def cancel(numbers: Sequence[str], *, patience: float) -> None:
@@ -207,10 +207,11 @@ def partitions() -> dict[str, dict[str, str]]:
     return by_name
 
 
-def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, seconds: int) -> list[str]:
+def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, cpus: int, seconds: int) -> list[str]:
     """The lines that a short command prints on some nodes.
 
     Args:
+        cpus: of each node.
         seconds: how long to wait for the nodes.
 
     Raises:
@@ -218,7 +219,15 @@ def try_on_nodes(command: Sequence[str], site: Site, *, nodes: int, seconds: int
     """
     wishes = {"partition": site.partition, "account": site.account, "qos": site.qos, "constraint": site.constraint}
     options = [f"--{name}={value}" for name, value in wishes.items() if value]
-    options += [f"--nodes={nodes}", "--ntasks-per-node=1", f"--immediate={seconds}", "--time=1", "--quiet"]
+    options += [
+        f"--nodes={nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={cpus}",
+        f"--immediate={seconds}",
+        "--time=1",
+        "--quiet",
+    ]
+    options += [option for option in site.srun if option.startswith("--cpu-bind")]
     return _run(["srun", *options, *command]).splitlines()
 
 

@@ -1,12 +1,16 @@
 """How the elements of a submission stand: from what they wrote down, and from SLURM only what it alone knows."""
 
+import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from typing import Literal, assert_never
 
 from cluster import ray_jobs, slurm
-from cluster.attempts import Attempt
+from cluster.attempts import Attempt, read_status
 from cluster.job import Job, SchedulerState, SchedulerStates
 from cluster.local import runner_of
 from cluster.submission import Receipt, Submission
@@ -16,8 +20,12 @@ UNFINISHED: tuple[State, ...] = ("not submitted", "failed", "cancelled", "lost")
 """States in which an element is over, or never began, and is not done."""
 LIVE: tuple[State, ...] = ("waiting", "running", "saved")
 CANCELLED_BY_HAND = "CANCELLED"
+SLURM_ENDED = re.compile(r"CANCELLED AT (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d) DUE TO (NODE FAILURE|TIME LIMIT|PREEMPTION)")
+"""In the log of a job, in the time of its node."""
 NEVER = "DependencyNeverSatisfied"
 BEFORE_IT = "a job before it failed"
+FRESH_SECONDS = 30.0
+"""What has sent no heartbeat for so long does not run; others take its run folder over after this time, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +52,41 @@ class ElementStatus:
         """How often it has begun again."""
         return max(0, len(self.attempts) - 1)
 
+    def restart_causes(self, log: str) -> Iterator[str]:
+        """What each start came to that its target has followed by another.
+
+        Args:
+            log: of the element, in which SLURM says why it ended a start.
+        """
+        ends = [(datetime.fromisoformat(when).timestamp(), reason.lower()) for when, reason in SLURM_ENDED.findall(log)]
+        for attempt, following in pairwise(self.attempts):
+            if attempt.launch != following.launch:  # it was submitted again
+                continue
+            if reasons := [reason for when, reason in ends if attempt.began - 1 < when < following.began]:
+                yield reasons[0]
+            elif attempt.ended is None:
+                yield "lost node or requeue"
+            else:
+                yield "signal from SLURM" if attempt.asked else "lost process"
+
 
 def element_statuses(submission: Submission) -> Iterator[ElementStatus]:
     """Every element of every job, with what its scheduler says now."""
-    return statuses_from(submission, scheduler_says(submission))
+    return statuses_from(submission, scheduler_says([submission]))
 
 
-def scheduler_says(submission: Submission) -> SchedulerStates:
-    """What the target's scheduler says of its jobs; None where there is none, or it does not answer."""
-    match submission.target:
+def scheduler_says(submissions: Sequence[Submission]) -> SchedulerStates:
+    """What the scheduler of submissions to one target says of their jobs; None where there is none, or no answer."""
+    match submissions[0].target:
         case "slurm":
-            return slurm.states()
+            receipts = (receipt for submission in submissions for receipt in submission.receipts())
+            return slurm.states(list(dict.fromkeys(receipt.number for receipt in receipts)))
         case "ray":
-            return ray_jobs.states(submission.ray_jobs)
+            return ray_jobs.states(submissions[0].ray_jobs)
         case "local":
             return None
         case _:
-            assert_never(submission.target)
+            assert_never(submissions[0].target)
 
 
 def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterator[ElementStatus]:
@@ -86,10 +112,21 @@ def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterato
             state, why = _state(submission, receipt, element, attempts, scheduler)
             if state == "lost" and not attempts and undone.intersection(job.after):
                 state, why = "not submitted", BEFORE_IT
+            if state == "lost" and submission.target != "local" and _sends_heartbeats(job, attempts):
+                state, why = "running", f"it sends heartbeats, but {why}"
             if state != "done":
                 undone.add(job.name)
             numbers = tuple(taken_as.number for taken_as in live or receipts[-1:]) if state in LIVE else ()
             yield ElementStatus(job, element, state, why, receipt, numbers, attempts)
+
+
+def _sends_heartbeats(job: Job, attempts: Sequence[Attempt]) -> bool:
+    """Whether what began last lives, whatever the scheduler says: it may show jobs to their owner alone."""
+    status = read_status(job)
+    heartbeat = status.get("heartbeat")
+    if not attempts or status.get("launch") != attempts[-1].start or not isinstance(heartbeat, int | float):
+        return False
+    return time.time() - heartbeat < FRESH_SECONDS
 
 
 def _is_live(receipt: Receipt, element: int, scheduler: SchedulerStates) -> bool:

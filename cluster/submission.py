@@ -37,7 +37,7 @@ NAME = "snapshot.json"
 PATCH = "changes.patch"
 ENDS = "ends.jsonl"
 MADE = re.compile(
-    r"plan\.json|\.plan\.json\.tmp|receipts\.jsonl|ends\.jsonl|cancelled|ray-token\..+|[^/]+\.sbatch|(code|attempts|logs)/.+"
+    r"plan\.json|\.plan\.json\.tmp|receipts\.jsonl|ends\.jsonl|cancelled|ray-token\..+|[^/]+\.sbatch|(code|attempts|logs|meeting\.[^/]+)/.+"
 )
 """Paths of what belongs to a submission in its folder."""
 Target = Literal["local", "slurm", "ray"]
@@ -93,6 +93,24 @@ class Submission:
     def place(self) -> Place:
         """Where its scripts find everything."""
         return Place(self.folder, self.code, self.working_folder)
+
+    def check_ours(self) -> None:
+        """Lets pass what this user may change.
+
+        Raises:
+            TargetError: somebody else's.
+        """
+        if os.access(self.folder, os.W_OK):
+            return
+        try:
+            owner = self.folder.owner()
+        except KeyError:  # a user of another machine
+            owner = f"user {self.folder.stat().st_uid}"
+        raise TargetError(
+            f"{self.folder} belongs to {owner}",
+            expected="a submission that you may change; of others you can see the status and logs",
+            do=f"ask {owner} to run this command, or run jobs.submit in a folder of your own",
+        )
 
     def write_plan(self) -> None:
         """Makes the folder, which only its owner can open, and says what is meant to be done, before it is."""

@@ -14,6 +14,8 @@ JOIN_SECONDS = 600
 
 RENDEZVOUS_LOST = 3
 """What our agent ends with where it has lost the machine at which the agents meet."""
+MEETING_VARIABLE = "GROOVES_MEETING"
+"""Names a folder in which each launcher makes the file `met` once it has met those of all other machines."""
 ONE_MACHINE = "one-machine"
 """The rendezvous of a launch on a single machine: our agent brings it, and it listens to nobody."""
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"

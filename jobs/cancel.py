@@ -33,7 +33,7 @@ def main(
         python -m jobs.cancel submissions/train-1a2b3c4d
     """
     ended = []
-    for submission in chosen(folders):
+    for submission in chosen(folders, to_change=True):
         elements: dict[str, list[int]] = {}
         for status in cancel(submission):
             elements.setdefault(status.job.name, []).append(status.element)

@@ -1,18 +1,21 @@
-"""Removes the folders of finished submissions: python -m jobs.clean [SUBMISSION ...] [--yes] [--json]"""
+"""Removes the folders of submissions that have ended: python -m jobs.clean [SUBMISSION ...] [--yes] [--json]"""
 
 import json
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from cluster.status import element_statuses
+from cluster.status import LIVE, element_statuses
 from cluster.submission import MADE, Submission
 from jobs.command.command_line import console, run_command
 from jobs.submission.rows import chosen
 from musicvae.durable import refuse_strangers
+
+WORDS = {"cancelled": "been cancelled", "failed": "jobs that failed"}
 
 
 def main(
@@ -20,19 +23,25 @@ def main(
         list[Path] | None, typer.Argument(metavar="SUBMISSION", help="Folders of submissions (all in ./submissions).")
     ] = None,
     cancelled: Annotated[bool, typer.Option("--cancelled", help="Include cancelled submissions.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Include submissions with jobs that failed, were lost or never began.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """List or remove the folders of submissions whose jobs are all done: their code, scripts and logs.
+    """List or remove the folders of submissions that have ended: their code, scripts and logs.
 
-    Runs, shards and grooves are never removed. A folder with other files in it is named and stays.
+    Those whose jobs are not all done are removed on request alone: `jobs.retry` needs the folder. Runs, shards and
+    grooves are never removed. A folder with other files in it is named and stays.
 
         python -m jobs.clean --yes
     """
-    over = [submission for submission in chosen(submissions or []) if _is_over(submission, cancelled=cancelled)]
+    kinds = {"done", *(["cancelled"] if cancelled else []), *(["failed"] if failed else [])}
+    ends = {submission.folder: _end_of(submission) for submission in chosen(submissions or [], to_change=yes)}
     sizes = {
-        submission.folder: sum(path.stat().st_size for path in submission.folder.rglob("*") if path.is_file())
-        for submission in over
+        folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for folder, end in ends.items()
+        if end in kinds
     }
     if yes:
         for folder in sizes:
@@ -40,19 +49,26 @@ def main(
         for folder in sizes:
             shutil.rmtree(folder)
     if json_:
-        print(json.dumps([{"submission": str(path), "bytes": size, "removed": yes} for path, size in sizes.items()]))
+        rows = [{"submission": str(path), "bytes": sizes[path], "removed": yes, "state": ends[path]} for path in sizes]
+        print(json.dumps(rows))
         return
     for folder, size in sizes.items():
-        console.print(f"{'removed' if yes else 'would remove'} {folder} ({size / 1e6:.1f} MB)", soft_wrap=True)
+        verb = "removed" if yes else "would remove"
+        console.print(f"{verb} {folder} ({ends[folder]}, {size / 1e6:.1f} MB)", soft_wrap=True)
+    for kind, count in sorted(Counter(end for end in ends.values() if end and end not in kinds).items()):
+        console.print(f"{count} more {'has' if count == 1 else 'have'} {WORDS[kind]}; --{kind} includes them")
     if not sizes:
-        console.print("nothing to remove: no submission is done")
+        console.print("nothing to remove")
     elif not yes:
         console.print("nothing was removed; add --yes to remove them")
 
 
-def _is_over(submission: Submission, *, cancelled: bool) -> bool:
+def _end_of(submission: Submission) -> Literal["done", "cancelled", "failed"] | None:
+    """How a submission has ended; None while something of it waits or runs."""
     states = {status.state for status in element_statuses(submission)}
-    return states <= ({"done", "cancelled"} if cancelled else {"done"})
+    if states.intersection(LIVE):
+        return None
+    return "done" if states <= {"done"} else "cancelled" if states <= {"done", "cancelled"} else "failed"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main(
     if not failed:
         raise ConfigError("--failed is missing", expected="--failed", do="add --failed")
     again, codes = [], list[int]()
-    for submission in chosen(submissions or []):
+    for submission in chosen(submissions or [], to_change=True):
         missing = outstanding(submission, (*FAILED, "cancelled") if cancelled else FAILED)
         if not any(missing.elements.values()) or (submission.cancelled and not cancelled):
             continue

@@ -1,6 +1,5 @@
 """Trains a model on a Ray cluster with Ray Train; the run is the same as one of `jobs.train`."""
 
-import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from cluster.ray_session import check_ray_address
 from jobs.command.command_line import console, end_of_checks, run_command, settings_source, settings_text
 from jobs.command.stop_signals import StopSignals, parse_time
 from jobs.command.streams import outlive_terminal
+from jobs.training.environment import new_launch_id
 from jobs.training.plan import Config, InitFrom, Overrides, Preset, PrintConfig, Run, Shards, StopBefore, TrainRequest
 
 
@@ -68,7 +68,7 @@ def main(
     size = size_of(workers, cpus=cpus_per_worker, device=resources.device, lanes=plan.settings.data.lanes)
     signals.stop_ahead(deadline, resources.stop_margin_seconds)
     signals.stop_after(plan.settings.train.max_minutes)  # of the launch as a whole: every attempt counts its own anew
-    launch = RayLaunch(plan, shards or "", init_from, secrets.token_hex(8), signals)
+    launch = RayLaunch(plan, shards or "", init_from, new_launch_id(), signals)
     with ranks_on_ray(ray_address, size) as ranks:
         launch.train(ranks)
 

@@ -170,11 +170,15 @@ def _clock(folder: Path) -> float:
         probe.unlink()
 
 
+def _name_of(holder: dict[str, Any]) -> str:
+    launch = f", launch {group}" if (group := holder.get("group")) else ""
+    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}{launch}"
+
+
 def _held(folder: Path, holder: dict[str, Any]) -> FolderInUseError:
     return FolderInUseError(
-        f"{folder} is in use",
+        f"{folder} is in use by {_name_of(holder)}",
         expected="one process at a time",
-        found=f"process {holder.get('pid', '?')} on {holder.get('host', '?')}",
         likely="the same command is running already",
         do="wait for it; or stop it and run this command again to resume",
     )

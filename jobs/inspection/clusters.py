@@ -17,10 +17,12 @@ from jobs.inspection.machine import CLOCK_SECONDS, Check
 
 TRIAL_SECONDS = 60
 """How long to wait for nodes: a full cluster is no fault."""
-TRIAL_NODES = 2
+TRIAL_NODES, TRIAL_CPUS = 2, 2
 LOOK = (
     'seen=$(test -e "$1" && echo yes); usable=$("$2" -c "import sys; print(sys.version_info >= (3, 11))" 2>/dev/null);'
-    'echo "${SLURMD_NODENAME:-$(hostname)}|$seen|$usable|$(date +%s)"'
+    # Variables of OpenMP would limit what nproc counts.
+    "cpus=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc);"
+    'echo "${SLURMD_NODENAME:-$(hostname)}|$seen|$usable|$cpus|$(date +%s)"'
 )
 
 
@@ -71,7 +73,9 @@ def slurm_checks(site: Site, python: str, shared: Path) -> Iterator[Check]:
     if name in partitions:
         partition_fields = partitions[name]
         yield notice(site, partition_fields, settings)
-        yield from on_the_nodes(site, min(TRIAL_NODES, int(partition_fields.get("TotalNodes", "1"))), python, shared)
+        nodes, all_cpus = (int(partition_fields.get(key, "1")) for key in ("TotalNodes", "TotalCPUs"))
+        cpus = max(1, min(TRIAL_CPUS, all_cpus // max(1, nodes)))
+        yield from on_the_nodes(site, min(TRIAL_NODES, nodes), python, shared, cpus=cpus)
 
 
 def partition(name: str | None, partitions: Mapping[str, Mapping[str, str]]) -> Check:
@@ -115,29 +119,38 @@ def requeue(settings: Mapping[str, str]) -> Check:
     return Check("requeue", "ok", "preempted jobs and jobs of lost nodes are requeued")
 
 
-def on_the_nodes(site: Site, count: int, python: str, shared: Path) -> Iterator[Check]:
-    """A step on some nodes: the interpreter, the folder and the clock as they see them."""
+def on_the_nodes(site: Site, count: int, python: str, shared: Path, *, cpus: int) -> Iterator[Check]:
+    """A step on some nodes: the interpreter, the folder, its CPUs and the clock as they see them.
+
+    Args:
+        cpus: to request on each node.
+    """
     with _marker(shared) as marker:
         if marker is None:
             return  # `folder` has said so
         look = ["sh", "-c", LOOK, "sh", str(marker), python]
         try:
-            said = slurm.try_on_nodes(look, site, nodes=count, seconds=TRIAL_SECONDS)
+            said = slurm.try_on_nodes(look, site, nodes=count, cpus=cpus, seconds=TRIAL_SECONDS)
         except TargetError as error:
             yield Check("nodes", "warning", error.problem, "try again when nodes are free; squeue shows who uses them")
             return
-    nodes = sorted(line.split("|") for line in said if line.count("|") == 3)  # they answer in any order
+    nodes = sorted(line.split("|") for line in said if line.count("|") == 4)  # they answer in any order
     yield Check("nodes", "ok", ", ".join(name for name, *_ in nodes))
     if blind := [name for name, seen, *_ in nodes if not seen]:
         cure = "choose a folder on a file system that all nodes share: --shared DIR"
         yield Check("shared", "error", f"{', '.join(blind)} cannot see {shared}", cure)
     else:
         yield Check("shared", "ok", f"all of them see {shared}")
-    if without := [name for name, _, usable, _ in nodes if usable != "True"]:
+    if without := [name for name, _, usable, *_ in nodes if usable != "True"]:
         cure = "python: in the site file, an interpreter of 3.11 or newer that all nodes have"
         yield Check("node python", "error", f"{', '.join(without)} cannot run {python}", cure)
     else:
         yield Check("node python", "ok", python)
+    if bound := [f"{name} {usable_cpus}" for name, *_, usable_cpus, _ in nodes if int(usable_cpus) < cpus]:
+        cure = "srun: [--cpu-bind=none] in the site file, or ask the administrators about their binding of CPUs"
+        yield Check("node cpus", "warning", f"{cpus} were requested, but a task may use: {', '.join(bound)}", cure)
+    else:
+        yield Check("node cpus", "ok", f"a task may use the {cpus} that were requested")
     off = max((abs(int(when) - time.time()) for *_, when in nodes), default=0.0)
     if off > CLOCK_SECONDS:
         yield Check(

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from cluster.attempts import KILLED, SIGNALLED
 from cluster.errors import ExitCode
-from cluster.sbatch import SETUP_FAILED
+from cluster.sbatch import ALONE, SETUP_FAILED
 from cluster.status import ElementStatus
 from cluster.submission import Submission, log_name
 from jobs.submission.run_view import RunView
@@ -104,7 +104,7 @@ class FailureSummary:
 
 def failures_of_run(run: RunView) -> Iterator[FailureSummary]:
     """The failure of a run that was trained without a submission, if it failed."""
-    if run.state in ("failed", "diverged") and (failure := _rank_failure(run)):
+    if run.state in ("failed", "diverged") and (failure := _rank_failure(run, run.launch)):
         yield _of_rank(str(run.path), run.path, failure)
 
 
@@ -125,18 +125,32 @@ def failures_of(
 def _of_status(submission: Submission, status: ElementStatus, run: RunView | None) -> FailureSummary:
     job = status.job
     name = f"{job.name} of {submission.name}" + (f", element {status.element}" if job.array else "")
-    receipt = status.receipt
-    log = submission.logs / log_name(job, receipt.number, status.element - receipt.first) if receipt else None
-    text = _tail(log) if log else ""
+    log, text = log_of_element(submission, status)
     last = status.attempts[-1] if status.attempts else None
-    if (slurm_category := OF_SLURM.get(status.why)) is None and run and (failure := _rank_failure(run)):
+    if (
+        (slurm_category := OF_SLURM.get(status.why)) is None
+        and run
+        and last
+        and (failure := _rank_failure(run, last.start))
+    ):
         summary = _of_rank(name, run.path, failure)
         memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
         return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary
     category = slurm_category or _category(last.code if last else None, status, text)
     cause, lines = _cause_in_log(text)
     where = f"{last.host}, exit status {last.code}" if last and last.code is not None else last.host if last else ""
+    if gone := re.findall(rf"^(\S+) ended with status (\d+) {ALONE}$", text, re.MULTILINE):
+        node, code = gone[-1]
+        where, cause = f"{node}, exit status {code}", cause or f"{node} ended {ALONE}"
     return FailureSummary(name, category, where, cause or status.why, lines, log, CURES[category])
+
+
+def log_of_element(submission: Submission, status: ElementStatus) -> tuple[Path | None, str]:
+    """The log of the last submission of an element, and its end."""
+    if status.receipt is None:
+        return None, ""
+    log = submission.logs / log_name(status.job, status.receipt.number, status.element - status.receipt.first)
+    return log, _tail(log)
 
 
 def _category(code: int | None, status: ElementStatus, text: str) -> Category:
@@ -186,15 +200,15 @@ def _of_rank(name: str, run: Path, failure: Failure) -> FailureSummary:
     return FailureSummary(name, category, where, failure.message, lines, log_of(run, failure.rank), CURES[category])
 
 
-def _rank_failure(run: RunView) -> Failure | None:
-    """What its launcher found; without one, what the ranks of the last launch say, if any of them failed."""
-    if run.failure is not None:
+def _rank_failure(run: RunView, launch: str | None) -> Failure | None:
+    """What the launcher of a launch found; without one, what its ranks say, if any of them failed."""
+    if launch is None:
+        return None
+    if run.failure is not None and run.launch == launch:
         with suppress(TypeError):  # another version of its fields
             return Failure(**run.failure)
-    if run.launch is None:
-        return None
     records = RankRecords(run.path / "ranks")
-    return first_failure(records.of(run.launch), records.errors_of(run.launch))
+    return first_failure(records.of(launch), records.errors_of(launch))
 
 
 def _tail(log: Path) -> str:

@@ -11,7 +11,7 @@ from cluster.attempts import PLAN
 from cluster.job import SchedulerStates
 from cluster.status import ElementStatus, scheduler_says, statuses_from
 from cluster.submission import Submission, read_submission, submissions_in
-from jobs.submission.failures import FailureSummary, failures_of, failures_of_run
+from jobs.submission.failures import FailureSummary, failures_of, failures_of_run, log_of_element
 from jobs.submission.run_view import RunView, is_run, read_run_view
 from musicvae.errors import DAMAGES, ConfigError, DataError
 
@@ -74,7 +74,6 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
     Raises:
         ConfigError: a folder is none of these.
     """
-    said: dict[tuple[str, str], SchedulerStates] = {}
     for folder in folders:
         entries = list(_below(folder))
         if not entries and not folder.is_dir():
@@ -83,21 +82,36 @@ def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
                 expected="a run, a submission, or a folder of them",
                 do="correct the path; without one, ./runs and ./submissions are shown",
             )
+        submissions, said = _read_all(path for path, kind in entries if kind == "submission")
         for path, kind in entries:
             try:
-                rows = [run_row(path)] if kind == "run" else _rows_of_submission(path, said)
+                if kind == "run":
+                    rows = [run_row(path)]
+                elif isinstance(submission := submissions[path], Submission):
+                    rows = list(submission_rows(submission, said[submission.target, submission.ray_jobs]))
+                else:
+                    raise submission
             except DAMAGES as error:  # the others are shown all the same
                 damaged = PLAN if kind == "submission" else "the run"
                 rows = [Row(path.name, path, "unknown", {}, 0, f"{damaged} is damaged: {error}", None)]
             yield from rows
 
 
-def _rows_of_submission(path: Path, said: dict[tuple[str, str], SchedulerStates]) -> list[Row]:
-    submission = read_submission(path)
-    where = (submission.target, submission.ray_jobs)
-    if where not in said:
-        said[where] = scheduler_says(submission)
-    return list(submission_rows(submission, said[where]))
+def _read_all(
+    paths: Iterable[Path],
+) -> tuple[dict[Path, Submission | Exception], dict[tuple[str, str], SchedulerStates]]:
+    """Submissions, or how they are damaged; and what each of their schedulers says, which is asked once."""
+    submissions: dict[Path, Submission | Exception] = {}
+    by_target: dict[tuple[str, str], list[Submission]] = {}
+    for path in paths:
+        try:
+            submission = submissions[path] = read_submission(path)
+            submission.receipts()
+        except DAMAGES as error:
+            submissions[path] = error
+        else:
+            by_target.setdefault((submission.target, submission.ray_jobs), []).append(submission)
+    return submissions, {where: scheduler_says(group) for where, group in by_target.items()}
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -127,6 +141,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         job_statuses = by_job[job.name]
         counts = Counter(status.state for status in job_statuses)
         state = next(state for state in ORDER if counts[state])  # type: ignore[index]
+        why = next((status.why for status in job_statuses if status.state == state), "")
         run = read_run_view(Path(job.status).parent) if job.status and is_run(Path(job.status).parent) else None
         yield Row(
             name=f"{submission.name} {job.name}",
@@ -134,7 +149,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             state=state,
             elements=dict(counts) if job.array else {},
             restarts=sum(status.restarts for status in job_statuses),
-            why=next((status.why for status in job_statuses if status.state == state), ""),
+            why="; ".join(filter(None, (why, _restarts(submission, job_statuses)))),
             run=run,
             submission=submission,
             statuses=tuple(job_statuses),
@@ -144,10 +159,24 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         )
 
 
-def chosen(folders: Iterable[Path]) -> list[Submission]:
+def _restarts(submission: Submission, statuses: Iterable[ElementStatus]) -> str:
+    """What elements of a job have come again after."""
+    again = (status for status in statuses if status.restarts)
+    counts = Counter(
+        cause for status in again for cause in status.restart_causes(log_of_element(submission, status)[1])
+    )
+    causes = ", ".join(f"{count} x {cause}" if count > 1 else cause for cause, count in counts.items())
+    return f"restarted after: {causes}" if causes else ""
+
+
+def chosen(folders: Iterable[Path], *, to_change: bool = False) -> list[Submission]:
     """The submissions that folders are, hold, or whose run they are; those in ./submissions without a folder.
 
+    Args:
+        to_change: whether the command changes them, which only their owner may do.
+
     Raises:
+        TargetError: a submission to change is somebody else's.
         ConfigError: a folder has nothing to do with a submission.
         DataError: a plan is damaged.
     """
@@ -161,6 +190,8 @@ def chosen(folders: Iterable[Path]) -> list[Submission]:
                 do="give the folder of a submission; python -m jobs.status shows those in ./submissions",
             )
         submissions |= {submission.folder: submission for submission in in_folder}
+    for submission in submissions.values() if to_change else ():
+        submission.check_ours()
     return list(submissions.values())
 
 

@@ -5,13 +5,16 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from cluster.local import started
+from cluster.job import START_VARIABLE
+from cluster.local import cpu_limits, started
+from cluster.slurm import ranges
 from cluster.torchrun import Group
 from musicvae.errors import AbsentRanksError, ConfigError, UserError
 
@@ -149,6 +152,50 @@ def launch_id() -> str:
     return secrets.token_hex(8)
 
 
+@dataclass(frozen=True, slots=True)
+class RankCpus:
+    """Which CPUs a rank may use.
+
+    Attributes:
+        allowed: their numbers.
+        given: how many SLURM has given its task; None without SLURM.
+        ranks: how many there are of the launch on this machine.
+    """
+
+    host: str
+    pid: int
+    allowed: tuple[int, ...]
+    given: int | None
+    ranks: int
+
+    def __str__(self) -> str:
+        given = "" if self.given is None else f"; SLURM gave {self.given} CPU(s)"
+        return f"{self.host}, process {self.pid}: CPUs {ranges(self.allowed)}{given}"
+
+
+def cpus_of_rank() -> RankCpus:
+    """Of this process."""
+    allowed = tuple(sorted(os.sched_getaffinity(0)))
+    return RankCpus(socket.gethostname(), os.getpid(), allowed, cpu_limits().get("SLURM"), local_size())
+
+
+def wrong_cpus(ranks: Sequence[RankCpus]) -> Iterator[str]:
+    """What is wrong with the CPUs of ranks, one line a machine."""
+    for rank in {rank.host: rank for rank in ranks}.values():
+        if rank.given is not None and len(rank.allowed) < rank.given:
+            yield (
+                f"SLURM gave {rank.host} {rank.given} CPUs, but its ranks may use only CPU {ranges(rank.allowed)}; "
+                "set srun: [--cpu-bind=none] in the site file, or ask the administrators about its binding of CPUs"
+            )
+        elif rank.given is not None and rank.given < rank.ranks:
+            yield f"{rank.ranks} ranks of {rank.host} share {rank.given} CPU(s); request more with --cpus-per-node"
+
+
+def new_launch_id() -> str:
+    """Names a launch that begins now: as the start of the submission that it belongs to, or by chance."""
+    return os.environ.get(START_VARIABLE) or secrets.token_hex(8)
+
+
 @contextmanager
 def only_main_speaks() -> Iterator[None]:
     """For checks that every rank makes alike before it has joined the others: rank 0 alone shows what they raise."""
@@ -218,7 +265,7 @@ def group_of(
         raise ConfigError(f"--ranks {ranks} cannot be used", expected="1 or more", do="--ranks 2")
     check_lanes(ranks * max_nodes, lanes, given=f"--ranks {ranks} on {max_nodes} machine(s)", fewer="ranks")
     if max_nodes == 1:
-        return Group(ranks, 1, 1, "", secrets.token_hex(8), shutdown_seconds)
+        return Group(ranks, 1, 1, "", new_launch_id(), shutdown_seconds)
     identity = rendezvous_id or _slurm_launch()
     if not rendezvous or not identity:
         missing = "--rendezvous" if not rendezvous else "--rendezvous-id"

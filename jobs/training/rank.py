@@ -3,8 +3,9 @@
 import io
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,7 @@ from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals
 from jobs.training.environment import (
     attempt,
+    cpus_of_rank,
     launch_id,
     launched_by,
     launched_by_torchrun,
@@ -28,6 +30,7 @@ from jobs.training.environment import (
     only_main_speaks,
     store_file,
     waiting_for_others,
+    wrong_cpus,
 )
 from jobs.training.failures import failures_recorded
 from jobs.training.messages import RankJob, Stopped, StopRequest
@@ -294,14 +297,16 @@ def train_in_world(
     Raises:
         StoppedError, UserError: as `fit` does; where all ranks raise alike, rank 0's own is the one to show.
     """
-    alive = set(world.gather((socket.gethostname(), os.getpid())))
+    rank_cpus = world.gather(cpus_of_rank())
+    if not ends_launch:  # and it has a log
+        print(f"rank {world.rank} may use {rank_cpus[world.rank]}", file=sys.stderr)
     with disk_full_explained(plan.folder), ExitStack() as held:
         held_folder = world.on_main(lambda: held.enter_context(plan.folder.held(heartbeat.launch_id)))
         folder = held_folder if world.is_main else plan.folder
         if world.is_main:
-            heartbeat.records.forget_all_but(alive)
+            heartbeat.records.forget_all_but({(rank.host, rank.pid) for rank in rank_cpus})
         heartbeat.start()
-        tracker = main_tracker(plan, folder, world) if world.is_main else Trackers([])
+        tracker = main_tracker(plan, folder, world, list(wrong_cpus(rank_cpus))) if world.is_main else Trackers([])
         state: State | None = "failed"
         initial = plan.initial
         try:
@@ -339,9 +344,11 @@ def train_in_world(
             show_next("sample", "--run", folder.path, "--count", 64, "--out", "grooves/first")
 
 
-def main_tracker(plan: TrainPlan, folder: RunFolder, world: World) -> Tracker:
+def main_tracker(plan: TrainPlan, folder: RunFolder, world: World, warnings: Sequence[str]) -> Tracker:
     """What rank 0 tells: the terminal, and W&B where it is wanted."""
     settings = plan.settings
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
     console.print(describe(plan, world, resumed=bool(checkpoints(folder.checkpoints))), soft_wrap=True)
     terminal = TerminalTracker(console, total=settings.train.steps, global_batch=settings.train.global_batch)
     if settings.tracking.wandb == "off":

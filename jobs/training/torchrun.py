@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from cluster.errors import ExitCode
 from cluster.local import signal_tree, start_guarded
-from cluster.torchrun import JOIN_SECONDS, RENDEZVOUS_LOST, Group, agent_command, agent_environment
+from cluster.torchrun import JOIN_SECONDS, MEETING_VARIABLE, RENDEZVOUS_LOST, Group, agent_command, agent_environment
 from jobs.command.provenance import provenance
 from jobs.command.stop_signals import StopSignals, told_of_suspension
 from jobs.training import environment, failures, rank_logs
@@ -214,6 +214,9 @@ class LaunchWatch:
         failed = self._failed_here
         with suppress(BlockingIOError):
             while report := os.read(self._starts, 1 << 16):
+                if not self.begun and (folder := os.environ.get(MEETING_VARIABLE)):
+                    with suppress(OSError):
+                        Path(folder, "met").touch()
                 failed, first, ranks = map(int, report.splitlines()[-1].split())
                 self.begun, self._ranks_here = True, range(first, first + ranks)
         return failed

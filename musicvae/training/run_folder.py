@@ -282,7 +282,7 @@ class RunFolder:
         """
         status = self.read_status()
         if status.get("launch") in (None, launch_id) and (failure or status.get("state") != state):
-            self._update_status({"state": state, **({"failure": failure} if failure else {})})
+            self._update_status({"state": state, "launch": launch_id, **({"failure": failure} if failure else {})})
 
     def saved_step(self) -> int:
         """The step of the newest checkpoint; 0 without one."""

@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.commands import SOAK
 from tests.support.processes.process_tree import kill_tree, processes_with
 from tests.support.services.free_ports import free_ports
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo")
 START_SECONDS = 60
-CPUS_OF_NODE = 2
+CPUS_OF_NODE, GPUS_OF_NODE = 2, 2
 GRACE_SECONDS = 60
 JOBS_OF_A_PROCESS = 1000
 """How far apart the numbers of the jobs of two processes of tests begin."""
@@ -41,7 +42,9 @@ SlurmdPidFile={folder}/%n.pid
 SlurmdLogFile={folder}/%n.log
 SlurmdSpoolDir={folder}/spool/%n
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/{task_plugin}
+# As real clusters do, it binds tasks to the CPUs that they were given, and counts memory and GPUs.
+TaskPlugin=task/affinity
+{autobind}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
@@ -50,7 +53,9 @@ SwitchType=switch/none
 # Virtual nodes claim more CPUs and memory than the machine has.
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
-SelectTypeParameters={counted}
+SelectTypeParameters=CR_Core_Memory
+DefMemPerNode=1500
+GresTypes=gpu
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 JobRequeue=1
@@ -128,19 +133,20 @@ class SlurmCluster:
 
 
 @contextmanager
-def slurm_cluster(nodes: int = 2, *, binding: bool = False) -> Iterator[SlurmCluster]:
+def slurm_cluster(nodes: int = 2, *, autobind: bool = SOAK) -> Iterator[SlurmCluster]:
     """Starts munged, a controller and `nodes` virtual nodes, each a slurmd with a port of its own.
 
+    The nodes share this machine's CPUs: ranks of two nodes are bound to the same ones.
+
     Args:
-        binding: whether SLURM binds tasks to the CPUs that they were given, and counts memory, as real clusters do. The
-            nodes share this machine's CPUs, so that ranks of two nodes are then bound to the same ones.
+        autobind: whether a task that says nothing of its CPUs is bound to one core.
     """
     # munged wants a socket that everyone may reach, which the test runner's own temporary folders do not allow.
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
-        yield from _running(Path(folder), nodes, binding)
+        yield from _running(Path(folder), nodes, autobind)
 
 
-def _running(folder: Path, nodes: int, binding: bool) -> Iterator[SlurmCluster]:
+def _running(folder: Path, nodes: int, autobind: bool) -> Iterator[SlurmCluster]:
     folder.chmod(0o755)
     for name, mode in (("munge", 0o711), ("state", 0o755), ("spool", 0o755)):
         (folder / name).mkdir(mode=mode)
@@ -151,7 +157,8 @@ def _running(folder: Path, nodes: int, binding: bool) -> Iterator[SlurmCluster]:
     host = socket.gethostname().split(".")[0]
     ports = free_ports(nodes + 1)
     lines = [
-        f"NodeName=node{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[n]} CPUs={CPUS_OF_NODE} RealMemory=4096"
+        f"NodeName=node{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[n]} "
+        f"CPUs={CPUS_OF_NODE} RealMemory=16000 Gres=gpu:{GPUS_OF_NODE}"
         for n in range(1, nodes + 1)
     ]
     config.write_text(
@@ -160,13 +167,15 @@ def _running(folder: Path, nodes: int, binding: bool) -> Iterator[SlurmCluster]:
             port=ports[0],
             folder=folder,
             nodes="\n".join(lines),
-            task_plugin="affinity" if binding else "none",
-            counted="CR_Core_Memory\nDefMemPerNode=1500" if binding else "CR_Core",
+            autobind="TaskPluginParam=autobind=cores" if autobind else "",
             first_job=1 + JOBS_OF_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
             notice=_notice_setting(),
             grace=GRACE_SECONDS,
         )
     )
+    for gpu in range(GPUS_OF_NODE):
+        (folder / f"nvidia{gpu}").touch()
+    (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/nvidia[0-{GPUS_OF_NODE - 1}]\n")
     munge = folder / "munge"
     cluster = SlurmCluster(folder, {"SLURM_CONF": str(config)})
     files = {"key-file": key, "socket": munge / "socket", "pid-file": munge / "pid", "log-file": munge / "log"}

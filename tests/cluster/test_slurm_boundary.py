@@ -1,18 +1,20 @@
-"""SLURM that binds tasks to CPUs: submissions from inside a job, containers, a controller that is away."""
+"""SLURM that binds each task to one core: submissions from inside a job, containers, a controller that is away."""
 
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from cluster.site import Site
 from tests.cluster.slurm_cluster import SlurmCluster, missing_programs, slurm_cluster
 from tests.support.commands import TINY, ok
 from tests.support.processes.running_job import running_job
 from tests.support.requirements import skip_or_fail
-from tests.support.services.submitted import rows, run_in, submit, verdicts, wait_for
+from tests.support.services.submitted import attempts, rows, run_in, submit, verdicts, wait_for
 
 pytestmark = pytest.mark.slow
 IMAGE = "/images/grooves.sqsh"
@@ -22,6 +24,11 @@ printf '%s\\n' "$*" >>{calls}
 kept=()
 for word; do case $word in --container-image=*) ;; *) kept+=("$word") ;; esac; done
 exec {srun} "${{kept[@]}}"
+"""
+DYING = """#!/bin/sh
+# The Python of the second node dies at its first start there.
+[ "$SLURM_PROCID" != 1 ] || ! mkdir {once} 2>/dev/null || kill -9 $$
+exec {python} "$@"
 """
 INSIDE_A_STEP = {
     "SLURM_CPU_BIND": "quiet,mask_cpu:0x00000001",
@@ -37,7 +44,7 @@ INSIDE_A_STEP = {
 def slurm() -> Iterator[SlurmCluster]:
     if missing := missing_programs():
         skip_or_fail(f"{', '.join(missing)} not installed")
-    with slurm_cluster(binding=True) as cluster:
+    with slurm_cluster(autobind=True) as cluster:
         yield cluster
 
 
@@ -46,18 +53,29 @@ def test_ranks_get_the_cpus_of_their_node_in_a_container_and_from_inside_another
     plugin.parent.mkdir()
     plugin.write_text(PLUGIN.format(calls=calls, srun=shutil.which("srun")))
     plugin.chmod(0o755)
-    site.write_text(json.dumps({"srun": [f"--container-image={IMAGE}", "--cpu-bind=verbose"]}))
-    where = ["--on", "slurm", "--nodes", 2, "--cpus-per-node", 2, "--site", site]
+    python = tmp_path / "bin" / "python"
+    python.write_text(DYING.format(once=tmp_path / "once", python=sys.executable))
+    python.chmod(0o755)
+    options = [f"--container-image={IMAGE}", "--cpu-bind=verbose"]
+    site.write_text(json.dumps({"srun": options, "cpus_per_gpu": 1, "mem_per_gpu": "600M", "python": str(python)}))
+    where = ["--on", "slurm", "--nodes", 2, "--gpus-per-node", 2, "--ranks-per-node", 1, "--yes", "--site", site]
     arguments = ["--shards", small_shards, "--run", tmp_path / "run", *TINY, "train.steps=10"]
     variables = {**slurm.environment, **INSIDE_A_STEP, "PATH": f"{plugin.parent}:{os.environ['PATH']}"}
     submission = submit(tmp_path, "train", *where, "--", *arguments, **variables)
-    wait_for(lambda: verdicts(submission, "train"), submission)
-    assert verdicts(submission, "train") == ["done"]
+    wait_for(lambda: verdicts(submission, "train")[1:], submission)
+    assert verdicts(submission, "train") == ["again", "done"]
     (log,) = submission.glob("logs/train-*.log")
+    assert "node2 ended with status 137 before all nodes had met\n" in log.read_text()
+    began, ended = (event[key] for event, key in zip(attempts(submission, "train"), ("began", "ended"), strict=False))
+    assert ended - began < Site().notice_seconds / 2, "the other node is not waited for"
+    assert not [*submission.glob("meeting.*")]
     masks = re.findall(r"cpu-bind=MASK - (node\d), task .* mask (0x\w+) set", log.read_text())
-    assert sorted(masks) == [("node1", "0x3"), ("node2", "0x3")], log.read_text()
-    (call,) = calls.read_text().splitlines()
+    assert sorted(masks) == [("node1", "0x3")] * 2 + [("node2", "0x3")] * 2, log.read_text()
+    call = calls.read_text().splitlines()[0]
     assert f" --container-image={IMAGE} --cpu-bind=verbose " in call
+    for rank in (0, 1):
+        assert "CPUs 0-1; SLURM gave 2 CPU(s)\n" in (tmp_path / "run" / "logs" / f"rank-0000{rank}.log").read_text()
+    assert "warning: " not in log.read_text()
 
 
 def test_a_controller_that_is_away_is_waited_for_and_what_scancel_ends_stays_cancelled(slurm, sample_run, tmp_path):
@@ -75,5 +93,6 @@ def test_a_controller_that_is_away_is_waited_for_and_what_scancel_ends_stays_can
     wait_for(lambda: [*out.glob("sampling-work/parts/[0-9]*")], submission)
     slurm.client("scancel", number)
     wait_for(lambda: not slurm.client("squeue", "--noheader"), submission)
-    assert rows(tmp_path, **slurm.environment)["sample"]["state"] == "cancelled"
+    # A colleague who has no jobs sees it too.
+    assert rows(tmp_path, LOGNAME="nobody", **slurm.environment)["sample"]["state"] == "cancelled"
     assert "no job has failed" in ok(run_in(tmp_path, "retry", "--failed", **slurm.environment)).stdout

@@ -67,8 +67,9 @@ def test_a_lost_node_and_then_the_cluster_change_nothing(small_shards, tmp_path)
         wait_for(lambda: status(run).get("step", 0) >= 150 or logged(run) >= 150, submission)
         for node in (2, 0):
             cluster.lose_node(node)
+        # Not while its last heartbeat is fresh.
+        wait_for(lambda: rows(tmp_path, submission, **cluster.environment)["train"]["state"] == "lost", submission)
         lost = rows(tmp_path, submission, **cluster.environment)["train"]
-        assert lost["state"] == "lost"
         assert f"no Ray cluster answers at {cluster.ray_jobs}" in lost["why"]
         (failure,) = lost["failures"]
         assert failure["category"] == "node"

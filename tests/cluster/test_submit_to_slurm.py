@@ -14,7 +14,7 @@ from cluster.site import Site
 from cluster.submission import Submission
 from musicvae.durable import read_lines
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.support.commands import TINY
+from tests.support.commands import TINY, ok
 from tests.support.harm.odd_words import ODD_WORDS
 from tests.support.processes.process_tree import kill_tree
 from tests.support.requirements import only_in_a_soak
@@ -25,7 +25,7 @@ from tests.support.services.submitted import attempts, rows, run_in, submit, ver
 pytestmark = pytest.mark.slow
 STEPS = 800
 SETTINGS = (*TINY, "train.checkpoint_every=100000")
-TWO_NODES = ("--on", "slurm", "--nodes", 2)
+TWO_NODES = ("--on", "slurm", "--nodes", 2, "--cpus-per-node", 2)
 
 
 def told(slurm: SlurmCluster, job: str) -> dict[str, str]:
@@ -57,6 +57,11 @@ def test_preempted_by_a_partition_and_by_a_signal_it_ends_as_if_undisturbed(slur
     submission = submit(tmp_path, "train", *TWO_NODES, "--", *arguments, **slurm.environment)
     number = number_of(submission)
     wait_for(lambda: logged(run) >= 50, submission)
+    second = run_in(tmp_path, "submit", "train", "--name", "second", "--", *arguments)
+    assert second.returncode == 2, second.stderr
+    shown = ok(run_in(tmp_path, "status", *tmp_path.glob("submissions/second-*"))).stdout
+    assert f"failed: configuration: {run} is in use by process " in shown
+    assert f"launch {number}.0" in shown, "and neither its lost node nor its ranks"
     slurm.client("sbatch", "--partition=urgent", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
     wait_for(lambda: verdicts(submission, "train"), submission)
     wait_for(lambda: status(run).get("state") == "running" and logged(run) >= status(run)["step"] > 50, submission)
@@ -73,10 +78,13 @@ def test_preempted_by_a_partition_and_by_a_signal_it_ends_as_if_undisturbed(slur
 
 
 def test_a_lost_node_changes_nothing(slurm, small_shards, undisturbed, tmp_path):
-    run = tmp_path / "run"
+    run, site = tmp_path / "run", tmp_path / "site.yaml"
+    site.write_text("srun: [--cpu-bind=map_cpu:0]\n")  # wrong, and the job says so
     arguments = ["--shards", small_shards, "--run", run, *SETTINGS, f"train.steps={STEPS}", "train.checkpoint_every=50"]
-    submission = submit(tmp_path, "train", *TWO_NODES, "--", *arguments, **slurm.environment)
+    submission = submit(tmp_path, "train", *TWO_NODES, "--site", site, "--", *arguments, **slurm.environment)
     wait_for(lambda: logged(run) >= 120, submission)
+    (log,) = submission.glob("logs/train-*.log")
+    assert "2 CPUs, but its ranks may use only CPU 0; set srun: [--cpu-bind=none]" in log.read_text()
     slurm.lose_node("node2")
     try:
         wait_for(lambda: told(slurm, number_of(submission))["Restarts"] == "1", submission)

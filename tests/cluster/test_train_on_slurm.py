@@ -20,7 +20,14 @@ SETTINGS += ["train.evaluate_every=100000", "resources.threads=1"]
 
 def submit(slurm: SlurmCluster, log: Path, *arguments: object) -> str:
     """Submits the script for both nodes and gives the job's number."""
-    options = ["--parsable", "-N2", f"--chdir={CHECKOUT}", f"--output={log}", f"--export=ALL,PYTHON={sys.executable}"]
+    options = [
+        "--parsable",
+        "-N2",
+        "--cpus-per-task=2",
+        f"--chdir={CHECKOUT}",
+        f"--output={log}",
+        f"--export=ALL,PYTHON={sys.executable}",
+    ]
     return slurm.client("sbatch", *options, CHECKOUT / "docs" / "train.sbatch", *arguments)
 
 
@@ -51,6 +58,8 @@ def test_two_nodes_train_what_one_process_trains_through_a_preemption(slurm, sma
     assert "preempted: requeued" in log.read_text()
     assert f"resumed from step {stopped_at}" in log.read_text()
     assert status(run)["restarts"] == 1
+    for rank in (0, 1):
+        assert "CPUs 0-1; SLURM gave 2 CPU(s)\n" in (run / "logs" / f"rank-0000{rank}.log").read_text()
     records = read_lines(run / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(1, 501))
 

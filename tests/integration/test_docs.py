@@ -3,14 +3,17 @@
 In a soak alone: the gate checks their options and settings (`test_documented_commands`), and other tests run the jobs.
 """
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
 from musicvae.data.manifest import ShardManifest
-from tests.support.commands import CHECKOUT, ok
-from tests.support.pages.fenced_code import run_shell_blocks
+from tests.support.commands import CHECKOUT, QUIET, ok
+from tests.support.pages.fenced_code import fenced, run_shell_blocks
 from tests.support.requirements import only_in_a_soak
 from tests.support.runs.sample_fixtures import manifest_of
 from tests.support.runs.tiny_run import status
@@ -57,3 +60,23 @@ def test_the_readme_s_table_of_commands_on_clusters(tmp_path):
         words = shlex.split(command.replace("NAME", "slurm-gpu"))
         words.insert(words.index("--"), "--dry-run")
         assert "#SBATCH --job-name" in ok(run_in(tmp_path, "submit", *words)).stdout
+
+
+def test_the_three_examples_of_a_site_can_be_pasted(tmp_path):
+    blocks = fenced(CHECKOUT / "docs" / "slurm.md", "bash")
+    starts = {
+        "bare": 'srun --kill-on-bad-exit=1 --wait=120 bash -c "$each_node"',
+        "pyxis": "srun --kill-on-bad-exit=1 --wait=120 --container-image=/shared/images/grooves.sqsh --container-",
+        "apptainer": "python=(apptainer exec --nv --bind /shared /shared/images/grooves.sif /usr/bin/python3)",
+    }
+    for block, (name, start) in zip(blocks, starts.items(), strict=True):
+        pasted = block.replace("python -m jobs.submit train", f"{sys.executable} -m jobs.submit train --dry-run")
+        environment = {**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)}
+        shell = subprocess.run(
+            ["bash", "-e"], input=pasted, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert shell.returncode == 0, shell.stderr
+        assert [path.stem for path in tmp_path.glob("*.yaml")].count(name) == 1
+        assert start in shell.stdout
+        assert "#SBATCH --cpus-per-task=96\n" in shell.stdout
+        assert "no number of CPUs" not in shell.stderr

@@ -89,7 +89,7 @@ def test_a_virtual_slurm_and_a_site_that_does_not_fit(slurm: SlurmCluster, tmp_p
     well = lines(ok(run_in(tmp_path, "doctor", "--on", "slurm", "--json", **slurm.environment)))
     assert well["SLURM"]["found"].endswith("cluster test")
     assert well["nodes"]["found"] == "node1, node2"
-    assert {well[name]["level"] for name in ("partition", "arrays", "shared", "node python")} == {"ok"}
+    assert {well[name]["level"] for name in ("partition", "arrays", "shared", "node python", "node cpus")} == {"ok"}
     assert "preempted jobs get 60 s" in well["notice"]["found"]
 
     site = tmp_path / "site.yaml"
@@ -98,9 +98,10 @@ def test_a_virtual_slurm_and_a_site_that_does_not_fit(slurm: SlurmCluster, tmp_p
     assert broken.returncode == 2
     assert "one of all, urgent" in lines(broken)["partition"]["do"]
     assert "max_array_size: 1001" in lines(broken)["arrays"]["do"]
-    site.write_text("python: /nowhere/python\n")
+    site.write_text("python: /nowhere/python\nsrun: [--cpu-bind=map_cpu:0]\n")
     broken = run_in(tmp_path, "doctor", "--on", "slurm", "--json", "--site", site, **slurm.environment)
     assert "node1, node2 cannot run /nowhere/python" in lines(broken)["node python"]["found"]
+    assert lines(broken)["node cpus"]["found"] == "2 were requested, but a task may use: node1 1, node2 1"
 
 
 def test_where_there_is_no_slurm(tmp_path):

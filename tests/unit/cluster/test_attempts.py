@@ -31,11 +31,14 @@ def test_verdict(code, asked, stalled, expected):
 
 
 def test_a_job_that_lost_a_process_or_a_node_comes_again(tmp_path, job):
-    for failure, expected in (("killed", "again"), ("code", "failed")):
+    for failure, launch, expected in (
+        ("killed", "7.0", "again"),
+        ("code", "7.0", "failed"),
+        ("killed", "6.0", "failed"),
+    ):
         begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
-        Path(job.status).write_text(
-            json.dumps({"step": 5, "state": "failed", "failure": {"category": failure}}), encoding="utf-8"
-        )
+        status = {"step": 5, "state": "failed", "launch": launch, "failure": {"category": failure}}
+        Path(job.status).write_text(json.dumps(status), encoding="utf-8")
         assert finish(tmp_path, job, 0, code=1, asked=False) == expected
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cluster import slurm
 from cluster.errors import TargetError
+from cluster.job import SchedulerState
 from cluster.slurm import Call, NoAnswerError, outside_of_jobs, states, submit
 
 CALL = Call(PurePath("/s/train-1/train.sbatch"), (0,), 0, ())
@@ -59,7 +60,23 @@ def test_a_controller_that_stays_away_ends_the_wait(tmp_path, monkeypatch):
     assert len((tmp_path / "calls").read_text().splitlines()) > 1
     monkeypatch.setattr(slurm, "STATUS_PATIENCE", 0.1)
     stand_ins(tmp_path, monkeypatch, squeue=f"#!/bin/sh\necho 'slurm_load_jobs error: {AWAY}' >&2; exit 1\n")
-    assert states() is None
+    assert states(["7"]) is None
+
+
+def test_squeue_is_asked_for_the_jobs_and_not_for_those_of_the_user_who_looks(tmp_path, monkeypatch):
+    """A colleague, who has no jobs, had seen nothing but lost ones."""
+    said = "7|3|PENDING|Priority\n8|N/A|RUNNING|None\n"
+    stand_ins(tmp_path, monkeypatch, sbatch="", squeue=f"#!/bin/sh\necho \"$@\" >>{tmp_path}/calls; printf '{said}'\n")
+    assert states(["7", "8"]) == {
+        ("7", 3): SchedulerState("PENDING", "Priority"),
+        ("8", 0): SchedulerState("RUNNING", "None"),
+    }
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert "--jobs=7,8,7" in call
+    assert "--user" not in call
+    assert states([]) == {}
+    states([str(number) for number in range(slurm.NUMBERS_OF_A_CALL + 1)])
+    assert len((tmp_path / "calls").read_text().splitlines()) == 3
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,19 +1,32 @@
 """How an element stands, from what it wrote down and what its scheduler says."""
 
+import json
 import os
 import signal
 import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from cluster.attempts import begin, finish
+from cluster.errors import TargetError
 from cluster.job import Array, Job, SchedulerState
 from cluster.local import new_launch_id, runner_of
 from cluster.site import Site
-from cluster.status import statuses_from
+from cluster.status import ElementStatus, statuses_from
 from cluster.submission import Submission, read_submission
 from jobs.cancel import main as cancel_command
+from jobs.clean import main as clean_command
+from jobs.retry import main as retry_command
 from jobs.submission.hand_over import outstanding
+from jobs.submission.rows import submission_rows
 
 URL = "http://head:8265"
 
@@ -101,6 +114,29 @@ def test_what_slurm_has_requeued_lives_whatever_its_last_start_wrote_down(tmp_pa
     assert [one.numbers for one in statuses_from(made, told) if one.job == job] == [("7", "8")]
 
 
+def test_what_a_job_has_come_again_after_is_told(tmp_path):
+    made = submission(tmp_path, "slurm")
+    job = replace(made.jobs[0], retries=9)
+    made.take_receipt(job, "7", [0])
+    for restart, (code, asked) in enumerate([(75, True), (140, True), (None, False), (137, False), (75, False)]):
+        begin(made.folder, job, 0, launch_id="7", restart=restart, pid=1)
+        if code is not None:
+            finish(made.folder, job, 0, code=code, asked=asked)
+    begin(made.folder, job, 0, launch_id="7", restart=5, pid=1)
+    when = datetime.fromtimestamp(time.time()).isoformat(timespec="seconds")
+    (made.logs / "train-7.log").write_text(f"*** JOB 7 ON node1 CANCELLED AT {when} DUE TO JOB REQUEUE ***\n")
+    (train, *_) = submission_rows(made, {("7", 0): SchedulerState("RUNNING", "")})
+    assert (train.state, train.restarts) == ("running", 5)
+    assert train.why == "restarted after: 2 x signal from SLURM, lost node or requeue, 2 x lost process"
+    began = made.attempts(job, 0)[0].began
+    when = datetime.fromtimestamp(began).isoformat(timespec="seconds")
+    line = f"slurmstepd-node1: error: *** JOB 7 ON node1 CANCELLED AT {when}"
+    attempt = replace(made.attempts(job, 0)[0], ended=began + 9, asked=True)
+    following = replace(attempt, restart=1, began=began + 20)
+    of_two = ElementStatus(job, 0, "running", "", None, (), (attempt, following))
+    assert list(of_two.restart_causes(f"{line} DUE TO NODE FAILURE, SEE SLURMCTLD LOG ***")) == ["node failure"]
+
+
 def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
     made = submission(tmp_path, "slurm")
     made.take_receipt(made.jobs[0], "7", [0])
@@ -110,6 +146,88 @@ def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
     made.folder.chmod(0o500)  # of somebody else, who may only look
     assert outstanding(made, ("failed", "lost")).elements["train"] == []
     made.folder.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("launch", "age", "expected"), [("7.0", 5, "running"), ("7.0", 600, "lost"), ("6.0", 5, "lost")]
+)
+@pytest.mark.parametrize("target", ["slurm", "ray"])
+def test_what_sends_heartbeats_is_not_lost(tmp_path, target, launch, age, expected):
+    """Also where the scheduler shows jobs to their owner alone."""
+    job = Job("train", ("true",), status=str(tmp_path / "status.json"))
+    made = Submission(tmp_path / "s", target, tmp_path, Site(), (job,), URL)
+    made.write_plan()
+    made.take_receipt(job, "7", [0])
+    begin(made.folder, job, 0, launch_id="7", restart=0, pid=1)
+    (tmp_path / "status.json").write_text(json.dumps({"launch": launch, "heartbeat": time.time() - age}))
+    assert state(made, ())[0] == expected
+
+
+@pytest.fixture
+def visible():
+    """A folder whose parents everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def as_somebody_else(folder):
+    """As a user who may look at a folder and not change it."""
+    folder.chmod(0o555)
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if os.getresuid()[2] == 0:
+            os.setresuid(0, 0, 0)
+        folder.chmod(0o755)
+
+
+def test_what_only_the_owner_may_do_is_refused_in_words(visible):
+    made = submission(visible, "slurm")
+    made.take_receipt(made.jobs[0], "7", [0])
+    commands = {
+        "cancel": cancel_command,
+        "retry": partial(retry_command, failed=True),
+        "clean": partial(clean_command, yes=True),
+    }
+    with as_somebody_else(made.folder):
+        assert state(made, ("RUNNING", "None")) == ("running", "")
+        for command in commands.values():
+            with pytest.raises(TargetError) as refused:
+                command([made.folder])
+            assert refused.value.problem.startswith(f"{made.folder} belongs to ")
+    assert not made.cancelled
+
+
+def test_every_kind_of_end_is_offered_to_be_cleaned(tmp_path, capsys):
+    ends = {"done": 0, "failed": 1, "cancelled": 75, "running": None}
+    for name, code in ends.items():
+        made = Submission(tmp_path / "submissions" / name, "ray", tmp_path, Site(), (Job("train", ("true",)),), URL)
+        made.write_plan()
+        made.take_receipt(made.jobs[0], "7", [0])
+        begin(made.folder, made.jobs[0], 0, launch_id="7", restart=0, pid=1)
+        made.mark_cancelled(name == "cancelled")
+        if code is not None:
+            finish(made.folder, made.jobs[0], 0, code=code, asked=False)
+    running = {("7", 0): SchedulerState("RUNNING", "")}
+
+    def cleaned(**options):
+        with patch("cluster.status.scheduler_says", lambda group: running if group[0].name == "running" else {}):
+            clean_command([tmp_path / "submissions"], **options)
+        return capsys.readouterr().out
+
+    listed = cleaned()
+    assert f"would remove {tmp_path}/submissions/done (done, " in listed
+    assert "1 more has been cancelled; --cancelled includes them\n" in listed
+    assert "1 more has jobs that failed; --failed includes them\n" in listed
+    rows = json.loads(cleaned(cancelled=True, failed=True, yes=True, json_=True))
+    assert {Path(row["submission"]).name: row["state"] for row in rows} == {
+        "done": "done", "failed": "failed", "cancelled": "cancelled"
+    }  # fmt: skip
+    assert [path.name for path in (tmp_path / "submissions").iterdir()] == ["running"]
 
 
 def test_elements_of_a_split_array_are_found_by_their_own_numbers(tmp_path):

@@ -1,6 +1,8 @@
 """What ended a job, from SLURM's word for it, its exit status, and what it said; the real failures are elsewhere."""
 
+import json
 import sys
+import time
 
 import pytest
 
@@ -11,6 +13,8 @@ from cluster.site import Site
 from cluster.status import statuses_from
 from cluster.submission import Submission
 from jobs.submission.failures import CURES, failures_of
+from jobs.submission.run_view import read_run_view
+from musicvae.training.rank_records import RankError, RankRecord, RankRecords
 
 TRACEBACK = "Traceback (most recent call last):\n  File 'a.py', line 3, in f\n    g()\nKeyError: 'no such drum'\n"
 REFUSAL = "loading\nerror: unknown setting train.step (did you mean train.steps?)\n  do        correct it\n"
@@ -24,7 +28,7 @@ def submission(tmp_path):
     return made
 
 
-def summary(submission, *, state=None, code=None, asked=False, log=""):
+def summary(submission, *, state=None, code=None, asked=False, log="", run=None):
     """The summary of a job that was taken as number 7, ended as told, and said something."""
     (job,) = submission.jobs
     submission.take_receipt(job, "7", [0])
@@ -33,8 +37,26 @@ def summary(submission, *, state=None, code=None, asked=False, log=""):
         finish(submission.folder, job, 0, code=code, asked=asked)
     (submission.logs / "train-7.log").write_text(log)
     told = {("7", 0): SchedulerState(state, "None")} if state else {}
-    (found,) = failures_of(submission, tuple(statuses_from(submission, told)), None)
+    view = run and read_run_view(run)
+    (found,) = failures_of(submission, tuple(statuses_from(submission, told)), view)
     return found
+
+
+def test_the_ranks_of_another_launch_say_nothing_of_this_one(submission, tmp_path):
+    """Another submission trains in the run, whose killed rank may be anybody's; this one was refused."""
+    run = tmp_path / "run"
+    (run / "ranks").mkdir(parents=True)
+    (run / "status.json").write_text(json.dumps({"state": "running", "step": 40, "launch": "6.0"}))
+    RankRecords(run / "ranks").write(
+        RankRecord(0, 1, "node3", 1, 40, "training", "6.0", 0, time.time(), 9, False, False)
+    )
+    used = "error: run is in use by process 1 on node3\n  do        wait for it\n"
+    refused = summary(submission, code=2, log=used, run=run)
+    assert (refused.category, refused.cause.splitlines()[0]) == ("configuration", "run is in use by process 1 on node3")
+    place = (1, 2, "node4", 2, 7, "training", "7.0", 0, 1.0)
+    RankRecords(run / "ranks").write_error(RankError(*place, "data", "a shard is damaged", "", False, None))
+    damaged = summary(submission, code=3, log=used, run=run)
+    assert (damaged.category, damaged.cause) == ("data", "a shard is damaged"), "of its own launch"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +96,14 @@ def test_what_it_says_itself(submission, code, log, category, cause):
     assert found.category == category
     assert cause in found.cause
     assert f"exit status {code}" in found.where
+
+
+def test_a_node_that_ended_before_the_others_had_met_it_is_named(submission):
+    gone = "node7 ended with status 137 before all nodes had met\n"
+    killed = summary(submission, code=137, log=f"waiting\n{gone}")
+    assert (killed.where, killed.cause) == ("node7, exit status 137", "node7 ended before all nodes had met")
+    refused = summary(submission, code=3, log="error: train-000001.tar is damaged\n" + gone.replace("137", "3"))
+    assert (refused.where, refused.cause) == ("node7, exit status 3", "train-000001.tar is damaged")
 
 
 @pytest.mark.parametrize(
