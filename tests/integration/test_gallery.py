@@ -62,7 +62,7 @@ def test_it_plays_in_a_loop_at_the_hits_own_times(gallery):
 
     gallery.run("const tempo = byId('tempo'); tempo.value = 150; tempo.dispatchEvent(new Event('input'))")
     assert gallery.run("return player.stepSeconds") == pytest.approx(60 / groove.tempo / 4 / 1.5)
-    gallery.element("#as-played").click()
+    gallery.element(".choices input[value='plain']").click()
     plain = gallery.run("return player.hitsBetween(0, 64).map((hit) => [hit.place, hit.velocity])")
     assert [place for place, _ in plain] == step.tolist()
     assert {velocity for _, velocity in plain} == {100}

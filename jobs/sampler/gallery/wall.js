@@ -127,7 +127,7 @@ class Wall {
 
   drawCard(card) {
     const canvas = card.querySelector("canvas");
-    drawGroove(canvas, this.grooves, Number(card.dataset.item), canvas.clientWidth, canvas.clientHeight, this.palette);
+    drawGroove(canvas, this.grooves, this.grooves.hits(Number(card.dataset.item)), canvas.clientWidth, canvas.clientHeight, this.palette);
   }
 
   /** Says what state a card is in, to the eye and to a screen reader. */
