@@ -10,9 +10,9 @@ from selenium.webdriver.common.keys import Keys
 from musicvae.groove.groove import onset_ticks
 from tests.support.commands import CHECKOUT, ok
 from tests.support.pages.fenced_code import fenced
-from tests.support.pages.gallery_browser import DESKTOP, PHONE
+from tests.support.pages.gallery_browser import LAPTOP, LARGE, PHONES, SIDEWAYS, UPRIGHT
 from tests.support.pages.gallery_fixtures import FEW
-from tests.support.pages.gallery_grooves import GRID, chance_gallery, chance_groove
+from tests.support.pages.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 
@@ -190,11 +190,40 @@ def test_keys_do_what_the_help_says(gallery):
 INTERACTIVE = {"button", "checkbox", "combobox", "slider", "spinbutton", "searchbox", "gridcell", "grid", "textbox"}
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_everything_that_can_be_used_has_a_name_and_fits(gallery, gallery_page, size):
-    gallery.open(gallery_page, size)
-    if size == PHONE:
-        gallery.element("#filter-button").click()
+OUTSIDE = """return [...document.querySelectorAll("button, input, select, canvas, h1, .drums li")].filter((element) => {
+  const box = element.getBoundingClientRect();
+  return box.width && (box.left < 0 || box.right > innerWidth + 0.5 || (box.bottom > innerHeight && element.closest("#stage")));
+}).map((element) => element.outerHTML)"""
+SMALL = """return [...document.querySelectorAll("button, input, select")].map((element) => {
+  const target = element.matches("[type=checkbox], [type=radio]") ? element.closest("label") : element;
+  return [element, target.getBoundingClientRect()];
+}).filter(([, box]) => box.width && (box.width < 44 || box.height < 44)).map(([element, box]) =>
+  `${element.outerHTML} ${box.width} x ${box.height}`)"""
+NAMES = """return [...document.querySelectorAll(".drums li")].filter((name) => {
+  const { left, top, width, height } = name.getBoundingClientRect();
+  const seen = document.elementFromPoint(left + width / 2, top + height / 2);
+  return name.textContent && height >= 8 && seen && name.contains(seen) && name.scrollWidth <= name.clientWidth;
+}).length"""
+
+
+@pytest.mark.parametrize("size", [UPRIGHT, SIDEWAYS, LAPTOP, LARGE], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_on_every_screen_all_has_a_name_fits_and_sounds(gallery, sourced_page, size):
+    gallery.open(sourced_page, size)
+    assert gallery.run(NAMES) == DRUM_MAP.num_drums
+    assert gallery.run("return document.querySelector('.large canvas').clientHeight") >= 140
+    assert gallery.run("return document.documentElement.scrollWidth") == size[0]
+    if size in PHONES:
+        assert gallery.run(SMALL) == []
+        gallery.tap("#card-1 .picture")
+        assert gallery.run("return [player.item, stage.item]") == [1, 1]
+        gallery.wait_for("player.context.state === 'running'")
+        gallery.tap("#stage .play")
+        gallery.tap("#filter-button")
+    else:
+        gallery.element("#card-1 .picture").click()
+        assert gallery.run("return [player.item, stage.item]") == [None, 1]
+        gallery.element("#card-1 .play").click()
+        gallery.wait_for("player.item === 1 && player.context.state === 'running'")
     nodes = gallery.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     named = [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -207,11 +236,12 @@ def test_everything_that_can_be_used_has_a_name_and_fits(gallery, gallery_page, 
     assert ("slider", "tempo") in named
     assert ("spinbutton", "score, at most") in named
     assert gallery.run("return document.documentElement.scrollWidth") == size[0]
-    outside = """return [...document.querySelectorAll("button, input, select, canvas, h1")].filter((element) => {
-      const box = element.getBoundingClientRect();
-      return box.width && (box.left < 0 || box.right > innerWidth + 0.5);
-    }).map((element) => element.outerHTML)"""
-    assert gallery.run(outside) == []
+    assert gallery.run(OUTSIDE) == []
+    if size in PHONES:
+        assert gallery.run(SMALL) == []
+        gallery.tap("#filter-button")
+        gallery.tap("#help-button")
+        assert gallery.run(SMALL) == []
 
 
 def test_what_has_the_focus_is_seen(gallery):

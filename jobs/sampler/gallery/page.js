@@ -7,6 +7,8 @@ const hearing = new Hearing(grooves);
 const player = new Player(grooves, hearing, showState);
 const favourites = new Favourites(grooves, favouritesChanged);
 const byId = (id) => document.getElementById(id);
+/** Whether a tap on a groove plays it, as nothing points at it before. */
+const fingers = matchMedia("(pointer: coarse)");
 /** Figures under a card, beside the one that sorts. */
 const CAPTIONS = 3;
 /** The next frame of the playheads. */
@@ -16,7 +18,8 @@ const act = {
   /** A card was touched. */
   choose: (item) => {
     wall.activate(wall.items.indexOf(item));
-    moved();
+    if (fingers.matches && player.item === null) player.play(item);
+    else moved();
   },
   /** A card is to be heard, or not any more. */
   play: (item) => {
