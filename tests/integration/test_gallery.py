@@ -9,6 +9,7 @@ from selenium.webdriver.common.keys import Keys
 
 from musicvae.groove.groove import onset_ticks
 from tests.support.commands import CHECKOUT, ok
+from tests.support.pages.accessibility import serious_problems
 from tests.support.pages.fenced_code import fenced
 from tests.support.pages.gallery_browser import LAPTOP, LARGE, PHONES, SIDEWAYS, UPRIGHT
 from tests.support.pages.gallery_fixtures import FEW
@@ -242,6 +243,26 @@ def test_on_every_screen_all_has_a_name_fits_and_sounds(gallery, sourced_page, s
         gallery.tap("#filter-button")
         gallery.tap("#help-button")
         assert gallery.run(SMALL) == []
+
+
+@pytest.mark.parametrize(("size", "dark"), [(LAPTOP, False), (LAPTOP, True), (UPRIGHT, False), (SIDEWAYS, True)])
+def test_a_checker_of_accessibility_finds_nothing_serious(gallery, sourced_page, size, dark):
+    gallery.open(sourced_page, size, dark=dark)
+    gallery.press("f", "s", Keys.SPACE)
+    assert serious_problems(gallery) == []
+    label = gallery.element("#card-0").get_attribute("aria-label")
+    assert label == "groove-00000, 185 bpm, duplicate, hits per bar 16.25, score 0.534, playing, favourite"
+    gallery.run("openFilters(true); act.help()")
+    assert serious_problems(gallery) == []
+
+
+def test_who_wants_less_motion_sees_a_playhead_that_moves_by_beats(gallery):
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    gallery.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    gallery.run("window.steps = new Set(); stage.movePlayhead = (step) => steps.add(step)")
+    gallery.press(Keys.SPACE)
+    gallery.wait_for("steps.size > 2")
+    assert all(step % GRID.steps_per_beat == 0 for step in gallery.run("return [...steps]"))
 
 
 def test_what_has_the_focus_is_seen(gallery):

@@ -9,6 +9,8 @@ const favourites = new Favourites(grooves, favouritesChanged);
 const byId = (id) => document.getElementById(id);
 /** Whether a tap on a groove plays it, as nothing points at it before. */
 const fingers = matchMedia("(pointer: coarse)");
+/** Whether the playheads move from beat to beat alone. */
+const lessMotion = matchMedia("(prefers-reduced-motion: reduce)");
 /** Figures under a card, beside the one that sorts. */
 const CAPTIONS = 3;
 /** The next frame of the playheads. */
@@ -144,8 +146,10 @@ function showState() {
 
 function movePlayheads() {
   if (player.item === null) return;
-  wall.movePlayhead();
-  stage.movePlayhead();
+  const position = player.position(), { stepsPerBeat } = grooves.grid;
+  const step = lessMotion.matches ? position - (position % stepsPerBeat) : position;
+  wall.movePlayhead(step);
+  stage.movePlayhead(step);
   frame = requestAnimationFrame(movePlayheads);
 }
 

@@ -83,9 +83,9 @@ class Stage {
     else drawGroove(canvas, this.grooves, this.hearing.hits(this.item), clientWidth, clientHeight, this.palette);
   }
 
-  movePlayhead() {
+  movePlayhead(step) {
     const playhead = this.part("playhead");
-    const x = stepX(this.grooves, this.player.position(), playhead.parentElement.clientWidth);
+    const x = stepX(this.grooves, step, playhead.parentElement.clientWidth);
     playhead.style.transform = `translateX(${x}px)`;
   }
 }
