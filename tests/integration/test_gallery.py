@@ -192,8 +192,8 @@ INTERACTIVE = {"button", "checkbox", "combobox", "slider", "spinbutton", "search
 
 
 OUTSIDE = """return [...document.querySelectorAll("button, input, select, canvas, h1, .drums li")].filter((element) => {
-  const box = element.getBoundingClientRect();
-  return box.width && (box.left < 0 || box.right > innerWidth + 0.5 || (box.bottom > innerHeight && element.closest("#stage")));
+  const box = element.getBoundingClientRect(), below = box.bottom > innerHeight && element.closest("#stage");
+  return box.width && (box.left < 0 || box.right > innerWidth + 0.5 || below);
 }).map((element) => element.outerHTML)"""
 SMALL = """return [...document.querySelectorAll("button, input, select")].map((element) => {
   const target = element.matches("[type=checkbox], [type=radio]") ? element.closest("label") : element;

@@ -54,7 +54,9 @@ def chance_sources(count: int) -> WindowBlock:
     """Windows that grooves may come from: window i has all of groove 1,000 + i."""
     grooves = [chance_groove(1_000 + row) for row in range(count)]
     tokens, velocity, offset = (np.stack([getattr(g, name) for g in grooves]) for name in HITS)
-    return WindowBlock(tokens, velocity, offset, [WindowMeta(f"my song {row}.mid", 4 * row, 97.0) for row in range(count)])
+    return WindowBlock(
+        tokens, velocity, offset, [WindowMeta(f"my song {row}.mid", 4 * row, 97.0) for row in range(count)]
+    )
 
 
 def sourced_groove(item: int) -> GalleryGroove:

@@ -73,7 +73,8 @@ def test_every_source_and_kept_hit_is_in_the_arrays():
         hits = [stored[row][sources.velocity[row] > 0] for row in (1, 0)]
         assert array(data, name, dtype).tolist() == np.concatenate(hits).tolist()
     kept = np.concatenate([groove.kept[groove.hits] for groove in grooves])
-    assert kept.any() and not kept.all()
+    assert kept.any()
+    assert not kept.all()
     assert np.unpackbits(array(data, "kept", "u1"), bitorder="little")[: len(kept)].tolist() == kept.tolist()
 
 
