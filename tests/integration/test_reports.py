@@ -1,4 +1,4 @@
-"""The reports of a run, a build, a sampling and a sweep in chromium: header, footer, every screen, paper, accessibility."""
+"""The reports of a run, a build, a sampling and a sweep in chromium: header, footer, screens, paper, accessibility."""
 
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,8 +21,11 @@ pytestmark = pytest.mark.slow
 PAPER = (703, 1032)
 """CSS pixels of A4 within the margins."""
 KINDS = ("run", "build", "sampling", "sweep")
-CUT = """return [...document.querySelectorAll("table, svg, h1, h2, p, td, th, .tile, figure, .axis b")].filter((element) => {
-  const box = element.getBoundingClientRect(), room = (element.closest("section") ?? document.body).getBoundingClientRect();
+CUT = """
+const all = document.querySelectorAll("table, svg, h1, h2, p, td, th, .tile, figure, .axis b");
+return [...all].filter((element) => {
+  const box = element.getBoundingClientRect();
+  const room = (element.closest("section") ?? document.body).getBoundingClientRect();
   return box.width && (box.left < room.left || box.right > Math.min(innerWidth, room.right) + 0.5);
 }).map((element) => element.outerHTML.slice(0, 300))"""
 
