@@ -1,5 +1,6 @@
 """Favourites in the gallery: kept whatever happens to the page, and taken along as MIDI and as a list."""
 
+import base64
 import io
 import zipfile
 
@@ -109,6 +110,50 @@ def test_grooves_of_another_grid_are_written_and_played_too(gallery, tmp_path):
 def test_one_groove_is_saved_as_one_file(gallery):
     gallery.press(Keys.END, "m")
     assert gallery.downloaded(f"groove-{FEW - 1:05d}.mid") == file_of(FEW - 1)
+
+
+def test_favourites_in_a_row_are_one_file(gallery):
+    chosen = [0, 1, 3, 5]
+    for item in chosen:
+        gallery.run("favourites.toggle(arguments[0])", item)
+    gallery.type_into("#bpm", "120\n")
+    gallery.element("#same-tempo").click()
+    gallery.element("#save-row").click()
+    score = symusic.Score.from_midi(gallery.downloaded("favourites.mid"))
+    ticks = GRID.bars * 4 * 480
+    assert [(marker.time, marker.text) for marker in score.markers] == [
+        (place * ticks, f"groove-{item:05d}") for place, item in enumerate(chosen)
+    ]
+    tempos = [chance_groove(item).tempo for item in chosen]
+    assert [(tempo.time, tempo.qpm) for tempo in score.tempos] == [
+        (place * ticks, pytest.approx(tempo, rel=1e-5)) for place, tempo in enumerate(tempos)
+    ]
+    expected = []
+    for place, item in enumerate(chosen):
+        alone = symusic.Score.from_midi(file_of(item))
+        for note in alone.tracks[-1].notes if alone.tracks else []:
+            early = (note.time + 60) // 120 == GRID.num_steps
+            start = (place - 1) % len(chosen) if early else place
+            expected.append((start * ticks + note.time, note.pitch, note.velocity))
+    assert sorted((note.time, note.pitch, note.velocity) for note in score.tracks[-1].notes) == sorted(expected)
+
+
+def test_a_groove_can_be_dragged_out_as_a_file(gallery):
+    gallery.element(".choices input[value='plain']").click()
+    dragged = gallery.run_async(
+        """const transfer = new DataTransfer(), card = document.querySelector("#card-1");
+        card.dispatchEvent(new DragEvent("dragstart", { dataTransfer: transfer, bubbles: true }));
+        const [file] = transfer.files, bytes = [...new Uint8Array(await file.arrayBuffer())];
+        return [card.draggable, file.name, file.type, bytes, transfer.getData("DownloadURL")]"""
+    )
+    assert dragged[:3] == [True, "groove-00001-plain.mid", "audio/midi"]
+    kind, name, scheme, data = dragged[4].split(":")
+    assert (kind, name, scheme) == ("audio/midi", "groove-00001-plain.mid", "data")
+    assert base64.b64decode(data.removeprefix("audio/midi;base64,")) == bytes(dragged[3])
+    notes = symusic.Score.from_midi(bytes(dragged[3])).tracks[-1].notes
+    assert {note.velocity for note in notes} == {100}
+    gallery.element(".choices input[value='as written']").click()
+    assert bytes(gallery.run("return [...midiFile(grooves, 'groove-00001', [hearing.of(1)])]")) == file_of(1)
 
 
 def test_the_list_it_saves_is_one_that_can_be_picked_from(gallery, tmp_path):

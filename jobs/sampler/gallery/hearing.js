@@ -55,10 +55,10 @@ class Hearing {
     return this.bpm ?? this.grooves.tempo(item) * this.rate;
   }
 
-  /** What a file of it is called. */
-  name(item) {
-    const id = this.grooves.ids[item];
-    return this.choice === this.written ? id : `${id}-${this.choice.name}`;
+  /** All of it, under the name that its file has. */
+  of(item) {
+    const id = this.grooves.ids[item], name = this.choice === this.written ? id : `${id}-${this.choice.name}`;
+    return { name, hits: this.hits(item), tempo: this.tempo(item) };
   }
 }
 

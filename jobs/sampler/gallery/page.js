@@ -36,6 +36,7 @@ const act = {
     say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "not a favourite any more"}`);
   },
   save: (item) => saveMidi(grooves, hearing, [item]),
+  drag: (transfer, item) => dragMidi(transfer, grooves, hearing.of(item)),
   moved,
   playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
@@ -162,7 +163,7 @@ function favouritesChanged() {
 
 function tellFavourites() {
   byId("favourites").textContent = favourites.size.toLocaleString("en");
-  byId("save-midi").disabled = byId("save-list").disabled = favourites.size === 0;
+  ["save-midi", "save-row", "save-list"].forEach((id) => (byId(id).disabled = favourites.size === 0));
   byId("not-kept").hidden = favourites.kept;
 }
 
@@ -210,6 +211,7 @@ on("clear", "click", () => {
 });
 on("filter-button", "click", () => openFilters(!document.body.classList.contains("filtering")));
 on("save-midi", "click", () => saveMidi(grooves, hearing, favourites.inOrder()));
+on("save-row", "click", () => saveRow(grooves, hearing, favourites.inOrder()));
 on("save-list", "click", () => saveList(grooves, favourites.inOrder()));
 on("help-button", "click", act.help);
 stage.part("play").addEventListener("click", act.playActive);

@@ -8,7 +8,7 @@ const CARD_WIDTH = 320;
 const SPARE_ROWS = 2;
 
 class Wall {
-  /** `act` has what cards do: `choose(item)`, `play(item)`, `favour(item)`. */
+  /** `act` has what cards do: `choose(item)`, `play(item)`, `favour(item)`, `drag(transfer, item)`. */
   constructor(element, { grooves, favourites, player, act }) {
     Object.assign(this, { element, grooves, favourites, player, act });
     this.space = element.querySelector(".space");
@@ -115,6 +115,7 @@ class Wall {
     });
     card.addEventListener("click", () => this.act.choose(item));
     card.addEventListener("dblclick", () => this.player.item === item || this.act.play(item));
+    card.addEventListener("dragstart", (event) => this.act.drag(event.dataTransfer, item));
     this.label(card);
     return card;
   }
