@@ -44,7 +44,7 @@ def main(
     from jobs.run_report.record import read_run
 
     records = [read_run(path, number, name) for number, (path, name) in enumerate(named)]
-    write_whole(out, report_page(records))
+    write_whole(out, report_page(records, out.parent))
     for record in records:
         tell(record)
     console.print(f"page: {out.resolve()}", soft_wrap=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from musicvae.data.manifest import MANIFEST_NAME
 from musicvae.data.statistics import WindowStatistics
 from musicvae.data.store import FoundWindow
 from musicvae.durable import NO_UTF8, aside_of
@@ -21,7 +22,7 @@ from musicvae.groove.drum_map import pitch_name
 from musicvae.midi.settings import Metre
 from preprocess.checks import MOST_NAMES, SignSums, collection_warnings
 from preprocess.pages.charts import Row, class_shares, histograms, percent, ranking, waterfall
-from preprocess.pages.page import changed_settings, count, page_environment, style
+from preprocess.pages.page import changed_settings, count, page_environment, render_report
 from preprocess.parts import read_records
 from preprocess.plan import FIRST, FileIndex
 from preprocess.rejection import Reason
@@ -301,41 +302,47 @@ def report_page(report: BuildReport, examples: Sequence[FoundWindow]) -> str:
     counted = {split: statistics for split, statistics in report.statistics.items() if report.windows[split]}
     pitches = sorted(report.unknown_pitches.items(), key=lambda item: (-item[1], int(item[0])))
     rare = [hits for _, hits in pitches[MOST_PITCHES:]]
-    page = (
-        page_environment(TEMPLATE.parent)
-        .get_template(TEMPLATE.name)
-        .render(
-            report=report,
-            css=style(STYLE),
-            title=f"Drum windows from {report.seen:,} files ({report.source})",
-            grid=BuildSettings.model_validate(report.settings).window.grid,
-            drums=report.drums,
-            tiles=_tiles(report),
-            files=_file_rows(report),
-            windows=_window_rows(report),
-            hits=_hit_rows(report),
-            reasons=ranking(report.rejected, report.seen, HINTS),
-            reading=ranking({READING[name]: count for name, count in report.reading.items()}, 0, {}),
-            triplets=[(name, f"{share:.0%}") for name, share in report.triplets.items()],
-            other_metres=ranking(report.other_metres, sum(report.other_metres.values()), AS_4_4),
-            dropped_bars=ranking(report.dropped_bars, sum(report.dropped_bars.values()), {}),
-            split_table=_split_table(report),
-            counted=counted,
-            drum_shares=class_shares(counted, report.drums),
-            histograms=histograms(counted) if counted else [],
-            examples=examples,
-            pitches=ranking(
-                {f"{pitch} {pitch_name(int(pitch))}".strip(): hits for pitch, hits in pitches[:MOST_PITCHES]},
-                sum(report.unknown_pitches.values()),
-                {},
-            ),
-            more_pitches=f"and {len(rare):,} more, {sum(rare):,} hits" if rare else "",
-            changed=changed_settings(report.settings, BuildSettings().model_dump(mode="json")),
-            equal_files=report.equal_files[:MOST_EQUAL_FILES],
-            more_equal=len(report.equal_files[MOST_EQUAL_FILES:]),
-        )
+    return render_report(
+        page_environment(TEMPLATE.parent),
+        TEMPLATE,
+        [STYLE],
+        title=f"Drum windows from {report.seen:,} files ({report.source})",
+        result=_result(report),
+        beside=[REPORT_NAME, MANIFEST_NAME],
+        command="jobs.build_shards",
+        report=report,
+        grid=BuildSettings.model_validate(report.settings).window.grid,
+        drums=report.drums,
+        tiles=_tiles(report),
+        files=_file_rows(report),
+        windows=_window_rows(report),
+        hits=_hit_rows(report),
+        reasons=ranking(report.rejected, report.seen, HINTS),
+        reading=ranking({READING[name]: count for name, count in report.reading.items()}, 0, {}),
+        triplets=[(name, f"{share:.0%}") for name, share in report.triplets.items()],
+        other_metres=ranking(report.other_metres, sum(report.other_metres.values()), AS_4_4),
+        dropped_bars=ranking(report.dropped_bars, sum(report.dropped_bars.values()), {}),
+        split_table=_split_table(report),
+        counted=counted,
+        drum_shares=class_shares(counted, report.drums),
+        histograms=histograms(counted) if counted else [],
+        examples=examples,
+        pitches=ranking(
+            {f"{pitch} {pitch_name(int(pitch))}".strip(): hits for pitch, hits in pitches[:MOST_PITCHES]},
+            sum(report.unknown_pitches.values()),
+            {},
+        ),
+        more_pitches=f"and {len(rare):,} more, {sum(rare):,} hits" if rare else "",
+        changed=changed_settings(report.settings, BuildSettings().model_dump(mode="json")),
+        equal_files=report.equal_files[:MOST_EQUAL_FILES],
+        more_equal=len(report.equal_files[MOST_EQUAL_FILES:]),
     )
-    return page.encode(errors="backslashreplace").decode()
+
+
+def _result(report: BuildReport) -> str:
+    """What became of the files, in a sentence."""
+    windows = sum(report.windows.values())
+    return f"{report.accepted:,} of {report.seen:,} files gave {windows:,} windows in {len(report.windows)} splits."
 
 
 def _tiles(report: BuildReport) -> list[tuple[str, str]]:

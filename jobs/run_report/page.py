@@ -4,17 +4,18 @@ Its curves are plain numbers: SVG paths in percent of a chart's space, ticks, an
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.run_report.record import Point, RunRecord, Series
+from jobs.run_report.record import Point, RunRecord, Series, best_evaluation
 from jobs.training.settings import TrainConfig
 from musicvae.groove.groove import DrumGroove
 from musicvae.training.settings import MAIN_FIGURES
 from preprocess.pages.charts import Scale, Tick, number, rule_distance, rules
-from preprocess.pages.page import changed_settings, dotted, page_environment, style
+from preprocess.pages.page import changed_settings, dotted, page_environment, render_report
 
 TEMPLATE = Path(__file__).with_name("report_page.html.jinja")
 STYLE = Path(__file__).with_name("report_page.css")
@@ -47,21 +48,27 @@ class Window:
     reconstructions: tuple[tuple[RunRecord, DrumGroove], ...]
 
 
-def report_page(runs: Sequence[RunRecord]) -> str:
+def report_page(runs: Sequence[RunRecord], folder: Path) -> str:
     """The page as HTML, which can always be encoded as UTF-8.
 
     Args:
         runs: at least one; their numbers are their places.
+        folder: of the page, from which it links to their files.
     """
     environment = page_environment(TEMPLATE.parent)
     environment.filters["number"] = number
     environment.globals["colour"] = lambda run: run.number % COLOURS
     environment.globals["dashed"] = lambda run: run.number // COLOURS % 2 == 1
     several = len(runs) > 1
-    page = environment.get_template(TEMPLATE.name).render(
-        runs=runs,
-        css=style(STYLE),
+    return render_report(
+        environment,
+        TEMPLATE,
+        [STYLE],
         title=f"{len(runs)} runs" if several else runs[0].name,
+        result=best_evaluation(runs),
+        beside=[os.path.relpath(file, folder) for run in runs for file in run.files[: 1 if several else None]],
+        command="jobs.report",
+        runs=runs,
         tiles=[] if several else _tiles(runs[0]),
         comparison=_comparison(runs) if several else [],
         charts=charts(runs),
@@ -76,7 +83,6 @@ def report_page(runs: Sequence[RunRecord]) -> str:
         facts=_facts(runs),
         nonfinite=[run for run in runs if run.nonfinite_count],
     )
-    return page.encode(errors="backslashreplace").decode()
 
 
 def _tiles(run: RunRecord) -> list[tuple[str, str]]:

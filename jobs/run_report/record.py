@@ -5,7 +5,7 @@ A figure over the steps of a run, however long, is a bounded number of intervals
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from musicvae.evaluation.scores import ACTIVE_VARIANCE
 from musicvae.training.examples import ExampleGrooves, Examples, example_files
 from musicvae.training.rank_records import RankRecords
 from musicvae.training.run_folder import RunFolder
-from musicvae.training.settings import main_figure
+from musicvae.training.settings import MAIN_FIGURES, main_figure
 
 MOST_POINTS = 400
 """Of a series after thinning, at most twice as many before; a chart is about as many pixels wide."""
@@ -175,10 +175,30 @@ class RunRecord:
     def step(self) -> int:
         return max(self.metrics.last_step, self.status.get("step", 0))
 
+    @property
+    def files(self) -> list[Path]:
+        """What a reader may want of its folder, as far as it is there."""
+        folder = RunFolder(self.path)
+        return [path for path in (folder.metrics, folder.config, folder.status, folder.nonfinite) if path.exists()]
+
     def figure(self, name: str) -> float | None:
         """The last value of a figure."""
         series = self.metrics.series.get(name)
         return series.last if series else None
+
+
+def best_evaluation(runs: Sequence[RunRecord]) -> str:
+    """The best evaluation of all runs, in a sentence."""
+    bests = []
+    for run in runs:
+        if figure := main_figure(run.metrics.best):
+            bests.append((run.metrics.best[figure], figure, run))
+    if not bests:
+        return "There is no evaluation yet."
+    value, figure, run = min(bests, key=lambda best: best[0])
+    name, unit = MAIN_FIGURES[figure]
+    of_run = f" of {run.name}" if len(runs) > 1 else ""
+    return f"The best {name} is {value:.2f} {unit}, at step {run.metrics.best['step']:,}{of_run}."
 
 
 def read_run(path: Path, number: int, name: str) -> RunRecord:

@@ -9,9 +9,12 @@ thousand grooves fit a page that opens at once:
     tokens    int16 (groove, step)      bit i is set where drum i is hit
     velocity  uint8 (hit,)              MIDI velocity 1 to 127, by groove, step and drum
     offset    int16 (hit,)              distance from the grid in 1/65536 of a step, in the same order
+    kept      uint8 (hit / 8,)          bit i of byte b: hit 8 b + i is kept from a source as it was played
     figures   float64 (column, groove)  column 0 is the tempo; NaN where a groove has no such figure; a flag is 1 or 0
+    sources   int16 (groove, source)    the windows that a groove was made from
 
-All are little-endian. `jobs/sampler/gallery/grooves.js` reads them.
+The first `MOST_SOURCES` windows have hits, in `sourceTokens`, `sourceVelocity` and `sourceOffset`, packed like those of
+the grooves. All are little-endian. `jobs/sampler/gallery/grooves.js` reads them.
 
 The list of grooves that a gallery saves, and that `jobs.sample --pick LIST` reads, has one id a line.
 """
@@ -26,11 +29,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int16, UInt8
+from jaxtyping import Bool, Float32, Int16, UInt8
 
 from jobs.sampler.job import SampleJob
 from jobs.sampler.parts import Rows
-from musicvae.data.windows import OFFSET_UNITS
+from musicvae.data.feel import GrooveFeel
+from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.durable import write_whole
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
@@ -42,6 +46,11 @@ from preprocess.pages.page import page_environment, style
 
 MOST_SHOWN = 10_000
 """Grooves on a page; more would open slowly and be looked at by nobody."""
+MOST_SOURCES = 2_000
+"""Windows whose hits are on a page; of others only the names, so that a large collection does not double the page."""
+HITS, SOURCE_HITS = ("tokens", "velocity", "offset"), ("sourceTokens", "sourceVelocity", "sourceOffset")
+AS_WRITTEN, PLAYED, MEAN, PLAIN = "as written", "played", "mean", "plain"
+"""How the hits of a page are played, as it calls it; mean and plain it can give them itself."""
 ID = re.compile(r"\w[\w.-]*", re.ASCII)
 """Ids name files and stand on a line of their own in lists."""
 PARTS = Path(__file__).with_name("gallery")
@@ -49,6 +58,7 @@ TEMPLATE = "gallery.html.jinja"
 STYLE = "gallery.css"
 SCRIPTS = (
     "grooves.js",
+    "hearing.js",
     "favourites.js",
     "kit.js",
     "player.js",
@@ -70,6 +80,7 @@ HELP = (
     (("space", "Enter"), "play in a loop, stop"),
     (("f",), "mark or unmark as a favourite"),
     (("m",), "save the groove as MIDI"),
+    (("s",), "hear the source, and the groove again"),
     (("l",), "more like this: sort by the number of hits that differ"),
     (("/",), "search and filter; Esc returns to the grooves"),
     (("?",), "this help"),
@@ -87,10 +98,12 @@ class GalleryGroove:
         offset: distance from the grid in 1/65536 of a step, early is negative, 0 where there is no hit.
         tempo: quarter notes per minute.
         figures: numbers and flags by the name of their column; one may be missing or None.
+        sources: the windows that it was made from, as rows of the sources of the page.
+        kept: hits that it has from a source as they were played there; None if there are none.
 
     Raises:
-        ValueError: an id that cannot name a file, shapes that do not match, velocity or offset without a hit, hits
-            without a velocity, a tempo that is not positive.
+        ValueError: an id that cannot name a file, shapes that do not match, velocity, offset or `kept` without a hit,
+            hits without a velocity, a tempo that is not positive.
     """
 
     id: str
@@ -99,6 +112,8 @@ class GalleryGroove:
     offset: Int16[np.ndarray, "step drum"]
     tempo: float
     figures: Mapping[str, float | bool | None]
+    sources: tuple[int, ...] = ()
+    kept: Bool[np.ndarray, "step drum"] | None = None
 
     def __post_init__(self) -> None:
         if not ID.fullmatch(self.id):
@@ -110,6 +125,8 @@ class GalleryGroove:
             raise ValueError(f"{self.id}: velocity must be 1 to {MAX_VELOCITY} where the tokens have a hit, else 0")
         if self.offset[~self.hits].any():
             raise ValueError(f"{self.id}: offset must be 0 where there is no hit")
+        if self.kept is not None and (self.kept.shape != self.hits.shape or (self.kept & ~self.hits).any()):
+            raise ValueError(f"{self.id}: only hits can be kept")
         if not self.tempo > 0:
             raise ValueError(f"{self.id}: tempo must be positive, found {self.tempo}")
 
@@ -118,11 +135,32 @@ class GalleryGroove:
         return hits_from_tokens(self.tokens, self.velocity.shape[1])
 
     @classmethod
-    def of(cls, name: str, groove: DrumGroove, figures: Mapping[str, float | bool | None]) -> "GalleryGroove":
-        """A groove under an id, its velocity and offset to the nearest unit."""
-        velocity = np.rint(groove.velocity * MAX_VELOCITY).clip(1, MAX_VELOCITY) * groove.hits
-        offset = np.rint(groove.offset * OFFSET_UNITS).clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1)
-        return cls(name, groove.tokens, velocity.astype(np.uint8), offset.astype(np.int16), groove.tempo, figures)
+    def of(
+        cls,
+        name: str,
+        groove: DrumGroove,
+        figures: Mapping[str, float | bool | None],
+        *,
+        sources: tuple[int, ...] = (),
+        kept: Bool[np.ndarray, "step drum"] | None = None,
+    ) -> "GalleryGroove":
+        """A groove under an id, its velocity and offset to the nearest unit.
+
+        Args:
+            kept: hits that are kept wherever the groove has them.
+        """
+        velocity, offset = _stored(groove.velocity, groove.offset)
+        kept = None if kept is None else kept & groove.hits
+        return cls(name, groove.tokens, velocity * groove.hits, offset, groove.tempo, figures, sources, kept)
+
+
+def _stored(
+    velocity: Float32[np.ndarray, "step drum"], offset: Float32[np.ndarray, "step drum"]
+) -> tuple[UInt8[np.ndarray, "step drum"], Int16[np.ndarray, "step drum"]]:
+    """In the units of a page; a velocity is at least 1."""
+    limit = OFFSET_UNITS // 2
+    loudness = np.rint(velocity * MAX_VELOCITY).clip(1, MAX_VELOCITY).astype(np.uint8)
+    return loudness, np.rint(offset * OFFSET_UNITS).clip(-limit, limit - 1).astype(np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +190,7 @@ class GalleryData:
     """What the page carries.
 
     Attributes:
-        about: all but the arrays, ready for JSON.
+        about: figures, ids and names of sources, ready for JSON.
         arrays: name -> base64.
         count: grooves in it.
         whole: whether it holds all that were given.
@@ -170,18 +208,21 @@ def pack(
     grid: GridSpec,
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
-    ticks_per_quarter: int,
-    lead_in: bool = False,
+    sources: WindowBlock | None = None,
 ) -> GalleryData:
     """The first `MOST_SHOWN` grooves; no more than one further groove is taken from the iterable.
 
     Raises:
-        ValueError: no grooves, one whose shape does not match the grid and the drum map, or an id that occurs twice.
+        ValueError: no grooves, one whose shape does not match the grid and the drum map, one with more or fewer sources
+            than the others, or an id that occurs twice.
     """
     columns = [TEMPO, *figures]
     ids: dict[str, None] = {}
-    arrays = {name: bytearray() for name in ("tokens", "velocity", "offset")}
+    arrays = {name: bytearray() for name in (*HITS, *SOURCE_HITS, "sources")}
     rows: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
+    used: dict[int, int] = {}
+    each: int | None = None
     coming = iter(grooves)
     for groove in islice(coming, MOST_SHOWN):
         if groove.velocity.shape != (grid.num_steps, drum_map.num_drums):
@@ -189,26 +230,41 @@ def pack(
             raise ValueError(f"{groove.id}: velocity must have shape {expected}, found {groove.velocity.shape}")
         if groove.id in ids:
             raise ValueError(f"two grooves have the id {groove.id!r}")
+        each = len(groove.sources) if each is None else each
+        if len(groove.sources) != each:
+            raise ValueError(f"{groove.id}: expected {each} sources as of the other grooves, found {groove.sources}")
         ids[groove.id] = None
-        hits = groove.hits
-        arrays["tokens"] += groove.tokens.astype("<i2").tobytes()
-        arrays["velocity"] += groove.velocity[hits].tobytes()
-        arrays["offset"] += groove.offset[hits].astype("<i2").tobytes()
+        _add_hits(arrays, HITS, groove.tokens, groove.velocity, groove.offset)
+        arrays["sources"] += np.array([used.setdefault(row, len(used)) for row in groove.sources], "<i2").tobytes()
+        if each:
+            kept.append((np.zeros_like(groove.hits) if groove.kept is None else groove.kept)[groove.hits])
         values = [groove.tempo, *(groove.figures.get(column.name) for column in figures)]
         rows.append(np.array(values, dtype="<f8"))  # None becomes NaN
     if not ids:
         raise ValueError("a gallery needs at least one groove")
-    packed = {**arrays, "figures": np.stack(rows, axis=1).tobytes()}
-    about = {
-        "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
-        "drums": _drums(drum_map),
-        "ticksPerQuarter": ticks_per_quarter,
-        "leadIn": lead_in,
-        "columns": [asdict(column) for column in columns],
-        "ids": list(ids),
-    }
-    encoded = {name: base64.b64encode(data).decode() for name, data in packed.items()}
+    about: dict[str, Any] = {"columns": [asdict(column) for column in columns], "ids": list(ids), "sources": []}
+    arrays["kept"] = bytearray(np.packbits(np.concatenate([np.zeros(0, bool), *kept]), bitorder="little").tobytes())
+    arrays["figures"] = bytearray(np.stack(rows, axis=1).tobytes())
+    if sources is not None:
+        about["sources"] = [f"{meta.source}, bar {meta.bar + 1}" for meta in (sources.meta[row] for row in used)]
+        shown = sources.take(np.array([*used][:MOST_SOURCES], dtype=np.int64))
+        for window in zip(shown.tokens, shown.velocity, shown.offset, strict=True):
+            _add_hits(arrays, SOURCE_HITS, *window)
+    encoded = {name: base64.b64encode(data).decode() for name, data in arrays.items()}
     return GalleryData(about, encoded, len(ids), whole=next(coming, None) is None)
+
+
+def _add_hits(
+    arrays: dict[str, bytearray],
+    names: tuple[str, str, str],
+    tokens: Int16[np.ndarray, " step"],
+    velocity: UInt8[np.ndarray, "step drum"],
+    offset: Int16[np.ndarray, "step drum"],
+) -> None:
+    hits = hits_from_tokens(tokens, velocity.shape[1])
+    of_hits = (tokens.astype("<i2"), velocity[hits], offset[hits].astype("<i2"))
+    for name, values in zip(names, of_hits, strict=True):
+        arrays[name] += values.tobytes()
 
 
 def _drums(drum_map: DrumMap) -> list[dict[str, Any]]:
@@ -227,6 +283,9 @@ def write_gallery(
     figures: Sequence[FigureColumn],
     ticks_per_quarter: int = TICKS_PER_QUARTER,
     lead_in: bool = False,
+    sources: WindowBlock | None = None,
+    written: str = AS_WRITTEN,
+    mean: GrooveFeel | None = None,
 ) -> None:
     """Writes the page whole or not at all.
 
@@ -238,19 +297,24 @@ def write_gallery(
         figures: what the page filters and sorts by, beside the tempo.
         ticks_per_quarter: division of the MIDI files that the page makes.
         lead_in: whether they begin with a silent bar.
+        sources: the windows that `GalleryGroove.sources` names.
+        written: what the page calls the velocity and timing that the grooves have.
+        mean: another velocity and timing that their hits can have on the page, but for those that are kept.
 
     Raises:
         ValueError: no grooves, an id that occurs twice, or shapes that do not match the grid and the drum map.
         OSError: the page cannot be written.
     """
-    data = pack(
-        grooves,
-        grid=grid,
-        drum_map=drum_map,
-        figures=figures,
-        ticks_per_quarter=ticks_per_quarter,
-        lead_in=lead_in,
-    )
+    data = pack(grooves, grid=grid, drum_map=drum_map, figures=figures, sources=sources)
+    description = {
+        **data.about,
+        "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
+        "drums": _drums(drum_map),
+        "ticksPerQuarter": ticks_per_quarter,
+        "leadIn": lead_in,
+        "writtenAs": written,
+        "mean": None if mean is None else [values.ravel().tolist() for values in _stored(mean.velocity, mean.offset)],
+    }
     page = (
         page_environment(PARTS)
         .get_template(TEMPLATE)
@@ -258,7 +322,8 @@ def write_gallery(
             title=title,
             about=_about(data, grid, drum_map),
             css=style(PARTS / STYLE),
-            data=data,
+            description=description,
+            arrays=data.arrays,
             help=HELP,
             scripts=[(PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS],
         )
@@ -314,13 +379,28 @@ def write_sample_gallery(
             figures=[column for column in MANIFEST_COLUMNS if column is DUPLICATE or first[column.name] is not None],
             ticks_per_quarter=job.layout.ticks_per_quarter,
             lead_in=job.layout.lead_in,
+            sources=job.made.windows,
+            written=_written(job),
+            mean=trained.feel.centred() if job.made.is_centred else trained.feel,
         )
+
+
+def _written(job: SampleJob) -> str:
+    """What is played in the files of a job."""
+    made = job.made
+    if made.performer is not None:
+        return PLAYED
+    return PLAIN if made.dry else MEAN if made.style is None else made.style.name
 
 
 def _manifest_grooves(
     records: Iterator[dict[str, Any]], rows: Iterator[Rows], job: SampleJob, trained: TrainedModel
 ) -> Iterator[GalleryGroove]:
     for some in rows:
-        for record, groove in zip(islice(records, len(some)), job.grooves(trained, some), strict=True):
+        items = some.items.tolist()
+        kept = job.made.kept(items)
+        of_rows = zip(islice(records, len(some)), items, job.grooves(trained, some), strict=True)
+        for row, (record, item, groove) in enumerate(of_rows):
             figures = record | {DUPLICATE.name: record["duplicate_of"] is not None}
-            yield GalleryGroove.of(record["id"], groove, figures)
+            of_source = {"sources": job.made.sources(item), "kept": None if kept is None else kept.hits[row]}
+            yield GalleryGroove.of(record["id"], groove, figures, **of_source)

@@ -80,7 +80,7 @@ class SampleRecipe:
             None is the source's, or the median of the style or of all training data.
         dry: one velocity for every hit, and every hit on the grid.
         style: what velocity and timing of new hits are those of; None is the mean of all training data.
-        windows: what the windows of a `VariationSource` recipe are, in its order; both ends of an `Interpolation`.
+        windows: of a `VariationSource`, in its order; both ends of an `Interpolation`; None where there are none.
         given: what was played in these windows and stays where an item keeps a hit; None plays all hits as new ones.
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
         performer: the performance model that plays new hits, by the hash of its weights; None where none does.
@@ -93,7 +93,7 @@ class SampleRecipe:
     tempo: tuple[float, float] | StyleFeel | None = None
     dry: bool = False
     style: StyleFeel | None = None
-    windows: tuple[WindowMeta, ...] = ()
+    windows: WindowBlock | None = None
     given: WindowBlock | None = None
     moves: tuple[tuple[str, float], ...] = ()
     performer: str | None = None
@@ -115,34 +115,40 @@ class SampleRecipe:
             case origin:
                 return origin
 
+    def sources(self, item: int) -> tuple[int, ...]:
+        """The rows of `windows` that an item is made from."""
+        if self.humanizing is not None:
+            return (item % len(self.humanizing.files),)
+        match self.origin:
+            case PriorSource():
+                return ()
+            case VariationSource() as like:
+                return (like.window_of(item),)
+            case Interpolation():
+                return (0, 1)
+
     def source(self, item: int) -> WindowMeta | None:
         """The window that an item is a variation or a take of."""
-        if self.humanizing is not None:
-            return self.windows[item % len(self.windows)]
-        match self.origin:
-            case VariationSource() as like:
-                return self.windows[like.window_of(item)]
+        match self.sources(item), self.windows:
+            case (row,), WindowBlock(meta=meta):
+                return meta[row]
             case _:
                 return None
 
     def tempo_of(self, trained: TrainedModel, item: int) -> float:
         """Quarter notes per minute of an item."""
-        if self.humanizing is not None:
-            return self.windows[item % len(self.windows)].tempo
-        if self.tempo is not None:
+        if self.humanizing is None and self.tempo is not None:
             share = float(uniforms(self.recipe.seed, Purpose.TEMPO, 0, item, 1, 1)[0, 0])
             if isinstance(self.tempo, StyleFeel):
                 return self.tempo.tempo_at(share)
             least, most = self.tempo
             return least + (most - least) * share
-        match self.origin:
-            case PriorSource():
-                return self.feel(trained).tempo
-            case VariationSource() as like:
-                return self.windows[like.window_of(item)].tempo
-            case Interpolation() as path:
-                start, end = (window.tempo for window in self.windows)
+        tempos = [] if self.windows is None else [self.windows.meta[row].tempo for row in self.sources(item)]
+        match self.origin, tempos:
+            case Interpolation() as path, [start, end]:
                 return start + (end - start) * path.share_of(item)
+            case _:
+                return tempos[0] if tempos else self.feel(trained).tempo
 
     @property
     def manner(self) -> Float32[np.ndarray, " figure"] | None:
@@ -176,14 +182,15 @@ class SampleRecipe:
 
     def settings(self) -> dict[str, Any]:
         """All that decides an item, in plain values: outputs of different ones are never mixed."""
+        metas = () if self.windows is None else self.windows.meta
         match self.origin:
             case PriorSource():
                 origin: dict[str, Any] = {"origin": "prior"}
             case VariationSource(mu=mu, distance=distance):
-                files = sorted({window.source for window in self.windows})
+                files = sorted({window.source for window in metas})
                 origin = {"origin": "like", "distance": distance, "like": files, "codes": _hash(mu)}
             case Interpolation(start=start, end=end, points=points):
-                ends = [window.source for window in self.windows]
+                ends = [window.source for window in metas]
                 origin = {"origin": "interpolation", "ends": ends, "steps": points, "codes": _hash(start, end)}
         origin = origin if self.humanizing is None else self.humanizing.settings()
         recipe, hit_mask, constraint, style = self.recipe, self.recipe.hit_mask, self.recipe.constraint, self.style
@@ -265,7 +272,7 @@ def _humanizing(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     files = files_of(Path(options.humanize or ""), options.reading)
     performer = performer_for(PLAYED, trained.grid, trained.drum_map)
     timing, velocity = (DEFAULT_AMOUNT if a is None else a for a in (options.timing, options.velocity))
-    windows = tuple(meta for file in files for meta in file.first_window().meta)
+    windows = WindowBlock.joined([file.first_window() for file in files])
     return SampleRecipe(
         GenerationSettings(PriorSource(), options.seed),
         windows=windows,
@@ -283,25 +290,25 @@ def _player(options: SampleSettings, trained: TrainedModel) -> tuple[float, ...]
 
 def _origin(
     options: SampleSettings, kept: WindowBlock | None, trained: TrainedModel
-) -> tuple[PriorSource | VariationSource | Interpolation, tuple[WindowMeta, ...], WindowBlock | None]:
+) -> tuple[PriorSource | VariationSource | Interpolation, WindowBlock | None, WindowBlock | None]:
     """Where codes come from, the windows that this needs, and what was played in them and may be kept."""
     distance = DEFAULT_DISTANCE if options.distance is None else options.distance
     read = (trained.grid, trained.drum_map, options.reading_settings)
     if options.like is not None:
         windows = windows_of(Path(options.like), *read, options.first_bars[0])
-        return VariationSource(trained.encode(windows.tokens), distance), tuple(windows.meta), windows
+        return VariationSource(trained.encode(windows.tokens), distance), windows, windows
     if options.interpolate is not None:
         files = zip(options.interpolate, options.first_bars, strict=True)
         ends = WindowBlock.joined([window_of(Path(file), *read, bar) for file, bar in files])
         start, end = trained.encode(ends.tokens)
-        return trained.path(start, end, options.steps or DEFAULT_STEPS), tuple(ends.meta), ends
+        return trained.path(start, end, options.steps or DEFAULT_STEPS), ends, ends
     if kept is None:
-        return PriorSource(), (), None
+        return PriorSource(), None, None
     tokens, given = kept.tokens, kept
     if options.continued is not None:
         bars = options.bars or DEFAULT_BARS
         tokens, given = looped(tokens, bars, trained.grid), _first_bars(kept, bars, trained.grid)
-    return VariationSource(trained.encode(tokens), distance), tuple(kept.meta), given
+    return VariationSource(trained.encode(tokens), distance), kept, given
 
 
 def _first_bars(windows: WindowBlock, bars: int, grid: GridSpec) -> WindowBlock:

@@ -3,7 +3,7 @@
 The page is `report.html`; it loads nothing from elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from musicvae.groove.played import PlayedHits
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
 from preprocess.pages.charts import Histogram, histogram, number, rule_distance
-from preprocess.pages.page import page_environment, style
+from preprocess.pages.page import page_environment, render_report
 
 BARS = " ▁▂▃▄▅▆▇█"
 UNKNOWN = "unknown"
@@ -235,28 +235,41 @@ def _sum(first: int | None, second: int | None) -> int | None:
 
 
 def sample_report_page(
-    job: SampleJob, total: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None
+    job: SampleJob,
+    total: Tally,
+    selected: Selected,
+    trained: TrainedModel,
+    training: TrainingRecord | None,
+    beside: Sequence[str],
 ) -> str:
     """The page as HTML.
 
     Args:
+        beside: files in its folder that it links to.
         training: what the distributions are drawn beside, where it is known.
     """
-    return (
-        page_environment(TEMPLATE.parent)
-        .get_template(TEMPLATE.name)
-        .render(
-            title=f"{total.grooves.windows:,} grooves of seed {job.made.recipe.seed}",
-            css=style(STYLE),
-            job=job,
-            looked_at=selected.looked_at,
-            lost=", ".join(f"{count:,} {reason}" for reason, count in selected.dropped.items()),
-            headings=headings(total, trained),
-            sections=sections(total, trained),
-            training=training is not None,
-            histograms=list(_histograms(total.features, training and training.histograms, trained)),
-        )
+    return render_report(
+        page_environment(TEMPLATE.parent),
+        TEMPLATE,
+        [STYLE],
+        title=f"{total.grooves.windows:,} grooves of seed {job.made.recipe.seed}",
+        result=_result(total),
+        beside=beside,
+        command="jobs.sample",
+        job=job,
+        looked_at=selected.looked_at,
+        lost=", ".join(f"{count:,} {reason}" for reason, count in selected.dropped.items()),
+        headings=headings(total, trained),
+        sections=sections(total, trained),
+        training=training is not None,
+        histograms=list(_histograms(total.features, training and training.histograms, trained)),
     )
+
+
+def _result(total: Tally) -> str:
+    """What is kept, in a sentence."""
+    copies = "" if total.memorised is None else f", {total.memorised:,} copies of a training window"
+    return f"{total.grooves.windows:,} grooves: {total.grooves.empty:,} empty, {total.duplicates:,} duplicates{copies}."
 
 
 def _histograms(made: FeatureHistograms, data: FeatureHistograms | None, trained: TrainedModel) -> Iterator[Histogram]:

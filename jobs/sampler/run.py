@@ -119,7 +119,7 @@ def merge(
         write_sample_gallery(scratch / GALLERY, scratch / MANIFEST, job, trained, rows)
     (scratch / SHEET).write_bytes(drum_sheet(first, trained.drum_map.classes))
     write_json(scratch / REPORT, report(total, selected, trained, training))
-    page = sample_report_page(job, total, selected, trained, training)
+    page = sample_report_page(job, total, selected, trained, training, _to_read(job))
     (scratch / PAGE).write_text(page, encoding="utf-8", errors=NO_UTF8)
     _remove_packs(job.out)
     publish_files(scratch, job.out)
@@ -127,6 +127,11 @@ def merge(
     write_json(scratch / SETTINGS, {**job.settings, "count": job.options.count})
     publish_files(scratch, job.out)
     return Merged(total, selected, first)
+
+
+def _to_read(job: SampleJob) -> list[str]:
+    """The files of the output that its report links to."""
+    return [*([GALLERY] if job.options.gallery else []), SHEET, MANIFEST, TABLE, REPORT, SETTINGS]
 
 
 def _blocks(

@@ -84,6 +84,11 @@ class SweepFolder:
     def journal(self) -> Path:
         return self.path / "study.journal"
 
+    @property
+    def to_read(self) -> tuple[Path, ...]:
+        """The files that its page links to."""
+        return (self.table("csv"), self.table("parquet"), self.best, self.ledger_of_all)
+
     def run(self, trial: str) -> Path:
         """The run folder of a trial."""
         return self.path / "runs" / trial

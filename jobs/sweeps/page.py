@@ -18,7 +18,7 @@ from jobs.sweeps.settings import Dimension, SweepSettings, plain
 from jobs.sweeps.status import Configuration, ranking
 from musicvae.training.run_folder import RunFolder
 from preprocess.pages.charts import Scale, Tick, number, rule_distance
-from preprocess.pages.page import page_environment, style
+from preprocess.pages.page import page_environment, render_report
 
 TEMPLATE = Path(__file__).with_name("sweep_page.html.jinja")
 STYLES = (Path(__file__).parents[1] / "run_report" / "report_page.css", Path(__file__).with_name("sweep_page.css"))
@@ -44,8 +44,14 @@ def sweep_page(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> 
     )
     seeds, seed_ticks = spreads(sweep, ranked)
     failed = [trial for trial in state.trials.values() if became[trial.id] in ("failed", "diverged")]
-    page = environment.get_template(TEMPLATE.name).render(
-        css=style(STYLES[0]) + STYLES[1].read_text(encoding="utf-8"),
+    return render_report(
+        environment,
+        TEMPLATE,
+        STYLES,
+        title=f"sweep {state.begun.name}",
+        result=_result(sweep, state, ranked),
+        beside=[path.name for path in folder.to_read if path.exists()],
+        command="jobs.sweep report",
         begun=state.begun,
         sweep=sweep,
         done=status.is_done(sweep, state),
@@ -64,7 +70,15 @@ def sweep_page(folder: SweepFolder, sweep: SweepSettings, state: SweepState) -> 
         failed=failed[:FAILURES_SHOWN],
         failures=len(failed),
     )
-    return page.encode(errors="backslashreplace").decode()
+
+
+def _result(sweep: SweepSettings, state: SweepState, ranked: Sequence[Configuration]) -> str:
+    """The winner in a sentence."""
+    if not ranked:
+        return f"No trial of {len(state.trials):,} has a result yet."
+    best, seeds = ranked[0], len(ranked[0].results)
+    over = f"{seeds} seed{'s' * (seeds > 1)}"
+    return f"The best of {len(state.trials):,} trials is {best.id}: {sweep.metric} {best.text} over {over}."
 
 
 def _tiles(sweep: SweepSettings, state: SweepState, became: dict[str, status.Outcome]) -> list[tuple[str, str]]:

@@ -1,13 +1,16 @@
 """What all self-contained pages share: escaping, style, drum grids, and the settings that somebody changed."""
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from musicvae.groove.groove import DrumGroove
 
@@ -42,6 +45,8 @@ def page_environment(folder: Path) -> Environment:
     environment = Environment(
         loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["address"] = address
+    environment.filters["breakable"] = breakable
     environment.filters["count"] = count
     environment.filters["marks"] = marks
     environment.globals["mark_width"] = MARK_WIDTH
@@ -52,6 +57,43 @@ def page_environment(folder: Path) -> Environment:
 def style(page_style: Path) -> Markup:
     """The style of all pages, then a page's own."""
     return Markup(BASE_STYLE.read_text(encoding="utf-8") + page_style.read_text(encoding="utf-8"))
+
+
+def render_report(
+    environment: Environment,
+    template: Path,
+    styles: Sequence[Path],
+    *,
+    title: str,
+    result: str,
+    beside: Iterable[str],
+    command: str,
+    **values: Any,
+) -> str:
+    """A page with the header and the footer of all reports, as HTML that can always be encoded as UTF-8.
+
+    Args:
+        template: extends `report.html.jinja`.
+        styles: after that of all pages.
+        result: one sentence that says what came out.
+        beside: files, by their paths from the folder of the page, which it links to.
+        command: that writes it, after `python -m`.
+        values: of the template.
+    """
+    css = style(styles[0]) + Markup("".join(path.read_text(encoding="utf-8") for path in styles[1:]))
+    of_all = {"css": css, "title": title, "result": result, "beside": list(beside), "command": command}
+    page = environment.get_template(template.name).render(**of_all, **values)
+    return page.encode(errors="backslashreplace").decode()
+
+
+def address(path: str) -> str:
+    """A path as the address of a link."""
+    return quote(os.fsencode(path))
+
+
+def breakable(name: str) -> Markup:
+    """A dotted name that may go on in the next line after a dot or an underscore."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
 
 
 def count(number: int) -> str:

@@ -9,10 +9,11 @@ from selenium.webdriver.common.keys import Keys
 
 from musicvae.groove.groove import onset_ticks
 from tests.support.commands import CHECKOUT, ok
+from tests.support.pages.accessibility import serious_problems
 from tests.support.pages.fenced_code import fenced
-from tests.support.pages.gallery_browser import DESKTOP, PHONE
+from tests.support.pages.gallery_browser import LAPTOP, LARGE, PHONES, SIDEWAYS, UPRIGHT
 from tests.support.pages.gallery_fixtures import FEW
-from tests.support.pages.gallery_grooves import GRID, chance_gallery, chance_groove
+from tests.support.pages.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def test_it_plays_in_a_loop_at_the_hits_own_times(gallery):
 
     gallery.run("const tempo = byId('tempo'); tempo.value = 150; tempo.dispatchEvent(new Event('input'))")
     assert gallery.run("return player.stepSeconds") == pytest.approx(60 / groove.tempo / 4 / 1.5)
-    gallery.element("#as-played").click()
+    gallery.element(".choices input[value='plain']").click()
     plain = gallery.run("return player.hitsBetween(0, 64).map((hit) => [hit.place, hit.velocity])")
     assert [place for place, _ in plain] == step.tolist()
     assert {velocity for _, velocity in plain} == {100}
@@ -190,11 +191,40 @@ def test_keys_do_what_the_help_says(gallery):
 INTERACTIVE = {"button", "checkbox", "combobox", "slider", "spinbutton", "searchbox", "gridcell", "grid", "textbox"}
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_everything_that_can_be_used_has_a_name_and_fits(gallery, gallery_page, size):
-    gallery.open(gallery_page, size)
-    if size == PHONE:
-        gallery.element("#filter-button").click()
+OUTSIDE = """return [...document.querySelectorAll("button, input, select, canvas, h1, .drums li")].filter((element) => {
+  const box = element.getBoundingClientRect(), below = box.bottom > innerHeight && element.closest("#stage");
+  return box.width && (box.left < 0 || box.right > innerWidth + 0.5 || below);
+}).map((element) => element.outerHTML)"""
+SMALL = """return [...document.querySelectorAll("button, input, select")].map((element) => {
+  const target = element.matches("[type=checkbox], [type=radio]") ? element.closest("label") : element;
+  return [element, target.getBoundingClientRect()];
+}).filter(([, box]) => box.width && (box.width < 44 || box.height < 44)).map(([element, box]) =>
+  `${element.outerHTML} ${box.width} x ${box.height}`)"""
+NAMES = """return [...document.querySelectorAll(".drums li")].filter((name) => {
+  const { left, top, width, height } = name.getBoundingClientRect();
+  const seen = document.elementFromPoint(left + width / 2, top + height / 2);
+  return name.textContent && height >= 8 && seen && name.contains(seen) && name.scrollWidth <= name.clientWidth;
+}).length"""
+
+
+@pytest.mark.parametrize("size", [UPRIGHT, SIDEWAYS, LAPTOP, LARGE], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_on_every_screen_all_has_a_name_fits_and_sounds(gallery, sourced_page, size):
+    gallery.open(sourced_page, size)
+    assert gallery.run(NAMES) == DRUM_MAP.num_drums
+    assert gallery.run("return document.querySelector('.large canvas').clientHeight") >= 140
+    assert gallery.run("return document.documentElement.scrollWidth") == size[0]
+    if size in PHONES:
+        assert gallery.run(SMALL) == []
+        gallery.tap("#card-1 .picture")
+        assert gallery.run("return [player.item, stage.item]") == [1, 1]
+        gallery.wait_for("player.context.state === 'running'")
+        gallery.tap("#stage .play")
+        gallery.tap("#filter-button")
+    else:
+        gallery.element("#card-1 .picture").click()
+        assert gallery.run("return [player.item, stage.item]") == [None, 1]
+        gallery.element("#card-1 .play").click()
+        gallery.wait_for("player.item === 1 && player.context.state === 'running'")
     nodes = gallery.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     named = [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -207,11 +237,32 @@ def test_everything_that_can_be_used_has_a_name_and_fits(gallery, gallery_page, 
     assert ("slider", "tempo") in named
     assert ("spinbutton", "score, at most") in named
     assert gallery.run("return document.documentElement.scrollWidth") == size[0]
-    outside = """return [...document.querySelectorAll("button, input, select, canvas, h1")].filter((element) => {
-      const box = element.getBoundingClientRect();
-      return box.width && (box.left < 0 || box.right > innerWidth + 0.5);
-    }).map((element) => element.outerHTML)"""
-    assert gallery.run(outside) == []
+    assert gallery.run(OUTSIDE) == []
+    if size in PHONES:
+        assert gallery.run(SMALL) == []
+        gallery.tap("#filter-button")
+        gallery.tap("#help-button")
+        assert gallery.run(SMALL) == []
+
+
+@pytest.mark.parametrize(("size", "dark"), [(LAPTOP, False), (LAPTOP, True), (UPRIGHT, False), (SIDEWAYS, True)])
+def test_a_checker_of_accessibility_finds_nothing_serious(gallery, sourced_page, size, dark):
+    gallery.open(sourced_page, size, dark=dark)
+    gallery.press("f", "s", Keys.SPACE)
+    assert serious_problems(gallery) == []
+    label = gallery.element("#card-0").get_attribute("aria-label")
+    assert label == "groove-00000, 185 bpm, duplicate, hits per bar 16.25, score 0.534, playing, favourite"
+    gallery.run("openFilters(true); act.help()")
+    assert serious_problems(gallery) == []
+
+
+def test_who_wants_less_motion_sees_a_playhead_that_moves_by_beats(gallery):
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    gallery.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    gallery.run("window.steps = new Set(); stage.movePlayhead = (step) => steps.add(step)")
+    gallery.press(Keys.SPACE)
+    gallery.wait_for("steps.size > 2")
+    assert all(step % GRID.steps_per_beat == 0 for step in gallery.run("return [...steps]"))
 
 
 def test_what_has_the_focus_is_seen(gallery):

@@ -1,5 +1,6 @@
 """Favourites in the gallery: kept whatever happens to the page, and taken along as MIDI and as a list."""
 
+import base64
 import io
 import zipfile
 
@@ -11,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from jobs.sampler.settings import read_pick
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
-from musicvae.midi.writer import groove_to_midi
+from musicvae.midi.writer import MidiLayout, grooves_to_midi
 from tests.support.pages.gallery_fixtures import FEW
 from tests.support.pages.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove, drum_groove
 
@@ -57,14 +58,14 @@ def test_a_browser_without_a_store_says_so(gallery, gallery_page):
     assert gallery.element("#not-kept").is_displayed()
 
 
-def midi_hits(data: bytes) -> list[tuple[int, int, int]]:
-    """(tick, pitch, velocity) of every note, as symusic reads them."""
-    score = symusic.Score.from_midi(data)
-    assert (score.ticks_per_quarter, len(score.tracks), score.tracks[0].is_drum) == (480, 1, True)
-    return sorted((note.time, note.pitch, note.velocity) for note in score.tracks[0].notes)
+def file_of(item: int, grid: GridSpec = GRID) -> bytes:
+    """The MIDI file of a groove as `jobs.sample` writes it: format 1, with name, tempo and metre."""
+    groove, layout = drum_groove(chance_groove(item, grid), grid), MidiLayout(tuple(DRUM_MAP.written_pitch.tolist()))
+    arrays = (groove.hits[None], groove.velocity[None], groove.offset[None])
+    return grooves_to_midi(*arrays, [groove.tempo], [groove.source], grid, layout)[0]
 
 
-def test_the_midi_it_saves_has_the_hits_that_the_project_writes(gallery, tmp_path):
+def test_the_midi_it_saves_is_the_file_that_the_project_writes(gallery, tmp_path):
     chosen = [0, 1, 3, 5, 8, 13, 21, 34, 55]
     for item in chosen:
         gallery.run("favourites.toggle(arguments[0])", item)
@@ -75,10 +76,7 @@ def test_the_midi_it_saves_has_the_hits_that_the_project_writes(gallery, tmp_pat
     assert list(files) == [f"groove-{item:05d}.mid" for item in chosen]
     for item, (name, data) in zip(chosen, files.items(), strict=True):
         groove = drum_groove(chance_groove(item))
-        own = groove_to_midi(groove, DRUM_MAP)
-        if groove.hits.any():
-            assert midi_hits(data) == midi_hits(own)
-            assert symusic.Score.from_midi(data).tempos[0].mspq == symusic.Score.from_midi(own).tempos[0].mspq
+        assert data == file_of(item)
         (tmp_path / name).write_bytes(data)
         song = pretty_midi.PrettyMIDI(str(tmp_path / name))
         assert song.get_tempo_changes()[1] == pytest.approx([groove.tempo], rel=1e-5)
@@ -106,28 +104,56 @@ def test_grooves_of_another_grid_are_written_and_played_too(gallery, tmp_path):
     groove = drum_groove(chance_groove(0, grid), grid)
     assert gallery.run("return player.hitsBetween(-0.5, 17.5).length") == groove.hits.sum() > 0
     gallery.press("m")
-    data = gallery.downloaded("groove-00000.mid")
-    assert midi_hits(data) == midi_hits(groove_to_midi(groove, DRUM_MAP))
-    assert symusic.Score.from_midi(data).time_signatures[0].numerator == 3
+    assert gallery.downloaded("groove-00000.mid") == file_of(0, grid)
 
 
-def test_one_groove_is_saved_as_one_file_as_long_as_its_loop(gallery):
+def test_one_groove_is_saved_as_one_file(gallery):
     gallery.press(Keys.END, "m")
-    data = gallery.downloaded(f"groove-{FEW - 1:05d}.mid")
-    assert midi_hits(data) == midi_hits(groove_to_midi(drum_groove(chance_groove(FEW - 1)), DRUM_MAP))
-    assert symusic.Score.from_midi(data).tracks[0].name == f"groove-{FEW - 1:05d}"
-    ticks = gallery.run(
-        """const bytes = [...midiFile(grooves, wall.activeItem)].slice(22);
-        let tick = 0, place = 0;
-        const length = () => { let value = 0, byte; do { byte = bytes[place++]; value = value << 7 | byte & 127 }
-          while (byte & 128); return value };
-        while (place < bytes.length) {
-          tick += length();
-          if (bytes[place] === 255) { place += 2; const size = length(); place += size } else place += 3;
-        }
-        return tick"""
+    assert gallery.downloaded(f"groove-{FEW - 1:05d}.mid") == file_of(FEW - 1)
+
+
+def test_favourites_in_a_row_are_one_file(gallery):
+    chosen = [0, 1, 3, 5]
+    for item in chosen:
+        gallery.run("favourites.toggle(arguments[0])", item)
+    gallery.type_into("#bpm", "120\n")
+    gallery.element("#same-tempo").click()
+    gallery.element("#save-row").click()
+    score = symusic.Score.from_midi(gallery.downloaded("favourites.mid"))
+    ticks = GRID.bars * 4 * 480
+    assert [(marker.time, marker.text) for marker in score.markers] == [
+        (place * ticks, f"groove-{item:05d}") for place, item in enumerate(chosen)
+    ]
+    tempos = [chance_groove(item).tempo for item in chosen]
+    assert [(tempo.time, tempo.qpm) for tempo in score.tempos] == [
+        (place * ticks, pytest.approx(tempo, rel=1e-5)) for place, tempo in enumerate(tempos)
+    ]
+    expected = []
+    for place, item in enumerate(chosen):
+        alone = symusic.Score.from_midi(file_of(item))
+        for note in alone.tracks[-1].notes if alone.tracks else []:
+            early = (note.time + 60) // 120 == GRID.num_steps
+            start = (place - 1) % len(chosen) if early else place
+            expected.append((start * ticks + note.time, note.pitch, note.velocity))
+    assert sorted((note.time, note.pitch, note.velocity) for note in score.tracks[-1].notes) == sorted(expected)
+
+
+def test_a_groove_can_be_dragged_out_as_a_file(gallery):
+    gallery.element(".choices input[value='plain']").click()
+    dragged = gallery.run_async(
+        """const transfer = new DataTransfer(), card = document.querySelector("#card-1");
+        card.dispatchEvent(new DragEvent("dragstart", { dataTransfer: transfer, bubbles: true }));
+        const [file] = transfer.files, bytes = [...new Uint8Array(await file.arrayBuffer())];
+        return [card.draggable, file.name, file.type, bytes, transfer.getData("DownloadURL")]"""
     )
-    assert ticks == 4 * GRID.bars * 480
+    assert dragged[:3] == [True, "groove-00001-plain.mid", "audio/midi"]
+    kind, name, scheme, data = dragged[4].split(":")
+    assert (kind, name, scheme) == ("audio/midi", "groove-00001-plain.mid", "data")
+    assert base64.b64decode(data.removeprefix("audio/midi;base64,")) == bytes(dragged[3])
+    notes = symusic.Score.from_midi(bytes(dragged[3])).tracks[-1].notes
+    assert {note.velocity for note in notes} == {100}
+    gallery.element(".choices input[value='as written']").click()
+    assert bytes(gallery.run("return [...midiFile(grooves, 'groove-00001', [hearing.of(1)])]")) == file_of(1)
 
 
 def test_the_list_it_saves_is_one_that_can_be_picked_from(gallery, tmp_path):

@@ -26,6 +26,7 @@ from musicvae.performance.play import manner_of
 from musicvae.pretrained.performer import shipped_performer
 from musicvae.pretrained.shipped import WEIGHTS
 from tests.support.midi.midi_bytes import hit, metre, midi_file, riff_file, tempo, track_name
+from tests.support.pages.packed_page import PackedPage
 from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled
 
 STEP, BAR = 120, 1920
@@ -157,7 +158,9 @@ def test_a_folder_is_humanized_in_takes_with_manifest_and_page(tmp_path):
         assert record["tokens"] == expected
         assert hits_from_tokens(np.array(expected, np.int16), 9).any()
         assert round(record["tempo"]) == 96
-    assert (tmp_path / "out" / "gallery.html").stat().st_size > 10_000
+    page = PackedPage(tmp_path / "out" / "gallery.html")
+    assert (page.about["writtenAs"], page.kept.sum()) == ("played", 0)
+    assert (page.tokens == page.source_tokens[page.sources[:, 0]]).all()
     before = output_of(tmp_path / "out")
     assert "is complete. Nothing is left to do." in run_here(*line).output
     grown = run_here(*["3" if word == 2 else word for word in line])

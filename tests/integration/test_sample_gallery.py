@@ -1,8 +1,6 @@
 """The page that a sampling makes, and the grooves that are picked on it."""
 
-import base64
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +10,9 @@ import symusic
 from jobs.sampler import gallery
 from jobs.sampler.settings import Execution
 from jobs.sampler.work import SampleShare
-from musicvae.groove.groove import hits_from_tokens, onset_ticks
 from tests.support.commands import ok, run_job
-from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sample_by_mean, sampled
+from tests.support.pages.packed_page import PackedPage
+from tests.support.runs.sample_fixtures import manifest_of, output_of, sample_by_mean, sampled
 
 COUNT = 600
 PICKED = (0, 7, 8, 255, 256, 431, 599)
@@ -36,38 +34,6 @@ def favourites(tmp_path: Path) -> Path:
     return path
 
 
-class Page:
-    """What a page carries, read back."""
-
-    def __init__(self, path: Path) -> None:
-        self._html = path.read_text(encoding="utf-8")
-        self.about = json.loads(self._script("about"))
-        names = [column["name"] for column in self.about["columns"]]
-        table = self._array("figures", "<f8").reshape(len(names), -1)
-        self.figures = dict(zip(names, table, strict=True))
-        self.tokens = self._array("tokens", "<i2").reshape(-1, GRID.num_steps)
-        self._velocity, self._offset = self._array("velocity", "u1"), self._array("offset", "<i2") / 65536
-
-    def notes(self) -> list[set[tuple[int, int, int]]]:
-        """(tick, pitch, velocity) of the hits of each groove, as the page writes them."""
-        pitches = [drum["pitch"] for drum in self.about["drums"]]
-        groove, step, drum = np.nonzero(hits_from_tokens(self.tokens, DRUMS.num_drums))
-        division = self.about["ticksPerQuarter"]
-        ticks = onset_ticks(step, self._offset, GRID, division) % (GRID.num_steps * division // GRID.steps_per_beat)
-        found: list[set[tuple[int, int, int]]] = [set() for _ in self.tokens]
-        for place, tick, own, velocity in zip(groove, ticks.tolist(), drum, self._velocity.tolist(), strict=True):
-            found[place].add((tick, pitches[own], velocity))
-        return found
-
-    def _script(self, name: str) -> str:
-        found = re.search(rf'<script [^>]*id="{name}">(.*?)</script>', self._html, re.DOTALL)
-        assert found is not None, name
-        return found[1]
-
-    def _array(self, name: str, dtype: str) -> np.ndarray:
-        return np.frombuffer(base64.b64decode(self._script(name)), dtype)
-
-
 def written_notes(midi: Path) -> set[tuple[int, int, int]]:
     """(tick, pitch, velocity) of a MIDI file."""
     return {(note.time, note.pitch, note.velocity) for track in symusic.Score(str(midi)).tracks for note in track.notes}
@@ -79,7 +45,7 @@ def test_page_files_sound_and_report_have_what_was_played(sample_run, tmp_path):
     played, mean = (output_of(tmp_path / feel) for feel in ("played", "mean"))
     names = sorted(name.removesuffix(".wav") for name in played if name.endswith(".wav"))
     written = [written_notes(tmp_path / "played" / f"{name}.mid") for name in names]
-    assert Page(tmp_path / "played" / "gallery.html").notes() == written
+    assert PackedPage(tmp_path / "played" / "gallery.html").notes() == written
     assert all(played[f"{name}.wav"] != mean[f"{name}.wav"] for name in names)
     velocity = [velocity for notes in written for _, _, velocity in notes]
     figures = json.loads(played["report.json"])["playing"]
@@ -90,7 +56,7 @@ def test_page_files_sound_and_report_have_what_was_played(sample_run, tmp_path):
 
 
 def test_the_page_says_what_the_manifest_says(whole):
-    page, records = Page(whole / "gallery.html"), manifest_of(whole)
+    page, records = PackedPage(whole / "gallery.html"), manifest_of(whole)
     assert page.about["ids"] == [record["id"] for record in records]
     assert page.tokens.tolist() == [record["tokens"] for record in records]
     known = ["tempo", "hits_per_bar", "syncopation", "log_likelihood", "nearest_groove", "empty"]
@@ -105,7 +71,7 @@ def test_the_page_says_what_the_manifest_says(whole):
 )
 def test_its_hits_are_those_of_the_files(sample_run, tmp_path, options):
     ok(run_job("sample", "--run", sample_run, "--count", 40, "--out", tmp_path, *options))
-    page, records = Page(tmp_path / "gallery.html"), manifest_of(tmp_path)
+    page, records = PackedPage(tmp_path / "gallery.html"), manifest_of(tmp_path)
     assert page.notes() == [written_notes(tmp_path / record["file"]) for record in records]
     assert page.figures["tempo"].round(3).tolist() == [record["tempo"] for record in records]
 
@@ -122,7 +88,7 @@ def test_of_a_large_job_it_shows_the_first(sample_run, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "MOST_SHOWN", 30)
     sampled(sample_run, tmp_path, count=50)
     page = tmp_path / "gallery.html"
-    assert Page(page).about["ids"] == [record["id"] for record in manifest_of(tmp_path)][:30]
+    assert PackedPage(page).about["ids"] == [record["id"] for record in manifest_of(tmp_path)][:30]
     assert "the first 30 grooves; the manifest lists all" in page.read_text()
 
 
@@ -141,7 +107,7 @@ def test_what_is_picked_has_the_bytes_that_it_has_in_the_whole_job(sample_run, t
         assert {name: record[name] for name in same} == {name: of_all[record["index"]][name] for name in same}
     codes = [np.load(out / "z.npy", allow_pickle=False) for out in (tmp_path / "picked", whole)]
     assert (codes[0] == codes[1][list(PICKED)]).all()
-    assert Page(tmp_path / "picked" / "gallery.html").about["ids"] == [record["id"] for record in records]
+    assert PackedPage(tmp_path / "picked" / "gallery.html").about["ids"] == [record["id"] for record in records]
 
     again = ok(run_job("sample", *command, "--out", tmp_path / "picked"))
     assert "is complete. Nothing is left to do." in again.stdout

@@ -25,6 +25,7 @@ from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.load import load_run
 from tests.support.commands import ok, run_job
 from tests.support.midi.midi_bytes import hit, metre, midi_file
+from tests.support.pages.packed_page import PackedPage
 from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
 
 KICK, SNARE, HAT, CRASH = (DRUMS.classes.index(name) for name in ("kick", "snare", "closed_hihat", "crash"))
@@ -166,7 +167,13 @@ def test_kept_hits_keep_velocity_and_timing_and_new_ones_have_the_mean(
     if "continued" in modes:
         given = {cell: note for cell, note in given.items() if cell[0] < BAR * modes.get("bars", 1)}
     least_kept = 1 if "like" in modes else 14
-    assert check_playing(sample_run, out, given) >= 20 * least_kept
+    kept = check_playing(sample_run, out, given)
+    assert kept >= 20 * least_kept
+    page = PackedPage(out / "gallery.html")
+    assert page.source_names() == [["laid-back.mid, bar 1"]] * 20
+    assert page.kept.sum() == kept
+    assert (hits_from_tokens(page.source_tokens[0], DRUMS.num_drums) == hits_of(laid_back)).all()
+    assert page.about["writtenAs"] == "mean"
     assert "playing" in json.loads((out / "settings.json").read_text())
 
 
@@ -199,6 +206,9 @@ def test_an_interpolation_keeps_how_its_ends_were_played(
         new = written.keys() - given.keys()
         assert {cell: written[cell] for cell in new} == mean_notes(sample_run, new)
     assert shared > 10
+    page = PackedPage(out / "gallery.html")
+    assert page.source_names() == [["laid-back.mid, bar 1", "2.mid, bar 1"]] * 5
+    assert page.kept.sum() == shared
 
 
 def test_a_folder_keeps_how_each_of_its_windows_was_played(
@@ -211,6 +221,7 @@ def test_a_folder_keeps_how_each_of_its_windows_was_played(
     sampled(sample_run, out, count=300, like=str(folder), distance=0.2, execution=Execution(chunk=70))
     sampled(sample_run, tmp_path / "whole", count=300, like=str(folder), distance=0.2)
     assert output_of(out) == output_of(tmp_path / "whole")
+    assert PackedPage(out / "gallery.html").source_names() == [["0.mid, bar 1"], ["1.mid, bar 1"]] * 150
     for record in manifest_of(out)[:20]:
         given, written = notes_of(folder / record["like"]["file"]), notes_of(out / record["file"])
         assert all(written[cell] == given[cell] for cell in written.keys() & given.keys())

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.sweeps.page import sweep_page
 from jobs.sweeps.status import ranking
-from tests.support.pages.gallery_browser import DESKTOP, PHONE, GalleryBrowser
+from tests.support.pages.gallery_browser import LAPTOP, SIDEWAYS, UPRIGHT, GalleryBrowser
 from tests.support.sweeps.played_sweep import played_sweep, with_runs
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def page(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("size", [LAPTOP, SIDEWAYS, UPRIGHT], ids=["laptop", "sideways", "upright"])
 def test_it_is_whole_and_fits(chromium: GalleryBrowser, page, size, dark):
     chromium.open(page, size, dark=dark)
     assert chromium.console() == []

@@ -1,9 +1,11 @@
 "use strict";
 // A groove as a drum grid on a canvas: time runs to the right, the first drum is at the bottom, the left edge of a mark
-// is its onset, and the stronger its colour, the louder the hit.
+// is its onset, and the stronger its colour, the louder the hit. A hit that is kept from a source is underlined.
 
 /** Of a mark, in steps and lanes. */
 const MARK_WIDTH = 0.78, MARK_HEIGHT = 0.76;
+/** Height of the line below a hit that is kept from a source, in lanes. */
+const KEPT_HEIGHT = 0.16;
 /** Opacity of a hit of velocity 0: still to be seen. */
 const SOFTEST = 0.22;
 /** At either side: a hit may be half a step early. */
@@ -16,7 +18,7 @@ function colours() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   return {
-    beat: colour("--beat"), line: colour("--line"), bar: colour("--bar"),
+    ink: colour("--ink"), beat: colour("--beat"), line: colour("--line"), bar: colour("--bar"),
     drum: Array.from({ length: DRUM_COLOURS }, (_, drum) => colour(`--drum-${drum}`)),
   };
 }
@@ -26,8 +28,8 @@ function stepX(grooves, step, width) {
   return ((step + MARGIN_STEPS) * width) / (grooves.numSteps + 2 * MARGIN_STEPS);
 }
 
-/** Draws on a canvas of so many CSS pixels. */
-function drawGroove(canvas, grooves, item, width, height, palette) {
+/** Draws hits on a canvas of so many CSS pixels. */
+function drawGroove(canvas, grooves, hits, width, height, palette) {
   const sharp = devicePixelRatio || 1;
   canvas.width = Math.round(width * sharp);
   canvas.height = Math.round(height * sharp);
@@ -36,13 +38,18 @@ function drawGroove(canvas, grooves, item, width, height, palette) {
   drawGrid(pen, grooves, width, height, palette);
 
   const lane = height / grooves.drums.length, mark = (MARK_WIDTH * width) / (grooves.numSteps + 2 * MARGIN_STEPS);
-  for (const { step, drum, velocity, offset } of grooves.hits(item)) {
+  for (const { step, drum, velocity, offset, kept } of hits) {
     const top = (grooves.drums.length - 1 - drum + (1 - MARK_HEIGHT) / 2) * lane;
     pen.globalAlpha = SOFTEST + ((1 - SOFTEST) * velocity) / 127;
     pen.fillStyle = palette.drum[drum % DRUM_COLOURS];
+    const x = stepX(grooves, step + offset, width), bottom = top + MARK_HEIGHT * lane;
     pen.beginPath();
-    pen.roundRect(stepX(grooves, step + offset, width), top, mark, MARK_HEIGHT * lane, mark / 5);
+    pen.roundRect(x, top, mark, MARK_HEIGHT * lane, mark / 5);
     pen.fill();
+    if (!kept) continue;
+    pen.globalAlpha = 1;
+    pen.fillStyle = palette.ink;
+    pen.fillRect(x, bottom - KEPT_HEIGHT * lane / 2, mark, KEPT_HEIGHT * lane);
   }
 }
 

@@ -27,63 +27,98 @@ function embeddedBytes(id) {
   return bytes.buffer;
 }
 
-/**
- * All grooves.
- *   grid     {bars, beatsPerBar, stepsPerBeat}
- *   drums    one {label, pitch, voice} a drum class, in bit order
- *   leadIn   whether MIDI files of the grooves begin with a silent bar
- *   columns  one {name, label, about, kind: "number" | "flag", decimals} a figure; column 0 is the tempo
- */
-class Grooves {
-  static embedded() {
-    const about = JSON.parse(document.getElementById("about").textContent);
-    return new Grooves(
-      about,
-      new Int16Array(embeddedBytes("tokens")),
-      new Uint8Array(embeddedBytes("velocity")),
-      new Int16Array(embeddedBytes("offset")),
-      new Float64Array(embeddedBytes("figures")),
-    );
-  }
-
-  constructor(about, tokens, velocity, offset, figures) {
-    Object.assign(this, { tokens, velocity, offset, figures });
-    const { ids, grid, drums, columns, ticksPerQuarter, leadIn } = about;
-    Object.assign(this, { ids, grid, drums, columns, ticksPerQuarter, leadIn });
-    this.count = ids.length;
-    this.stepsPerBar = grid.beatsPerBar * grid.stepsPerBeat;
-    this.numSteps = grid.bars * this.stepsPerBar;
+/** The hits of many windows, packed. */
+class HitTable {
+  /** `kept` has a bit for each hit; without it no hit is kept. */
+  constructor({ numSteps, ticksPerStep }, tokens, velocity, offset, kept = new Uint8Array()) {
+    Object.assign(this, { numSteps, ticksPerStep, tokens, velocity, offset, kept });
+    this.count = tokens.length / numSteps;
     this.firstHit = this.countHits();
     if (this.firstHit[this.count] !== velocity.length) throw new Error("the page is damaged: hits are missing");
   }
 
-  /** Where each groove's hits begin in `velocity` and `offset`, and behind the last groove where they end. */
+  /** Where each window's hits begin in `velocity` and `offset`, and behind the last window where they end. */
   countHits() {
     const first = new Uint32Array(this.count + 1);
-    for (let item = 0, place = 0; item < this.count; item++) {
-      let hits = first[item];
+    for (let row = 0, place = 0; row < this.count; row++) {
+      let hits = first[row];
       for (const end = place + this.numSteps; place < end; place++)
         for (let token = this.tokens[place]; token; token &= token - 1) hits++;
-      first[item + 1] = hits;
+      first[row + 1] = hits;
     }
     return first;
   }
 
   /**
-   * The hits of a groove, by step, then drum; velocity is MIDI's 1 to 127, offset in steps, early is negative. What is
+   * The hits of a window, by step, then drum; velocity is MIDI's 1 to 127, offset in steps, early is negative. What is
    * drawn, heard and saved has its time from here: to a tick, as in the MIDI files.
    */
-  hits(item) {
-    const hits = [], ticksPerStep = this.ticksPerQuarter / this.grid.stepsPerBeat;
-    let place = this.firstHit[item];
+  hits(row) {
+    const hits = [];
+    let place = this.firstHit[row];
     for (let step = 0; step < this.numSteps; step++)
-      for (let token = this.tokens[item * this.numSteps + step], drum = 0; token; token >>= 1, drum++)
+      for (let token = this.tokens[row * this.numSteps + step], drum = 0; token; token >>= 1, drum++)
         if (token & 1) {
-          const tick = onsetTick(step, this.offset[place] / OFFSET_UNITS, ticksPerStep);
-          hits.push({ step, drum, velocity: this.velocity[place], tick, offset: tick / ticksPerStep - step });
+          const kept = (this.kept[place >> 3] & (1 << (place & 7))) !== 0, velocity = this.velocity[place];
+          hits.push({ step, drum, velocity, kept, ...onset(step, this.offset[place], this.ticksPerStep) });
           place++;
         }
     return hits;
+  }
+}
+
+/** The tick of a hit from the first bar line, and the steps that it is late by, from its stored offset. */
+function onset(step, stored, ticksPerStep) {
+  const tick = onsetTick(step, stored / OFFSET_UNITS, ticksPerStep);
+  return { tick, offset: tick / ticksPerStep - step };
+}
+
+/**
+ * All grooves.
+ *   grid       {bars, beatsPerBar, stepsPerBeat}
+ *   drums      one {label, pitch, voice} a drum class, in bit order
+ *   leadIn     whether MIDI files of the grooves begin with a silent bar
+ *   columns    one {name, label, about, kind: "number" | "flag", decimals} a figure; column 0 is the tempo
+ *   sources    names of the windows that grooves were made from
+ *   writtenAs  what velocity and timing of the grooves are called
+ *   mean       another one: [velocities, offsets] by step of the bar and drum; null where there is none
+ */
+class Grooves {
+  static embedded() {
+    const about = JSON.parse(document.getElementById("about").textContent);
+    const hits = (tokens, velocity, offset) => [
+      new Int16Array(embeddedBytes(tokens)), new Uint8Array(embeddedBytes(velocity)), new Int16Array(embeddedBytes(offset)),
+    ];
+    return new Grooves(
+      about,
+      [...hits("tokens", "velocity", "offset"), new Uint8Array(embeddedBytes("kept"))],
+      hits("sourceTokens", "sourceVelocity", "sourceOffset"),
+      new Int16Array(embeddedBytes("sources")),
+      new Float64Array(embeddedBytes("figures")),
+    );
+  }
+
+  constructor(about, hits, sourceHits, sourceRows, figures) {
+    Object.assign(this, about, { sourceRows, figures });
+    const { beatsPerBar, stepsPerBeat, bars } = this.grid;
+    this.count = this.ids.length;
+    this.stepsPerBar = beatsPerBar * stepsPerBeat;
+    this.numSteps = bars * this.stepsPerBar;
+    this.ticksPerStep = this.ticksPerQuarter / stepsPerBeat;
+    this.written = new HitTable(this, ...hits);
+    this.ofSources = new HitTable(this, ...sourceHits);
+    /** Sources of each groove: two ends of an interpolation, the window that it is like, or none. */
+    this.sourcesEach = sourceRows.length / this.count;
+    this.tokens = this.written.tokens;
+  }
+
+  hits(item) {
+    return this.written.hits(item);
+  }
+
+  /** The windows that a groove was made from, as rows of `sources`. */
+  sourcesOf(item) {
+    return [...this.sourceRows.subarray(item * this.sourcesEach, (item + 1) * this.sourcesEach)];
   }
 
   /** Whether a drum is hit in a groove. */

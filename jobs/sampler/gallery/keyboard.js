@@ -17,6 +17,7 @@ function listenToKeys(wall, act) {
     Enter: act.playActive,
     f: act.favourActive,
     m: act.saveActive,
+    s: act.toggleSource,
     l: act.sortByLikeness,
     "/": act.search,
     "?": act.help,
@@ -35,7 +36,7 @@ function listenToKeys(wall, act) {
 /** Whether what has the focus has a use of its own for a key. */
 function needsKey(target, key) {
   if (key === "Escape") return false;
-  if (target.matches("input[type=range]")) return /^(Arrow|Page|Home|End)/.test(key);
+  if (target.matches("input[type=range], input[type=radio]")) return /^(Arrow|Page|Home|End)/.test(key);
   if (target.matches("input[type=checkbox], button, summary")) return key === " " || key === "Enter";
   return target.matches("input, select, textarea");
 }

@@ -3,9 +3,14 @@
 
 const grooves = Grooves.embedded();
 const criteria = new Criteria();
-const player = new Player(grooves, showState);
+const hearing = new Hearing(grooves);
+const player = new Player(grooves, hearing, showState);
 const favourites = new Favourites(grooves, favouritesChanged);
 const byId = (id) => document.getElementById(id);
+/** Whether a tap on a groove plays it, as nothing points at it before. */
+const fingers = matchMedia("(pointer: coarse)");
+/** Whether the playheads move from beat to beat alone. */
+const lessMotion = matchMedia("(prefers-reduced-motion: reduce)");
 /** Figures under a card, beside the one that sorts. */
 const CAPTIONS = 3;
 /** The next frame of the playheads. */
@@ -15,12 +20,14 @@ const act = {
   /** A card was touched. */
   choose: (item) => {
     wall.activate(wall.items.indexOf(item));
-    moved();
+    if (fingers.matches && player.item === null) player.play(item);
+    else moved();
   },
   /** A card is to be heard, or not any more. */
   play: (item) => {
     const stops = player.item === item;
     wall.activate(wall.items.indexOf(item));
+    if (item !== stage.item) hearing.leaveSource();
     if (stops) player.stop();
     else player.play(item);
   },
@@ -28,11 +35,16 @@ const act = {
     favourites.toggle(item);
     say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "not a favourite any more"}`);
   },
-  save: (item) => saveMidi(grooves, [item]),
+  save: (item) => saveMidi(grooves, hearing, [item]),
+  drag: (transfer, item) => dragMidi(transfer, grooves, hearing.of(item)),
   moved,
   playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
   saveActive: () => withActive(act.save),
+  toggleSource: () => {
+    hear(() => hearing.toggleSource());
+    say(`${hearing.choice.name} is heard`);
+  },
   /** Others in the order of their distance to the chosen one. */
   sortByLikeness: () => withActive((item) => {
     Object.assign(criteria, { like: item, sortBy: BY_LIKENESS, descending: false });
@@ -51,7 +63,7 @@ const act = {
 };
 
 const wall = new Wall(byId("wall"), { grooves, favourites, player, act });
-const stage = new Stage(byId("stage"), grooves, favourites, player);
+const stage = new Stage(byId("stage"), grooves, favourites, player, hearing);
 const filters = new Filters(byId("filters"), grooves, criteria, choose);
 
 function withActive(action) {
@@ -60,13 +72,28 @@ function withActive(action) {
 
 /** After somebody went to another groove: it is what is heard, if anything is. */
 function moved() {
+  if (wall.activeItem !== stage.item) hearing.leaveSource();
   if (player.item !== null && player.item !== wall.activeItem) withActive((item) => player.play(item));
+  setStage();
+}
+
+/** Changes what is heard. */
+function hear(change) {
+  player.change(change);
   setStage();
 }
 
 /** What plays is on the stage, though filters may have taken it from the wall. */
 function setStage() {
   stage.show(player.item ?? wall.activeItem);
+}
+
+/** Plays faster or slower than the groove's own tempo; all grooves have the tempo of this one, if they share it. */
+function setRate(rate) {
+  hear(() => {
+    if (hearing.bpm === null) hearing.rate = rate;
+    else hearing.bpm = Math.round(grooves.tempo(stage.item) * rate);
+  });
 }
 
 /** Applies the criteria, and begins at the top unless told otherwise. */
@@ -120,8 +147,10 @@ function showState() {
 
 function movePlayheads() {
   if (player.item === null) return;
-  wall.movePlayhead();
-  stage.movePlayhead();
+  const position = player.position(), { stepsPerBeat } = grooves.grid;
+  const step = lessMotion.matches ? position - (position % stepsPerBeat) : position;
+  wall.movePlayhead(step);
+  stage.movePlayhead(step);
   frame = requestAnimationFrame(movePlayheads);
 }
 
@@ -134,7 +163,7 @@ function favouritesChanged() {
 
 function tellFavourites() {
   byId("favourites").textContent = favourites.size.toLocaleString("en");
-  byId("save-midi").disabled = byId("save-list").disabled = favourites.size === 0;
+  ["save-midi", "save-row", "save-list"].forEach((id) => (byId(id).disabled = favourites.size === 0));
   byId("not-kept").hidden = favourites.kept;
 }
 
@@ -181,23 +210,27 @@ on("clear", "click", () => {
   wall.element.focus();
 });
 on("filter-button", "click", () => openFilters(!document.body.classList.contains("filtering")));
-on("save-midi", "click", () => saveMidi(grooves, favourites.inOrder()));
+on("save-midi", "click", () => saveMidi(grooves, hearing, favourites.inOrder()));
+on("save-row", "click", () => saveRow(grooves, hearing, favourites.inOrder()));
 on("save-list", "click", () => saveList(grooves, favourites.inOrder()));
 on("help-button", "click", act.help);
 stage.part("play").addEventListener("click", act.playActive);
 stage.part("favour").addEventListener("click", () => act.favour(stage.item));
 stage.part("save").addEventListener("click", () => act.save(stage.item));
 stage.part("likeness").addEventListener("click", act.sortByLikeness);
-on("tempo", "input", () => {
-  player.setRate(byId("tempo").valueAsNumber / 100);
-  stage.tellTempo();
+on("tempo", "input", () => setRate(byId("tempo").valueAsNumber / 100));
+on("tempo", "dblclick", () => setRate(1));
+on("bpm", "input", () => {
+  if (byId("bpm").value && byId("bpm").checkValidity()) hear(() => (hearing.bpm = byId("bpm").valueAsNumber));
 });
-on("tempo", "dblclick", () => {
-  byId("tempo").value = 100;
-  byId("tempo").dispatchEvent(new Event("input"));
-});
+on("bpm", "keydown", (event) => event.key === "Enter" && wall.element.focus());
+on("bpm", "focus", () => byId("bpm").select());
+on("bpm", "blur", () => stage.tellTempo());
+on("same-tempo", "change", () => hear(() => {
+  hearing.bpm = byId("same-tempo").checked ? Math.round(hearing.tempo(stage.item)) : null;
+}));
+stage.part("choices").addEventListener("change", (event) => hear(() => hearing.choose(event.target.value)));
 on("volume", "input", () => player.setVolume(byId("volume").valueAsNumber / 100));
-on("as-played", "change", () => (player.asPlayed = byId("as-played").checked));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   wall.palette = stage.palette = colours();
   wall.refresh();

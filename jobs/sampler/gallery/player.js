@@ -10,20 +10,14 @@ const TIMER_MILLISECONDS = 25;
 const LATEST_SECONDS = 0.03;
 /** Before the first bar line: an onset may be that early. */
 const LEAD_IN_STEPS = 0.5;
-/** What most sequencers give a note that nobody played. */
-const PLAIN_VELOCITY = 100;
 
 class Player {
   /** `changed` is called when a groove starts or stops. */
-  constructor(grooves, changed) {
-    Object.assign(this, { grooves, changed });
+  constructor(grooves, hearing, changed) {
+    Object.assign(this, { grooves, hearing, changed });
     /** The groove that plays; null: silence. */
     this.item = null;
-    /** Times the groove's own tempo. */
-    this.rate = 1;
     this.volume = 0.8;
-    /** Whether hits sound as played: with their own timing and velocity, instead of on the grid and all alike. */
-    this.asPlayed = true;
     this.context = null;
     // The timer of a page that is being hidden is late at once.
     document.addEventListener("visibilitychange", () => this.item !== null && this.giveHits());
@@ -39,7 +33,7 @@ class Player {
     this.item = item;
     this.output = new GainNode(this.context, { gain: this.volume });
     this.output.connect(this.loudspeaker);
-    this.hits = this.grooves.hits(item);
+    this.hits = this.hearing.hits(item);
     this.anchor = { time: this.context.currentTime + 0.05, step: -LEAD_IN_STEPS };
     /** Hits before this step have been given to the audio clock; steps count on from loop to loop. */
     this.given = -LEAD_IN_STEPS;
@@ -59,10 +53,13 @@ class Player {
     this.changed();
   }
 
-  setRate(rate) {
-    const time = this.context?.currentTime;
-    if (this.item !== null) this.anchor = { time, step: this.stepAt(time) };
-    this.rate = rate;
+  /** Makes a change to `hearing`; the loop continues where it is. */
+  change(make) {
+    const time = this.context?.currentTime, step = this.item === null ? 0 : this.stepAt(time);
+    make();
+    if (this.item === null) return;
+    this.anchor = { time, step };
+    this.hits = this.hearing.hits(this.item);
   }
 
   setVolume(volume) {
@@ -71,7 +68,7 @@ class Player {
   }
 
   get stepSeconds() {
-    return 60 / (this.grooves.tempo(this.item) * this.rate) / this.grooves.grid.stepsPerBeat;
+    return 60 / this.hearing.tempo(this.item) / this.grooves.grid.stepsPerBeat;
   }
 
   stepAt(time) {
@@ -102,9 +99,8 @@ class Player {
     const steps = this.grooves.numSteps, found = [];
     for (let loop = Math.floor(from / steps); loop <= Math.floor((to + LEAD_IN_STEPS) / steps); loop++)
       for (const { step, offset, drum, velocity } of this.hits) {
-        const place = loop * steps + step + (this.asPlayed ? offset : 0);
-        if (place < from || place >= to) continue;
-        found.push({ place, drum, velocity: this.asPlayed ? velocity : PLAIN_VELOCITY });
+        const place = loop * steps + step + offset;
+        if (place >= from && place < to) found.push({ place, drum, velocity });
       }
     return found.sort((one, other) => one.place - other.place);
   }

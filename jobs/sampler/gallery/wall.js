@@ -8,7 +8,7 @@ const CARD_WIDTH = 320;
 const SPARE_ROWS = 2;
 
 class Wall {
-  /** `act` has what cards do: `choose(item)`, `play(item)`, `favour(item)`. */
+  /** `act` has what cards do: `choose(item)`, `play(item)`, `favour(item)`, `drag(transfer, item)`. */
   constructor(element, { grooves, favourites, player, act }) {
     Object.assign(this, { element, grooves, favourites, player, act });
     this.space = element.querySelector(".space");
@@ -100,7 +100,8 @@ class Wall {
     card.setAttribute("aria-colindex", (place % this.columns) + 1);
     card.querySelector(".id").textContent = this.grooves.ids[item];
     card.querySelector(".tempo").textContent = `${Math.round(this.grooves.tempo(item))} bpm`;
-    card.querySelector(".caption").append(...this.caption(item));
+    // With spaces between them, as screen readers read them.
+    card.querySelector(".caption").append(...this.caption(item).flatMap((part) => [part, " "]));
     const buttons = { play: card.querySelector(".play"), favour: card.querySelector(".favour") };
     buttons.play.setAttribute("aria-label", `play ${this.grooves.ids[item]}`);
     buttons.favour.setAttribute("aria-label", `favourite ${this.grooves.ids[item]}`);
@@ -114,6 +115,7 @@ class Wall {
     });
     card.addEventListener("click", () => this.act.choose(item));
     card.addEventListener("dblclick", () => this.player.item === item || this.act.play(item));
+    card.addEventListener("dragstart", (event) => this.act.drag(event.dataTransfer, item));
     this.label(card);
     return card;
   }
@@ -127,7 +129,7 @@ class Wall {
 
   drawCard(card) {
     const canvas = card.querySelector("canvas");
-    drawGroove(canvas, this.grooves, Number(card.dataset.item), canvas.clientWidth, canvas.clientHeight, this.palette);
+    drawGroove(canvas, this.grooves, this.grooves.hits(Number(card.dataset.item)), canvas.clientWidth, canvas.clientHeight, this.palette);
   }
 
   /** Says what state a card is in, to the eye and to a screen reader. */
@@ -137,8 +139,9 @@ class Wall {
     card.classList.toggle("playing", playing);
     card.querySelector(".play").setAttribute("aria-pressed", playing);
     card.querySelector(".favour").setAttribute("aria-pressed", favourite);
-    const states = [playing && "playing", favourite && "favourite", ...this.grooves.flags(item)].filter(Boolean);
-    card.setAttribute("aria-label", [id, `${Math.round(this.grooves.tempo(item))} bpm`, ...states].join(", "));
+    const written = [...card.querySelectorAll(".top .tempo, .caption > *")].map(({ textContent }) => textContent);
+    const states = [playing && "playing", favourite && "favourite"].filter(Boolean);
+    card.setAttribute("aria-label", [id, ...written, ...states].join(", "));
   }
 
   /** After something started, stopped or became a favourite. */
@@ -173,11 +176,11 @@ class Wall {
     return Math.max(1, Math.floor(this.element.clientHeight / this.rowHeight));
   }
 
-  /** Moves the playhead of the card that plays, where it is in sight. */
-  movePlayhead() {
+  /** Moves the playhead of the card that plays, where it is in sight, to a step. */
+  movePlayhead(step) {
     const card = this.player.item === null ? null : document.getElementById(`card-${this.player.item}`);
     if (!card) return;
-    const x = stepX(this.grooves, this.player.position(), card.querySelector("canvas").clientWidth);
+    const x = stepX(this.grooves, step, card.querySelector("canvas").clientWidth);
     card.querySelector(".playhead").style.transform = `translateX(${x}px)`;
   }
 }

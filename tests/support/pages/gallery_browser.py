@@ -14,7 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-DESKTOP, PHONE = (1440, 900), (400, 800)
+DESKTOP, LAPTOP, LARGE = (1440, 900), (1280, 720), (1920, 1080)
+UPRIGHT, SIDEWAYS = PHONES = (390, 844), (844, 390)
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -43,10 +44,12 @@ class GalleryBrowser:
         self.downloads = downloads
 
     def open(self, page: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False, sharpness: float = 1) -> None:
-        """Opens a page from disk, in a window of so many CSS pixels."""
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": sharpness, "mobile": False}
+        """Opens a page from disk, in a window of so many CSS pixels; a phone is touched."""
+        touch = size in PHONES
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": sharpness, "mobile": touch}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.console(), self.requests()
         self.driver.get(page.as_uri())
@@ -72,6 +75,13 @@ class GalleryBrowser:
     def press(self, *keys: str) -> None:
         """Presses keys one after the other, whatever has the focus."""
         ActionChains(self.driver).send_keys(*keys).perform()
+
+    def tap(self, selector: str) -> None:
+        """Touches the middle of an element with a finger."""
+        box = self.run("return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()", selector)
+        point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def element(self, selector: str) -> WebElement:
         """The first element of a CSS selector."""

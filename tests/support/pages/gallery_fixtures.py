@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pages.gallery_browser import GalleryBrowser, gallery_browser, missing_browser
-from tests.support.pages.gallery_grooves import chance_gallery
+from tests.support.pages.gallery_grooves import chance_gallery, sourced_gallery
 from tests.support.requirements import skip_or_fail
 
 FEW = 60
@@ -24,6 +24,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GalleryBrowse
 @pytest.fixture(scope="module")
 def gallery_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return chance_gallery(tmp_path_factory.mktemp("gallery") / "gallery.html", FEW)
+
+
+@pytest.fixture(scope="module")
+def sourced_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grooves with a source each."""
+    return sourced_gallery(tmp_path_factory.mktemp("sourced") / "gallery.html", 4)
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.sampler.gallery import FigureColumn, GalleryGroove, write_gallery
+from jobs.sampler.gallery import HITS, FigureColumn, GalleryGroove, write_gallery
+from musicvae.data.feel import GrooveFeel
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import count_grooves
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, tokens_from_hits
 
@@ -46,6 +48,54 @@ def chance_groove(item: int, grid: GridSpec = GRID) -> GalleryGroove:
 def chance_grooves(count: int, grid: GridSpec = GRID) -> Iterator[GalleryGroove]:
     """The first grooves."""
     return (chance_groove(item, grid) for item in range(count))
+
+
+def chance_sources(count: int) -> WindowBlock:
+    """Windows that grooves may come from: window i has all of groove 1,000 + i."""
+    grooves = [chance_groove(1_000 + row) for row in range(count)]
+    tokens, velocity, offset = (np.stack([getattr(g, name) for g in grooves]) for name in HITS)
+    return WindowBlock(
+        tokens, velocity, offset, [WindowMeta(f"my song {row}.mid", 4 * row, 97.0) for row in range(count)]
+    )
+
+
+def sourced_groove(item: int) -> GalleryGroove:
+    """Groove `item` with the first two bars of source `item` % 2, which it keeps."""
+    groove, source = chance_groove(item), chance_sources(2)
+    kept = np.arange(GRID.num_steps) < 2 * GRID.steps_per_bar
+    of_source = [getattr(source, name)[item % 2] for name in HITS]
+    tokens, velocity, offset = (
+        np.where(kept if values.ndim == 1 else kept[:, None], theirs, values)
+        for values, theirs in zip((groove.tokens, groove.velocity, groove.offset), of_source, strict=True)
+    )
+    hits = kept[:, None] & (velocity > 0)
+    return GalleryGroove(
+        groove.id, tokens, velocity, offset, groove.tempo, groove.figures, sources=(item % 2,), kept=hits
+    )
+
+
+def mean_feel() -> GrooveFeel:
+    """A velocity and timing for every step of the bar and drum."""
+    chance, shape = np.random.default_rng(7), (GRID.steps_per_bar, DRUM_MAP.num_drums)
+    velocity, offset = chance.uniform(0.1, 1, shape), chance.uniform(-0.4, 0.4, shape)
+    statistics = count_grooves(np.zeros((1, GRID.num_steps, DRUM_MAP.num_drums), dtype=bool), GRID)
+    return GrooveFeel(GRID, velocity.astype(np.float32), offset.astype(np.float32), 120.0, statistics)
+
+
+def sourced_gallery(path: Path, count: int) -> Path:
+    """A page of grooves with a source each, and with a switch for the mean."""
+    write_gallery(
+        path,
+        map(sourced_groove, range(count)),
+        title="Grooves with sources",
+        grid=GRID,
+        drum_map=DRUM_MAP,
+        figures=COLUMNS,
+        sources=chance_sources(2),
+        written="played",
+        mean=mean_feel(),
+    )
+    return path
 
 
 def chance_gallery(path: Path, count: int, grid: GridSpec = GRID) -> Path:

@@ -1,12 +1,13 @@
 """A page as a browser would take it apart."""
 
 from html.parser import HTMLParser
+from urllib.parse import urlsplit
 
 
 class Page(HTMLParser):
     """Elements, their attributes and all text of a page; an element left open or closed twice is an error."""
 
-    VOID = ("meta", "br", "link", "img", "hr")
+    VOID = ("meta", "br", "link", "img", "hr", "wbr")
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -38,7 +39,11 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
     def loads_nothing(self) -> bool:
-        """Whether no script, picture or style comes from anywhere, and no link leads away."""
-        return not {"script", "link", "img", "iframe", "object"} & set(self.tags) and not [
-            value for name, value in self.attributes if name in ("src", "href")
-        ]
+        """Whether no script, picture or style comes from anywhere, and links lead to files beside the page alone."""
+        away = [link for link in self.links if any(urlsplit(link)[:2]) or link.startswith("/")]
+        loading = {"script", "link", "img", "iframe", "object"} & set(self.tags)
+        return not loading and not away and "src" not in dict(self.attributes)
+
+    @property
+    def links(self) -> list[str]:
+        return [value for name, value in self.attributes if name == "href"]

@@ -1,6 +1,7 @@
 """A sweep that was played without training, with the run folders that its page reads."""
 
 from pathlib import Path
+from typing import Any
 
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Start, SweepState
@@ -14,12 +15,23 @@ SPACE = {
     "model.decoder": {"choice": ["hierarchical", "flat"]},
     "model.conductor_layers": {"choice": [1, 2], "when": {"model.decoder": ["hierarchical"]}},
 }
+WIDE_SPACE = SPACE | {
+    "model.latent": {"choice": [16, 32, 64]},
+    "model.decoder_layers": {"integer": [2, 5]},
+    "model.decoder_dropout": {"uniform": [0.15, 0.45]},
+    "model.encoder_dropout": {"uniform": [0.0, 0.45]},
+    "model.token_features": {"choice": ["bits", "pairs"]},
+    "objective.free_bits": {"uniform": [8.0, 20.0]},
+    "data.mix_drums": {"choice": [0.0, 0.25, 0.5]},
+    "optimizer.weight_decay": {"log_uniform": [0.01, 0.2]},
+}
+"""As many settings as the sweep of the shipped model has."""
 
 
-def played_sweep() -> tuple[SweepSettings, SweepState]:
+def played_sweep(space: dict[str, Any] = SPACE) -> tuple[SweepSettings, SweepState]:
     """Twelve trials judged by beta alone, of which the two best are repeated; a diverged and a failed one besides."""
     sweep = sweep_settings(
-        space=SPACE,
+        space=space,
         asha={"first_steps": 10, "eta": 3},
         repeats={"seeds": 2, "of_best": 2},
         budget={"trials": 12, "steps": 90},

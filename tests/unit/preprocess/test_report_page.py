@@ -62,6 +62,7 @@ def test_nothing_comes_from_elsewhere():
     html = report_page(build_report(), [])
     parsed = Page(html)
     assert parsed.loads_nothing()
+    assert parsed.links == ["report.json", "manifest.json"]
     assert not re.search(r"url\(|@import|https?:", html)
 
 

@@ -23,7 +23,7 @@ def page_of(*runs) -> Page:
 
 
 def html_of(*runs) -> str:
-    return report_page([read_run(run, number, run.name) for number, run in enumerate(runs)])
+    return report_page([read_run(run, number, run.name) for number, run in enumerate(runs)], runs[0].parent)
 
 
 def test_one_run_with_everything(tmp_path):
@@ -137,9 +137,10 @@ def test_hostile_names_are_text_and_nothing_comes_from_elsewhere(tmp_path):
     run = trained_run(tmp_path / "run")
     run.config.write_text(run.config.read_text().replace("jobs/train.py --preset demo", json.dumps(HOSTILE)[1:-1]))
     record = read_run(tmp_path / "run", 0, HOSTILE)
-    html = report_page([record])
+    html = report_page([record], record.path)
     page = Page(html)
     assert page.loads_nothing()
+    assert page.links == ["metrics.jsonl", "config.yaml", "status.json"]
     assert HOSTILE in " ".join(page.words)
     assert not re.search(r"url\(|@import|https?:", html)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jobs.sampler import gallery
-from jobs.sampler.gallery import PARTS, SCRIPTS, GalleryGroove, pack, write_gallery
+from jobs.sampler.gallery import HITS, PARTS, SCRIPTS, SOURCE_HITS, GalleryGroove, pack, write_gallery
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.groove.picture import DRUM_COLOURS
@@ -23,12 +23,16 @@ from tests.support.pages.gallery_grooves import (
     chance_gallery,
     chance_groove,
     chance_grooves,
+    chance_sources,
     drum_groove,
+    sourced_groove,
 )
+
+ARRAYS = {*HITS, *SOURCE_HITS, "kept", "sources", "figures"}
 
 
 def packed(grooves, **changes):
-    known = {"grid": GRID, "drum_map": DRUM_MAP, "figures": COLUMNS, "ticks_per_quarter": 480}
+    known = {"grid": GRID, "drum_map": DRUM_MAP, "figures": COLUMNS}
     return pack(grooves, **(known | changes))
 
 
@@ -56,7 +60,22 @@ def test_every_hit_and_figure_is_in_the_arrays():
     assert figures[3].nonzero()[0].tolist() == [0, 7, 14, 21]
     assert data.about["ids"] == [groove.id for groove in grooves]
     assert [column["name"] for column in data.about["columns"]] == ["tempo", "hits", "score", "copy"]
-    assert data.about["drums"][2] == {"label": "closed hihat", "pitch": 42, "voice": "closed_hihat"}
+    assert data.arrays.keys() == ARRAYS
+
+
+def test_every_source_and_kept_hit_is_in_the_arrays():
+    grooves, sources = [sourced_groove(item) for item in range(1, 6)], chance_sources(2)
+    data = packed(grooves, sources=sources)
+    assert data.about["sources"] == ["my song 1.mid, bar 5", "my song 0.mid, bar 1"]  # in the order of their first use
+    assert array(data, "sources", "<i2").tolist() == [0, 1, 0, 1, 0]
+    assert array(data, "sourceTokens", "<i2").reshape(2, 64).tolist() == sources.tokens[::-1].tolist()
+    for name, stored, dtype in (("sourceVelocity", sources.velocity, "u1"), ("sourceOffset", sources.offset, "<i2")):
+        hits = [stored[row][sources.velocity[row] > 0] for row in (1, 0)]
+        assert array(data, name, dtype).tolist() == np.concatenate(hits).tolist()
+    kept = np.concatenate([groove.kept[groove.hits] for groove in grooves])
+    assert kept.any()
+    assert not kept.all()
+    assert np.unpackbits(array(data, "kept", "u1"), bitorder="little")[: len(kept)].tolist() == kept.tolist()
 
 
 def test_a_groove_goes_in_and_out_of_its_stored_units():
@@ -105,6 +124,7 @@ def test_memory_is_that_of_what_is_packed():
         ({"tokens": np.zeros(32, np.int16)}, "shapes that do not match"),
         ({"offset": np.ones((64, 9), np.int16)}, "offset must be 0"),
         ({"offset": np.zeros((64, 8), np.int16)}, "shapes that do not match"),
+        ({"kept": np.ones((64, 9), bool)}, "only hits can be kept"),
         ({"velocity": chance_groove(1).velocity * np.uint8(0)}, "velocity must be 1 to 127"),
     ],
 )
@@ -118,6 +138,8 @@ def test_grooves_that_do_not_fit_together_are_refused():
         packed([])
     with pytest.raises(ValueError, match="two grooves have the id 'groove-00001'"):
         packed([chance_groove(1), chance_groove(1)])
+    with pytest.raises(ValueError, match=r"groove-00002: expected 1 sources as of the other grooves, found \(\)"):
+        packed([sourced_groove(1), chance_groove(2)], sources=chance_sources(2))
     with pytest.raises(ValueError, match=r"velocity must have shape \(32, 9\), found \(64, 9\)"):
         packed(chance_grooves(2), grid=GridSpec(bars=2))
 
@@ -149,10 +171,11 @@ def test_nothing_comes_from_elsewhere_and_nothing_given_is_taken_for_markup(tmp_
     html = page.read_text()
     found = Scripts(html)
     assert found.links == ["data:,"]
-    assert len(found.scripts) == 1 + 4 + len(SCRIPTS)
+    assert len(found.scripts) == 1 + len(ARRAYS) + len(SCRIPTS)
     assert all("src" not in attributes for attributes, _ in found.scripts)
     about = json.loads(next(text for attributes, text in found.scripts if attributes.get("id") == "about"))
     assert about["columns"][1]["label"] == hostile
+    assert about["drums"][2] == {"label": "closed hihat", "pitch": 42, "voice": "closed_hihat"}
     assert "default-src 'none'" in html
     assert not re.search(r"https?://", re.sub(r"http://www\.w3\.org/2000/svg", "", html))
 
