@@ -124,7 +124,7 @@ def test_hits_that_are_kept_are_underlined(gallery, sourced_page):
       const canvas = document.querySelector("#card-1 canvas"), [step, drum] = arguments;
       const lane = canvas.height / grooves.drums.length;
       const { offset } = grooves.hits(1).find((hit) => hit.step === step && hit.drum === drum);
-      const middle = stepX(grooves, step + offset + MARK_WIDTH / 2, canvas.width);
+      const middle = stepX(grooves.whole, step + offset + MARK_WIDTH / 2, canvas.width);
       const bottom = (grooves.drums.length - drum - (1 - MARK_HEIGHT) / 2) * lane;
       const read = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
       read.drawImage(canvas, 0, 0);

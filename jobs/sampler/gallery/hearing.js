@@ -5,8 +5,8 @@
 const PLAIN_VELOCITY = 100;
 
 class Hearing {
-  constructor(grooves) {
-    this.grooves = grooves;
+  constructor(grooves, edits) {
+    Object.assign(this, { grooves, edits });
     /** What a visitor chooses from: {name, about}, with `source` the number of a source, or with `play`, a function. */
     this.choices = [...sourceChoices(grooves), ...feelChoices(grooves)];
     this.written = this.choices.find(({ name }) => name === grooves.writtenAs);
@@ -47,7 +47,7 @@ class Hearing {
   hits(item) {
     if (!this.isOfGroove(item)) return this.grooves.ofSources.hits(this.sourceRow(item));
     const hits = this.grooves.hits(item), { play } = this.choice;
-    return play ? hits.map((hit) => ({ ...hit, ...play(hit) })) : hits;
+    return this.edits.applied(item, play ? hits.map((hit) => ({ ...hit, ...play(hit) })) : hits);
   }
 
   /** Quarter notes a minute. */
@@ -57,8 +57,9 @@ class Hearing {
 
   /** All of it, under the name that its file has. */
   of(item) {
-    const id = this.grooves.ids[item], name = this.choice === this.written ? id : `${id}-${this.choice.name}`;
-    return { name, hits: this.hits(item), tempo: this.tempo(item) };
+    const edited = this.isOfGroove(item) && this.edits.has(item) && "edited";
+    const parts = [this.grooves.ids[item], this.choice !== this.written && this.choice.name, edited];
+    return { name: parts.filter(Boolean).join("-"), hits: this.hits(item), tempo: this.tempo(item) };
   }
 }
 

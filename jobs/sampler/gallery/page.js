@@ -3,9 +3,10 @@
 
 const grooves = Grooves.embedded();
 const criteria = new Criteria();
-const hearing = new Hearing(grooves);
-const player = new Player(grooves, hearing, showState);
 const favourites = new Favourites(grooves, favouritesChanged);
+const edits = new Edits(grooves, favourites.names);
+const hearing = new Hearing(grooves, edits);
+const player = new Player(grooves, hearing, showState);
 const byId = (id) => document.getElementById(id);
 /** Whether a tap on a groove plays it, as nothing points at it before. */
 const fingers = matchMedia("(pointer: coarse)");
@@ -45,6 +46,16 @@ const act = {
     hear(() => hearing.toggleSource());
     say(`${hearing.choice.name} is heard`);
   },
+  toggleEditing: () => {
+    hear(() => hearing.leaveSource());
+    stage.setEditing(!stage.editing);
+  },
+  undo: () => {
+    let item;
+    hear(() => (item = edits.undo()));
+    say(item === undefined ? "nothing to undo" : `the last change of ${grooves.ids[item]} is undone`);
+    wall.refresh();
+  },
   /** Others in the order of their distance to the chosen one. */
   sortByLikeness: () => withActive((item) => {
     Object.assign(criteria, { like: item, sortBy: BY_LIKENESS, descending: false });
@@ -62,7 +73,7 @@ const act = {
   help: () => byId("help").showModal(),
 };
 
-const wall = new Wall(byId("wall"), { grooves, favourites, player, act });
+const wall = new Wall(byId("wall"), { grooves, favourites, edits, player, act });
 const stage = new Stage(byId("stage"), grooves, favourites, player, hearing);
 const filters = new Filters(byId("filters"), grooves, criteria, choose);
 
@@ -218,6 +229,9 @@ stage.part("play").addEventListener("click", act.playActive);
 stage.part("favour").addEventListener("click", () => act.favour(stage.item));
 stage.part("save").addEventListener("click", () => act.save(stage.item));
 stage.part("likeness").addEventListener("click", act.sortByLikeness);
+stage.part("edit").addEventListener("click", act.toggleEditing);
+stage.part("undo").addEventListener("click", act.undo);
+listenToEdits(stage.part("large").querySelector("canvas"), stage, edits, hear, () => wall.refresh());
 on("tempo", "input", () => setRate(byId("tempo").valueAsNumber / 100));
 on("tempo", "dblclick", () => setRate(1));
 on("bpm", "input", () => {
