@@ -13,7 +13,7 @@ class Edits {
     /** What undo gives back: the cells of an item before each change. */
     this.past = [];
     const stored = this.stored();
-    names.forEach((name, item) => stored[name] && this.cells.set(item, new Map(stored[name])));
+    names.forEach((name, item) => Array.isArray(stored[name]) && this.cells.set(item, new Map(stored[name])));
   }
 
   cell({ step, drum }) {

@@ -3,6 +3,8 @@
 
 /** What most sequencers give a note that nobody played. */
 const PLAIN_VELOCITY = 100;
+/** Quarter notes a minute that MIDI files can have. */
+const SLOWEST = 4;
 
 class Hearing {
   constructor(grooves, edits) {
@@ -52,7 +54,7 @@ class Hearing {
 
   /** Quarter notes a minute. */
   tempo(item) {
-    return this.bpm ?? this.grooves.tempo(item) * this.rate;
+    return this.bpm ?? Math.max(SLOWEST, this.grooves.tempo(item) * this.rate);
   }
 
   /** All of it, under the name that its file has. */

@@ -37,7 +37,10 @@ const act = {
     say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "not a favourite any more"}`);
   },
   save: (item) => saveMidi(grooves, hearing, [item]),
-  drag: (transfer, item) => dragMidi(transfer, grooves, hearing.of(item)),
+  drag: (transfer, item) => {
+    if (item !== stage.item) hear(() => hearing.leaveSource());
+    dragMidi(transfer, grooves, hearing.of(item));
+  },
   moved,
   playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
@@ -178,6 +181,12 @@ function tellFavourites() {
   byId("not-kept").hidden = favourites.kept;
 }
 
+/** Saves the grooves themselves, also while the source of one is heard. */
+function saveFavourites(save) {
+  hear(() => hearing.leaveSource());
+  save(grooves, hearing, favourites.inOrder());
+}
+
 /** On a narrow page the filters lie over the wall; on a wide one they are always there. */
 function openFilters(open) {
   document.body.classList.toggle("filtering", open);
@@ -221,8 +230,8 @@ on("clear", "click", () => {
   wall.element.focus();
 });
 on("filter-button", "click", () => openFilters(!document.body.classList.contains("filtering")));
-on("save-midi", "click", () => saveMidi(grooves, hearing, favourites.inOrder()));
-on("save-row", "click", () => saveRow(grooves, hearing, favourites.inOrder()));
+on("save-midi", "click", () => saveFavourites(saveMidi));
+on("save-row", "click", () => saveFavourites(saveRow));
 on("save-list", "click", () => saveList(grooves, favourites.inOrder()));
 on("help-button", "click", act.help);
 stage.part("play").addEventListener("click", act.playActive);
