@@ -58,8 +58,9 @@ TEMPLATE = "gallery.html.jinja"
 STYLE = "gallery.css"
 SCRIPTS = (
     "grooves.js",
-    "hearing.js",
     "favourites.js",
+    "edits.js",
+    "hearing.js",
     "kit.js",
     "player.js",
     "drawing.js",
@@ -67,6 +68,7 @@ SCRIPTS = (
     "filters.js",
     "wall.js",
     "stage.js",
+    "editor.js",
     "midi_file.js",
     "zip_file.js",
     "saving.js",
@@ -81,6 +83,7 @@ HELP = (
     (("f",), "mark or unmark as a favourite"),
     (("m",), "save the groove as MIDI"),
     (("s",), "hear the source, and the groove again"),
+    (("e", "u"), "edit hits in the large grid; undo"),
     (("l",), "more like this: sort by the number of hits that differ"),
     (("/",), "search and filter; Esc returns to the grooves"),
     (("?",), "this help"),

@@ -219,6 +219,9 @@ def test_on_every_screen_all_has_a_name_fits_and_sounds(gallery, sourced_page, s
         assert gallery.run("return [player.item, stage.item]") == [1, 1]
         gallery.wait_for("player.context.state === 'running'")
         gallery.tap("#stage .play")
+        gallery.tap("#stage .edit")
+        assert gallery.run(SMALL) == []
+        assert gallery.run(OUTSIDE) == []
         gallery.tap("#filter-button")
     else:
         gallery.element("#card-1 .picture").click()
@@ -248,7 +251,7 @@ def test_on_every_screen_all_has_a_name_fits_and_sounds(gallery, sourced_page, s
 @pytest.mark.parametrize(("size", "dark"), [(LAPTOP, False), (LAPTOP, True), (UPRIGHT, False), (SIDEWAYS, True)])
 def test_a_checker_of_accessibility_finds_nothing_serious(gallery, sourced_page, size, dark):
     gallery.open(sourced_page, size, dark=dark)
-    gallery.press("f", "s", Keys.SPACE)
+    gallery.press("f", "e", "s", Keys.SPACE)
     assert serious_problems(gallery) == []
     label = gallery.element("#card-0").get_attribute("aria-label")
     assert label == "groove-00000, 185 bpm, duplicate, hits per bar 16.25, score 0.534, playing, favourite"

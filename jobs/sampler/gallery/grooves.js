@@ -104,6 +104,8 @@ class Grooves {
     this.count = this.ids.length;
     this.stepsPerBar = beatsPerBar * stepsPerBeat;
     this.numSteps = bars * this.stepsPerBar;
+    /** What a picture of a groove shows: all steps. */
+    this.whole = { first: 0, steps: this.numSteps };
     this.ticksPerStep = this.ticksPerQuarter / stepsPerBeat;
     this.written = new HitTable(this, ...hits);
     this.ofSources = new HitTable(this, ...sourceHits);

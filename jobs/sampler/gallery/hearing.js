@@ -3,10 +3,12 @@
 
 /** What most sequencers give a note that nobody played. */
 const PLAIN_VELOCITY = 100;
+/** Quarter notes a minute that MIDI files can have. */
+const SLOWEST = 4;
 
 class Hearing {
-  constructor(grooves) {
-    this.grooves = grooves;
+  constructor(grooves, edits) {
+    Object.assign(this, { grooves, edits });
     /** What a visitor chooses from: {name, about}, with `source` the number of a source, or with `play`, a function. */
     this.choices = [...sourceChoices(grooves), ...feelChoices(grooves)];
     this.written = this.choices.find(({ name }) => name === grooves.writtenAs);
@@ -47,18 +49,19 @@ class Hearing {
   hits(item) {
     if (!this.isOfGroove(item)) return this.grooves.ofSources.hits(this.sourceRow(item));
     const hits = this.grooves.hits(item), { play } = this.choice;
-    return play ? hits.map((hit) => ({ ...hit, ...play(hit) })) : hits;
+    return this.edits.applied(item, play ? hits.map((hit) => ({ ...hit, ...play(hit) })) : hits);
   }
 
   /** Quarter notes a minute. */
   tempo(item) {
-    return this.bpm ?? this.grooves.tempo(item) * this.rate;
+    return this.bpm ?? Math.max(SLOWEST, this.grooves.tempo(item) * this.rate);
   }
 
   /** All of it, under the name that its file has. */
   of(item) {
-    const id = this.grooves.ids[item], name = this.choice === this.written ? id : `${id}-${this.choice.name}`;
-    return { name, hits: this.hits(item), tempo: this.tempo(item) };
+    const edited = this.isOfGroove(item) && this.edits.has(item) && "edited";
+    const parts = [this.grooves.ids[item], this.choice !== this.written && this.choice.name, edited];
+    return { name: parts.filter(Boolean).join("-"), hits: this.hits(item), tempo: this.tempo(item) };
   }
 }
 

@@ -18,6 +18,8 @@ function listenToKeys(wall, act) {
     f: act.favourActive,
     m: act.saveActive,
     s: act.toggleSource,
+    e: act.toggleEditing,
+    u: act.undo,
     l: act.sortByLikeness,
     "/": act.search,
     "?": act.help,

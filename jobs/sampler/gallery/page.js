@@ -3,9 +3,10 @@
 
 const grooves = Grooves.embedded();
 const criteria = new Criteria();
-const hearing = new Hearing(grooves);
-const player = new Player(grooves, hearing, showState);
 const favourites = new Favourites(grooves, favouritesChanged);
+const edits = new Edits(grooves, favourites.names);
+const hearing = new Hearing(grooves, edits);
+const player = new Player(grooves, hearing, showState);
 const byId = (id) => document.getElementById(id);
 /** Whether a tap on a groove plays it, as nothing points at it before. */
 const fingers = matchMedia("(pointer: coarse)");
@@ -36,7 +37,10 @@ const act = {
     say(`${grooves.ids[item]} is ${favourites.has(item) ? "a favourite" : "not a favourite any more"}`);
   },
   save: (item) => saveMidi(grooves, hearing, [item]),
-  drag: (transfer, item) => dragMidi(transfer, grooves, hearing.of(item)),
+  drag: (transfer, item) => {
+    if (item !== stage.item) hear(() => hearing.leaveSource());
+    dragMidi(transfer, grooves, hearing.of(item));
+  },
   moved,
   playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
@@ -44,6 +48,16 @@ const act = {
   toggleSource: () => {
     hear(() => hearing.toggleSource());
     say(`${hearing.choice.name} is heard`);
+  },
+  toggleEditing: () => {
+    hear(() => hearing.leaveSource());
+    stage.setEditing(!stage.editing);
+  },
+  undo: () => {
+    let item;
+    hear(() => (item = edits.undo()));
+    say(item === undefined ? "nothing to undo" : `the last change of ${grooves.ids[item]} is undone`);
+    wall.refresh();
   },
   /** Others in the order of their distance to the chosen one. */
   sortByLikeness: () => withActive((item) => {
@@ -62,7 +76,7 @@ const act = {
   help: () => byId("help").showModal(),
 };
 
-const wall = new Wall(byId("wall"), { grooves, favourites, player, act });
+const wall = new Wall(byId("wall"), { grooves, favourites, edits, player, act });
 const stage = new Stage(byId("stage"), grooves, favourites, player, hearing);
 const filters = new Filters(byId("filters"), grooves, criteria, choose);
 
@@ -167,6 +181,12 @@ function tellFavourites() {
   byId("not-kept").hidden = favourites.kept;
 }
 
+/** Saves the grooves themselves, also while the source of one is heard. */
+function saveFavourites(save) {
+  hear(() => hearing.leaveSource());
+  save(grooves, hearing, favourites.inOrder());
+}
+
 /** On a narrow page the filters lie over the wall; on a wide one they are always there. */
 function openFilters(open) {
   document.body.classList.toggle("filtering", open);
@@ -210,14 +230,17 @@ on("clear", "click", () => {
   wall.element.focus();
 });
 on("filter-button", "click", () => openFilters(!document.body.classList.contains("filtering")));
-on("save-midi", "click", () => saveMidi(grooves, hearing, favourites.inOrder()));
-on("save-row", "click", () => saveRow(grooves, hearing, favourites.inOrder()));
+on("save-midi", "click", () => saveFavourites(saveMidi));
+on("save-row", "click", () => saveFavourites(saveRow));
 on("save-list", "click", () => saveList(grooves, favourites.inOrder()));
 on("help-button", "click", act.help);
 stage.part("play").addEventListener("click", act.playActive);
 stage.part("favour").addEventListener("click", () => act.favour(stage.item));
 stage.part("save").addEventListener("click", () => act.save(stage.item));
 stage.part("likeness").addEventListener("click", act.sortByLikeness);
+stage.part("edit").addEventListener("click", act.toggleEditing);
+stage.part("undo").addEventListener("click", act.undo);
+listenToEdits(stage.part("large").querySelector("canvas"), stage, edits, hear, () => wall.refresh());
 on("tempo", "input", () => setRate(byId("tempo").valueAsNumber / 100));
 on("tempo", "dblclick", () => setRate(1));
 on("bpm", "input", () => {

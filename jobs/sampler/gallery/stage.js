@@ -1,12 +1,18 @@
 "use strict";
 // The stage below the wall: the groove that is meant or plays, large, with the names of its drums and its figures.
 
+/** Least width of a step that can be edited, in CSS pixels. */
+const EDITED_STEP = 8;
+
 class Stage {
   constructor(element, grooves, favourites, player, hearing) {
     Object.assign(this, { element, grooves, favourites, player, hearing });
     this.part = (name) => element.querySelector(`.${name}`);
     this.palette = colours();
     this.item = undefined;
+    this.editing = false;
+    /** The bar that is edited where the grid is too narrow for all. */
+    this.bar = 0;
     const names = [...grooves.drums].reverse().map(({ label }, row) => {
       const name = document.createElement("li");
       name.textContent = label;
@@ -14,6 +20,8 @@ class Stage {
       return name;
     });
     this.part("drums").append(...names);
+    const bars = Array.from({ length: grooves.grid.bars }, (_, bar) => this.barButton(bar));
+    this.part("bars").append(...bars);
     this.part("choices").append(...hearing.choices.map((choice) => this.choice(choice)));
     new ResizeObserver(() => this.draw()).observe(this.part("large"));
   }
@@ -75,17 +83,62 @@ class Stage {
     this.element.classList.toggle("of-source", this.item !== undefined && !this.hearing.isOfGroove(this.item));
   }
 
+  barButton(bar) {
+    const button = document.createElement("button");
+    button.className = "button square";
+    button.textContent = bar + 1;
+    button.setAttribute("aria-label", `edit bar ${bar + 1}`);
+    button.addEventListener("click", () => {
+      this.bar = bar;
+      this.draw();
+    });
+    return button;
+  }
+
+  setEditing(editing) {
+    this.editing = editing;
+    this.element.classList.toggle("editing", editing);
+    this.part("edit").setAttribute("aria-pressed", editing);
+    this.draw();
+  }
+
+  /** What the grid shows: all steps, or one bar where they are too narrow to be touched. */
+  get view() {
+    const { whole, stepsPerBar } = this.grooves;
+    const isWide = this.part("large").clientWidth / whole.steps >= EDITED_STEP;
+    return !this.editing || isWide ? whole : { first: this.bar * stepsPerBar, steps: stepsPerBar };
+  }
+
+  /** The {step, drum} at a pixel of the grid: of a hit that is drawn there, or of the cell. */
+  placeAt(x, y) {
+    const { clientWidth, clientHeight } = this.part("large"), { numSteps, drums } = this.grooves;
+    const row = Math.floor((y / clientHeight) * drums.length), drum = drums.length - 1 - within(row, drums.length);
+    const at = stepAtX(this.view, x, clientWidth);
+    const hit = this.hearing.hits(this.item).find((one) =>
+      one.drum === drum && at >= one.step + one.offset && at < one.step + one.offset + MARK_WIDTH);
+    return { step: hit?.step ?? within(Math.floor(at), numSteps), drum };
+  }
+
   draw() {
     const canvas = this.part("large").querySelector("canvas"), { clientWidth, clientHeight } = canvas;
-    // Too narrow a page has no room for it.
-    if (!clientWidth) return;
-    if (this.item === undefined) canvas.width = 0;
-    else drawGroove(canvas, this.grooves, this.hearing.hits(this.item), clientWidth, clientHeight, this.palette);
+    const { view, item } = this, bars = this.part("bars");
+    bars.hidden = view === this.grooves.whole;
+    [...bars.children].forEach((button, bar) => button.setAttribute("aria-pressed", bar === this.bar));
+    if (item === undefined) canvas.width = 0;
+    if (item === undefined || !clientWidth) return;
+    const { edits } = this.hearing, removed = this.hearing.isOfGroove(item) ? edits.removed(item) : [];
+    const hits = [...this.hearing.hits(item), ...removed];
+    drawGroove(canvas, this.grooves, hits, clientWidth, clientHeight, this.palette, view);
   }
 
   movePlayhead(step) {
     const playhead = this.part("playhead");
-    const x = stepX(this.grooves, step, playhead.parentElement.clientWidth);
+    const x = stepX(this.view, step, playhead.parentElement.clientWidth);
     playhead.style.transform = `translateX(${x}px)`;
   }
+}
+
+/** The nearest of 0 to count - 1. */
+function within(number, count) {
+  return Math.min(count - 1, Math.max(0, number));
 }

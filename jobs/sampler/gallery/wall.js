@@ -9,8 +9,8 @@ const SPARE_ROWS = 2;
 
 class Wall {
   /** `act` has what cards do: `choose(item)`, `play(item)`, `favour(item)`, `drag(transfer, item)`. */
-  constructor(element, { grooves, favourites, player, act }) {
-    Object.assign(this, { element, grooves, favourites, player, act });
+  constructor(element, { grooves, favourites, edits, player, act }) {
+    Object.assign(this, { element, grooves, favourites, edits, player, act });
     this.space = element.querySelector(".space");
     this.rows = new Map();
     this.items = [];
@@ -122,14 +122,16 @@ class Wall {
 
   /** What stands under a grid: flags, then the figures that matter at the moment. */
   caption(item) {
-    const flags = this.grooves.flags(item).map((label) => element("b", label));
+    const states = this.edits.has(item) ? ["edited"] : [];
+    const flags = [...states, ...this.grooves.flags(item)].map((label) => element("b", label));
     return [...flags, ...this.captionColumns.map((column) =>
       element("span", `${this.grooves.columns[column].label} ${this.grooves.figureText(column, item)}`))];
   }
 
   drawCard(card) {
-    const canvas = card.querySelector("canvas");
-    drawGroove(canvas, this.grooves, this.grooves.hits(Number(card.dataset.item)), canvas.clientWidth, canvas.clientHeight, this.palette);
+    const canvas = card.querySelector("canvas"), item = Number(card.dataset.item);
+    const hits = [...this.edits.applied(item, this.grooves.hits(item)), ...this.edits.removed(item)];
+    drawGroove(canvas, this.grooves, hits, canvas.clientWidth, canvas.clientHeight, this.palette);
   }
 
   /** Says what state a card is in, to the eye and to a screen reader. */
@@ -180,7 +182,7 @@ class Wall {
   movePlayhead(step) {
     const card = this.player.item === null ? null : document.getElementById(`card-${this.player.item}`);
     if (!card) return;
-    const x = stepX(this.grooves, step, card.querySelector("canvas").clientWidth);
+    const x = stepX(this.grooves.whole, step, card.querySelector("canvas").clientWidth);
     card.querySelector(".playhead").style.transform = `translateX(${x}px)`;
   }
 }

@@ -76,10 +76,10 @@ class GalleryBrowser:
         """Presses keys one after the other, whatever has the focus."""
         ActionChains(self.driver).send_keys(*keys).perform()
 
-    def tap(self, selector: str) -> None:
-        """Touches the middle of an element with a finger."""
+    def tap(self, selector: str, x: float = 0, y: float = 0) -> None:
+        """Touches an element with a finger, so far from its middle."""
         box = self.run("return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()", selector)
-        point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        point = {"x": box["x"] + box["width"] / 2 + x, "y": box["y"] + box["height"] / 2 + y}
         self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
         self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
