@@ -187,9 +187,10 @@ def collection_warnings(sums: SignSums, *, accepted: int, hits: int, not_read: i
             names = sums.first[sign]
             shown = "; ".join(f"{name}: {_figure(sign, figure)}" for name, figure in list(names.items())[:3])
             counted = f"{files:,} file{'s' * (files > 1)}"
-            yield CollectionWarning(
-                sign, files, tuple(names), f"{counted}: {text} ({shown})", remedy(sums.most_frequent(sign))
-            )
+            likeliest = remedy(sums.most_frequent(sign))
+            others = any(remedy(figure) != likeliest for figure in map(json.loads, sums.figures[sign]))
+            more = "; some of them need another value, which python -m jobs.show FILE names" if others else ""
+            yield CollectionWarning(sign, files, tuple(names), f"{counted}: {text} ({shown})", likeliest + more)
     if not sums.files[Sign.NOT_READ] and not_read and not_read >= NOT_READ * (not_read + hits):
         share = f"{not_read:,} of {not_read + hits:,} notes"
         yield CollectionWarning(

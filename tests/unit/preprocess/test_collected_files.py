@@ -10,10 +10,13 @@ from musicvae.midi.reading_report import ReadingReport
 from preprocess.checks import Sign, file_warnings
 from preprocess.convert import convert
 from preprocess.existing import build_identity
+from preprocess.outcome import convert_file
 from preprocess.rejection import Rejection
+from preprocess.report import RecordSums
 from preprocess.settings import BuildSettings
 from preprocess.sources.listing import FilePlace, Source, SourceFile
-from tests.support.midi.collected_midi import COLLECTED
+from tests.support.midi.collected_midi import BEAT, COLLECTED, head, melody, rock, strokes
+from tests.support.midi.midi_bytes import hit, midi_file, tempo
 
 MAP = DrumMap.load("general_midi")
 
@@ -159,6 +162,47 @@ def test_a_hint_has_the_form_of_the_command_that_shows_it():
     assert isinstance(report, ReadingReport)
     lines = dict(report.lines(lambda setting: f"--reading {setting}"))
     assert lines["metre"].endswith("--reading metres=2/2")
+
+
+def warned(files: list[bytes], tmp_path) -> list[tuple[str, int, str]]:
+    """The check, the number of files and the text and remedy of each warning that a build of the files gives."""
+    sums = RecordSums()
+    for number, data in enumerate(files):
+        path = tmp_path / f"{number}.mid"
+        path.write_bytes(data)
+        file = SourceFile(path.name, FilePlace(str(path)), split="train")
+        sums.add(convert_file(file, BuildSettings(), MAP)[0].record())
+    warnings = sums.warnings(sums.seen - sums.reasons.total())
+    return [(warning["check"], warning["files"], f"{warning['text']}; {warning['remedy']}") for warning in warnings]
+
+
+ROCK = midi_file(head(), rock())
+HATS = midi_file(head(), strokes(36, 38, bars=1), [e for step in range(320) for e in hit(BEAT // 4 * step, 42)])
+
+
+@pytest.mark.parametrize(
+    ("of_its_kind", "check", "files", "text"),
+    [
+        ([midi_file(head(), strokes(38, 42))] * 3, "no_drum", 3, "no kick in any of 3 files"),
+        ([midi_file(head(), strokes(42), strokes(38, up=13))] * 2, "no_drum", 2, "no kick and no snare in any"),
+        ([midi_file([tempo(0, 120)], rock())] * 3, Sign.NO_METRE, 3, "none of 3 files has a metre"),
+        ([midi_file(head(), rock(bars=4), melody(0, notes=1000))], Sign.NOT_READ, 0, "(1,000 of 1,048 notes)"),
+        ([HATS] * 2, Sign.NEARLY_ONE_DRUM, 2, "one drum has nearly all hits (0.mid: closed hihat 99%"),
+    ],
+)
+def test_what_is_odd_only_if_the_whole_collection_is_so(of_its_kind, check, files, text, tmp_path):
+    [(found, concerned, said)] = warned(of_its_kind, tmp_path)
+    assert (found, concerned) == (check, files)
+    assert text in said
+    assert warned([*of_its_kind, *[ROCK] * (len(of_its_kind) + 1)], tmp_path) == []
+
+
+def test_a_remedy_for_several_files_says_when_some_need_another_value(tmp_path):
+    up, down = (COLLECTED[name]() for name in ("octaves", "octaves_unknown"))
+    [(_, files, said)] = warned([up, up, down], tmp_path)
+    assert files == 3
+    assert "reading.transpose=-24; some of them need another value, which python -m jobs.show FILE names" in said
+    assert "another value" not in warned([up, up], tmp_path)[0][2]
 
 
 def test_the_identity_of_a_build_is_that_of_commits_without_the_newer_settings():
