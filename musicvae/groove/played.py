@@ -1,5 +1,6 @@
 """How the hits of given grooves were played: what a new groove keeps of them, and what they tell of the player."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,16 @@ class PlayedHits:
         """A groove of which no hit is known."""
         silence = np.zeros((num_steps, num_drums), dtype=np.float32)
         return cls(silence > 0, silence, silence)
+
+    @classmethod
+    def joined(cls, several: "Sequence[PlayedHits]") -> "PlayedHits":
+        """Those of several grooves, of others behind them, and so on; at least one."""
+        parts = (
+            [part.hits for part in several],
+            [part.velocity for part in several],
+            [part.offset for part in several],
+        )
+        return cls(*map(np.concatenate, parts))
 
     def __getitem__(self, groove: int | slice) -> "PlayedHits":
         """The hits of one or some of several grooves."""
