@@ -27,8 +27,6 @@ from musicvae.pretrained.training_windows import training_windows
 
 OURS = re.compile(r"groove-(\d+)\.(mid|wav|flac)")
 CHUNK = "chunk"
-PLAYED_TOGETHER = 2
-"""Inner batches whose grooves are played in order of their number of hits, which is faster the more there are."""
 
 
 class ChunkMaker:
@@ -53,7 +51,7 @@ class ChunkMaker:
         trained = self.job.trained()
         as_files = self.job.options.pack is OutputFormat.FILES
         # Batches are played and written while the next ones are decoded: torch and the disk leave Python alone most of
-        # the time. Both threads are to find torch held to one thread, whichever of them ends first.
+        # the time. Those that wait are played together, which is faster. Both threads are to find torch held to one thread, whichever of them ends first.
         with (
             one_thread(),
             writing_files(self.job, trained, self.scratch) if as_files else nullcontext() as files,
@@ -70,16 +68,14 @@ class ChunkMaker:
                 codes, log_likelihood = batch.codes[places], batch.log_likelihood[places]
                 rows = Rows(part.items[places], tokens, codes, log_likelihood, self._nearest(tokens))
                 decoded.append((part, rows))
-                if len(decoded) == PLAYED_TOGETHER or rows.items[-1] == chunk.last - 1:
-                    waiting.append(thread.submit(self._finished, decoded, files))
-                    decoded = []
-            rows = Rows.joined([finished.result() for finished in waiting])
+                waiting.append(thread.submit(self._finished, decoded, files))
+            rows = Rows.joined([rows for finished in waiting for rows in finished.result()])
             if files is not None:
                 files.publish()
         SampleChunks(self.finished).write(rows, self.scratch)
         return chunk.last - chunk.first
 
-    def _humanized(self, item: int, files: "FileWriter | None") -> Rows:
+    def _humanized(self, item: int, files: "FileWriter | None") -> list[Rows]:
         """An item that is a take of a given file, with its files written."""
         humanizing = self.job.made.humanizing
         assert humanizing is not None, "who calls this has looked"
@@ -97,12 +93,15 @@ class ChunkMaker:
         )
         if files is not None:
             files.write(rows, [midi])
-        return rows
+        return [rows]
 
-    def _finished(self, decoded: list[tuple[BatchPart, Rows]], files: "FileWriter | None") -> Rows:
-        """Decoded rows as they are played, with their files written."""
-        played = self.job.play(self.job.trained(), [part for part, _ in decoded])
-        rows = Rows.joined([rows for _, rows in decoded])
+    def _finished(self, decoded: list[tuple[BatchPart, Rows]], files: "FileWriter | None") -> list[Rows]:
+        """All decoded rows that wait, as they are played, with their files written; they wait no longer."""
+        parts = [decoded.pop(0) for _ in range(len(decoded))]
+        if not parts:
+            return []
+        played = self.job.play(self.job.trained(), [part for part, _ in parts])
+        rows = Rows.joined([rows for _, rows in parts])
         if played is not None:
             offset = np.rint(played.offset[played.hits] * OFFSET_UNITS)
             offset, velocity = offset.clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1), played.midi_velocity()
@@ -110,7 +109,7 @@ class ChunkMaker:
             rows = replace(rows, velocity=velocity.astype(np.uint8), offset=offset.astype(np.int16))
         if files is not None:
             files.write(rows)
-        return rows
+        return [rows]
 
     def _batch(self, number: int) -> Decoded:
         """A whole inner batch; chunks that share one mostly follow each other, so the last is kept."""
