@@ -51,7 +51,8 @@ class ChunkMaker:
         trained = self.job.trained()
         as_files = self.job.options.pack is OutputFormat.FILES
         # Batches are played and written while the next ones are decoded: torch and the disk leave Python alone most of
-        # the time. Those that wait are played together, which is faster. Both threads are to find torch held to one thread, whichever of them ends first.
+        # the time. Those that wait are played together, which is faster. Both threads are to find torch held to one
+        # thread, whichever of them ends first.
         with (
             one_thread(),
             writing_files(self.job, trained, self.scratch) if as_files else nullcontext() as files,

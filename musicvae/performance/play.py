@@ -7,7 +7,7 @@ hit are keyed by (seed, number of the groove, step, drum).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from musicvae.generation.generate import one_thread
 from musicvae.generation.settings import BATCH
-from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
-from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
+from musicvae.groove.groove import MAX_VELOCITY
+from musicvae.groove.played import TICKS_PER_STEP, PlayedHits
 from musicvae.model.layers import AttentionCache
 from musicvae.model.precision import ROWS, RowwiseLinear
 from musicvae.model.settings import DecodingPrecision
@@ -316,96 +316,3 @@ def perform(
         played.hits[sure] = hits[sure]
         played.velocity[sure], played.offset[sure] = now.velocity[0, :count], now.offset[0, :count]
     return PlayedHits(played.hits[:steps], played.velocity[:steps], played.offset[:steps])
-
-
-def manner_of(player: PlayedHits, window: int) -> Float32[np.ndarray, " figure"]:
-    """The figures of `MANNER` of a performance of any length: the means over its windows, NaN where none tells one.
-
-    Args:
-        window: steps of one; what is left of a longer performance is not looked at.
-    """
-    starts = range(0, max(1, len(player.hits) - window + 1), window)
-    parts = [slice(start, start + window) for start in starts]
-    manners = np.stack(
-        [PlayedHits(player.hits[part], player.velocity[part], player.offset[part]).manner() for part in parts]
-    )
-    return mean_manner(manners)
-
-
-def mean_manner(manners: Float32[np.ndarray, "window figure"]) -> Float32[np.ndarray, " figure"]:
-    """The mean over windows of each figure of `MANNER`, NaN where no window tells it."""
-    known = np.isfinite(manners)
-    with np.errstate(invalid="ignore"):
-        return (np.where(known, manners, 0).sum(axis=0) / known.sum(axis=0)).astype(np.float32)
-
-
-def brought_to(
-    played: PlayedHits, manner: Float32[np.ndarray, " figure"], wanted: Float32[np.ndarray, " figure"]
-) -> PlayedHits:
-    """The same hits with the level, spread, lean, looseness and swing of a player.
-
-    The model plays by these figures, but follows what few people do only a part of the way. So what is missing is added
-    to all hits alike; spread and looseness change by a factor of two at most.
-
-    Args:
-        manner: the figures that the hits have.
-        wanted: those of the player; NaN where nothing is wanted.
-    """
-    level, spread, lean, looseness, swing = (
-        now if np.isnan(goal) or np.isnan(now) else goal for now, goal in zip(manner, wanted, strict=True)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        stretch_velocity, stretch_offset = (
-            float(np.nan_to_num(goal / now, nan=1.0).clip(0.5, 2.0))
-            for goal, now in ((spread, manner[1]), (looseness, manner[3]))
-        )
-    velocity = (played.velocity - manner[0]) * stretch_velocity + level
-    is_odd = np.broadcast_to((np.arange(played.hits.shape[-2]) % 2 == 1)[:, None], played.hits.shape)
-    # Odd steps go one way and even ones the other, so that the lean stays.
-    more_swing = np.nan_to_num(swing - stretch_offset * manner[4]) * (is_odd - is_odd[played.hits].mean())
-    offset = np.rint(((played.offset - manner[2]) * stretch_offset + lean + more_swing) * TICKS_PER_STEP)
-    half = TICKS_PER_STEP // 2
-    return PlayedHits(
-        played.hits,
-        np.where(played.hits, velocity.clip(1 / MAX_VELOCITY, 1), 0).astype(np.float32),
-        np.where(played.hits, offset.clip(-half, half - 1) / TICKS_PER_STEP, 0).astype(np.float32),
-    )
-
-
-def mixed(
-    groove: DrumGroove, played: PlayedHits, *, timing: float, velocity: float, level: float | None = None
-) -> DrumGroove:
-    """A groove between how it was given and how it is played, by amounts from 0 (as given) to 1.
-
-    Args:
-        level: mean velocity, in 0..1, of all that is played; that of the groove, whatever the amount, if not given.
-    """
-    loudness, offset = groove.velocity, groove.offset
-    if velocity and groove.hits.any():
-        loudness = _between_velocities(groove, played, velocity, level)
-    if timing:
-        offset = groove.offset + np.float32(timing) * (played.offset - groove.offset)
-        offset = np.where(groove.hits, offset, 0).astype(np.float32)
-    return replace(groove, velocity=loudness, offset=offset)
-
-
-def _between_velocities(
-    groove: DrumGroove, played: PlayedHits, amount: float, level: float | None
-) -> Float32[np.ndarray, "step drum"]:
-    given = groove.velocity[groove.hits] * MAX_VELOCITY
-    between = given + amount * (played.velocity[groove.hits] * MAX_VELOCITY - given)
-    mean = given.mean() if level is None else given.mean() + amount * (level * MAX_VELOCITY - given.mean())
-    for _ in range(MAX_VELOCITY):  # what is cut off at an end of the scale is spread over the others
-        missing = mean - between.mean()
-        if abs(missing) < 0.01:
-            break
-        between = (between + missing).clip(1, MAX_VELOCITY)
-    result = np.zeros_like(groove.velocity)
-    result[groove.hits] = np.rint(between).clip(1, MAX_VELOCITY) / MAX_VELOCITY
-    return result
-
-
-def level_of(manner: Float32[np.ndarray, " figure"]) -> float | None:
-    """Mean velocity of a player; None where it is not known."""
-    level = float(manner[MANNER.index("level")])
-    return None if np.isnan(level) else level
