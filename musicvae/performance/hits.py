@@ -175,10 +175,6 @@ class HitSequence:
         numbers = torch.arange(room)
         return relation.masked_fill_((numbers > numbers[places, None])[:, None], hidden)
 
-    def relation(self) -> Int64[Tensor, "batch place place"]:
-        """How each hit of a window stands to each before it and to itself: see `relations`."""
-        return relations(self.by_window(self.step), self.by_window(self.drum))
-
     def groups(self) -> "list[HitGroup]":
         """The windows in groups, those with the fewest hits first."""
         counts = self.hits.flatten(1).sum(dim=1)
@@ -220,7 +216,7 @@ class HitGroup:
         return array[self.row, self.place]
 
     def relation(self, sequence: HitSequence) -> Int64[Tensor, "row place place"]:
-        """As of the sequence."""
+        """How each hit of a window stands to each before it and to itself: see `relations`."""
         return relations(self.by_window(sequence.step), self.by_window(sequence.drum))
 
 
