@@ -127,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("timing", "velocity"):
         text = "from 0 (as in the file) to 1 (as the drummer plays) (%(default)s)"
         humanize.add_argument(f"--{name}", type=float, default=DEFAULT_AMOUNT, metavar="AMOUNT", help=text)
+    text = "keep the accents and the timing of the file, and play around them"
+    humanize.add_argument("--around", action="store_true", help=text)
     humanize.add_argument("--like-player", type=Path, metavar="FILE.mid", help="play as this file is played")
 
     example = "musicvae interpolate mine.mid yours.mid --count 9"
@@ -234,7 +236,7 @@ def _humanize(options: argparse.Namespace) -> None:
     names, performer = _names(options, "played"), shipped_performer()
     file, player = _whole_file(options.file, performer, options), options.like_player
     player = player and _whole_file(player, performer, options).groove()
-    how = {"timing": options.timing, "velocity": options.velocity, "like_player": player}
+    how = {name: getattr(options, name) for name in ("timing", "velocity", "around")} | {"like_player": player}
     takes = [performer.humanize_file(file, seed=(options.seed + take) % 2**64, **how) for take in range(options.count)]
     given, *played = (take.first_window().groove(0, performer.grid) for take in (file, *map(file.again, takes)))
     _finish(options, performer, names, played, [given], "vary", options.out / names[0], contents=takes)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int16, Int64
+from jaxtyping import Int64
 
-from jobs.sampler.job import FILES_PER_FOLDER, SampleJob
+from jobs.sampler.job import FILES_PER_FOLDER, BatchPart, SampleJob
 from jobs.sampler.parts import Rows, SampleChunks, Span
 from jobs.sampler.settings import OutputFormat
 from musicvae.data.windows import OFFSET_UNITS
@@ -50,30 +50,33 @@ class ChunkMaker:
         """
         trained = self.job.trained()
         as_files = self.job.options.pack is OutputFormat.FILES
-        # A batch is played and written while the next one is decoded: torch and the disk leave Python alone most of the
-        # time. Both threads are to find torch held to one thread, whichever of them ends first.
+        # Batches are played and written while the next ones are decoded: torch and the disk leave Python alone most of
+        # the time. Those that wait are played together, which is faster. Both threads are to find torch held to one
+        # thread, whichever of them ends first.
         with (
             one_thread(),
             writing_files(self.job, trained, self.scratch) if as_files else nullcontext() as files,
             ThreadPoolExecutor(1) as thread,
         ):
-            waiting = []
+            waiting, decoded = [], []
             humanized = range(chunk.first, chunk.last) if self.job.made.humanizing is not None else ()
             for item in humanized:
                 waiting.append(thread.submit(self._humanized, item, files))
             for number, places in () if humanized else _places(chunk):
-                batch, start = self._batch(number), number * BATCH
-                items = np.arange(start + places.start, start + places.stop)
+                batch = self._batch(number)
+                part = BatchPart(np.arange(number * BATCH, (number + 1) * BATCH), batch.tokens, places)
                 tokens = batch.tokens[places]
-                of_items = (items, tokens, batch.codes[places], batch.log_likelihood[places], self._nearest(tokens))
-                waiting.append(thread.submit(self._finished, Rows(*of_items), batch.tokens, number, places, files))
-            rows = Rows.joined([finished.result() for finished in waiting])
+                codes, log_likelihood = batch.codes[places], batch.log_likelihood[places]
+                rows = Rows(part.items[places], tokens, codes, log_likelihood, self._nearest(tokens))
+                decoded.append((part, rows))
+                waiting.append(thread.submit(self._finished, decoded, files))
+            rows = Rows.joined([rows for finished in waiting for rows in finished.result()])
             if files is not None:
                 files.publish()
         SampleChunks(self.finished).write(rows, self.scratch)
         return chunk.last - chunk.first
 
-    def _humanized(self, item: int, files: "FileWriter | None") -> Rows:
+    def _humanized(self, item: int, files: "FileWriter | None") -> list[Rows]:
         """An item that is a take of a given file, with its files written."""
         humanizing = self.job.made.humanizing
         assert humanizing is not None, "who calls this has looked"
@@ -91,25 +94,15 @@ class ChunkMaker:
         )
         if files is not None:
             files.write(rows, [midi])
-        return rows
+        return [rows]
 
-    def _finished(
-        self,
-        rows: Rows,
-        tokens: Int16[np.ndarray, "batch step"],
-        number: int,
-        places: slice,
-        files: "FileWriter | None",
-    ) -> Rows:
-        """Rows as they are played, with their files written.
-
-        Args:
-            tokens: of the whole inner batch.
-            number: of the batch.
-            places: of the rows in it.
-        """
-        trained = self.job.trained()
-        played = self.job.play(trained, range(number * BATCH, (number + 1) * BATCH), tokens, places)
+    def _finished(self, decoded: list[tuple[BatchPart, Rows]], files: "FileWriter | None") -> list[Rows]:
+        """All decoded rows that wait, as they are played, with their files written; they wait no longer."""
+        parts = [decoded.pop(0) for _ in range(len(decoded))]
+        if not parts:
+            return []
+        played = self.job.play(self.job.trained(), [part for part, _ in parts])
+        rows = Rows.joined([rows for _, rows in parts])
         if played is not None:
             offset = np.rint(played.offset[played.hits] * OFFSET_UNITS)
             offset, velocity = offset.clip(-OFFSET_UNITS // 2, OFFSET_UNITS // 2 - 1), played.midi_velocity()
@@ -117,7 +110,7 @@ class ChunkMaker:
             rows = replace(rows, velocity=velocity.astype(np.uint8), offset=offset.astype(np.int16))
         if files is not None:
             files.write(rows)
-        return rows
+        return [rows]
 
     def _batch(self, number: int) -> Decoded:
         """A whole inner batch; chunks that share one mostly follow each other, so the last is kept."""

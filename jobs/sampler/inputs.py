@@ -16,11 +16,10 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.generation.constraints import GrooveConstraint, HitMask, ReachabilityGuide, first_bars
 from musicvae.groove.drum_map import DrumMap, drum_bits
 from musicvae.groove.grid import GridSpec
-from musicvae.groove.played import PlayedHits
+from musicvae.groove.played import PlayedHits, manner_of
 from musicvae.midi.groove_file import DEFAULT_READING, WholeFile, read_windows
 from musicvae.midi.reading_report import ReadingReport, as_option
 from musicvae.midi.settings import ReadingSettings
-from musicvae.performance.play import manner_of
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.performer import shipped_performer
 

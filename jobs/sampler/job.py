@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int16
+from jaxtyping import Int16, Int64
 
 from jobs.sampler.parts import Rows
 from jobs.sampler.recipe import SampleRecipe, default_model, resolve
@@ -60,6 +60,24 @@ class ModelPlace:
 def loaded(place: ModelPlace) -> TrainedModel:
     """The model at a place; a process that asks again gets the same."""
     return load_run(Path(place.run)) if place.run is not None else load(place.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchPart:
+    """Some items of an inner batch, which are neighbours.
+
+    Attributes:
+        items, tokens: of the whole batch.
+        places: of the items in it.
+    """
+
+    items: Int64[np.ndarray, " item"]
+    tokens: Int16[np.ndarray, "item step"]
+    places: slice
+
+    def chosen(self, name: str) -> np.ndarray:
+        """`items` or `tokens` of the items at these places."""
+        return getattr(self, name)[self.places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +144,21 @@ class SampleJob:
         source = self.made.source(item)
         return self.name(item) + (f" like {source.source}, bar {source.bar + 1}" if source else "")
 
-    def play(
-        self, trained: TrainedModel, items: Sequence[int], tokens: Int16[np.ndarray, "item step"], wanted: slice
-    ) -> PlayedHits | None:
-        """How the performance model plays the wanted items of a whole batch; None where it plays none."""
+    def play(self, trained: TrainedModel, parts: Sequence[BatchPart]) -> PlayedHits | None:
+        """How the performance model plays parts of inner batches; None where it plays none."""
         if self.made.performer is None:
             return None
-        hits = hits_from_tokens(tokens, trained.drum_map.num_drums)
-        tempos = [self.made.tempo_of(trained, item) for item in items]
-        recipe, kept = self.made.recipe, self.made.kept(items)
-        how = {"seed": recipe.seed, "manner": self.made.manner, "precision": recipe.precision}
-        how |= {"centred": self.made.is_centred, "wanted": wanted}
-        return shipped_performer().play_items(items, hits, tempos, kept, **how)
+        recipe, manner, played = self.made.recipe, self.made.manner, []
+        if manner is None:  # no groove depends on the others: those with about as many hits are played together
+            items, tokens = (np.concatenate([part.chosen(name) for part in parts]) for name in ("items", "tokens"))
+            parts = [BatchPart(items, tokens, slice(None))]
+        for part in parts:
+            items, hits = part.items.tolist(), hits_from_tokens(part.tokens, trained.drum_map.num_drums)
+            tempos = [self.made.tempo_of(trained, item) for item in items]
+            how = {"seed": recipe.seed, "manner": manner, "precision": recipe.precision}
+            how |= {"centred": self.made.is_centred, "wanted": part.places}
+            played.append(shipped_performer().play_items(items, hits, tempos, self.made.kept(items), **how))
+        return PlayedHits.joined(played)
 
     def heard(self, trained: TrainedModel, rows: Rows) -> PlayedHits:
         """The hits of items as every file has them."""

@@ -51,24 +51,26 @@ class Humanizing:
 
     Attributes:
         timing, velocity: amounts, from 0 (as in the file) to 1.
+        around: whether the accents and the timing of the files are kept, and played around.
     """
 
     files: tuple[WholeFile, ...]
     timing: float
     velocity: float
+    around: bool
 
     def take(self, item: int, seed: int, manner: Float32[np.ndarray, " figure"] | None) -> bytes:
         """The file of an item."""
         take, number = divmod(item, len(self.files))
-        amounts = {"timing": self.timing, "velocity": self.velocity}
-        seed = (seed + take) % 2**64
-        return shipped_performer().humanize_file(self.files[number], seed=seed, like_player=manner, **amounts)
+        how = {"timing": self.timing, "velocity": self.velocity, "around": self.around, "like_player": manner}
+        return shipped_performer().humanize_file(self.files[number], seed=(seed + take) % 2**64, **how)
 
     def settings(self) -> dict[str, Any]:
         """All that decides an item, but for the player."""
         data = hashlib.sha256(b"".join(file.data for file in self.files)).hexdigest()[:12]
         names = [file.name for file in self.files]
-        return {"origin": f"humanize {data}", "like": names, "timing": self.timing, "velocity": self.velocity}
+        around = {"around": True} if self.around else {}
+        return {"origin": f"humanize {data}", "like": names, "timing": self.timing, "velocity": self.velocity, **around}
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,7 @@ def _humanizing(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
         windows=windows,
         performer=None if performer is None else performer.weights_hash,
         player=_player(options, trained),
-        humanizing=Humanizing(files, timing, velocity),
+        humanizing=Humanizing(files, timing, velocity, options.around),
     )
 
 

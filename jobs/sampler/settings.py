@@ -41,7 +41,7 @@ MODES = (
     *("density", "bar_temperature", "top_p", "tempo_range", "precision"),
 )
 """Settings that a record of a sampling holds in a group of their own."""
-YOUNGER = ("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "lead_in", "centred")
+YOUNGER = ("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "around", "lead_in", "centred")
 """Settings that the first samplings did not have; a record has them where they are given."""
 
 
@@ -146,6 +146,7 @@ class SampleSettings(Settings):
     )
     timing: float | None = flag("How far --humanize moves hits: 0 (not at all) to 1 (as the drummer plays) (0.5).")
     velocity: float | None = flag("How far --humanize changes velocities, from 0 to 1 (0.5).")
+    around: bool = flag("With --humanize: keep the accents and the timing of the file, and play around them.", False)
     reading: Annotated[tuple[str, ...], AfterValidator(_readable)] = flag(
         "How MIDI files are read, such as channels=1; repeatable.", (), metavar="KEY=VALUE", kind=list[str]
     )
@@ -230,10 +231,8 @@ class SampleSettings(Settings):
     @model_validator(mode="after")
     def _go_together(self) -> "SampleSettings":
         if self.continued and self.source:
-            raise ConfigError(
-                "--continue and --from exclude each other",
-                do="choose one; --from FILE --keep-bars 1 continues a groove too",
-            )
+            cure = "choose one; --from FILE --keep-bars 1 continues a groove too"
+            raise ConfigError("--continue and --from exclude each other", do=cure)
         if self.run is not None and self.preset is not None:
             raise ConfigError("two models are given", do="give only one of --run, --preset and --weights")
         temperature, tempo, distance, by, steps = self.temperature, self.tempo, self.distance, self.by, self.steps
@@ -269,6 +268,7 @@ class SampleSettings(Settings):
             ),
             ("--timing", timing, timing is None or self.humanize, "--humanize FILE with it"),
             ("--velocity", velocity, velocity is None or self.humanize, "--humanize FILE with it"),
+            ("--around", self.around, not self.around or self.humanize, "--humanize FILE with it"),
             ("--timing", timing, 0 <= (timing or 0) <= 1, "0 (as in the file) to 1"),
             ("--velocity", velocity, 0 <= (velocity or 0) <= 1, "0 (as in the file) to 1"),
             ("--feel", self.feel, self.humanize is None or self.feel in (None, PLAYED), "no --humanize with it"),

@@ -1,6 +1,7 @@
 """How the hits of given grooves were played: what a new groove keeps of them, and what they tell of the player."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
@@ -43,6 +44,16 @@ class PlayedHits:
         silence = np.zeros((num_steps, num_drums), dtype=np.float32)
         return cls(silence > 0, silence, silence)
 
+    @classmethod
+    def joined(cls, several: "Sequence[PlayedHits]") -> "PlayedHits":
+        """Those of several grooves, of others behind them, and so on; at least one."""
+        parts = (
+            [part.hits for part in several],
+            [part.velocity for part in several],
+            [part.offset for part in several],
+        )
+        return cls(*map(np.concatenate, parts))
+
     def __getitem__(self, groove: int | slice) -> "PlayedHits":
         """The hits of one or some of several grooves."""
         return PlayedHits(self.hits[groove], self.velocity[groove], self.offset[groove])
@@ -82,6 +93,118 @@ class PlayedHits:
             for values, mean in ((self.velocity, level), (self.offset, lean))
         )
         return np.stack([level, spread, lean, looseness, swing], axis=-1).astype(np.float32)
+
+
+def manner_of(player: PlayedHits, window: int) -> Float32[np.ndarray, " figure"]:
+    """The figures of `MANNER` of a performance of any length: the means over its windows, NaN where none tells one.
+
+    Args:
+        window: steps of one; what is left of a longer performance is not looked at.
+    """
+    starts = range(0, max(1, len(player.hits) - window + 1), window)
+    parts = [slice(start, start + window) for start in starts]
+    manners = np.stack(
+        [PlayedHits(player.hits[part], player.velocity[part], player.offset[part]).manner() for part in parts]
+    )
+    return mean_manner(manners)
+
+
+def mean_manner(manners: Float32[np.ndarray, "window figure"]) -> Float32[np.ndarray, " figure"]:
+    """The mean over windows of each figure of `MANNER`, NaN where no window tells it."""
+    known = np.isfinite(manners)
+    with np.errstate(invalid="ignore"):
+        return (np.where(known, manners, 0).sum(axis=0) / known.sum(axis=0)).astype(np.float32)
+
+
+def brought_to(
+    played: PlayedHits, manner: Float32[np.ndarray, " figure"], wanted: Float32[np.ndarray, " figure"]
+) -> PlayedHits:
+    """The same hits with the level, spread, lean, looseness and swing of a player.
+
+    The model plays by these figures, but follows what few people do only a part of the way. So what is missing is added
+    to all hits alike; spread and looseness change by a factor of two at most.
+
+    Args:
+        manner: the figures that the hits have.
+        wanted: those of the player; NaN where nothing is wanted.
+    """
+    level, spread, lean, looseness, swing = (
+        now if np.isnan(goal) or np.isnan(now) else goal for now, goal in zip(manner, wanted, strict=True)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        stretch_velocity, stretch_offset = (
+            float(np.nan_to_num(goal / now, nan=1.0).clip(0.5, 2.0))
+            for goal, now in ((spread, manner[1]), (looseness, manner[3]))
+        )
+    velocity = (played.velocity - manner[0]) * stretch_velocity + level
+    is_odd = np.broadcast_to((np.arange(played.hits.shape[-2]) % 2 == 1)[:, None], played.hits.shape)
+    # Odd steps go one way and even ones the other, so that the lean stays.
+    more_swing = np.nan_to_num(swing - stretch_offset * manner[4]) * (is_odd - is_odd[played.hits].mean())
+    offset = np.rint(((played.offset - manner[2]) * stretch_offset + lean + more_swing) * TICKS_PER_STEP)
+    half = TICKS_PER_STEP // 2
+    return PlayedHits(
+        played.hits,
+        np.where(played.hits, velocity.clip(1 / MAX_VELOCITY, 1), 0).astype(np.float32),
+        np.where(played.hits, offset.clip(-half, half - 1) / TICKS_PER_STEP, 0).astype(np.float32),
+    )
+
+
+def mixed(
+    groove: DrumGroove,
+    played: PlayedHits,
+    *,
+    timing: float,
+    velocity: float,
+    level: float | None = None,
+    around: bool = False,
+) -> DrumGroove:
+    """A groove between how it was given and how it is played, by amounts from 0 (as given) to 1.
+
+    Args:
+        level: mean velocity, in 0..1, of all that is played; that of the groove, whatever the amount, if not given.
+        around: whether accents and timing of the groove are kept: a hit that was given louder than another stays so,
+            or becomes as loud, and the played timing is added to the given one.
+    """
+    played = _around(groove, played) if around else played
+    loudness, offset = groove.velocity, groove.offset
+    if velocity and groove.hits.any():
+        loudness = _between_velocities(groove, played, velocity, level)
+    if timing:
+        offset = groove.offset + np.float32(timing) * (played.offset - groove.offset)
+        offset = np.where(groove.hits, offset, 0).astype(np.float32)
+    return replace(groove, velocity=loudness, offset=offset)
+
+
+def _around(groove: DrumGroove, played: PlayedHits) -> PlayedHits:
+    """Played velocities in the order of the given ones, and given offsets moved by what the played ones differ by."""
+    cells = np.nonzero(groove.hits)
+    velocity, offset = (np.zeros_like(played.velocity) for _ in range(2))
+    given, mine, timing = groove.velocity[cells], played.velocity[cells], played.offset[cells]
+    velocity[tuple(part[np.lexsort((mine, given))] for part in cells)] = np.sort(mine)
+    offset[cells] = (groove.offset[cells] + timing - timing.mean()).clip(-0.5, LAST_OFFSET) if len(timing) else 0
+    return PlayedHits(groove.hits, velocity, offset)
+
+
+def _between_velocities(
+    groove: DrumGroove, played: PlayedHits, amount: float, level: float | None
+) -> Float32[np.ndarray, "step drum"]:
+    given = groove.velocity[groove.hits] * MAX_VELOCITY
+    between = given + amount * (played.velocity[groove.hits] * MAX_VELOCITY - given)
+    mean = given.mean() if level is None else given.mean() + amount * (level * MAX_VELOCITY - given.mean())
+    for _ in range(MAX_VELOCITY):  # what is cut off at an end of the scale is spread over the others
+        missing = mean - between.mean()
+        if abs(missing) < 0.01:
+            break
+        between = (between + missing).clip(1, MAX_VELOCITY)
+    result = np.zeros_like(groove.velocity)
+    result[groove.hits] = np.rint(between).clip(1, MAX_VELOCITY) / MAX_VELOCITY
+    return result
+
+
+def level_of(manner: Float32[np.ndarray, " figure"] | None) -> float | None:
+    """Mean velocity of a player; None where it is not known."""
+    level = np.nan if manner is None else float(manner[MANNER.index("level")])
+    return None if np.isnan(level) else level
 
 
 def _count(hits: Bool[np.ndarray, "*groove step drum"]) -> Int64[np.ndarray, "*groove"]:

@@ -223,13 +223,13 @@ class AttentionCache:
         batch, heads, size = queries.shape
         if self.steps == self.places:
             self._widen(keys, self.room(bias.shape[-1]))
-        self.keys[: keys.numel(), self.steps] = keys.reshape(-1)
+        self.keys.view(-1, heads, size, self.places)[:batch, ..., self.steps] = keys
         self.values.view(-1, heads, self.places, size)[:batch, :, self.steps] = values
         self.steps += 1
         of_keys, of_values = self.key_rows[: batch * heads], self.value_rows[: batch * heads]
         scores = _sums(self.keys, of_keys, (queries * size**-0.5).reshape(-1, size)).view(batch, heads, -1)
-        full = torch.promote_types(scores.dtype, torch.float32)
-        weights = (scores.to(full) + bias[..., : self.places]).softmax(dim=-1)
+        full = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        weights = full.add_(bias[..., : self.places]).softmax(dim=-1)
         weights = weights.to(scores.dtype).reshape(-1, self.places)
         return _sums(self.values, of_values, weights).view(batch, heads, size)
 

@@ -68,16 +68,21 @@ class RowwiseLinear:
         kind: torch.dtype = torch.float32,
     ) -> None:
         self._weight, self._bias = weight.to(kind).contiguous(), None if bias is None else bias.to(kind)
+        self._tried: set[int] = set()
 
     def __call__(self, rows: Float[Tensor, "row input"]) -> Float[Tensor, "row output"]:
         """Outputs of any number of rows, on one thread."""
-        if len(rows) % ROWS:
-            return self(F.pad(rows, (0, 0, 0, -len(rows) % ROWS)))[: len(rows)]
-        if len(rows) > MOST_ROWS:
-            return torch.cat([self(part) for part in rows.split(MOST_ROWS)])
-        if products_are_rowwise(rows.dtype, len(rows), *self._weight.shape, biased=self._bias is not None):
+        count = rows.shape[0]
+        if count in self._tried:
             return F.linear(rows, self._weight, self._bias)
-        places = torch.arange(rows.shape[1], dtype=torch.int32).expand(len(rows), -1)
+        if count % ROWS:
+            return self(F.pad(rows, (0, 0, 0, -count % ROWS)))[:count]
+        if count > MOST_ROWS:
+            return torch.cat([self(part) for part in rows.split(MOST_ROWS)])
+        if products_are_rowwise(rows.dtype, count, *self._weight.shape, biased=self._bias is not None):
+            self._tried.add(count)
+            return self(rows)
+        places = torch.arange(rows.shape[1], dtype=torch.int32).expand(count, -1)
         table = self._weight.T.float().contiguous()
         sums = F.embedding_bag(places, table, mode="sum", per_sample_weights=rows.float())
         return (sums if self._bias is None else sums + self._bias).to(rows.dtype)

@@ -138,9 +138,42 @@ class HitSequence:
         """Exact inverse of `by_window`."""
         return values[self.window, self.place]
 
-    def relation(self) -> Int64[Tensor, "batch place place"]:
-        """How each hit of a window stands to each before it and to itself: see `relations`."""
-        return relations(self.by_window(self.step), self.by_window(self.drum))
+    def by_place(self, values: Shaped[Tensor, "hit *value"]) -> Shaped[Tensor, "place batch *value"]:
+        """As `by_window`, with the first hit of every window first."""
+        padded = values.new_zeros(self.longest, len(self.hits), *values.shape[1:])
+        return padded.index_put((self.place, self.window), values)
+
+    def rows_of_places(self) -> list[int]:
+        """How many windows have a hit at each place."""
+        return torch.bincount(self.place).tolist()
+
+    def last_of(
+        self, groups: Int64[Tensor, "hit group"]
+    ) -> tuple[Int64[Tensor, "hit group"], Int64[Tensor, "hit group"]]:
+        """Of the hits before each, in each of its groups and its window: the place of the last, or -1; and how many."""
+        lasts, counts = torch.empty_like(groups), torch.empty_like(groups)
+        numbers, most = torch.arange(len(groups)), 1 + int(groups.amax()) if len(groups) else 1
+        for number, group in enumerate(groups.unbind(dim=1)):
+            key, order = (self.window * most + group).sort(stable=True)
+            place = self.place[order]
+            follows = F.pad(key[1:] == key[:-1], (1, 0))[: len(key)]
+            lasts[order, number] = torch.where(follows, place.roll(1), -1)
+            counts[order, number] = numbers - torch.where(follows, 0, numbers).cummax(dim=0).values
+        return lasts, counts
+
+    def relations_of(self, places: slice, rows: int, room: int, hidden: int) -> Int64[Tensor, "place row other"]:
+        """How the hits at some places of the first windows stand to those at the first `room` places.
+
+        Args:
+            hidden: stands for all that come later.
+        """
+        steps, drums = self.by_place(self.step), self.by_place(self.drum)
+        there = F.pad(torch.stack([steps, drums])[:, :room, :rows], (0, 0, 0, max(0, room - self.longest)))
+        others, mine = there.transpose(1, 2)[:, None], there[:, places, :, None]
+        ago = (mine[0] - others[0]).clamp(min=0)
+        relation = 2 * ago + (mine[1] == others[1])
+        numbers = torch.arange(room)
+        return relation.masked_fill_((numbers > numbers[places, None])[:, None], hidden)
 
     def groups(self) -> "list[HitGroup]":
         """The windows in groups, those with the fewest hits first."""
@@ -183,7 +216,7 @@ class HitGroup:
         return array[self.row, self.place]
 
     def relation(self, sequence: HitSequence) -> Int64[Tensor, "row place place"]:
-        """As of the sequence."""
+        """How each hit of a window stands to each before it and to itself: see `relations`."""
         return relations(self.by_window(sequence.step), self.by_window(sequence.drum))
 
 
@@ -288,8 +321,12 @@ class HitFeatures(nn.Module):
 
     def values(self, velocity: Int64[Tensor, " hit"], ticks: Int64[Tensor, " hit"]) -> Float[Tensor, "hit value"]:
         """What describes hits that were played; all zeros stand for "there is none"."""
-        there = torch.ones(len(velocity), 1, device=velocity.device, dtype=self.velocities.dtype)
-        return torch.cat([there, self.velocities[velocity - 1], self.offsets[ticks + TICKS_PER_STEP // 2]], dim=1)
+        of_velocity, of_offset = self.value_tables()
+        return torch.cat([of_velocity[velocity - 1], of_offset[ticks + TICKS_PER_STEP // 2]], dim=1)
+
+    def value_tables(self) -> tuple[Float[Tensor, "velocity loudness"], Float[Tensor, "tick timing"]]:
+        """What describes hits by their velocity, and by their offset."""
+        return F.pad(self.velocities, (1, 0), value=1.0), self.offsets
 
     def earlier(
         self,
@@ -311,9 +348,17 @@ class HitFeatures(nn.Module):
 
     def summed(self, velocity: Int64[Tensor, " hit"], ticks: Int64[Tensor, " hit"]) -> Float[Tensor, "hit 3"]:
         """What is added up over hits: one, velocity, offset."""
-        kind = self.velocities.dtype
-        offset = OFFSET_SCALE * ticks.to(kind) / TICKS_PER_STEP
-        return torch.stack([torch.ones_like(offset), velocity.to(kind) / MAX_VELOCITY, offset], dim=1)
+        of_velocity, of_offset = self.summed_tables()
+        parts = of_velocity[velocity - 1], of_offset[ticks + TICKS_PER_STEP // 2]
+        return F.pad(torch.cat(parts, dim=1), (1, 0), value=1.0)
+
+    def summed_tables(self) -> tuple[Float[Tensor, "velocity 1"], Float[Tensor, "tick 1"]]:
+        """What is added up over hits by their velocity, and by their offset."""
+        velocity, ticks = (
+            torch.arange(len(table), device=table.device)[:, None].to(table.dtype)
+            for table in (self.velocities, self.offsets)
+        )
+        return (velocity + 1) / MAX_VELOCITY, OFFSET_SCALE * (ticks - TICKS_PER_STEP // 2) / TICKS_PER_STEP
 
     def means(
         self, sums: Float[Tensor, "hit group 3"], groups: Int64[Tensor, "hit mean"]
@@ -321,4 +366,8 @@ class HitFeatures(nn.Module):
         """The means over the groups of each hit, and how many hits they are over."""
         mine = sums.gather(1, groups[:, :, None].expand(-1, -1, 3))
         count = mine[:, :, :1]
-        return torch.cat([mine[:, :, 1:] / count.clamp(min=1), count.log1p() / 4], dim=2).flatten(1)
+        return torch.cat([mine[:, :, 1:] / count.clamp(min=1), self.known(count)], dim=2).flatten(1)
+
+    def known(self, count: Shaped[Tensor, "*hit"]) -> Float[Tensor, "*hit"]:
+        """What says how many hits a mean is over."""
+        return count.to(self.velocities.dtype).log1p() / 4

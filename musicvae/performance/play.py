@@ -7,7 +7,7 @@ hit are keyed by (seed, number of the groove, step, drum).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 
 from musicvae.generation.generate import one_thread
 from musicvae.generation.settings import BATCH
-from musicvae.groove.groove import MAX_VELOCITY, DrumGroove
-from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
+from musicvae.groove.groove import MAX_VELOCITY
+from musicvae.groove.played import TICKS_PER_STEP, PlayedHits
 from musicvae.model.layers import AttentionCache
 from musicvae.model.precision import ROWS, RowwiseLinear
 from musicvae.model.settings import DecodingPrecision
 from musicvae.performance.hits import HitSequence
 from musicvae.performance.model import HitBlock, PerformanceModel
 from musicvae.randomness import Purpose, uniforms
+
+FIRST_TICK = TICKS_PER_STEP // 2
+"""How early the earliest offset is, in ticks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,10 +86,9 @@ def play(
         raise ValueError(f"a temperature must be positive, found {temperature}")
     played = PlayedHits(score.hits, *(np.zeros(score.hits.shape, dtype=np.float32) for _ in range(2)))
     with one_thread():
-        for first in range(0, len(score.hits), together):
-            rows = np.arange(first, min(first + together, len(score.hits)))
-            # Those with the most hits first: at any place the grooves that have a hit there are the first ones.
-            rows = rows[np.argsort(-score.hits[rows].sum(axis=(1, 2)), kind="stable")]
+        # Those with the most hits first: at any place the grooves that have a hit there are the first ones.
+        order = np.argsort(-score.hits.sum(axis=(1, 2)), kind="stable")
+        for rows in np.split(order, range(together, len(order), together)):
             velocity, offset = _play_batch(model, score.take(rows).filled(), seed, temperature, precision)
             played.velocity[rows], played.offset[rows] = velocity[: len(rows)], offset[: len(rows)]
     if score.kept is None:
@@ -106,28 +108,28 @@ def _play_batch(
     """Velocity and offset of grooves in order of their number of hits, the most first."""
     sequence = HitSequence.of(torch.from_numpy(score.hits), model.grid)
 
-    def by_window(cell_values: np.ndarray) -> Tensor:
-        return sequence.by_window(torch.from_numpy(cell_values)[sequence.cells])
+    def by_place(cell_values: np.ndarray) -> Tensor:
+        return sequence.by_place(torch.from_numpy(cell_values)[sequence.cells])
 
     player = _Player(model, sequence, torch.from_numpy(score.tempo), torch.from_numpy(score.manner), precision)
-    kept = score.kept or PlayedHits(np.zeros_like(score.hits), *(np.zeros(score.hits.shape, np.float32),) * 2)
-    kept_velocity, kept_ticks = by_window(kept.midi_velocity()), by_window(kept.ticks())
-    draws = by_window(_numbers_of(seed, score))
-    velocity, ticks = torch.zeros_like(kept_velocity), torch.zeros_like(kept_ticks)
-    hits_of = sequence.hits.flatten(1).sum(dim=1)
-    for place, rows in enumerate((hits_of[:, None] > torch.arange(int(hits_of[0]))).sum(dim=0).tolist()):
+    kept = None if score.kept is None else (score.kept.midi_velocity(), score.kept.ticks())
+    given = None if kept is None else [by_place(kept[0] - 1), by_place(kept[1] + FIRST_TICK)]
+    draws = by_place(_numbers_of(seed, score))
+    played = draws.new_empty(2, *draws.shape[:2], dtype=torch.int64)
+    for place, rows in enumerate(sequence.rows_of_places()):
         rows += -rows % ROWS
         hidden = player.hidden(place, rows)
-        is_kept, drawn = kept_velocity[:rows, place] > 0, draws[:rows, place]
-        chosen = 1 + _drawn(player.velocity_scores(hidden), drawn[:, :1], temperature)
-        velocity[:rows, place] = loudness = torch.where(is_kept, kept_velocity[:rows, place], chosen)
-        chosen = _drawn(player.offset_scores(hidden, loudness), drawn[:, 1:], temperature) - TICKS_PER_STEP // 2
-        ticks[:rows, place] = timing = torch.where(is_kept, kept_ticks[:rows, place], chosen)
-        player.add(place, loudness, timing)
+        for part, scores in enumerate((player.velocity_scores, player.offset_scores)):
+            chosen = _drawn(scores(hidden, played[0, place, :rows]), draws[place, :rows, part : part + 1], temperature)
+            if given is not None:
+                chosen = torch.where(given[0][place, :rows] < 0, chosen, given[part][place, :rows])
+            played[part, place, :rows] = chosen
+        player.add(place, played[:, place, :rows])
     arrays = np.zeros(score.hits.shape, np.float32), np.zeros(score.hits.shape, np.float32)
     where = tuple(part.numpy() for part in sequence.cells)
-    for array, values, unit in zip(arrays, (velocity, ticks), (MAX_VELOCITY, TICKS_PER_STEP), strict=True):
-        array[where] = sequence.by_hit(values).numpy() / unit
+    of_hits = played[:, sequence.place, sequence.window].numpy()
+    arrays[0][where] = (of_hits[0] + 1) / MAX_VELOCITY
+    arrays[1][where] = (of_hits[1] - FIRST_TICK) / TICKS_PER_STEP
     return arrays
 
 
@@ -136,9 +138,11 @@ def _drawn(
 ) -> Int64[Tensor, " row"]:
     """A value for each row by the inverse CDF; there are too few values for the steps of `sample_tokens` to pay."""
     scores = scores if temperature == 1 else scores / temperature
-    cumulative = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).cumsum(dim=-1)
+    shares = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    cumulative = shares.cumsum(dim=-1).double()
     # Scaled by the last sum, which rounding may leave off 1.
-    return (cumulative <= uniforms * cumulative[:, -1:]).sum(dim=-1).clamp(max=scores.shape[-1] - 1)
+    values = torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
+    return values[:, 0].clamp_(max=scores.shape[-1] - 1)
 
 
 class _Norm:
@@ -201,25 +205,34 @@ class _Player:
         manner: Float32[Tensor, "groove figure"],
         precision: DecodingPrecision,
     ) -> None:
-        features = self.features = model.features
-        self.longest, self.room = sequence.longest, model.grid.num_steps * model.num_drums
+        features = model.features
         self.kind = kind = torch.bfloat16 if precision == "bfloat16" else model.enter.weight.dtype
         of_score, of_played = model.enter.weight.split([features.of_score, features.size - features.of_score], dim=1)
         self.of_played = RowwiseLinear(of_played, kind=kind)
         entered = RowwiseLinear(of_score, model.enter.bias)(features.score(sequence, tempo, manner))
-        self.of_score = sequence.by_window(entered.to(kind))
-        # The places of the caches that no hit has are hidden.
-        wider = (0, self.room - self.longest)
-        self.steps, self.drums = (F.pad(sequence.by_window(part), wider) for part in (sequence.step, sequence.drum))
-        # Rows of `values` with all windows one behind the other: reading whole rows is the fastest.
-        earlier = torch.where(sequence.earlier < 0, sequence.longest, sequence.earlier)
-        self.earlier = sequence.by_window(earlier + (sequence.window * (sequence.longest + 1))[:, None])
-        self.groups = sequence.by_window(features.groups(sequence.step, sequence.drum))
-        self.values = entered.new_zeros(len(sequence.hits), sequence.longest + 1, features.of_value)
-        self.sums = entered.new_zeros(len(sequence.hits), features.num_groups, 3)
+        self.of_score = sequence.by_place(entered.to(kind))
+        self.grooves, none = len(sequence.hits), sequence.longest * len(sequence.hits)
+
+        def numbers(places: Int64[Tensor, "hit relation"]) -> Int64[Tensor, "place groove relation"]:
+            numbered = places * self.grooves + sequence.window[:, None]
+            return sequence.by_place(torch.where(places < 0, none, numbered))
+
+        last, count = sequence.last_of(features.groups(sequence.step, sequence.drum))
+        self.earlier = numbers(sequence.earlier)
+        self.last = numbers(last) * last.shape[1] + torch.arange(last.shape[1])
+        self.count = sequence.by_place(count).clamp(min=1).to(entered.dtype)[..., None]
+        self.known = sequence.by_place(features.known(count)[..., None]).to(kind)
+        self.values = entered.new_zeros(none + 1, features.of_value, dtype=kind)
+        self.sums = entered.new_zeros(none + 1, last.shape[1], 2)
+        self.of_velocity, self.of_offset = (part.to(kind) for part in features.value_tables())
+        self.added = features.summed_tables()
         self.blocks = [_Block(block, kind) for block in model.blocks if isinstance(block, HitBlock)]
         self.norm = _Norm(model.norm, kind)
-        self.relations = model.relation_table()
+        self.sequence, self.room, self.relations = (
+            sequence,
+            model.grid.num_steps * model.num_drums,
+            model.relation_table(),
+        )
         self.loudness = model.of_velocity(features.velocities).to(kind)
         self.given_velocity = RowwiseLinear(model.given_velocity.weight, model.given_velocity.bias, kind)
         self.velocity, self.offset = (
@@ -228,40 +241,42 @@ class _Player:
 
     def hidden(self, place: int, rows: int) -> Float[Tensor, "row hidden"]:
         """What the hits at a place of the first grooves are predicted from."""
-        features = self.features
+        if place % ROWS == 0:
+            room = self.blocks[0].so_far.room(self.room)
+            self.relation = self.sequence.relations_of(slice(place, place + ROWS), rows, room, len(self.relations) - 1)
+        last = self.last[place, :rows]
+        self.so_far = F.embedding(last, self.sums.flatten(0, 1))
+        means = self.so_far / self.count[place, :rows]
         inputs = [
-            F.embedding(self.earlier[:rows, place], self.values.flatten(0, 1)).flatten(1),
-            features.means(self.sums[:rows], self.groups[:rows, place]),
+            F.embedding(self.earlier[place, :rows], self.values).flatten(1),
+            torch.cat([means.to(self.kind), self.known[place, :rows]], dim=2).flatten(1),
         ]
-        values = self.of_score[:rows, place] + self.of_played(torch.cat(inputs, dim=1).to(self.kind))
-        for block, bias in zip(self.blocks, self._bias(place, rows), strict=True):
+        values = self.of_score[place, :rows] + self.of_played(torch.cat(inputs, dim=1))
+        # What is added to the scores of attention.
+        biases = F.embedding(self.relation[place % ROWS, :rows], self.relations)
+        biases = biases.unflatten(-1, (len(self.blocks), -1)).permute(2, 0, 3, 1)
+        for block, bias in zip(self.blocks, biases, strict=True):
             values = block.next_hit(values, bias)
         return self.norm(values)
 
-    def _bias(self, place: int, rows: int) -> Float[Tensor, "block row head place"]:
-        """What is added to the scores of attention to each place that the caches have room for."""
-        room = self.blocks[0].so_far.room(self.room)
-        ago = (self.steps[:rows, place, None] - self.steps[:rows, :room]).clamp(min=0)
-        relation = 2 * ago + (self.drums[:rows, place, None] == self.drums[:rows, :room])
-        relation[:, place + 1 :] = len(self.relations) - 1
-        return F.embedding(relation, self.relations).unflatten(-1, (len(self.blocks), -1)).permute(2, 0, 3, 1)
-
-    def velocity_scores(self, hidden: Float[Tensor, "row hidden"]) -> Float[Tensor, "row value"]:
+    def velocity_scores(self, hidden: Float[Tensor, "row hidden"], _: object) -> Float[Tensor, "row value"]:
         """Unnormalised log-probabilities of all velocities."""
         return self.velocity(hidden)
 
     def offset_scores(
         self, hidden: Float[Tensor, "row hidden"], velocity: Int64[Tensor, " row"]
     ) -> Float[Tensor, "row tick"]:
-        """Unnormalised log-probabilities of all offsets, given the velocity."""
-        return self.offset(hidden + self.given_velocity(F.gelu(hidden + self.loudness[velocity - 1])))
+        """Unnormalised log-probabilities of all offsets, given the velocity, counted from the lowest."""
+        return self.offset(hidden + self.given_velocity(F.gelu(hidden + F.embedding(velocity, self.loudness))))
 
-    def add(self, place: int, velocity: Int64[Tensor, " row"], ticks: Int64[Tensor, " row"]) -> None:
-        """Takes in how the hits at a place of the first grooves were played."""
-        rows, groups = len(velocity), self.groups[: len(velocity), place]
-        self.values[:rows, place] = self.features.values(velocity, ticks)
-        added = self.features.summed(velocity, ticks)[:, None].expand(-1, groups.shape[1], -1)
-        self.sums[:rows].scatter_add_(1, groups[:, :, None].expand(-1, -1, 3), added)
+    def add(self, place: int, played: Int64[Tensor, "2 row"]) -> None:
+        """Takes in velocity and offset, counted from the lowest, of the hits at a place of the first grooves."""
+        numbers = slice(place * self.grooves, place * self.grooves + played.shape[1])
+        velocity, offset = played
+        values = F.embedding(velocity, self.of_velocity), F.embedding(offset, self.of_offset)
+        torch.cat(values, dim=1, out=self.values[numbers])
+        added = F.embedding(velocity, self.added[0]), F.embedding(offset, self.added[1])
+        torch.add(self.so_far, torch.cat(added, dim=1)[:, None], out=self.sums[numbers])
 
 
 def perform(
@@ -301,96 +316,3 @@ def perform(
         played.hits[sure] = hits[sure]
         played.velocity[sure], played.offset[sure] = now.velocity[0, :count], now.offset[0, :count]
     return PlayedHits(played.hits[:steps], played.velocity[:steps], played.offset[:steps])
-
-
-def manner_of(player: PlayedHits, window: int) -> Float32[np.ndarray, " figure"]:
-    """The figures of `MANNER` of a performance of any length: the means over its windows, NaN where none tells one.
-
-    Args:
-        window: steps of one; what is left of a longer performance is not looked at.
-    """
-    starts = range(0, max(1, len(player.hits) - window + 1), window)
-    parts = [slice(start, start + window) for start in starts]
-    manners = np.stack(
-        [PlayedHits(player.hits[part], player.velocity[part], player.offset[part]).manner() for part in parts]
-    )
-    return mean_manner(manners)
-
-
-def mean_manner(manners: Float32[np.ndarray, "window figure"]) -> Float32[np.ndarray, " figure"]:
-    """The mean over windows of each figure of `MANNER`, NaN where no window tells it."""
-    known = np.isfinite(manners)
-    with np.errstate(invalid="ignore"):
-        return (np.where(known, manners, 0).sum(axis=0) / known.sum(axis=0)).astype(np.float32)
-
-
-def brought_to(
-    played: PlayedHits, manner: Float32[np.ndarray, " figure"], wanted: Float32[np.ndarray, " figure"]
-) -> PlayedHits:
-    """The same hits with the level, spread, lean, looseness and swing of a player.
-
-    The model plays by these figures, but follows what few people do only a part of the way. So what is missing is added
-    to all hits alike; spread and looseness change by a factor of two at most.
-
-    Args:
-        manner: the figures that the hits have.
-        wanted: those of the player; NaN where nothing is wanted.
-    """
-    level, spread, lean, looseness, swing = (
-        now if np.isnan(goal) or np.isnan(now) else goal for now, goal in zip(manner, wanted, strict=True)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        stretch_velocity, stretch_offset = (
-            float(np.nan_to_num(goal / now, nan=1.0).clip(0.5, 2.0))
-            for goal, now in ((spread, manner[1]), (looseness, manner[3]))
-        )
-    velocity = (played.velocity - manner[0]) * stretch_velocity + level
-    is_odd = np.broadcast_to((np.arange(played.hits.shape[-2]) % 2 == 1)[:, None], played.hits.shape)
-    # Odd steps go one way and even ones the other, so that the lean stays.
-    more_swing = np.nan_to_num(swing - stretch_offset * manner[4]) * (is_odd - is_odd[played.hits].mean())
-    offset = np.rint(((played.offset - manner[2]) * stretch_offset + lean + more_swing) * TICKS_PER_STEP)
-    half = TICKS_PER_STEP // 2
-    return PlayedHits(
-        played.hits,
-        np.where(played.hits, velocity.clip(1 / MAX_VELOCITY, 1), 0).astype(np.float32),
-        np.where(played.hits, offset.clip(-half, half - 1) / TICKS_PER_STEP, 0).astype(np.float32),
-    )
-
-
-def mixed(
-    groove: DrumGroove, played: PlayedHits, *, timing: float, velocity: float, level: float | None = None
-) -> DrumGroove:
-    """A groove between how it was given and how it is played, by amounts from 0 (as given) to 1.
-
-    Args:
-        level: mean velocity, in 0..1, of all that is played; that of the groove, whatever the amount, if not given.
-    """
-    loudness, offset = groove.velocity, groove.offset
-    if velocity and groove.hits.any():
-        loudness = _between_velocities(groove, played, velocity, level)
-    if timing:
-        offset = groove.offset + np.float32(timing) * (played.offset - groove.offset)
-        offset = np.where(groove.hits, offset, 0).astype(np.float32)
-    return replace(groove, velocity=loudness, offset=offset)
-
-
-def _between_velocities(
-    groove: DrumGroove, played: PlayedHits, amount: float, level: float | None
-) -> Float32[np.ndarray, "step drum"]:
-    given = groove.velocity[groove.hits] * MAX_VELOCITY
-    between = given + amount * (played.velocity[groove.hits] * MAX_VELOCITY - given)
-    mean = given.mean() if level is None else given.mean() + amount * (level * MAX_VELOCITY - given.mean())
-    for _ in range(MAX_VELOCITY):  # what is cut off at an end of the scale is spread over the others
-        missing = mean - between.mean()
-        if abs(missing) < 0.01:
-            break
-        between = (between + missing).clip(1, MAX_VELOCITY)
-    result = np.zeros_like(groove.velocity)
-    result[groove.hits] = np.rint(between).clip(1, MAX_VELOCITY) / MAX_VELOCITY
-    return result
-
-
-def level_of(manner: Float32[np.ndarray, " figure"]) -> float | None:
-    """Mean velocity of a player; None where it is not known."""
-    level = float(manner[MANNER.index("level")])
-    return None if np.isnan(level) else level

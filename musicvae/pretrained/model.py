@@ -247,6 +247,7 @@ class TrainedModel:
         velocity: float = DEFAULT_AMOUNT,
         temperature: float = 1.0,
         like_player: DrumGroove | None = None,
+        around: bool = False,
     ) -> DrumGroove:
         """The groove, of any number of bars, with the velocity and timing of a performance: see `Performer.humanize`.
 
@@ -265,6 +266,7 @@ class TrainedModel:
             velocity=velocity,
             temperature=temperature,
             like_player=like_player,
+            around=around,
         )
 
     def attribute_vectors(self) -> AttributeVectors:

@@ -25,6 +25,7 @@ from musicvae.durable import write_json, write_whole
 from musicvae.errors import DAMAGES, ConfigError, DataError, UserError
 from musicvae.evaluation.elbo import spaced_windows
 from musicvae.generation.settings import DEFAULT_AMOUNT, PLAYED
+from musicvae.groove import played as playing
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove
@@ -32,7 +33,7 @@ from musicvae.groove.played import LAST_OFFSET, MANNER, TICKS_PER_STEP, PlayedHi
 from musicvae.midi.groove_file import WholeFile
 from musicvae.model.settings import DecodingPrecision, PerformanceSettings, most_bytes
 from musicvae.performance.model import PerformanceModel
-from musicvae.performance.play import Score, brought_to, level_of, manner_of, mean_manner, mixed, perform, play
+from musicvae.performance.play import Score, perform, play
 from musicvae.pretrained.card import ATTRIBUTIONS
 from musicvae.pretrained.shipped import PERFORMANCE
 from musicvae.pretrained.shipped import WEIGHTS as SHIPPED
@@ -79,6 +80,7 @@ class Performer:
         velocity: float = DEFAULT_AMOUNT,
         temperature: float = 1.0,
         like_player: DrumGroove | Manner | None = None,
+        around: bool = False,
         tempos: Sequence[float] | None = None,
         first_bar: int = 0,
     ) -> DrumGroove:
@@ -90,6 +92,7 @@ class Performer:
             temperature: below 1 what is likely is likelier.
             like_player: a performance, or its `manner_of`, whose level, lean, swing and spread are taken; the mean
                 velocity goes to its level as `velocity` goes to 1.
+            around: whether the groove's accents and timing are kept, as `mixed` does.
             tempos: of each bar, quarter notes per minute; the groove's if not given.
             first_bar: number of its first bar, for the random numbers of grooves that follow each other.
 
@@ -104,21 +107,15 @@ class Performer:
         manner = self.manner_of(like_player)
         figures = self._manner(seed, 0) if manner is None else self._as_trained(manner)
         tempos = [groove.tempo] * groove.grid.bars if tempos is None else tempos
-        played = perform(
-            self.model, groove.hits, tempos, figures, seed=seed, temperature=temperature, first_bar=first_bar
-        )
-        played = self._centred(played)
+        how: dict[str, Any] = {"seed": seed, "temperature": temperature, "first_bar": first_bar}
+        played = self._centred(perform(self.model, groove.hits, tempos, figures, **how))
         if manner is not None:
-            played = brought_to(played, manner_of(played, self.grid.num_steps), manner)
-        level = None if manner is None else level_of(manner)
-        return mixed(groove, played, timing=timing, velocity=velocity, level=level)
+            played = playing.brought_to(played, playing.manner_of(played, self.grid.num_steps), manner)
+        how = {"timing": timing, "velocity": velocity, "level": playing.level_of(manner), "around": around}
+        return playing.mixed(groove, played, **how)
 
     def humanize_file(self, file: WholeFile, **how: Any) -> bytes:
-        """The file with all hits on its grid humanized; all else in it stays as it is.
-
-        Args:
-            how: `seed`, `timing`, `velocity`, `temperature` and `like_player` of `humanize`.
-        """
+        """The file with all hits on its grid humanized, `how` as for `humanize`; all else in it stays as it is."""
         return file.played_by(
             lambda groove, tempos, first_bar: self.humanize(groove, tempos=tempos, first_bar=first_bar, **how)
         )
@@ -132,7 +129,7 @@ class Performer:
         if not isinstance(player, DrumGroove):
             return player
         self._check_fits(player)
-        return manner_of(PlayedHits.of(player), self.grid.num_steps)
+        return playing.manner_of(PlayedHits.of(player), self.grid.num_steps)
 
     def play_items(
         self,
@@ -171,7 +168,7 @@ class Performer:
             score = replace(score, kept=leaning)
         played = self._centred(play(self.model, score, seed=seed, precision=precision), lean)
         if manner is not None:
-            played = brought_to(played, mean_manner(played.manner()), manner)
+            played = playing.brought_to(played, playing.mean_manner(played.manner()), manner)
         return (played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played))[wanted]
 
     def _centred(self, played: PlayedHits, lean: np.float32 | None = None) -> PlayedHits:

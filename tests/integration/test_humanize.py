@@ -20,9 +20,8 @@ from musicvae.command_line import main as musicvae_main
 from musicvae.errors import DataError
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
-from musicvae.groove.played import MANNER, PlayedHits
+from musicvae.groove.played import MANNER, PlayedHits, manner_of
 from musicvae.midi.groove_file import WholeFile
-from musicvae.performance.play import manner_of
 from musicvae.pretrained.performer import shipped_performer
 from musicvae.pretrained.shipped import WEIGHTS
 from tests.support.midi.midi_bytes import hit, metre, midi_file, riff_file, tempo, track_name
@@ -170,17 +169,21 @@ def test_a_folder_is_humanized_in_takes_with_manifest_and_page(tmp_path):
     assert len(manifest_of(tmp_path / "out")) == 6
 
 
-def test_chunks_and_shares_change_no_byte_and_the_small_command_makes_the_same_takes(tmp_path):
+@pytest.mark.parametrize("around", [False, True])
+def test_chunks_and_shares_change_no_byte_and_the_small_command_makes_the_same_takes(tmp_path, around):
     path = tmp_path / "song.mid"
     path.write_bytes(song(5))
     humanized: dict[str, Any] = {"humanize": str(path), "feel": None, "count": 4, "seed": 2, "gallery": False}
+    humanized["around"] = around
     model = WEIGHTS / "generation"
     sampled(model, tmp_path / "whole", **humanized)
     for number in (1, 0):
         share, execution = SampleShare(number, 2), Execution(chunk=1)
         sampled(model, tmp_path / "shares", share=share, execution=execution, **humanized)
     assert output_of(tmp_path / "shares") == output_of(tmp_path / "whole")
-    assert musicvae_main(["humanize", str(path), "--seed", "2", "--count", "4", "--out", str(tmp_path / "small")]) == 0
+    line = ["humanize", str(path), "--seed", "2", "--count", "4", "--out", str(tmp_path / "small")]
+    assert musicvae_main([*line, *["--around"] * around]) == 0
+    assert ("around" in json.loads((tmp_path / "whole" / "settings.json").read_text())) == around
     for take in range(4):
         written = (tmp_path / "small" / f"played-0{take}.mid").read_bytes()
         assert written == output_of(tmp_path / "whole")[f"000/groove-0000{take}.mid"]
@@ -227,6 +230,7 @@ def test_level_lean_and_spread_are_those_of_the_player_that_is_given(tmp_path, c
     ("options", "words"),
     [
         (["--timing", 0.5], "--humanize FILE with it"),
+        (["--around"], "--humanize FILE with it"),
         (["--humanize", "FILE", "--velocity", 1.5], "0 (as in the file) to 1"),
         (["--humanize", "FILE", "--like", "FILE"], "no --humanize with it"),
         (["--humanize", "FILE", "--feel", "mean"], "no --humanize with it"),

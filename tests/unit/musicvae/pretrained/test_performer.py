@@ -67,6 +67,27 @@ def test_an_amount_of_0_leaves_what_was_given_and_the_other_amount_does_not_matt
     assert not performer.humanize(silent).velocity.any()
 
 
+@pytest.mark.parametrize("amount", [0.5, 1.0])
+def test_around_what_was_played_accents_keep_their_order_and_a_laid_back_groove_stays_so(performer, amount):
+    given = groove(2)
+    cells = given.hits
+    laid_back = replace(given, offset=np.where(cells, np.float32(0.25), 0).astype(np.float32))
+    made, free = (
+        performer.humanize(laid_back, seed=3, timing=amount, velocity=amount, around=around) for around in (True, False)
+    )
+    np.testing.assert_array_equal(made.hits, cells)
+    order = np.argsort(given.velocity[cells], kind="stable")
+    louder = np.diff(given.velocity[cells][order]) > 0
+    assert (np.diff(made.velocity[cells][order])[louder] >= 0).all()
+    assert (np.diff(free.velocity[cells][order])[louder] < 0).any()
+    assert abs(made.velocity[cells].mean() - given.velocity[cells].mean()) < 1 / 127
+    assert abs(made.offset[cells].mean() - 0.25) < 0.03 < abs(free.offset[cells].mean() - 0.25)
+    assert made.offset[cells].std() > 0.02
+    still = performer.humanize(laid_back, timing=0.0, velocity=0.0, around=True)
+    np.testing.assert_array_equal(still.velocity, laid_back.velocity)
+    np.testing.assert_array_equal(still.offset, laid_back.offset)
+
+
 def test_what_cannot_be_played_is_refused(performer):
     waltz = groove(1)
     grid = replace(GRID, bars=1, beats_per_bar=3)
