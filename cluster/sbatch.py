@@ -276,7 +276,7 @@ def _waiting(job: Job, site: Site, place: Place) -> Iterator[str]:
     yield 'while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done'
     yield "child="
     if job.on_every_node:
-        yield "# The highest status of all nodes (killed, if one left none), or that of the one that ended before they met."
+        yield "# The highest status of all nodes (killed, if one has none), or that of the one that ended early."
         yield "for ((node = 0; node < SLURM_NNODES; node++)); do"
         yield f'  read -r ended 2>/dev/null <"${MEETING_VARIABLE}/ended-$node" || {{ code={KILLED}; break; }}'
         yield '  [ "$ended" -le "$code" ] || code=$ended'
