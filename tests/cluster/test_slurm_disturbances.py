@@ -15,7 +15,7 @@ from cluster.submission import read_submission
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.support.commands import TINY, ok
 from tests.support.harm.small_disk import enlarge, fill, small_disk
-from tests.support.processes.process_tree import command_of, processes_with
+from tests.support.processes.process_tree import command_of
 from tests.support.requirements import only_in_a_soak
 from tests.support.runs.tiny_run import assert_same_state, status, train
 from tests.support.services.submitted import rows, run_in, submit, verdicts, wait_for
@@ -40,7 +40,7 @@ class Job:
 
     def python_on_second_node(self, words: str) -> int:
         """The Python there whose command line holds some words."""
-        pids = processes_with("SLURMD_NODENAME=node2\0")
+        pids = self.slurm.processes("node2")
         return min(pid for pid in pids if words in command_of(pid) and not command_of(pid).startswith("bash"))
 
     @property
@@ -122,7 +122,7 @@ def suspended(job: Job) -> None:
 
 def task_killed(job: Job) -> None:
     """What srun has started on the second node, at once with what it runs."""
-    pids = processes_with("SLURMD_NODENAME=node2\0")
+    pids = job.slurm.processes("node2")
     os.kill(min(pid for pid in pids if command_of(pid).startswith("bash")), signal.SIGKILL)
 
 
