@@ -38,10 +38,10 @@ class Job:
     def scontrol(self, *words: str) -> None:
         self.slurm.client("scontrol", *words)
 
-    def python_on_second_node(self, words: str) -> int:
-        """The Python there whose command line holds some words."""
-        pids = self.slurm.processes("node2")
-        return min(pid for pid in pids if words in command_of(pid) and not command_of(pid).startswith("bash"))
+    def on_second_node(self, program: str, words: str = "") -> int:
+        """The first process there of a program whose command line holds some words."""
+        commands = {pid: command_of(pid) for pid in self.slurm.processes("node2")}
+        return min(pid for pid, line in commands.items() if program in line.split(" ")[0] and words in line)
 
     @property
     def second_rank(self) -> int:
@@ -99,7 +99,7 @@ def disk_full(job: Job) -> None:
 
 
 def agent_killed(job: Job) -> None:
-    os.kill(job.python_on_second_node("-m jobs.training.torchrun_agent"), signal.SIGKILL)
+    os.kill(job.on_second_node("python", "-m jobs.training.torchrun_agent"), signal.SIGKILL)
 
 
 def rank_killed(job: Job) -> None:
@@ -107,7 +107,7 @@ def rank_killed(job: Job) -> None:
 
 
 def launcher_killed(job: Job) -> None:
-    os.kill(job.python_on_second_node("-m jobs.train --ranks"), signal.SIGKILL)
+    os.kill(job.on_second_node("python", "-m jobs.train --ranks"), signal.SIGKILL)
 
 
 def rank_stopped(job: Job) -> None:
@@ -122,8 +122,7 @@ def suspended(job: Job) -> None:
 
 def task_killed(job: Job) -> None:
     """What srun has started on the second node, at once with what it runs."""
-    pids = job.slurm.processes("node2")
-    os.kill(min(pid for pid in pids if command_of(pid).startswith("bash")), signal.SIGKILL)
+    os.kill(job.on_second_node("bash", "jobs.train --ranks"), signal.SIGKILL)
 
 
 SIGNAL, LOST = "restarted after: signal from SLURM", "restarted after: lost process"
