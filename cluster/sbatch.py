@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import assert_never
 
+from cluster.attempts import KILLED
 from cluster.errors import TargetError
 from cluster.job import START_VARIABLE, Job, Word
 from cluster.site import Site
@@ -275,11 +276,10 @@ def _waiting(job: Job, site: Site, place: Place) -> Iterator[str]:
     yield 'while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done'
     yield "child="
     if job.on_every_node:
-        yield "# The highest status of all nodes, or that of the one that ended before they had met."
+        yield "# The highest status of all nodes (killed, if one has none), or that of the one that ended early."
         yield "for ((node = 0; node < SLURM_NNODES; node++)); do"
-        yield f'  if read -r ended 2>/dev/null <"${MEETING_VARIABLE}/ended-$node" && [ "$ended" -gt "$code" ]; then'
-        yield "    code=$ended"
-        yield "  fi"
+        yield f'  read -r ended 2>/dev/null <"${MEETING_VARIABLE}/ended-$node" || {{ code={KILLED}; break; }}'
+        yield '  [ "$ended" -le "$code" ] || code=$ended'
         yield "done"
         yield f'[ ! -e "${MEETING_VARIABLE}/gone" ] || read -r code <"${MEETING_VARIABLE}/gone"'
         yield f'rm -rf "${MEETING_VARIABLE}"'

@@ -134,8 +134,11 @@ def _of_status(submission: Submission, status: ElementStatus, run: RunView | Non
         and (failure := _rank_failure(run, last.start))
     ):
         summary = _of_rank(name, run.path, failure)
-        memory = failure.category == "killed" and _category_of_log(text) == "out of memory"
-        return replace(summary, category="out of memory", do=CURES["out of memory"]) if memory else summary
+        category = _category_of_log(text)
+        if failure.category != "killed" or category not in ("out of memory", "disk"):
+            return summary
+        # Of which no rank can tell: it is killed, or cannot write anything down.
+        return replace(summary, category=category, cause=_cause_in_log(text)[0] or summary.cause, do=CURES[category])
     category = slurm_category or _category(last.code if last else None, status, text)
     cause, lines = _cause_in_log(text)
     where = f"{last.host}, exit status {last.code}" if last and last.code is not None else last.host if last else ""

@@ -110,11 +110,16 @@ class SlurmCluster:
     def lose_node(self, name: str) -> None:
         """Ends a node and all that runs on it at once, as a power cut does."""
         lost = self.nodes.pop(name)
-        running = processes_with(f"SLURMD_NODENAME={name}\0")
+        running = self.processes(name)
         kill_tree(lost.pid)
         for pid in running:
             kill_tree(pid)
         lost.wait()
+
+    def processes(self, name: str) -> list[int]:
+        """What runs on a node; other tests have clusters whose nodes have the same names."""
+        ours = {*processes_with(f"SLURM_CONF={self.environment['SLURM_CONF']}\0")}
+        return [pid for pid in processes_with(f"SLURMD_NODENAME={name}\0") if pid in ours]
 
     def client(self, *command: object) -> str:
         """Runs a SLURM client command and gives what it printed."""

@@ -1,11 +1,13 @@
-"""What befalls a training on two nodes of a real SLURM: it ends as if undisturbed, and `jobs.status` names the cause."""
+"""What befalls a training on two nodes of SLURM: it ends as if undisturbed, and `jobs.status` names the cause."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +15,15 @@ from cluster.submission import read_submission
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.support.commands import TINY, ok
 from tests.support.harm.small_disk import enlarge, fill, small_disk
-from tests.support.processes.process_tree import command_of, processes_with
+from tests.support.processes.process_tree import command_of
 from tests.support.requirements import only_in_a_soak
 from tests.support.runs.tiny_run import assert_same_state, status, train
 from tests.support.services.submitted import rows, run_in, submit, verdicts, wait_for
 
 pytestmark = [pytest.mark.slow, only_in_a_soak]
 STEPS, DISTURBED_AT = 600, 100
-SETTINGS = (*TINY, "train.checkpoint_every=50", "resources.hang_seconds=8", f"train.steps={STEPS}")
+SETTINGS = (*TINY, "train.checkpoint_every=50", "resources.hang_seconds=8")
+WHERE = ("--on", "slurm", "--nodes", 2, "--cpus-per-node", 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +35,36 @@ class Job:
     number: str
     run: Path
 
-    def process(self, words: str) -> int:
-        """The first process of the second node whose command line has some words."""
-        pids = [pid for pid in processes_with("SLURMD_NODENAME=node2\0") if words in command_of(pid)]
-        return min(pids)
-
     def scontrol(self, *words: str) -> None:
         self.slurm.client("scontrol", *words)
 
-    def waits_for_steps(self, more: int) -> None:
-        """Until the run is at work and some steps further."""
-        step = status(self.run).get("step", 0)
-        wait_for(lambda: status(self.run).get("step", 0) >= step + more, self.submission)
+    def on_second_node(self, program: str, words: str = "") -> int:
+        """The first process there of a program whose command line holds some words."""
+        commands = {pid: command_of(pid) for pid in self.slurm.processes("node2")}
+        return min(pid for pid, line in commands.items() if program in line.split(" ")[0] and words in line)
+
+    @property
+    def second_rank(self) -> int:
+        return json.loads((self.run / "ranks" / "rank-00001.json").read_text())["pid"]
+
+    def reaches(self, step: int) -> None:
+        wait_for(lambda: status(self.run).get("step", 0) >= step, self.submission)
+
+    def leaves_the_nodes(self) -> None:
+        wait_for(lambda: self.slurm.job_state(self.number) != "RUNNING", self.submission)
 
 
-def preempt(job: Job) -> None:
+def preempted(job: Job) -> None:
     job.slurm.client("sbatch", "--partition=urgent", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
 
 
-def requeue(job: Job) -> None:
+def requeued(job: Job) -> None:
     job.scontrol("requeue", job.number)
 
 
 def node_down(job: Job) -> None:
     job.scontrol("update", "nodename=node2", "state=down", "reason=test")
-    wait_for(lambda: job.slurm.job_state(job.number) != "RUNNING", job.submission)
+    job.leaves_the_nodes()
     time.sleep(5)
     if "DOWN" in job.slurm.client("sinfo", "--noheader", "--nodes=node2", "--format=%T").upper():
         job.scontrol("update", "nodename=node2", "state=resume")
@@ -64,87 +72,85 @@ def node_down(job: Job) -> None:
 
 def node_lost(job: Job) -> None:
     job.slurm.lose_node("node2")
-    wait_for(lambda: job.slurm.job_state(job.number) != "RUNNING", job.submission)
+    job.leaves_the_nodes()
     job.slurm.start_node("node2")
 
 
-def scancel_step(job: Job) -> None:
+def step_cancelled(job: Job) -> None:
     job.slurm.client("scancel", f"{job.number}.0")
 
 
-def scancel_batch(job: Job) -> None:
+def cancelled(job: Job) -> None:
     job.slurm.client("scancel", job.number)
 
 
-def limit_without_notice(job: Job) -> None:
-    """The job has run for longer already."""
-    wait_for(
-        lambda: job.slurm.client("squeue", "--noheader", "--format=%M", f"--jobs={job.number}") > "1:", job.submission
-    )
-    job.scontrol("update", f"jobid={job.number}", "timelimit=1")
-
-
-def notice_of_the_limit(job: Job) -> None:
+def notice(job: Job) -> None:
     job.slurm.client("scancel", "--signal=USR2", "--batch", job.number)
 
 
-def controller_restart(job: Job) -> None:
+def controller_restarted(job: Job) -> None:
     job.slurm.stop_controller()
-    job.waits_for_steps(50)
+    job.reaches(DISTURBED_AT + 50)
     job.slurm.start_controller()
 
 
-def full_disk(job: Job) -> None:
+def disk_full(job: Job) -> None:
     fill(job.run.parent)
 
 
-def kill_agent(job: Job) -> None:
-    os.kill(job.process("jobs.training.torchrun_agent"), signal.SIGKILL)
+def agent_killed(job: Job) -> None:
+    os.kill(job.on_second_node("python", "-m jobs.training.torchrun_agent"), signal.SIGKILL)
 
 
-def kill_rank(job: Job) -> None:
-    os.kill(max(_ranks(job)), signal.SIGKILL)
+def rank_killed(job: Job) -> None:
+    os.kill(job.second_rank, signal.SIGKILL)
 
 
-def kill_launcher(job: Job) -> None:
-    os.kill(job.process("jobs.train --ranks"), signal.SIGKILL)
+def launcher_killed(job: Job) -> None:
+    os.kill(job.on_second_node("python", "-m jobs.train --ranks"), signal.SIGKILL)
 
 
-def stop_rank(job: Job) -> None:
-    os.kill(max(_ranks(job)), signal.SIGSTOP)
+def rank_stopped(job: Job) -> None:
+    os.kill(job.second_rank, signal.SIGSTOP)
 
 
-def suspend(job: Job) -> None:
+def suspended(job: Job) -> None:
     job.scontrol("suspend", job.number)
     time.sleep(20)
     job.scontrol("resume", job.number)
 
 
-def _ranks(job: Job) -> list[int]:
-    """The rank of the second node."""
-    return [pid for pid in processes_with("SLURMD_NODENAME=node2\0") if b"\0RANK=" in _environ(pid)]
+def task_killed(job: Job) -> None:
+    """What srun has started on the second node, at once with what it runs."""
+    os.kill(job.on_second_node("bash", "jobs.train --ranks"), signal.SIGKILL)
 
 
-def _environ(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
-
-
-ALL: dict[str, Callable[[Job], None]] = {
-    function.__name__: function
-    for function in (
-        preempt, requeue, node_down, node_lost, scancel_step, scancel_batch, limit_without_notice, notice_of_the_limit,
-        controller_restart, full_disk, kill_agent, kill_rank, kill_launcher, stop_rank, suspend,
-    )
-}  # fmt: skip
+SIGNAL, LOST = "restarted after: signal from SLURM", "restarted after: lost process"
+DISTURBANCES: dict[Callable[[Job], None], tuple[str, str]] = {
+    preempted: ("done", SIGNAL),
+    requeued: ("done", SIGNAL),
+    node_down: ("done", "restarted after: node failure"),
+    node_lost: ("done", LOST),
+    step_cancelled: ("done", LOST),
+    cancelled: ("cancelled", ""),
+    notice: ("done", SIGNAL),
+    controller_restarted: ("done", ""),
+    disk_full: ("failed", "failed: disk: "),
+    agent_killed: ("done", LOST),
+    rank_killed: ("done", ""),
+    launcher_killed: ("done", LOST),
+    task_killed: ("done", LOST),
+    rank_stopped: ("done", ""),
+    suspended: ("done", ""),
+}
+"""What `jobs.status` says when it is over: the state, and the cause; the launcher tells of what it cures by itself."""
+TOLD_BY_LAUNCHER = {rank_killed: "killed: ", rank_stopped: "hang: "}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(small_shards, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    train(small_shards, run, *SETTINGS, ranks=2)
+    train(small_shards, run, *SETTINGS, f"train.steps={STEPS}", ranks=2)
     return run
 
 
@@ -156,47 +162,50 @@ def emptied(slurm) -> Iterator[None]:
     wait_for(lambda: not slurm.client("squeue", "--noheader"), slurm.folder)
 
 
-@pytest.mark.parametrize("name", ALL)
+def started(slurm: SlurmCluster, folder: Path, *words: object) -> Job:
+    """A training of two nodes that has come so far that it can be disturbed; its run is in the folder `disk`."""
+    run = folder / "disk" / "run"
+    submission = submit(folder, "train", *WHERE, *words, "--run", run, *SETTINGS, **slurm.environment)
+    (receipt,) = read_submission(submission).receipts()
+    job = Job(slurm, submission, receipt.number, run)
+    job.reaches(DISTURBED_AT)
+    return job
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    return rows(job.submission, job.submission, **job.slurm.environment)["train"]
+
+
 @pytest.mark.usefixtures("emptied")
-def test_it(slurm, small_shards, undisturbed, tmp_path, name):
+@pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda disturb: disturb.__name__)
+def test_a_disturbed_training_ends_as_if_undisturbed(slurm, small_shards, undisturbed, tmp_path, disturb):
+    state, cause = DISTURBANCES[disturb]
     with small_disk(tmp_path / "disk", "200m") as disk:
-        run = disk / "run"
-        where = ["--on", "slurm", "--nodes", 2, "--cpus-per-node", 2]
-        submission = submit(
-            tmp_path, "train", *where, "--", "--shards", small_shards, "--run", run, *SETTINGS, **slurm.environment
-        )
-        (receipt,) = read_submission(submission).receipts()
-        number = receipt.number
-        job = Job(slurm, submission, number, run)
-        wait_for(lambda: status(run).get("step", 0) >= DISTURBED_AT, submission)
-        began = time.monotonic()
-        ALL[name](job)
-        seen = []
-        while time.monotonic() - began < 200:
-            row = rows(tmp_path, submission, **slurm.environment)["train"]
-            now = (row["state"], row["why"], slurm.job_state(number), verdicts(submission, "train"), row["restarts"])
-            if not seen or seen[-1] != now:
-                seen.append(now)
-            if now[0] in ("done", "failed", "cancelled", "lost"):
-                break
-            time.sleep(1)
-        text = ok(run_in(tmp_path, "status", submission, **slurm.environment)).stdout
-        print(f"@@@ {name} {time.monotonic() - began:.0f}s")
-        for s in seen:
-            print("   ", s)
-        print(text)
-        print(
-            "LOG",
-            "\n".join(
-                l
-                for l in [*submission.glob("logs/train-*.log")][0].read_text().splitlines()
-                if not l.startswith("step ")
-            )[-1800:],
-        )
-        if now[0] != "done":
+        job = started(slurm, tmp_path, "--", "--shards", small_shards, f"train.steps={STEPS}")
+        disturb(job)
+        wait_for(lambda: row_of(job)["state"] in ("done", "failed", "cancelled", "lost"), job.submission)
+        shown = ok(run_in(tmp_path, "status", job.submission, **slurm.environment)).stdout
+        assert row_of(job)["state"] == state, shown
+        assert cause in shown
+        assert bool(cause) == ("restarted" in shown or "failed" in shown), shown
+        (log,) = job.submission.glob("logs/train-*.log")
+        assert TOLD_BY_LAUNCHER.get(disturb, "") in log.read_text()
+        if state != "done":
             enlarge(disk, "400m")
-            (disk / "filler").unlink(missing_ok=True)
-            print(ok(run_in(tmp_path, "retry", "--failed", "--cancelled", **slurm.environment)).stdout)
-            wait_for(lambda: verdicts(submission, "train")[-1:] == ["done"], submission)
-        assert_same_state(undisturbed, run, STEPS)
-        print("SAME")
+            ok(run_in(tmp_path, "retry", "--failed", "--cancelled", job.submission, **slurm.environment))
+            wait_for(lambda: verdicts(job.submission, "train")[-1:] == ["done"], job.submission)
+        assert_same_state(undisturbed, job.run, STEPS)
+
+
+@pytest.mark.usefixtures("emptied")
+def test_a_limit_of_time_without_notice_is_named(slurm, small_shards, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text("sbatch: [--signal=B:CONT@1]\n")
+    job = started(slurm, tmp_path, "--site", site, "--", "--shards", small_shards, "train.steps=100000")
+    job.scontrol("update", f"jobid={job.number}", "timelimit=1")
+    wait_for(lambda: row_of(job)["state"] == "failed", job.submission)
+    assert "failed: time limit: " in ok(run_in(tmp_path, "status", job.submission, **slurm.environment)).stdout
+    steps = status(job.run)["step"] + 20
+    for run in (job.run, tmp_path / "undisturbed"):
+        train(small_shards, run, *SETTINGS, f"train.steps={steps}", ranks=2)
+    assert_same_state(tmp_path / "undisturbed", job.run, steps)

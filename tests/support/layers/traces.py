@@ -25,10 +25,10 @@ CURRENT = "PYTEST_CURRENT_TEST"
 SHARED_PROCESSES = (
     *("tests.support.processes.warm_python", "preprocess.sandbox_child"),
     *("multiprocessing.resource_tracker", "multiprocessing.forkserver"),
-    "slurmd -D",
+    *("slurmd -D", "slurmctld -D"),
 )
-"""Parts of the command lines of helpers that a process starts once, for all tests; and of a SLURM node, which a test
-may start again and the fixture of its cluster ends."""
+"""Parts of the command lines of helpers that a process starts once, for all tests; and of a SLURM node or controller,
+which a test may start again and the fixture of its cluster ends."""
 SHARED_THREADS = ("fsspecIO", "asyncio_")
 """Beginnings of the names of threads that a library starts once: fsspec's event loop, and those that work for it."""
 SHARED_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "SYMUSIC_ABC2MIDI", "SYMUSIC_MIDI2ABC")

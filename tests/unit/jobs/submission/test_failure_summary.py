@@ -98,6 +98,18 @@ def test_what_it_says_itself(submission, code, log, category, cause):
     assert f"exit status {code}" in found.where
 
 
+def test_ranks_that_cannot_write_down_why_they_failed_have_filled_the_disk(submission, tmp_path):
+    run = tmp_path / "run"
+    (run / "ranks").mkdir(parents=True)
+    (run / "status.json").write_text(json.dumps({"state": "running", "step": 40, "launch": "7.0"}))
+    silent = RankRecord(0, 1, "node3", 1, 40, "training", "7.0", 0, time.time(), 9, False, False)
+    RankRecords(run / "ranks").write(silent)
+    full = "error: run cannot be written to\n  found     No space left on device\n"
+    summed = summary(submission, code=1, log=full, run=run)
+    assert (summed.category, summed.cause.splitlines()[0]) == ("disk", "run cannot be written to")
+    assert summed.do == CURES["disk"]
+
+
 def test_a_node_that_ended_before_the_others_had_met_it_is_named(submission):
     gone = "node7 ended with status 137 before all nodes had met\n"
     killed = summary(submission, code=137, log=f"waiting\n{gone}")
