@@ -10,6 +10,7 @@ import io
 import wave
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -90,18 +91,17 @@ def render(
     """
     seconds = step_seconds(groove)
     length = round(((groove.grid.num_steps + LEAD_IN_STEPS) * seconds + TAIL_SECONDS) * SAMPLE_RATE)
-    mixed = np.zeros((length, 2 if stereo else 1))
+    mixed = np.zeros((2 if stereo else 1, length))
     hits = _hits(groove, drum_map, ticks)
     for place, hit in enumerate(hits):
-        sound = _sound(hit.voice, _hardness(hit.velocity))
+        sound = _placed_sound(hit.voice, _hardness(hit.velocity), stereo)
         if hit.voice == "open_hihat":
             sound = _choked(sound, hit, hits[place + 1 :])
-        sound = sound[: length - hit.start]
-        sides = _sides(hit.voice) if stereo else np.ones(1)
-        mixed[hit.start : hit.start + len(sound)] += MIX * hit.velocity**LOUDNESS_EXPONENT * np.outer(sound, sides)
+        sound = sound[:, : length - hit.start]
+        mixed[:, hit.start : hit.start + sound.shape[1]] += MIX * hit.velocity**LOUDNESS_EXPONENT * sound
     fade = round(FADE_SECONDS * SAMPLE_RATE)
-    mixed[-fade:] *= np.linspace(1, 0, fade)[:, None]
-    return _within_headroom(mixed if stereo else mixed[:, 0])
+    mixed[:, -fade:] *= np.linspace(1, 0, fade)
+    return _within_headroom(mixed.T if stereo else mixed[0])
 
 
 def onset_samples(groove: DrumGroove, ticks: int = TICKS) -> Int64[np.ndarray, "step drum"]:
@@ -156,13 +156,15 @@ def _hits(groove: DrumGroove, drum_map: DrumMap, ticks: int) -> list[_Hit]:
     return sorted(hits, key=lambda hit: hit.start)
 
 
-def _choked(sound: Float64[np.ndarray, " sample"], hit: _Hit, later: list[_Hit]) -> Float64[np.ndarray, " kept"]:
-    end = next((other.start - hit.start for other in later if other.voice in CHOKES), len(sound))
+def _choked(
+    sound: Float64[np.ndarray, "channel sample"], hit: _Hit, later: list[_Hit]
+) -> Float64[np.ndarray, "channel kept"]:
+    end = next((other.start - hit.start for other in later if other.voice in CHOKES), sound.shape[1])
     fade = round(FADE_SECONDS * SAMPLE_RATE)
-    if end >= len(sound):
+    if end >= sound.shape[1]:
         return sound
-    cut = sound[: end + fade].copy()
-    cut[end:] *= np.linspace(1, 0, len(cut) - end)
+    cut = sound[:, : end + fade].copy()
+    cut[:, end:] *= np.linspace(1, 0, cut.shape[1] - end)
     return cut
 
 
@@ -179,6 +181,13 @@ def _sides(voice: Voice) -> Float64[np.ndarray, " channel"]:
 def _hardness(velocity: float) -> float:
     """How hard a hit of a velocity in 0..1 sounds: one of `HARDNESSES`, from 0 to 1."""
     return round(velocity * (HARDNESSES - 1)) / (HARDNESSES - 1)
+
+
+@cache
+def _placed_sound(voice: Voice, hard: float, stereo: bool) -> Float64[np.ndarray, "channel sample"]:
+    """`_sound` as it comes from its place between left and right, or of one channel."""
+    sides = _sides(voice) if stereo else np.ones(1)
+    return sides[:, None] * _sound(voice, hard)
 
 
 @cache
@@ -267,7 +276,10 @@ def render_loop(
     length = round(groove.grid.num_steps * step_seconds(groove) * SAMPLE_RATE)
     before = round(LEAD_IN_STEPS * step_seconds(groove) * SAMPLE_RATE)
     loop = np.zeros((length, *sound.shape[1:]))
-    np.add.at(loop, (np.arange(len(sound)) - before) % length, sound)
+    starts = [0, *range(before % length, len(sound), length), len(sound)]
+    for start, end in pairwise(starts):
+        first = (start - before) % length
+        loop[first : first + end - start] += sound[start:end]
     return _within_headroom(loop)
 
 
