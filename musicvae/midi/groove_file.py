@@ -56,7 +56,10 @@ CAUSES = {
         "the drums are on another channel, or the file has none",
         "read their channel, if one is named above; or move them to channel 10, at their General MIDI pitches",
     ),
-    "metre": ("music in another metre", "use a file with bars in 4/4; the model reads no other metre"),
+    "metre": (
+        "music in another metre",
+        "read it as 4/4, if a setting for that is named above; or use a file with bars in 4/4",
+    ),
     "damaged": ("an incomplete copy", "export the drums again as a standard MIDI file (.mid)"),
     "too-short": (
         "a loop of less than a window",
