@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -51,20 +53,18 @@ class LayerLimit:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Iterator[None]:
         over = threading.Event()
-        watch = threading.Thread(target=self._watch, args=[over], daemon=True)
-        watch.start()
+        threading.Thread(target=self._watch, args=[over], daemon=True).start()
         try:
             return (yield)
         finally:
             over.set()
-            watch.join()
 
     def _watch(self, over: threading.Event) -> None:
         if over.wait(self.seconds):
             return
         print(f"\nthe layer ran past its {self.seconds:.0f} s", file=sys.__stderr__, flush=True)
         workers = [pid for pid in descendants(os.getpid()) if command_of(pid).endswith(WORKER)]
-        for process in workers or [os.getpid()]:
+        for process in filter(_shows_stacks, workers or [os.getpid()]):
             os.kill(process, signal.SIGUSR1)
         for nodeid, (location, since) in list(self.running.items()):
             text = f"its layer ran past {self.seconds:.0f} s, {time.monotonic() - since:.0f} s after this test began"
@@ -72,7 +72,16 @@ class LayerLimit:
             self.config.hook.pytest_runtest_logreport(report=report)
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
-        if not over.wait(GRACE_SECONDS):
-            print("the tests do not stop: all their processes are killed", file=sys.__stderr__, flush=True)
-            for process in (*descendants(os.getpid()), os.getpid()):
-                os.kill(process, signal.SIGKILL)
+        time.sleep(GRACE_SECONDS)  # this thread is gone by then, unless the end hangs too, as on a process just begun
+        print("the tests do not stop: all their processes are killed", file=sys.__stderr__, flush=True)
+        for process in (*descendants(os.getpid()), os.getpid()):
+            os.kill(process, signal.SIGKILL)
+
+
+def _shows_stacks(pid: int) -> bool:
+    """Whether a process has come so far that SIGUSR1 prints its stacks, and does not end it."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1)
+    return False
