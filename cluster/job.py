@@ -150,9 +150,10 @@ def parse_minutes(text: str) -> int:
     """
     days, dash, rest = text.rpartition("-")
     try:
-        parts = [int(part) for part in rest.split(":")]
-        if min(parts) < 0 or len(parts) > 3:
+        words = rest.split(":")
+        if len(words) > 3 or not all(map(str.isdecimal, [*words, *([days] if dash else [])])):  # int() takes +1 and 1_0
             raise ValueError
+        parts = [int(word) for word in words]
         # With days the first part is hours; without, one part is minutes, two are minutes and seconds.
         parts = parts + [0] * (3 - len(parts)) if dash else {1: [0, *parts, 0], 2: [0, *parts], 3: parts}[len(parts)]
         hours, minutes, seconds = parts

@@ -88,6 +88,8 @@ def test_files_are_the_users_own(sample_run, tmp_path):
         (["train", "--on", "moon", "--", "--run", "r"], "there is no target 'moon'"),
         (["train", "--site", "nowhere", "--", "--run", "r"], "there is no site nowhere"),
         (["train", "--time", "soon", "--", "--run", "r"], "--time soon is not a time limit"),
+        (["train", "--time=-1", "--", "--run", "r"], "--time -1 is not a time limit"),
+        (["train", "--time", "1:2:3:4", "--", "--run", "r"], "--time 1:2:3:4 is not a time limit"),
         (["train", "--on", "slurm", "--time", "2", "--", "--run", "r"], "120 s, of which 0 are left"),
         (["train", "--partition", "gpu", "--", "--run", "r"], "--on local has no partition"),
         (["train", "--mem", "64", "--", "--run", "r"], "--mem 64G for gigabytes, --mem 64M for megabytes"),
