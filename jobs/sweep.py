@@ -26,6 +26,7 @@ import typer
 
 from cluster.ray_session import check_ray_address
 from jobs.command.command_line import WORK, console, end_of_checks, error_console, run_command
+from jobs.command.paths import check_new_folder
 from jobs.command.stop_signals import StopSignals
 from jobs.command.streams import outlive_terminal
 from jobs.sweeps.folder import SweepFolder
@@ -84,6 +85,7 @@ def run(
     from jobs.sweeps.elements import element_of
     from jobs.sweeps.trials import prepare
 
+    check_new_folder(out, "--out")
     sweep_folder = SweepFolder(out.absolute(), element_of(share) if share else None)
     factory, plan = prepare(sweep, shards, sweep_folder)
     if share and (elements := int(share.partition("/")[2])) > plan.numbers:

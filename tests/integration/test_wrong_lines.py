@@ -54,6 +54,8 @@ EXAMPLES: Mapping[str, tuple[Sequence[str], str]] = {
     "site that is no YAML": (("submit", *DRY, "--site", "{root}/brackets.yaml", *TRAIN), "brackets.yaml"),
     "site that is a list": (("submit", *DRY, "--site", "{root}/list.yaml", *TRAIN), "list.yaml"),
     "site of bytes": (("submit", *DRY, "--site", "{root}/bytes.yaml", *TRAIN), "bytes.yaml"),
+    "a time limit below nothing": (("submit", *DRY, "--time=-1", *TRAIN), "--time -1 is not a time limit"),
+    "a sweep inside a file": ((*SWEEP[:-1], "{root}/file/x", "--dry-run"), "is a file"),
     "no CPUs": (("submit", *DRY, "--cpus-per-node", "0", *TRAIN), "--cpus-per-node"),
     "endless array": (
         ("submit", "sample", "--on", "slurm", "--array", "99999999999", "--dry-run", "--", *SAMPLE[1:]),
