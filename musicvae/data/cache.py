@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ COUNTED_FETCHES = 1000
 """After which the copies are counted again: other programs may have removed some, and killed ones left their parts."""
 RECOUNT_SECONDS = 10.0
 """Between two counts while too much is in use for the limit to be kept."""
+OURS = re.compile(r"\.?[0-9a-f]{64}\.(tar|lock|tar\..+\.tmp)")
+"""Names of copies, of their locks, and of their parts; nothing else in the folder is looked at or removed."""
+MOST_SIZE_BYTES = 256
 SLACK = 0.05
 """Of the limit, which is cleared beyond what is wanted, so that not every copy that comes has all others looked at."""
 
@@ -120,8 +124,8 @@ class ShardCache:
             ) from None
 
     @contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
-        """Holds a lock; a process that dies lets go of it."""
+    def _locked(self, path: Path) -> Iterator[int]:
+        """Holds a lock, and gives its open file; a process that dies lets go of it."""
         while True:
             with self._usable():
                 lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -130,7 +134,7 @@ class ShardCache:
                 if not _is_at(lock, path):  # it went away with its copy while this process waited
                     continue
                 os.utime(lock)
-                yield
+                yield lock
                 return
             finally:
                 os.close(lock)
@@ -149,20 +153,22 @@ class ShardCache:
 
     def _make_room(self, wanted: int) -> None:
         """Notes that a copy of some size comes; removes others if the limit asks for it."""
-        with self._locked(self._own("size.lock")):
-            file, now = self._own("size.json"), time.time()
-            size = _read_size(file)
+        with self._locked(self._own("size.lock")) as file:
+            size, now = _read_size(file), time.time()
             is_full = size.bytes + wanted > self.limit and now >= size.recount_after
             if size.fetches >= COUNTED_FETCHES or is_full:
                 size = self._cleared(wanted, now)
             with self._usable():
-                file.write_text(json.dumps(astuple(size.with_copy(wanted))), encoding="utf-8")
+                os.ftruncate(file, 0)
+                os.pwrite(file, json.dumps(astuple(size.with_copy(wanted))).encode(), 0)
 
     def _cleared(self, wanted: int, now: float) -> "_Size":
         """Looks at all copies; removes those used longest ago as long as there is too little room."""
         copies = []
         for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # another process removes it too
+            if not OURS.fullmatch(path.name):
+                continue
+            with suppress(FileNotFoundError, PermissionError):  # another process removes it too, or another user's
                 status = path.lstat()
                 age = now - status.st_mtime
                 if path.suffix == ".tar":
@@ -171,18 +177,16 @@ class ShardCache:
                     path.unlink()
                 elif path.suffix == ".lock" and age > ABANDONED_SECONDS and not path.with_suffix(".tar").exists():
                     _remove_lock(path)
-        total, is_full = sum(size for _, size, _ in copies), False
+        total = sum(size for _, size, _ in copies)
         most = self.limit if total + wanted <= self.limit else (1 - SLACK) * self.limit
         for last_use, size, path in sorted(copies):
-            if total + wanted <= most:
+            if total + wanted <= most or now - last_use < IN_USE_SECONDS:
                 break
-            if now - last_use < IN_USE_SECONDS:
-                is_full = True
-                break
-            path.unlink(missing_ok=True)
-            _remove_lock(_lock_of(path))
-            total -= size
-        return _Size(total, 0, now + RECOUNT_SECONDS if is_full else 0.0)
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
+                total -= size
+                _remove_lock(_lock_of(path))
+        return _Size(total, 0, now + RECOUNT_SECONDS if total + wanted > self.limit else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +207,11 @@ class _Size:
         return _Size(self.bytes + wanted, self.fetches + 1, self.recount_after)
 
 
-def _read_size(file: Path) -> _Size:
-    """What was written; without it, or where it cannot be read, a size that has everything counted."""
+def _read_size(file: int) -> _Size:
+    """What was written into an open file; before that, or where it cannot be read, a size that has all counted."""
     try:
-        return _Size(*json.loads(file.read_bytes()))
+        size, fetches, recount_after = json.loads(os.pread(file, MOST_SIZE_BYTES, 0))
+        return _Size(int(size), int(fetches), float(recount_after))
     except (OSError, ValueError, TypeError):
         return _Size(0, COUNTED_FETCHES, 0.0)
 

@@ -13,6 +13,7 @@ import pytest
 from musicvae.data import cache as cache_module
 from musicvae.data.cache import ABANDONED_SECONDS, IN_USE_SECONDS, ShardCache
 from musicvae.data.manifest import ShardEntry
+from musicvae.durable import aside_of
 from musicvae.errors import ConfigError
 
 
@@ -69,7 +70,7 @@ def test_using_a_copy_leaves_its_times_by_which_readers_know_it(tmp_path):
 
 
 def test_what_a_killed_process_left_is_cleared_and_what_grows_is_not(tmp_path):
-    old, new = tmp_path / ".a.tar.1.tmp", tmp_path / ".b.tar.2.tmp"
+    old, new = (aside_of(tmp_path / f"{shard(number).sha256}.tar") for number in (7, 8))
     for path in (old, new):
         path.write_bytes(b"part")
     os.utime(old, (0, time.time() - ABANDONED_SECONDS - 9))
@@ -109,10 +110,29 @@ def test_copies_that_others_removed_are_noticed_after_a_while(tmp_path, monkeypa
     cache = ShardCache(tmp_path, 10_000)
     for path in filled(cache, range(2)).values():
         path.unlink()
-    (size,) = tmp_path.glob("user-*-size.json")
+    (size,) = tmp_path.glob("user-*-size.lock")
     assert json.loads(size.read_text())[0] == 200
     filled(cache, range(2, 6))
     assert json.loads(size.read_text())[0] == 400
+
+
+def test_nothing_but_copies_is_removed_or_written_over(tmp_path):
+    theirs, elsewhere = ("backup.tar", "editor.lock", ".notes.tar.1.tmp"), tmp_path / "elsewhere"
+    cache = ShardCache(tmp_path / "cache", 250)
+    (tmp_path / "cache").mkdir()
+    for name in theirs:
+        (tmp_path / "cache" / name).write_bytes(bytes(100))
+        os.utime(tmp_path / "cache" / name, (0, 0))
+    elsewhere.write_text("mine")
+    (tmp_path / "cache" / f"user-{os.getuid()}-size.lock").symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=r"data\.cache_dir"):
+        cache.get(shard(0), fetched)
+    assert elsewhere.read_text() == "mine"
+
+    (tmp_path / "cache" / f"user-{os.getuid()}-size.lock").unlink()
+    filled(cache, range(4))
+    assert len(list((tmp_path / "cache").glob("*.tar"))) == 2 + 1, "two copies and the file that is no copy"
+    assert all((tmp_path / "cache" / name).stat().st_size == 100 for name in theirs)
 
 
 def test_while_all_is_in_use_nobody_counts_again_and_again(tmp_path, monkeypatch):
