@@ -55,7 +55,7 @@ class PlayedHits:
         return cls(*map(np.concatenate, parts))
 
     def __getitem__(self, groove: int | slice) -> "PlayedHits":
-        """The hits of one or some of several grooves."""
+        """The hits of one or some of several grooves; of a single groove, those of some steps."""
         return PlayedHits(self.hits[groove], self.velocity[groove], self.offset[groove])
 
     def before(self, step: int) -> "PlayedHits":
@@ -102,11 +102,7 @@ def manner_of(player: PlayedHits, window: int) -> Float32[np.ndarray, " figure"]
         window: steps of one; what is left of a longer performance is not looked at.
     """
     starts = range(0, max(1, len(player.hits) - window + 1), window)
-    parts = [slice(start, start + window) for start in starts]
-    manners = np.stack(
-        [PlayedHits(player.hits[part], player.velocity[part], player.offset[part]).manner() for part in parts]
-    )
-    return mean_manner(manners)
+    return mean_manner(np.stack([player[start : start + window].manner() for start in starts]))
 
 
 def mean_manner(manners: Float32[np.ndarray, "window figure"]) -> Float32[np.ndarray, " figure"]:

@@ -44,11 +44,14 @@ SQUARE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices that the peak is measured with."""
 VENDOR_PEAKS = {
     "A100": {"bfloat16": 312.0, "tf32": 156.0, "float32": 19.5, "float64": 19.5},
+    "H100 NVL": {"bfloat16": 835.0, "tf32": 417.0, "float32": 60.0, "float64": 60.0},
+    "H200 NVL": {"bfloat16": 835.0, "tf32": 417.0, "float32": 60.0, "float64": 60.0},
     "H100 PCIe": {"bfloat16": 756.0, "tf32": 378.0, "float32": 51.0, "float64": 51.0},
     "H100": {"bfloat16": 989.0, "tf32": 494.0, "float32": 67.0, "float64": 67.0},
     "H200": {"bfloat16": 989.0, "tf32": 494.0, "float32": 67.0, "float64": 67.0},
 }
-"""10^12 operations per second without sparsity, by a part of the device's name; from NVIDIA's data sheets."""
+"""10^12 operations per second without sparsity, by a part of the device's name, the longer names first; from NVIDIA's
+data sheets."""
 ENOUGH_PRODUCTS, PATIENCE_SECONDS = 5, 2.0
 """One product in a precision that the CPU only emulates takes half a minute."""
 

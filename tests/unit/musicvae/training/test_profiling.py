@@ -69,6 +69,7 @@ def test_a_run_that_ends_early_leaves_what_there_is(tmp_path: Path) -> None:
         ("NVIDIA A100-SXM4-80GB", "bfloat16", "highest", 312),
         ("NVIDIA H100 80GB HBM3", "float32", "high", 494),
         ("NVIDIA H100 PCIe", "bfloat16", "highest", 756),
+        ("NVIDIA H100 NVL", "float32", "high", 417),
         ("NVIDIA H200", "float32", "highest", 67),
         ("Some Other GPU", "bfloat16", "highest", None),
     ],
