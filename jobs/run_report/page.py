@@ -289,7 +289,7 @@ CHARTS: tuple[ChartSpec, ...] = (
         "Gradient norm", "before clipping, logarithmic scale", (("training", "gradient_norm"),), logarithmic=True
     ),
     *(
-        ChartSpec(f"Gradient norm, {part}", "", (("training", f"gradient_norm.{part}"),), logarithmic=True)
+        ChartSpec(f"Gradient norm, {part}", "logarithmic", (("training", f"gradient_norm.{part}"),), logarithmic=True)
         for part in ("encoder", "segments", "decoder")
     ),
     ChartSpec("Learning rate", "", (("training", "learning_rate"),)),
