@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -55,3 +57,11 @@ def groove_dir() -> Path:
     if not (folder / "info.csv").is_file():
         skip_or_fail("GROOVE_DIR names no folder with GMD's info.csv")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def without_shape_checks() -> Iterator[None]:
+    """For whole commands and long decodings: the checks take half of their time, and a user's commands have none."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

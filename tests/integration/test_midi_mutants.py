@@ -6,7 +6,6 @@ FUZZ_SEED=N runs the test with other mutants; a soak (SOAK=1) reads 100,000 of t
 import os
 from random import Random
 
-import jaxtyping
 import pytest
 
 from musicvae.midi.parser import read_events
@@ -27,14 +26,6 @@ READINGS = (
     ReadingSettings(channels=(1, 2, 10), salvage="others", transpose=-96),
     ReadingSettings(drum_tracks=True, salvage="all", transpose=12),
 )
-
-
-@pytest.fixture(autouse=True)
-def without_shape_checks():
-    """What looks at the shapes of arguments in tests costs ten times what reading an event does."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from typing import IO, NoReturn
 
 LOADED = (
     *("numpy", "torch", "torch.distributed", "torch.nn.parallel", "safetensors.torch"),
-    *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset", "pyarrow", "jinja2"),
+    *("pydantic", "rich.console", "typer", "yaml", "jaxtyping", "webdataset", "jinja2"),
+    *("pyarrow", "pandas", "PIL.PngImagePlugin", "rich.progress"),
 )
 READ_ONCE = ("PYTHON", "LD_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_")
 """Beginnings of variables that an interpreter and these libraries read as they start; torch's are not among them,

@@ -17,6 +17,8 @@ from tests.support.midi.midi_bytes import hit, midi_file
 from tests.support.runs.run_folders import run_with_weights
 from tests.support.shards.shard_fixtures import DRUM_MAP
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 DRUMS = DRUM_MAP.name
 
 

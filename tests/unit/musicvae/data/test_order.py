@@ -12,6 +12,8 @@ from musicvae.data.order import DataOrder, lanes_of_rank
 from musicvae.errors import ConfigError
 from musicvae.randomness import Purpose, generator
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 
 def batch(order: DataOrder, number: int, world_size: int = 1) -> list[int]:
     """A global batch as the ranks together make it, in rank order."""

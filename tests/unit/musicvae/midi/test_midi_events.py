@@ -11,6 +11,8 @@ from musicvae.midi.settings import ReadingSettings
 from musicvae.midi.tracks import MAX_CHANGES, MidiError, SmpteError
 from tests.support.midi.midi_bytes import Event, hit, marker, metre, midi_file, raw_file, tempo, track_name
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 ON, OFF = 0x99, 0x89
 
 

@@ -15,6 +15,8 @@ from musicvae.pretrained.performer import CONFIG, Performer, load_performance, w
 from musicvae.training.best_weights import read_best, save_best
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 SMALL = PerformanceSettings(hidden=16, layers=1, heads=2)
 
 

@@ -23,6 +23,8 @@ from musicvae.pretrained.model import TrainedModel
 from tests.support.runs.run_folders import run_with_weights
 from tests.support.shards.shard_fixtures import GRID, patterned_windows
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 WINDOWS = patterned_windows(6, seed=4)
 TOKENS = WINDOWS.tokens
 

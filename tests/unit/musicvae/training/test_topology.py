@@ -20,6 +20,8 @@ from musicvae.training.world import World
 from tests.support.commands import SOAK
 from tests.support.runs.topologies import ARCHITECTURES, PRESETS, TOPOLOGIES, narrow
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 STEPWISE = ["objective.scheduled_sampling=constant", "objective.sampling_rate=0.5"]
 PARALLEL = [*STEPWISE, "objective.sampling_passes=parallel"]
 STEPS = 4
