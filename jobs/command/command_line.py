@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 
@@ -54,8 +54,9 @@ SETTINGS, WORK = "Settings", "How the work is done"
 HELP_WIDTH = 100
 LARGEST_NUMBER = 2**64
 """That an option may have: a seed has so many values."""
+WORD_END = "\0"
+"""Between words of a repeatable option that takes several each time; no word of a command line has it."""
 PRESETS = Path(__file__).parents[1] / "presets"
-
 
 _ONLY_CHECKED: ContextVar[bool] = ContextVar("only checked", default=False)
 
@@ -83,7 +84,7 @@ def check_command(module: str, arguments: Sequence[str], *, function: str = "mai
         ImportError: this environment lacks what a check needs.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(cls=_Command)(getattr(importlib.import_module(f"jobs.{module}"), function))
+    app.command(cls=JobCommand)(getattr(importlib.import_module(f"jobs.{module}"), function))
     listening = {number: signal.getsignal(number) for number in HANDLED}
     token = _ONLY_CHECKED.set(True)
     try:
@@ -118,7 +119,7 @@ def _run_command(*mains: Callable[..., Any]) -> None:
         pretty_exceptions_enable=False,
     )
     for main in mains:
-        app.command(cls=_Command, context_settings=width)(_guarded(main))
+        app.command(cls=JobCommand, context_settings=width)(_guarded(main))
     # `--` keeps torchrun from reading `--run` as short for an option of its own; not every Python's argparse eats it.
     app(sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:])
 
@@ -142,12 +143,13 @@ class _Group(TyperGroup):
         _write_help(self.help or "", formatter)
 
 
-class _Command(TyperCommand):
+class JobCommand(TyperCommand):
     """A command whose --help has a heading over each group of options.
 
     An option with a `rich_help_panel` begins the group of that name, and those after it belong to the same group.
     An empty word is an error: scripts make it of a variable that is not set, and as a path it is the current folder.
     Only options whose default is empty may have it.
+    An option that may be repeated takes as many words each time as its metavar has.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -156,7 +158,7 @@ class _Command(TyperCommand):
             name = word.removesuffix("=") if word else before
             if (not word or (word.endswith("=") and name in defaults)) and defaults.get(name) != "":
                 ctx.fail(f"{name if name in defaults else 'An argument'} is empty.")
-        rest = super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, self._with_joined_words(ctx, args))
         for name, value in ctx.params.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if is_number and not abs(value) < LARGEST_NUMBER:  # not a number is neither
@@ -164,6 +166,22 @@ class _Command(TyperCommand):
         for parameter in self.get_params(ctx):
             self._refuse_urls(ctx, parameter)
         return rest
+
+    def _with_joined_words(self, ctx: Any, args: list[str]) -> list[str]:
+        """Typer has no repeatable options of several words; each of ours becomes one, joined by WORD_END."""
+        listed = [parameter for parameter in self.get_params(ctx) if getattr(parameter, "multiple", False)]
+        counts = {name: len((one.metavar or "").split()) for one in listed for name in one.opts}
+        joined, coming = [], iter(args)
+        for arg in coming:
+            name, equals, first = arg.partition("=")
+            if counts.get(name, 1) == 1:
+                joined.append(arg)
+                continue
+            words = [*([first] if equals else []), *islice(coming, counts[name] - bool(equals))]
+            if len(words) < counts[name] or any(word.startswith("--") for word in words):
+                ctx.fail(f"Option '{name}' requires {counts[name]} arguments.")
+            joined += [name, WORD_END.join(words)]
+        return joined
 
     def _refuse_urls(self, ctx: Any, parameter: Any) -> None:
         """Options that read URLs are no paths; a path that is a URL would make a folder `s3:` here."""

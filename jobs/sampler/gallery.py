@@ -63,6 +63,7 @@ SCRIPTS = (
     "hearing.js",
     "kit.js",
     "player.js",
+    "pad.js",
     "drawing.js",
     "choice.js",
     "filters.js",
@@ -103,6 +104,7 @@ class GalleryGroove:
         figures: numbers and flags by the name of their column; one may be missing or None.
         sources: the windows that it was made from, as rows of the sources of the page.
         kept: hits that it has from a source as they were played there; None if there are none.
+        place: the point of an interpolation that it is, row by row.
 
     Raises:
         ValueError: an id that cannot name a file, shapes that do not match, velocity, offset or `kept` without a hit,
@@ -117,6 +119,7 @@ class GalleryGroove:
     figures: Mapping[str, float | bool | None]
     sources: tuple[int, ...] = ()
     kept: Bool[np.ndarray, "step drum"] | None = None
+    place: int | None = None
 
     def __post_init__(self) -> None:
         if not ID.fullmatch(self.id):
@@ -146,6 +149,7 @@ class GalleryGroove:
         *,
         sources: tuple[int, ...] = (),
         kept: Bool[np.ndarray, "step drum"] | None = None,
+        place: int | None = None,
     ) -> "GalleryGroove":
         """A groove under an id, its velocity and offset to the nearest unit.
 
@@ -154,7 +158,7 @@ class GalleryGroove:
         """
         velocity, offset = _stored(groove.velocity, groove.offset)
         kept = None if kept is None else kept & groove.hits
-        return cls(name, groove.tokens, velocity * groove.hits, offset, groove.tempo, figures, sources, kept)
+        return cls(name, groove.tokens, velocity * groove.hits, offset, groove.tempo, figures, sources, kept, place)
 
 
 def _stored(
@@ -220,7 +224,7 @@ def pack(
             than the others, or an id that occurs twice.
     """
     columns = [TEMPO, *figures]
-    ids: dict[str, None] = {}
+    ids: dict[str, int | None] = {}
     arrays = {name: bytearray() for name in (*HITS, *SOURCE_HITS, "sources")}
     rows: list[np.ndarray] = []
     kept: list[np.ndarray] = []
@@ -236,7 +240,7 @@ def pack(
         each = len(groove.sources) if each is None else each
         if len(groove.sources) != each:
             raise ValueError(f"{groove.id}: expected {each} sources as of the other grooves, found {groove.sources}")
-        ids[groove.id] = None
+        ids[groove.id] = groove.place
         _add_hits(arrays, HITS, groove.tokens, groove.velocity, groove.offset)
         arrays["sources"] += np.array([used.setdefault(row, len(used)) for row in groove.sources], "<i2").tobytes()
         if each:
@@ -246,6 +250,7 @@ def pack(
     if not ids:
         raise ValueError("a gallery needs at least one groove")
     about: dict[str, Any] = {"columns": [asdict(column) for column in columns], "ids": list(ids), "sources": []}
+    about["places"] = list(ids.values())
     arrays["kept"] = bytearray(np.packbits(np.concatenate([np.zeros(0, bool), *kept]), bitorder="little").tobytes())
     arrays["figures"] = bytearray(np.stack(rows, axis=1).tobytes())
     if sources is not None:
@@ -287,6 +292,7 @@ def write_gallery(
     ticks_per_quarter: int = TICKS_PER_QUARTER,
     lead_in: bool = False,
     sources: WindowBlock | None = None,
+    pad: tuple[int, int] | None = None,
     written: str = AS_WRITTEN,
     mean: GrooveFeel | None = None,
 ) -> None:
@@ -301,6 +307,7 @@ def write_gallery(
         ticks_per_quarter: division of the MIDI files that the page makes.
         lead_in: whether they begin with a silent bar.
         sources: the windows that `GalleryGroove.sources` names.
+        pad: rows and columns of an interpolation, to play it by moving a finger over its points.
         written: what the page calls the velocity and timing that the grooves have.
         mean: another velocity and timing that their hits can have on the page, but for those that are kept.
 
@@ -315,6 +322,7 @@ def write_gallery(
         "drums": _drums(drum_map),
         "ticksPerQuarter": ticks_per_quarter,
         "leadIn": lead_in,
+        "pad": pad,
         "writtenAs": written,
         "mean": None if mean is None else [values.ravel().tolist() for values in _stored(mean.velocity, mean.offset)],
     }
@@ -383,6 +391,7 @@ def write_sample_gallery(
             ticks_per_quarter=job.layout.ticks_per_quarter,
             lead_in=job.layout.lead_in,
             sources=job.made.windows,
+            pad=job.made.shape,
             written=_written(job),
             mean=trained.feel.centred() if job.made.is_centred else trained.feel,
         )
@@ -406,4 +415,4 @@ def _manifest_grooves(
         for row, (record, item, groove) in enumerate(of_rows):
             figures = record | {DUPLICATE.name: record["duplicate_of"] is not None}
             of_source = {"sources": job.made.sources(item), "kept": None if kept is None else kept.hits[row]}
-            yield GalleryGroove.of(record["id"], groove, figures, **of_source)
+            yield GalleryGroove.of(record["id"], groove, figures, **of_source, place=job.made.place(item))

@@ -6,6 +6,7 @@ A style of playing is one that the model carries, or one that the shards of its 
 import hashlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from musicvae.data.feel import GrooveFeel, StyleFeel
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import ConfigError
 from musicvae.generation.constraints import looped
-from musicvae.generation.recipe import GenerationSettings, Interpolation, Moved, PriorSource, VariationSource
+from musicvae.generation.interpolation import square
+from musicvae.generation.recipe import (
+    GenerationSettings,
+    Interpolation,
+    Moved,
+    PriorSource,
+    Square,
+    VariationSource,
+)
 from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, PLAIN, PLAYED
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.played import PlayedHits
@@ -82,7 +91,8 @@ class SampleRecipe:
             None is the source's, or the median of the style or of all training data.
         dry: one velocity for every hit, and every hit on the grid.
         style: what velocity and timing of new hits are those of; None is the mean of all training data.
-        windows: of a `VariationSource`, in its order; both ends of an `Interpolation`; None where there are none.
+        windows: of a `VariationSource`, in its order; the ends of an `Interpolation` or a
+            `Square`; None where there are none.
         given: what was played in these windows and stays where an item keeps a hit; None plays all hits as new ones.
         moves: amounts of attributes that a `Moved` recipe's codes are moved by.
         performer: the performance model that plays new hits, by the hash of its weights; None where none does.
@@ -109,7 +119,7 @@ class SampleRecipe:
         return self.performer is not None if self.centred is None else self.centred
 
     @property
-    def origin(self) -> PriorSource | VariationSource | Interpolation:
+    def origin(self) -> PriorSource | VariationSource | Interpolation | Square:
         """Where codes come from before they are moved."""
         match self.recipe.origin:
             case Moved(origin=before):
@@ -128,6 +138,8 @@ class SampleRecipe:
                 return (like.window_of(item),)
             case Interpolation():
                 return (0, 1)
+            case Square():
+                return (0, 1, 2, 3)
 
     def source(self, item: int) -> WindowMeta | None:
         """The window that an item is a variation or a take of."""
@@ -146,11 +158,20 @@ class SampleRecipe:
             least, most = self.tempo
             return least + (most - least) * share
         tempos = [] if self.windows is None else [self.windows.meta[row].tempo for row in self.sources(item)]
-        match self.origin, tempos:
-            case Interpolation() as path, [start, end]:
-                return start + (end - start) * path.share_of(item)
+        match self.origin:
+            case (Interpolation() | Square()) as path:
+                return path.between(item, *tempos)
             case _:
                 return tempos[0] if tempos else self.feel(trained).tempo
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Rows and columns of an interpolation; None of other modes."""
+        return self.origin.shape if isinstance(self.origin, Interpolation | Square) else None
+
+    def place(self, item: int) -> int | None:
+        """The point of an interpolation that an item is, row by row; None of other modes."""
+        return item % self.origin.points if isinstance(self.origin, Interpolation | Square) else None
 
     @property
     def manner(self) -> Float32[np.ndarray, " figure"] | None:
@@ -171,10 +192,9 @@ class SampleRecipe:
                 return None
             case VariationSource() as like:
                 return self.given.take(np.array([like.window_of(item) for item in items])).played()
-            case Interpolation() as path:
+            case (Interpolation() | Square()) as path:
                 ends = np.array([path.ends_of(item) for item in items])
-                first, second = (self.given.take(rows).played() for rows in ends.T)
-                return first.otherwise(second)
+                return reduce(PlayedHits.otherwise, (self.given.take(rows).played() for rows in ends.T))
 
     def feel(self, trained: TrainedModel) -> GrooveFeel:
         """Velocity and timing of new hits."""
@@ -194,6 +214,9 @@ class SampleRecipe:
             case Interpolation(start=start, end=end, points=points):
                 ends = [window.source for window in metas]
                 origin = {"origin": "interpolation", "ends": ends, "steps": points, "codes": _hash(start, end)}
+            case Square(columns=columns) as path:
+                ends, codes = [window.source for window in metas], [_hash(c.start, c.end) for c in columns]
+                origin = {"origin": "interpolation", "ends": ends, "steps": list(path.shape), "codes": codes}
         origin = origin if self.humanizing is None else self.humanizing.settings()
         recipe, hit_mask, constraint, style = self.recipe, self.recipe.hit_mask, self.recipe.constraint, self.style
         tempo = STYLE if isinstance(self.tempo, StyleFeel) else self.tempo and list(self.tempo)
@@ -292,7 +315,7 @@ def _player(options: SampleSettings, trained: TrainedModel) -> tuple[float, ...]
 
 def _origin(
     options: SampleSettings, kept: WindowBlock | None, trained: TrainedModel
-) -> tuple[PriorSource | VariationSource | Interpolation, WindowBlock | None, WindowBlock | None]:
+) -> tuple[PriorSource | VariationSource | Interpolation | Square, WindowBlock | None, WindowBlock | None]:
     """Where codes come from, the windows that this needs, and what was played in them and may be kept."""
     distance = DEFAULT_DISTANCE if options.distance is None else options.distance
     read = (trained.grid, trained.drum_map, options.reading_settings)
@@ -302,8 +325,9 @@ def _origin(
     if options.interpolate is not None:
         files = zip(options.interpolate, options.first_bars, strict=True)
         ends = WindowBlock.joined([window_of(Path(file), *read, bar) for file, bar in files])
-        start, end = trained.encode(ends.tokens)
-        return trained.path(start, end, options.steps or DEFAULT_STEPS), ends, ends
+        codes, points = trained.encode(ends.tokens), options.steps or DEFAULT_STEPS
+        between = square(trained.model, codes, points) if len(codes) > 2 else trained.path(*codes, points=points)
+        return between, ends, ends
     if kept is None:
         return PriorSource(), None, None
     tokens, given = kept.tokens, kept

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
 
-from jobs.command.command_line import WORK, check_options, flag, option_error
+from jobs.command.command_line import WORD_END, WORK, check_options, flag, option_error
 from musicvae.errors import ConfigError, NotThereError
 from musicvae.generation.settings import BATCH, MEAN, PLAIN, PLAYED
 from musicvae.midi.settings import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER, ReadingSettings, first_bars
@@ -65,6 +65,11 @@ class Audio(StrEnum):
 def _absolute(value: Any) -> Any:
     """Paths that any process may use, whatever its working folder."""
     return tuple(map(_absolute, value)) if isinstance(value, tuple) else value and str(Path(value).absolute())
+
+
+def _words(value: Any) -> Any:
+    """The words of each time that the option is given."""
+    return tuple(word for words in value for word in words.split(WORD_END)) if isinstance(value, list) else value
 
 
 def _ascending(items: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -137,8 +142,10 @@ class SampleSettings(Settings):
     source: Place = flag("Make variations of a MIDI file that keep some drums or bars.", metavar="FILE", alias="from")
     keep: Text = flag("Drums that --from keeps.", metavar="DRUM,...")
     keep_bars: Text = flag("Bars that --from keeps, counted from 1.", metavar="N,...")
-    interpolate: Annotated[tuple[str, str] | None, AfterValidator(_absolute)] = flag(
-        "Interpolate between two MIDI files, both included.", metavar="FILE FILE"
+    interpolate: Annotated[tuple[str, ...] | None, BeforeValidator(_words), AfterValidator(_absolute)] = flag(
+        "Interpolate between two MIDI files, both included; given twice: between four, the corners of a square.",
+        metavar="FILE FILE",
+        kind=list[str],
     )
     humanize: Place = flag(
         "Play MIDI files of any length as a drummer might: their hits stay. Makes --count takes of each file.",
@@ -151,10 +158,10 @@ class SampleSettings(Settings):
         "How MIDI files are read, such as channels=1; repeatable.", (), metavar="KEY=VALUE", kind=list[str]
     )
     first_bar: Annotated[str | None, BeforeValidator(_as_text)] = flag(
-        "Bar, counted from 1, that a given file is used from (the first with hits); N,N for the two of --interpolate.",
+        "Bar, counted from 1, that a given file is used from (the first with hits); N,N for those of --interpolate.",
         metavar="N",
     )
-    steps: int | None = flag("Number of grooves of --interpolate (9); a larger --count repeats them.")
+    steps: int | None = flag("Grooves of --interpolate (9), of a square on each side; a larger --count repeats them.")
 
     temperature: float | None = flag(
         "Below 1: more likely grooves, above 1: wilder ones (1; with --like and --interpolate: the most likely hits).",
@@ -222,8 +229,8 @@ class SampleSettings(Settings):
         if isinstance(pick, str):
             pick = read_pick(Path(pick))
             count = max(pick) + 1 if count is None else count
-        if count is None and values.get("interpolate"):
-            count = values.get("steps") or DEFAULT_STEPS
+        if count is None and (ends := _words(values.get("interpolate"))):
+            count = (values.get("steps") or DEFAULT_STEPS) ** (len(ends) // 2)
         if count is None:
             raise ConfigError("--count is missing", expected="the number of grooves", do="add --count N")
         return {**values, "count": count, "pick": pick}
@@ -239,9 +246,11 @@ class SampleSettings(Settings):
         bar, folder = self.first_bars[0], self.like is not None and Path(self.like).is_dir()
         kept, player = self.keep is not None or self.keep_bars is not None, self.like_player
         drops, near = self.drop_duplicates or self.drop_memorised, self.like or self.continued or self.source
+        ends, silent = self.interpolate, self.audio is Audio.NONE
         timing, velocity, fields = self.timing, self.velocity, type(self).model_fields
         last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         check_options(
+            ("--interpolate", ends, ends is None or len(ends) in (2, 4), "two files, or two and two"),
             ("--steps", steps, steps is None or steps >= 2, "2 or more, as both ends are included"),
             ("--steps", steps, steps is None or self.interpolate, "--interpolate A B with it"),
             ("--bars", self.bars, self.bars is None or self.continued, "--continue FILE with it"),
@@ -260,12 +269,7 @@ class SampleSettings(Settings):
             ("--like", self.like, self.like is None or not self.interpolate, "no --interpolate with it"),
             ("--first-bar", self.first_bar, bar is None or near or self.interpolate, "an option that names a file"),
             ("--first-bar", self.first_bar, bar is None or not folder, "a MIDI file for --like, not a folder"),
-            (
-                "--temperature",
-                temperature,
-                temperature is None or not self.bar_temperature,
-                "no --bar-temperature with it",
-            ),
+            ("--temperature", temperature, not (temperature and self.bar_temperature), "no --bar-temperature with it"),
             ("--timing", timing, timing is None or self.humanize, "--humanize FILE with it"),
             ("--velocity", velocity, velocity is None or self.humanize, "--humanize FILE with it"),
             ("--around", self.around, not self.around or self.humanize, "--humanize FILE with it"),
@@ -282,20 +286,10 @@ class SampleSettings(Settings):
             ("--tempo-range", STYLE, self.tempo_range != STYLE or self.style, "--feel STYLE with it"),
             ("--midi-format", self.midi_format, self.midi_format in (0, 1), "0 (one track) or 1"),
             ("--ticks", self.ticks, MIN_TICKS <= self.ticks <= MAX_TICKS, f"{MIN_TICKS} to {MAX_TICKS} a quarter note"),
-            (
-                "--audio",
-                self.audio,
-                self.audio is Audio.NONE or self.pack is not OutputFormat.NONE,
-                "no --no-files with it",
-            ),
+            ("--audio", self.audio, silent or self.pack is not OutputFormat.NONE, "no --no-files with it"),
             ("--best", self.best, self.best is None or 1 <= self.best <= self.count, f"1 to {self.count} (--count)"),
             ("--best", self.best, (self.best is None) == (by is None), "both --best and --by, or neither"),
-            (
-                "--by",
-                by,
-                by is None or by.removeprefix("-") in RANKED,
-                f"one of {', '.join(RANKED)}, with - for the lowest",
-            ),
+            ("--by", by, by is None or by.removeprefix("-") in RANKED, f"{', '.join(RANKED)}; with - for the lowest"),
             ("--pick", f"groove-{last:05d}", last < reach, f"ids below {reach:,}, for --count {self.count}"),
             ("--refill", self.refill, drops or not self.refill, "--drop-duplicates or --drop-memorised with it"),
         )
@@ -313,8 +307,8 @@ class SampleSettings(Settings):
 
     @property
     def first_bars(self) -> tuple[int | None, ...]:
-        """The bars, counted from 0, that the given files are used from: one, with --interpolate two."""
-        return first_bars(self.first_bar, 2 if self.interpolate else 1)
+        """The bars, counted from 0, that the given files are used from: one, or those of --interpolate."""
+        return first_bars(self.first_bar, len(self.interpolate or [1]))
 
     @property
     def reading_settings(self) -> ReadingSettings:
@@ -325,8 +319,9 @@ class SampleSettings(Settings):
         """Plain values, in the form that every version of sampling-work/job.json has; exact inverse of `of_record`."""
         unset = {name for name in YOUNGER if getattr(self, name) == type(self).model_fields[name].default}
         values = self.model_dump(mode="json", exclude=unset)
-        start, end = values.pop("interpolate") or (None, None)
+        start, end, *others = values.pop("interpolate") or (None, None)
         modes = {"start": start, "end": end, **{name: values.pop(name) for name in MODES}}
+        modes |= {"others": others} if others else {}
         feel = None if self.feel == PLAIN else self.feel
         return values | {"form": values.pop("pack"), "feel": feel, "dry": self.feel == PLAIN, "modes": modes}
 
@@ -338,7 +333,7 @@ class SampleSettings(Settings):
             KeyError, TypeError, ValueError: something else.
         """
         values = {**record, **record["modes"], "pack": record["form"]}
-        values["interpolate"] = values["start"] and (values["start"], values["end"])
+        values["interpolate"] = values["start"] and (values["start"], values["end"], *values.get("others", ()))
         values["feel"] = PLAIN if record["dry"] else record.get("feel")
         return cls(**{name: values[name] for name in cls.model_fields if name in values})
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Float64, Int16
 
 from musicvae.generation.generate import decode_codes, one_thread
 from musicvae.generation.latent import slerp
+from musicvae.generation.recipe import Interpolation, Square
 from musicvae.generation.settings import BATCH
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.model.model import MusicVAE
@@ -47,6 +48,39 @@ def even_fractions(
     if changed[-1] > NO_CHANGE:
         wanted = np.interp(wanted * changed[-1], changed, fine)
     return (0.0, *wanted[1:-1].tolist(), 1.0)
+
+
+def interpolation(
+    model: MusicVAE, start: Float32[np.ndarray, " latent"], end: Float32[np.ndarray, " latent"], points: int
+) -> Interpolation:
+    """The path between two codes with equal changes from point to point.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    return Interpolation(start, end, even_fractions(model, start, end, points))
+
+
+def square(model: MusicVAE, corners: Float32[np.ndarray, "corner latent"], points: int) -> Square:
+    """A square of points between four codes, with equal changes from point to point on each edge.
+
+    Inside, the fractions of a column go from those of the left edge to those of the right one, in equal steps.
+
+    Args:
+        corners: above left, above right, below left, below right.
+        points: on each side.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    a, b, c, d = corners
+    above, below = (interpolation(model, *ends, points=points).codes().numpy() for ends in ((a, b), (c, d)))
+    left, right = (np.array(even_fractions(model, *ends, points=points)) for ends in ((a, c), (b, d)))
+    columns = []
+    for column, (start, end) in enumerate(zip(above, below, strict=True)):
+        between = left + (right - left) * column / (points - 1)
+        columns.append(Interpolation(start, end, (0.0, *between[1:-1].tolist(), 1.0)))
+    return Square(tuple(columns))
 
 
 def expected_changes(

@@ -1,7 +1,8 @@
 """All that decides what item i is, besides the weights and i itself; and where its code comes from.
 
-A code is z itself. It comes from the prior, from a given window, or from the interpolation of two codes, and each of
-them can be moved. What is random goes through the prior's noise, in which z is N(0, I) (`musicvae.model.prior`).
+A code is z itself. It comes from the prior, from a given window, or from the interpolation of two or four codes, and
+each of them can be moved. What is random goes through the prior's noise, in which z is N(0, I): see
+`musicvae.model.prior`.
 """
 
 from dataclasses import dataclass
@@ -76,9 +77,18 @@ class Interpolation:
     def points(self) -> int:
         return len(self.fractions)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of points: one row."""
+        return 1, self.points
+
     def share_of(self, item: int) -> float:
         """How far along the path an item is, by the number of its point: 0 at the start, 1 at the end."""
         return item % self.points / (self.points - 1)
+
+    def between(self, item: int, start: float, end: float) -> float:
+        """A number that goes along the path as the item does."""
+        return start + (end - start) * self.share_of(item)
 
     def ends_of(self, item: int) -> tuple[int, int]:
         """The ends, 0 and 1, whose hits an item keeps: of the first, then of the second. An end is its own alone."""
@@ -93,14 +103,63 @@ class Interpolation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Square:
+    """Points between four codes, which take turns row by row.
+
+    The first row is the interpolation of the first two codes, the last row that of the other two. A column is the
+    interpolation from its point of the first row to that of the last.
+
+    Attributes:
+        columns: from left to right, all with the same number of points, at least two of them.
+    """
+
+    columns: tuple[Interpolation, ...]
+
+    @property
+    def points(self) -> int:
+        return len(self.columns) * self.columns[0].points
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of points."""
+        return self.columns[0].points, len(self.columns)
+
+    def shares_of(self, item: int) -> tuple[float, float]:
+        """How far down and how far across an item is, by the numbers of its row and column: 0 to 1."""
+        rows, columns = self.shape
+        row, column = divmod(item % self.points, columns)
+        return row / (rows - 1), column / (columns - 1)
+
+    def between(self, item: int, start: float, end: float, other_start: float, other_end: float) -> float:
+        """A number that goes from corner to corner as the item does."""
+        down, across = self.shares_of(item)
+        above, below = start + (end - start) * across, other_start + (other_end - other_start) * across
+        return above + (below - above) * down
+
+    def ends_of(self, item: int) -> tuple[int, ...]:
+        """The corners, 0 to 3, whose hits an item keeps, the nearest first. A corner is its own alone.
+
+        Four numbers: those that an edge does not have are the nearest again.
+        """
+        corners = np.eye(4)
+        weights = [self.between(item, *corner) for corner in corners]
+        near = [end for end in sorted(range(4), key=lambda end: -weights[end]) if weights[end] > 0]
+        return (*near, *near[:1] * (4 - len(near)))
+
+    def codes(self) -> Float32[Tensor, "point latent"]:
+        """The code of each point, row by row."""
+        return torch.stack([column.codes() for column in self.columns], dim=1).flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Moved:
     """Another origin's codes with something added to each, such as `AttributeVectors.shift`."""
 
-    origin: PriorSource | VariationSource | Interpolation
+    origin: PriorSource | VariationSource | Interpolation | Square
     shift: Float32[np.ndarray, " latent"]
 
 
-LatentSource: TypeAlias = PriorSource | VariationSource | Interpolation | Moved
+LatentSource: TypeAlias = PriorSource | VariationSource | Interpolation | Square | Moved
 
 
 def codes_of(
@@ -124,7 +183,7 @@ def codes_of(
             if distance == 0:  # there and back again would cost the last bits
                 return rows
             return prior.z_of(variations(prior.noise_of(rows), noise(Purpose.VARIATION), distance))
-        case Interpolation() as path:
+        case (Interpolation() | Square()) as path:
             return path.codes()[[item % path.points for item in items]]
         case Moved(origin=before, shift=shift):
             codes = codes_of(before, prior, latent, seed=seed, first=first, count=count, draw=draw)

@@ -12,7 +12,7 @@ from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.generation.constraints import first_bars, looped
 from musicvae.generation.generate import decode_codes, encode_windows, generate_batch, num_batches
-from musicvae.generation.interpolation import even_fractions
+from musicvae.generation.interpolation import interpolation
 from musicvae.generation.latent import Neighbour, nearest_codes
 from musicvae.generation.recipe import GenerationSettings, Interpolation, PriorSource, VariationSource
 from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, MEAN, PLAIN, PLAYED
@@ -162,7 +162,7 @@ class TrainedModel:
         Raises:
             ValueError: fewer than two points.
         """
-        return Interpolation(start, end, even_fractions(self.model, start, end, points))
+        return interpolation(self.model, start, end, points)
 
     way = path
     """The name that earlier versions have for `path`."""

@@ -12,6 +12,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from jobs.command.command_line import JobCommand
 from jobs.sample import main
 from jobs.sampler.settings import Execution
 from jobs.sampler.work import SampleShare
@@ -73,7 +74,7 @@ def others(data: bytes) -> tuple[Any, ...]:
 def run_here(*options: object) -> Result:
     """The command line of jobs.sample, in this process."""
     app = typer.Typer()
-    app.command()(main)
+    app.command(cls=JobCommand)(main)
     return CliRunner().invoke(app, [*map(str, options)])
 
 

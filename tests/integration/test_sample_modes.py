@@ -12,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import musicvae
+from jobs.command.command_line import JobCommand
 from jobs.sample import main
 from jobs.sampler.job import job_of
 from jobs.sampler.recipe import resolve
@@ -263,7 +264,7 @@ def begun_by_an_earlier_version(
 def run_here(run: Path, out: Path, *options: object) -> Result:
     """The command line, in this process."""
     app = typer.Typer()
-    app.command()(main)
+    app.command(cls=JobCommand)(main)
     return CliRunner().invoke(app, ["--run", str(run), "--out", str(out), *map(str, options)])
 
 
@@ -347,6 +348,26 @@ def test_an_interpolation_goes_from_reconstruction_to_reconstruction(
     assert [record["tempo"] for record in records] == [90, 95, 100, 105, 110]
     settings = json.loads((out / "settings.json").read_text())
     assert (settings["origin"], settings["ends"], settings["steps"]) == ("interpolation", ["0.mid", "2.mid"], 5)
+
+
+def test_a_square_between_four_files_has_the_interpolations_of_its_edges(
+    sample_run: Path, files: list[Path], tmp_path: Path
+):
+    out, ends = tmp_path / "out", (files[0], files[2])
+    command = ["sample", "--feel", "mean", "--run", sample_run, "--steps", 3, "--out"]
+    ok(run_job(*command, out, "--interpolate", *ends, "--interpolate", *reversed(ends)))
+    records = manifest_of(out)
+    assert [record["tempo"] for record in records] == [90, 100, 110, 100, 100, 100, 110, 100, 90]
+    settings = json.loads((out / "settings.json").read_text())
+    assert (settings["origin"], settings["steps"]) == ("interpolation", [3, 3])
+    assert settings["ends"] == ["0.mid", "2.mid", "2.mid", "0.mid"]
+    ok(run_job(*command, tmp_path / "edge", "--interpolate", *ends))
+    for number in range(3):
+        name = f"000/groove-{number:05d}.mid"
+        assert (out / name).read_bytes() == (tmp_path / "edge" / name).read_bytes()
+    tokens = [record["tokens"] for record in records]
+    assert (tokens[8], tokens[6]) == (tokens[0], tokens[2])
+    assert '"pad": [3, 3]' in (out / "gallery.html").read_text()
 
 
 def test_a_folder_is_varied_file_by_file_and_what_cannot_be_is_said(

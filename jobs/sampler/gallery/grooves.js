@@ -81,6 +81,8 @@ function onset(step, stored, ticksPerStep) {
  *   columns    one {name, label, about, kind: "number" | "flag", decimals} a figure; column 0 is the tempo
  *   sources    names of the windows that grooves were made from
  *   writtenAs  what velocity and timing of the grooves are called
+ *   pad        [rows, columns] of an interpolation; null where grooves are none
+ *   places     which point of it each groove is, row by row
  *   mean       another one: [velocities, offsets] by step of the bar and drum; null where there is none
  */
 class Grooves {
@@ -109,7 +111,7 @@ class Grooves {
     this.ticksPerStep = this.ticksPerQuarter / stepsPerBeat;
     this.written = new HitTable(this, ...hits);
     this.ofSources = new HitTable(this, ...sourceHits);
-    /** Sources of each groove: two ends of an interpolation, the window that it is like, or none. */
+    /** Sources of each groove: the ends of an interpolation, the window that it is like, or none. */
     this.sourcesEach = sourceRows.length / this.count;
     this.tokens = this.written.tokens;
   }

@@ -6,6 +6,9 @@ const PLAIN_VELOCITY = 100;
 /** Quarter notes a minute that MIDI files can have. */
 const SLOWEST = 4;
 
+/** Sources of a square, from above left to below right. */
+const CORNERS = ["A", "B", "C", "D"];
+
 class Hearing {
   constructor(grooves, edits) {
     Object.assign(this, { grooves, edits });
@@ -66,8 +69,8 @@ class Hearing {
 }
 
 function sourceChoices({ sourcesEach }) {
-  const names = sourcesEach === 1 ? ["source"] : ["start", "end"];
-  return names.slice(0, sourcesEach).map((name, source) => ({ name, source, about: "what the groove was made from" }));
+  const names = { 1: ["source"], 2: ["start", "end"], 4: CORNERS }[sourcesEach] ?? [];
+  return names.map((name, source) => ({ name, source, about: "what the groove was made from" }));
 }
 
 function feelChoices({ writtenAs, mean, drums, stepsPerBar, ticksPerStep }) {

@@ -38,7 +38,7 @@ function listenToKeys(wall, act) {
 /** Whether what has the focus has a use of its own for a key. */
 function needsKey(target, key) {
   if (key === "Escape") return false;
-  if (target.matches("input[type=range], input[type=radio]")) return /^(Arrow|Page|Home|End)/.test(key);
+  if (target.matches("input[type=range], input[type=radio], .points")) return /^(Arrow|Page|Home|End)/.test(key);
   if (target.matches("input[type=checkbox], button, summary")) return key === " " || key === "Enter";
   return target.matches("input, select, textarea");
 }

@@ -41,6 +41,14 @@ const act = {
     if (item !== stage.item) hear(() => hearing.leaveSource());
     dragMidi(transfer, grooves, hearing.of(item));
   },
+  /** A finger is on a point of the pad. */
+  pad: (item) => {
+    hear(() => hearing.leaveSource());
+    player.playNext(item);
+    const place = wall.items.indexOf(item);
+    if (place >= 0) wall.activate(place);
+    say(grooves.ids[item]);
+  },
   moved,
   playActive: () => (player.item === null ? withActive((item) => player.play(item)) : player.stop()),
   favourActive: () => withActive(act.favour),
@@ -78,6 +86,7 @@ const act = {
 
 const wall = new Wall(byId("wall"), { grooves, favourites, edits, player, act });
 const stage = new Stage(byId("stage"), grooves, favourites, player, hearing);
+const pad = grooves.pad && new Pad(byId("pad"), grooves, player, act);
 const filters = new Filters(byId("filters"), grooves, criteria, choose);
 
 function withActive(action) {
@@ -154,6 +163,7 @@ function captionColumns() {
 
 function showState() {
   wall.relabel();
+  pad?.mark();
   setStage();
   cancelAnimationFrame(frame);
   movePlayheads();
@@ -258,6 +268,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   wall.palette = stage.palette = colours();
   wall.refresh();
   stage.draw();
+  pad?.draw();
 });
 function takeAddress() {
   criteria.takeAddress(location.hash.slice(1), grooves);

@@ -17,6 +17,8 @@ class Player {
     Object.assign(this, { grooves, hearing, changed });
     /** The groove that plays; null: silence. */
     this.item = null;
+    /** What plays from the next bar line on; null: the same. */
+    this.next = null;
     this.volume = 0.8;
     this.context = null;
     // The timer of a page that is being hidden is late at once.
@@ -49,8 +51,19 @@ class Player {
     output.gain.setTargetAtTime(0, context.currentTime, FADE_SECONDS);
     setTimeout(() => output.disconnect(), 200);
     this.kit.ringing = null;
-    this.item = null;
+    this.item = this.next = null;
     this.changed();
+  }
+
+  /** Sound that a browser has held back begins. */
+  wake() {
+    this.context?.resume();
+  }
+
+  /** Plays a groove from the next bar line on, where the one that plays has that line. */
+  playNext(item) {
+    if (this.item === null) this.play(item);
+    else this.next = item === this.item ? null : item;
   }
 
   /** Makes a change to `hearing`; the loop continues where it is. */
@@ -75,6 +88,10 @@ class Player {
     return this.anchor.step + (time - this.anchor.time) / this.stepSeconds;
   }
 
+  timeAt(step) {
+    return this.anchor.time + (step - this.anchor.step) * this.stepSeconds;
+  }
+
   /** Where the loop is for the ear, in steps from its start. */
   position() {
     const heard = this.context.currentTime - (this.context.outputLatency || 0);
@@ -84,9 +101,24 @@ class Player {
 
   giveHits() {
     const ahead = document.hidden ? AHEAD_HIDDEN_SECONDS : AHEAD_SECONDS;
-    const now = this.context.currentTime, from = this.given, to = this.stepAt(now + ahead);
+    const now = this.context.currentTime, { stepsPerBar } = this.grooves;
+    const line = Math.ceil((this.given + LEAD_IN_STEPS) / stepsPerBar) * stepsPerBar;
+    if (this.next !== null && this.stepAt(now + ahead) >= line - LEAD_IN_STEPS) {
+      // Hits of either groove lie within half a step of their own: none is lost or comes twice.
+      this.giveHitsUntil(line - LEAD_IN_STEPS, now);
+      this.anchor = { time: this.timeAt(line), step: line };
+      this.item = this.next;
+      this.next = null;
+      this.hits = this.hearing.hits(this.item);
+      this.changed();
+    }
+    this.giveHitsUntil(this.stepAt(now + ahead), now);
+  }
+
+  giveHitsUntil(to, now) {
+    const from = this.given;
     for (const { place, drum, velocity } of this.hitsBetween(from, to)) {
-      const time = this.anchor.time + (place - this.anchor.step) * this.stepSeconds;
+      const time = this.timeAt(place);
       // After a halt of the page, what is long past would sound all at once.
       if (time < now - LATEST_SECONDS) continue;
       this.kit.strike(this.output, this.grooves.drums[drum].voice, velocity, Math.max(time, now));

@@ -54,7 +54,7 @@ class Stage {
   /** Where the groove came from. */
   origin() {
     const names = this.grooves.sourcesOf(this.item).map((row) => this.grooves.sources[row]);
-    return names.length ? `from ${names.join(" to ")}` : "";
+    return names.length ? `from ${names.join(names.length > 2 ? " · " : " to ")}` : "";
   }
 
   figure(column) {

@@ -1,6 +1,7 @@
 """Grooves for galleries: hits, velocities and offsets by chance, the extremes among them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,15 @@ def sourced_gallery(path: Path, count: int) -> Path:
         written="played",
         mean=mean_feel(),
     )
+    return path
+
+
+def pad_gallery(path: Path) -> Path:
+    """A page of a square of nine grooves between four sources; the last point but one has no groove."""
+    places = [0, 1, 2, 3, 4, 5, 6, 8]
+    grooves = (replace(chance_groove(item), place=place, sources=(0, 1, 2, 3)) for item, place in enumerate(places))
+    about = {"title": "A square", "grid": GRID, "drum_map": DRUM_MAP, "figures": COLUMNS}
+    write_gallery(path, grooves, **about, sources=chance_sources(4), pad=(3, 3))
     return path
 
 

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.command.command_line import compose_settings, flags_of, settings_text
+from jobs.command.command_line import JobCommand, compose_settings, flags_of, settings_text
 from jobs.sample import main
 from jobs.sampler.settings import DEFAULT_STEPS, OutputFormat, SampleSettings, amounts, numbers, span
 from musicvae.errors import ConfigError
@@ -48,6 +48,9 @@ def test_settings_come_back_from_json_as_they_were():
     modes = {"interpolate": ("/a.mid", "/b.mid"), "steps": 4, "move": ("density=1", "ride=-2"), "forbid": "kick"}
     settings = SampleSettings(count=3, top_p=0.5, **modes)
     assert SampleSettings.of_record(json.loads(json.dumps(settings.record()))) == settings
+    square = SampleSettings(count=3, interpolate=("/a.mid", "/b.mid", "/c.mid", "/d.mid"), first_bar="1,2,3,4")
+    assert SampleSettings.of_record(json.loads(json.dumps(square.record()))) == square
+    assert square.first_bars == (0, 1, 2, 3)
 
 
 def test_flags_go_before_the_file_and_paths_are_absolute(config: Path):
@@ -79,19 +82,25 @@ def test_each_setting_is_a_flag_in_its_group_and_one_that_is_not_given_is_none()
         given.update(flags)
 
     app = typer.Typer(rich_markup_mode=None)
-    app.command()(command)
+    app.command(cls=JobCommand)(command)
     line = ["--continue", "a.mid", "--move", "a=1", "--move", "b=2", "--interpolate", "c", "d", "--no-gallery"]
+    line += ["--interpolate=e", "f"]
     result = CliRunner().invoke(app, line)
     assert result.exit_code == 0, result.output
     assert given.keys() == SampleSettings.model_fields.keys()
-    expected = {"continued": "a.mid", "move": ["a=1", "b=2"], "interpolate": ("c", "d"), "gallery": False}
+    expected = {"continued": "a.mid", "move": ["a=1", "b=2"], "interpolate": ["c\0d", "e\0f"], "gallery": False}
     assert {name: value for name, value in given.items() if value is not None} == expected
+    settings = compose_settings(SampleSettings, flags={"count": 1, "interpolate": given["interpolate"]})
+    assert settings.interpolate == tuple(str(Path(name).absolute()) for name in "cdef")
+    for missing in (["--interpolate", "c"], ["--interpolate", "c", "--steps", "3"], ["--interpolate=c"]):
+        result = CliRunner().invoke(app, missing)
+        assert (result.exit_code, "Option '--interpolate' requires 2 arguments" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize("plain", ["--dry", "--plain", "--feel=plain"])
 def test_older_flags_are_short_for_newer_ones(config: Path, tmp_path: Path, plain: str):
     app = typer.Typer(rich_markup_mode=None)
-    app.command()(main)
+    app.command(cls=JobCommand)(main)
     line = ["--out", "out", "--config", str(config), plain, "--no-files", "--weights", "models/a", "--print-config"]
     result = CliRunner().invoke(app, line)
     (tmp_path / "printed.yaml").write_text(result.output)
@@ -128,6 +137,10 @@ def test_an_interpolation_and_a_list_say_how_many_grooves_they_have(tmp_path: Pa
     ends = ("/a.mid", "/b.mid")
     assert parse_settings(SampleSettings, {"interpolate": ends, "steps": 4}).count == 4
     assert parse_settings(SampleSettings, {"interpolate": ends}).count == DEFAULT_STEPS
+    assert parse_settings(SampleSettings, {"interpolate": [*ends, *ends], "steps": 4}).count == 16
+    for wrong in (ends[:1], [*ends, "/c.mid"], [*ends] * 3):
+        with pytest.raises(ConfigError, match="two files, or two and two"):
+            parse_settings(SampleSettings, {"interpolate": wrong})
     (tmp_path / "list").write_text("groove-00007\ngroove-00002\n")
     picked = parse_settings(SampleSettings, {"pick": str(tmp_path / "list")})
     assert (picked.count, picked.pick, picked.wanted) == (8, (2, 7), 2)

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from musicvae.generation.latent import slerp
-from musicvae.generation.recipe import Interpolation, LatentSource, Moved, PriorSource, VariationSource, codes_of
+from musicvae.generation.recipe import (
+    Interpolation,
+    LatentSource,
+    Moved,
+    PriorSource,
+    Square,
+    VariationSource,
+    codes_of,
+)
 from musicvae.model.prior import StandardPrior
 
 LATENT = 6
@@ -15,6 +23,14 @@ ORIGINS: dict[str, LatentSource] = {
     "prior": PriorSource(),
     "like": VariationSource(CODES, 0.4),
     "interpolation": Interpolation(CODES[0], CODES[1], (0.0, 0.1, 0.5, 0.9, 1.0)),
+    "square": Square(
+        (
+            Interpolation(CODES[0], CODES[1], (0.0, 0.3, 1.0)),
+            Interpolation(CODES[1], CODES[2], (0.0, 0.6, 1.0)),
+            Interpolation(CODES[2], CODES[0], (0.0, 0.5, 1.0)),
+            Interpolation(CODES[0], CODES[2], (0.0, 0.1, 1.0)),
+        )
+    ),
     "moved": Moved(VariationSource(CODES, 0.4), SHIFT),
 }
 
@@ -47,6 +63,27 @@ def test_an_interpolation_goes_from_end_to_end_and_starts_anew():
     assert torch.equal(way[5:], way[:5])
     assert isinstance(origin := ORIGINS["interpolation"], Interpolation)
     assert [origin.share_of(item) for item in (0, 2, 4, 5)] == [0, 0.5, 1, 0]
+
+
+def test_a_square_goes_row_by_row_from_the_first_edge_to_the_last():
+    square = ORIGINS["square"]
+    assert isinstance(square, Square)
+    rows = codes(square).reshape(3, 4, LATENT)
+    for column, path in enumerate(square.columns):
+        assert torch.equal(rows[:, column], path.codes())
+    assert (square.shape, square.points) == ((3, 4), 12)
+    assert torch.equal(codes(square, first=12), codes(square))
+    tempos = [[square.between(4 * row + column, 60.0, 120.0, 90.0, 180.0) for column in range(4)] for row in range(3)]
+    np.testing.assert_allclose(tempos, [[60, 80, 100, 120], [75, 100, 125, 150], [90, 120, 150, 180]])
+
+
+def test_a_point_of_a_square_keeps_the_hits_of_the_nearest_corner_first_and_none_of_an_edge_that_it_is_not_on():
+    square = ORIGINS["square"]
+    assert isinstance(square, Square)
+    assert [square.ends_of(item) for item in (0, 3, 8, 11)] == [(0,) * 4, (1,) * 4, (2,) * 4, (3,) * 4]
+    assert [square.ends_of(item) for item in (1, 2, 9)] == [(0, 1, 0, 0), (1, 0, 1, 1), (2, 3, 2, 2)]
+    assert square.ends_of(5) == (0, 2, 1, 3)
+    assert square.ends_of(6) == (1, 3, 0, 2)
 
 
 def test_a_move_adds_the_same_to_every_code():
