@@ -84,8 +84,9 @@ HELP = (
     (("f",), "mark or unmark as a favourite"),
     (("m",), "save the groove as MIDI"),
     (("s",), "hear the source, and the groove again"),
-    (("e", "u"), "edit hits in the large grid; undo"),
+    (("e", "u"), "edit hits in the large grid; undo. In the grid: arrows, Enter, + and - for the velocity"),
     (("l",), "more like this: sort by the number of hits that differ"),
+    (("v",), "compact list; cards"),
     (("/",), "search and filter; Esc returns to the grooves"),
     (("?",), "this help"),
 )

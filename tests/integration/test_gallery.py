@@ -115,6 +115,24 @@ def test_drums_and_likeness_choose_grooves_and_the_address_keeps_the_view(galler
     assert gallery.shown() == expected
 
 
+@pytest.mark.parametrize("size", [LAPTOP, UPRIGHT], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_compact_list_shows_a_line_for_each_groove_and_is_kept_in_the_address(gallery, gallery_page, size):
+    gallery.open(gallery_page, size)
+    seen = "[...document.querySelectorAll('.card')].filter((c) => c.getBoundingClientRect().top < innerHeight).length"
+    cards = gallery.run(f"return {seen}")
+    gallery.press("v")
+    assert gallery.run("return [wall.columns, document.querySelector('.card').offsetHeight]") == [1, 46]
+    gallery.wait_for(f"{seen} > {cards if size == UPRIGHT else 5}")
+    assert gallery.run("return document.documentElement.scrollWidth") == size[0]
+    assert gallery.run("return document.querySelector('#card-0 canvas').width") > 100
+    assert serious_problems(gallery) == []
+    assert gallery.run("return location.hash") == "#view=list"
+    gallery.driver.refresh()
+    assert gallery.run("return [byId('compact').checked, wall.columns]") == [True, 1]
+    gallery.press("v")
+    assert gallery.run("return [byId('compact').checked, location.hash]") == [False, ""]
+
+
 def test_its_filters_and_sorting_are_those_of_the_figures(gallery):
     grooves = [chance_groove(item) for item in range(FEW)]
     hits = [groove.figures["hits"] for groove in grooves]

@@ -47,6 +47,27 @@ def empty_and_hit(groove: np.ndarray) -> tuple[int, int]:
     return alone[0], int(np.flatnonzero((snare > 30) & (snare < 100))[0])
 
 
+def test_keys_edit_at_a_cursor_and_say_what_is_there(gallery):
+    expected = chance_groove(1).velocity.copy()
+    empty, hit = empty_and_hit(expected)
+    gallery.press(Keys.ARROW_RIGHT, "e")
+    gallery.press(*[Keys.ARROW_UP] * SNARE, *[Keys.ARROW_RIGHT] * empty, Keys.ENTER, "+")
+    expected[empty, SNARE] = 105
+    assert np.argwhere(velocities(gallery) != expected).tolist() == []
+    said = gallery.element("#said").text or gallery.run("return byId('said').textContent")
+    assert said == f"snare, bar {empty // 16 + 1}, step {empty % 16 + 1}: velocity 105"
+    moves = [Keys.ARROW_RIGHT if hit > empty else Keys.ARROW_LEFT] * abs(hit - empty)
+    gallery.press(*moves, "-", "-")
+    expected[hit, SNARE] -= 10
+    assert np.argwhere(velocities(gallery) != expected).tolist() == []
+    gallery.press(Keys.ENTER)
+    expected[hit, SNARE] = 0
+    assert np.argwhere(velocities(gallery) != expected).tolist() == []
+    assert gallery.run("return document.querySelector('.cursor').offsetWidth") > 4
+    gallery.press("u", "u", "u", "u", "u", "e", Keys.ARROW_RIGHT)
+    assert gallery.run("return [edits.has(1), stage.item]") == [False, 2]
+
+
 def test_a_hit_is_set_removed_and_made_louder_heard_saved_marked_and_undone(gallery, gallery_page):
     expected = chance_groove(1).velocity.copy()
     empty, hit = empty_and_hit(expected)

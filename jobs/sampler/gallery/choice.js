@@ -21,6 +21,8 @@ class Criteria {
     /** The groove that others are compared with. */
     this.like = null;
     this.descending = false;
+    /** A line for each groove in place of a card. */
+    this.compact = false;
   }
 
   get filters() {
@@ -46,6 +48,7 @@ class Criteria {
     if (this.sortBy === BY_LIKENESS) parts.set("like", grooves.ids[this.like]);
     else if (this.sortBy !== BY_PLACE) parts.set("sort", name(this.sortBy));
     if (this.descending) parts.set("order", "descending");
+    if (this.compact) parts.set("view", "list");
     return parts.toString();
   }
 
@@ -69,6 +72,7 @@ class Criteria {
     this.like = like < 0 ? null : like;
     this.sortBy = like < 0 ? Math.max(BY_PLACE, column(parts.get("sort"))) : BY_LIKENESS;
     this.descending = parts.get("order") === "descending";
+    this.compact = parts.get("view") === "list";
   }
 }
 

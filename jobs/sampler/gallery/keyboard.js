@@ -21,6 +21,7 @@ function listenToKeys(wall, act) {
     e: act.toggleEditing,
     u: act.undo,
     l: act.sortByLikeness,
+    v: act.toggleList,
     "/": act.search,
     "?": act.help,
     Escape: act.leaveSearch,

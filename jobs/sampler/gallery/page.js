@@ -73,6 +73,11 @@ const act = {
     showCriteria();
     choose();
   }),
+  toggleList: () => {
+    criteria.compact = !criteria.compact;
+    showCriteria();
+    keepAddress();
+  },
   search: () => {
     openFilters(true);
     byId("text").focus();
@@ -147,6 +152,9 @@ function showCriteria() {
   byId("text").value = criteria.text;
   byId("favourites-only").checked = criteria.favouritesOnly;
   byId("descending").setAttribute("aria-pressed", criteria.descending);
+  byId("compact").checked = criteria.compact;
+  document.body.classList.toggle("compact", criteria.compact);
+  wall.layOut();
   likeness.hidden = criteria.like === null;
   likeness.textContent = criteria.like === null ? "" : `like ${grooves.ids[criteria.like]}`;
   sortBy.value = criteria.sortBy;
@@ -233,6 +241,7 @@ on("favourites-only", "change", () => {
   criteria.favouritesOnly = byId("favourites-only").checked;
   choose();
 });
+on("compact", "change", act.toggleList);
 on("clear", "click", () => {
   criteria.clear();
   showCriteria();
@@ -250,7 +259,7 @@ stage.part("save").addEventListener("click", () => act.save(stage.item));
 stage.part("likeness").addEventListener("click", act.sortByLikeness);
 stage.part("edit").addEventListener("click", act.toggleEditing);
 stage.part("undo").addEventListener("click", act.undo);
-listenToEdits(stage.part("large").querySelector("canvas"), stage, edits, hear, () => wall.refresh());
+listenToEdits(stage.part("large"), stage, edits, { hear, say, done: () => wall.refresh() });
 on("tempo", "input", () => setRate(byId("tempo").valueAsNumber / 100));
 on("tempo", "dblclick", () => setRate(1));
 on("bpm", "input", () => {

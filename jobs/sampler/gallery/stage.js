@@ -13,6 +13,8 @@ class Stage {
     this.editing = false;
     /** The bar that is edited where the grid is too narrow for all. */
     this.bar = 0;
+    /** The {step, drum} that keys edit. */
+    this.cursor = { step: 0, drum: 0 };
     const names = [...grooves.drums].reverse().map(({ label }, row) => {
       const name = document.createElement("li");
       name.textContent = label;
@@ -99,6 +101,9 @@ class Stage {
     this.editing = editing;
     this.element.classList.toggle("editing", editing);
     this.part("edit").setAttribute("aria-pressed", editing);
+    this.part("large").tabIndex = editing ? 0 : -1;
+    this.part("large-grid").setAttribute("aria-hidden", !editing);
+    if (editing) this.part("large").focus();
     this.draw();
   }
 
@@ -119,6 +124,22 @@ class Stage {
     return { step: hit?.step ?? within(Math.floor(at), numSteps), drum };
   }
 
+  /** Moves the cursor of the keys to the nearest cell that there is, and its bar into sight. */
+  moveCursor(step, drum) {
+    this.cursor = { step: within(step, this.grooves.numSteps), drum: within(drum, this.grooves.drums.length) };
+    this.bar = Math.floor(this.cursor.step / this.grooves.stepsPerBar);
+    this.draw();
+  }
+
+  placeCursor(width, height) {
+    const { style } = this.part("cursor"), { step, drum } = this.cursor, lanes = this.grooves.drums.length;
+    const left = stepX(this.view, step, width), right = stepX(this.view, step + 1, width);
+    style.left = `${left}px`;
+    style.width = `${right - left}px`;
+    style.top = `${((lanes - 1 - drum) * height) / lanes}px`;
+    style.height = `${height / lanes}px`;
+  }
+
   draw() {
     const canvas = this.part("large").querySelector("canvas"), { clientWidth, clientHeight } = canvas;
     const { view, item } = this, bars = this.part("bars");
@@ -129,6 +150,7 @@ class Stage {
     const { edits } = this.hearing, removed = this.hearing.isOfGroove(item) ? edits.removed(item) : [];
     const hits = [...this.hearing.hits(item), ...removed];
     drawGroove(canvas, this.grooves, hits, clientWidth, clientHeight, this.palette, view);
+    this.placeCursor(clientWidth, clientHeight);
   }
 
   movePlayhead(step) {

@@ -2,8 +2,6 @@
 // The wall of grooves: a grid of cards of which only those in sight exist. The wall itself has the keyboard's focus and
 // tells which card is meant (aria-activedescendant), so a card may leave the page without taking the focus along.
 
-/** Least width of a card, in CSS pixels. */
-const CARD_WIDTH = 320;
 /** Rows kept above and below what is in sight. */
 const SPARE_ROWS = 2;
 
@@ -39,8 +37,8 @@ class Wall {
     const style = getComputedStyle(this.space);
     this.gap = parseFloat(style.getPropertyValue("--gap"));
     this.rowHeight = parseFloat(style.getPropertyValue("--card-height")) + this.gap;
-    const width = this.space.clientWidth;
-    this.columns = Math.max(1, Math.floor((width + this.gap) / (CARD_WIDTH + this.gap)));
+    const width = this.space.clientWidth, least = parseFloat(style.getPropertyValue("--least-width"));
+    this.columns = Math.max(1, Math.floor((width + this.gap) / (least + this.gap)));
     this.cardWidth = (width - (this.columns - 1) * this.gap) / this.columns;
     this.space.style.setProperty("--columns", this.columns);
     this.space.style.height = `${this.numRows * this.rowHeight}px`;

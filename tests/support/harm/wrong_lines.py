@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
+from jobs.command.command_line import JobCommand
 from musicvae.command_line import _parser
 from tests.support.commands import CHECKOUT
 
@@ -345,7 +346,7 @@ def _types(command: str, name: str) -> set[Any]:
 def click_command(command: str) -> Any:
     """The parser of a command or subcommand."""
     app = typer.Typer()
-    app.command()(function_of(command))
+    app.command(cls=JobCommand)(function_of(command))
     return typer.main.get_command(app)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from jobs.command.command_line import check_command
+from jobs.command.command_line import JobCommand, check_command
 from musicvae.errors import NotThereError
 from tests.support.commands import CHECKOUT
 from tests.support.pages.fenced_code import fenced
@@ -46,7 +46,7 @@ def check(name: str, *arguments: str) -> None:
     if name == "train" and "--ranks" not in words:
         words = ["--ranks", "1", *words]  # the launcher checks the settings, a rank would have to train
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(vars(module)[function])
+    app.command(cls=JobCommand)(vars(module)[function])
     try:
         typer.main.get_command(app).make_context(name, list(words))
         if name in CHECKS_AND_ENDS and function in ("main", "run", "merge"):
