@@ -30,7 +30,7 @@ SITES = Path(__file__).with_name("sites")
 class Site(BaseModel):
     """One site; every setting may be left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: str | None = None
     """Partition of SLURM. Without it, the cluster chooses; the same holds for the next three settings."""

@@ -1,10 +1,14 @@
 """Settings: YAML and `key.sub=value` in, frozen and validated models out."""
 
+import ast
 import difflib
+import inspect
 import re
+import textwrap
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -31,12 +35,27 @@ class Settings(BaseModel):
     """Base of every settings model: immutable, and an unknown key is an error."""
 
     # Defaults are validated too: a default 48 and a typed 48.0 have to be the same setting, with the same run id.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
+
+
+def field_docs(kind: type[BaseModel]) -> dict[str, str]:
+    """The docstring below each field of a settings model.
+
+    pydantic's `use_attribute_docstrings` reads them where the model is defined, which is a fifth of a command's start.
+    """
+    docs: dict[str, str] = {}
+    for part in reversed(kind.mro()):
+        if not issubclass(part, BaseModel) or part is BaseModel:
+            continue
+        (defined,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        for field, below in pairwise(defined.body if isinstance(defined, ast.ClassDef) else []):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = inspect.cleandoc(text)
+    return docs
 
 
 def parse_settings(kind: type[S], values: Mapping[str, Any]) -> S:

@@ -29,7 +29,7 @@ from jobs.command.paths import url_of, wrong_with_path
 from jobs.command.stop_signals import HANDLED
 from jobs.command.streams import LostOutputError, ending_quietly
 from musicvae.errors import ConfigError, StoppedError, UserError
-from musicvae.settings import Settings, apply_overrides, parse_settings, read_yaml
+from musicvae.settings import Settings, apply_overrides, field_docs, parse_settings, read_yaml
 from musicvae.terminal import degrade_to_ascii, shown
 
 S = TypeVar("S", bound=Settings)
@@ -388,11 +388,10 @@ def _nearest_preset(name: str) -> str | None:
 
 def settings_text(settings: Settings, *, indent: str = "") -> str:
     """Settings as the YAML that would give them again, each under its description."""
-    lines = []
+    lines, docs = [], field_docs(type(settings))
     for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if field.description:
-            lines += [f"{indent}# {line}" for line in field.description.splitlines()]
+        value, about = getattr(settings, name), field.description or docs.get(name, "")
+        lines += [f"{indent}# {line}" for line in about.splitlines()]
         if isinstance(value, Settings):
             lines += [f"{indent}{name}:", settings_text(value, indent=indent + "  ").rstrip("\n")]
         else:
