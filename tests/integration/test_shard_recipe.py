@@ -12,7 +12,7 @@ import pytest
 
 from musicvae.data.manifest import ShardManifest
 from musicvae.data.shards import read_shard
-from tests.support.commands import CHECKOUT
+from tests.support.commands import CHECKOUT, ONE_THREAD
 from tests.support.pages.fenced_code import fenced
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
@@ -31,7 +31,7 @@ def run_alone(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-S", "-c", ALONE + code],
         cwd=folder,
-        env={"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": ""},
+        env={"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": "", **ONE_THREAD},
         capture_output=True,
         text=True,
         timeout=120,

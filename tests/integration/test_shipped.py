@@ -16,7 +16,7 @@ from musicvae.groove.grid import GridSpec
 from musicvae.pretrained.latent_effects import attribute_effects, interpolation_effect, unevenness
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import WEIGHTS
-from tests.support.commands import CHECKOUT, SOAK
+from tests.support.commands import CHECKOUT, ONE_THREAD, SOAK
 from tests.support.pages.fenced_code import fenced, run_shell_blocks
 from tests.support.runs.shipped import SHIPPED, need_shipped_models
 
@@ -96,7 +96,7 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(fenced(page, "python"))],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(CHECKOUT)},
+        env={"PYTHONPATH": str(CHECKOUT), **ONE_THREAD},
         capture_output=True,
         text=True,
         timeout=300,

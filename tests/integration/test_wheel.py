@@ -9,7 +9,7 @@ from pathlib import Path
 import pretty_midi
 import pytest
 
-from tests.support.commands import CHECKOUT, SOAK
+from tests.support.commands import CHECKOUT, ONE_THREAD, SOAK
 from tests.support.runs.shipped import need_shipped_models
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def sounding(folder: Path) -> int:
 
 def test_it_imports_without_torch_in_a_fresh_environment(bare, tmp_path):
     code = "import sys, musicvae; print(musicvae.__file__, musicvae.GridSpec().num_steps, 'torch' in sys.modules)"
-    result = subprocess.run([bare / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, env={})
+    result = subprocess.run([bare / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD)
     assert result.returncode == 0, result.stderr
     where, steps, torch_loaded = result.stdout.split()
     assert str(bare.parent) in where, "the wheel's package, not the checkout's"
@@ -82,7 +82,7 @@ def test_it_imports_without_torch_in_a_fresh_environment(bare, tmp_path):
 def test_the_command_shows_its_help_with_nothing_else_installed(bare, tmp_path):
     for command in ([], ["new"], ["vary"], ["continue"], ["interpolate"], ["show"]):
         words = [bare / "musicvae", *command, "--help"]
-        result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env={})
+        result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD)
         assert result.returncode == 0, result.stderr
         assert "musicvae new" in result.stdout or f"example: musicvae {command[0]}" in result.stdout
 
@@ -94,14 +94,18 @@ for number, groove in enumerate(musicvae.load("generation").sample(16, seed=0)):
     groove.to_midi(f"groove-{number:02d}.mid")
 print(musicvae.__file__)
 """
-    result = subprocess.run([complete / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, env={})
+    result = subprocess.run(
+        [complete / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert str(complete.parent) in result.stdout, "the wheel's package, not the checkout's"
     assert sounding(tmp_path) == len(list(tmp_path.iterdir())) == 16
 
 
 def test_one_command_gives_sixteen_grooves(complete, tmp_path):
-    result = subprocess.run([complete / "musicvae", "new"], cwd=tmp_path, capture_output=True, text=True, env={})
+    result = subprocess.run(
+        [complete / "musicvae", "new"], cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert sounding(tmp_path / "grooves" / "new") == 16
     assert result.stdout.endswith("next: musicvae vary grooves/new/groove-00.mid\n")

@@ -16,6 +16,8 @@ FORKED_RANKS = (
     {} if SOAK else {"PYTHONPATH": f"{CHECKOUT / 'tests' / 'support' / 'processes' / 'forked_ranks'}:{CHECKOUT}"}
 )
 """Under these variables the ranks of a launch have their libraries from its torchrun agent (`forking_agent`)."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""For commands with no other variables: several threads in each of several processes wait for a core that spins."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
 
 TINY = (

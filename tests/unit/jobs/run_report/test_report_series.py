@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.run_report.record import MOST_POINTS, Series, read_metrics
+from tests.support.requirements import only_in_a_soak
 from tests.support.runs.run_folders import training_line
 
 
@@ -38,7 +39,7 @@ def test_what_is_not_finite_is_not_drawn():
     assert [point.mean for point in series.points] == [1.0, 3.0]
 
 
-@pytest.mark.parametrize("lines", [8_000, pytest.param(200_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lines", [8_000, pytest.param(200_000, marks=[pytest.mark.slow, only_in_a_soak])])
 def test_a_file_of_any_length_costs_the_same_memory(tmp_path, lines):
     path = tmp_path / "metrics.jsonl"
     with path.open("w") as file:
