@@ -13,10 +13,12 @@ import argparse
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +34,8 @@ CANCELLED = "cancelled"
 LOST = "killed"
 """The category of a status file's `failure` when a process or node vanished: another start may well succeed."""
 KILLED = 128 + 9
+SLACK_SECONDS = 60.0
+"""SLURM tells jobs so much ahead of the notice that was asked for."""
 SIGNALLED = (128 + 12, 128 + 15)
 """A command that was told to stop before it could listen: nothing is lost."""
 
@@ -48,6 +52,7 @@ class Attempt:
         began, ended: seconds since the epoch; `ended` is None while it runs, and for ever if its node was lost.
         code: exit status.
         asked: whether the scheduler had told it to stop.
+        reason: why it had, in SLURM's words; empty if it does not say.
         verdict: what follows.
         oom_kills: how many processes of its cgroup the kernel had killed for want of memory when it began.
         out_of_memory: whether it has killed some since.
@@ -62,6 +67,7 @@ class Attempt:
     ended: float | None = None
     code: int | None = None
     asked: bool = False
+    reason: str = ""
     verdict: Verdict | None = None
     oom_kills: int = 0
     out_of_memory: bool = False
@@ -116,10 +122,10 @@ class Record:
             }
         )
 
-    def end(self, *, code: int, asked: bool, verdict: Verdict, out_of_memory: bool = False) -> None:
+    def end(self, *, code: int, asked: bool, verdict: Verdict, out_of_memory: bool = False, reason: str = "") -> None:
         """The attempt that began last has ended."""
         end = {"code": code, "asked": asked, "verdict": verdict, "ended": time.time(), "out_of_memory": out_of_memory}
-        self._append({"event": "end", **end})
+        self._append({"event": "end", **end, **({"reason": reason} if reason else {})})
 
     def _append(self, event: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +206,7 @@ def begin(submission: Path, job: Job, element: int, *, launch_id: str, restart: 
     return "go"
 
 
-def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) -> Verdict:
+def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool, reason: str = "") -> Verdict:
     """Writes the end of an attempt down and gives what follows."""
     record = Record.of(submission, job.name, element)
     attempts = record.attempts()
@@ -215,8 +221,40 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool) 
     following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)
     if following != "done" and (submission / CANCELLED).exists():
         following = "cancelled"
-    record.end(code=code, asked=asked, verdict=following, out_of_memory=out_of_memory)
+    record.end(code=code, asked=asked, verdict=following, out_of_memory=out_of_memory, reason=reason)
     return following
+
+
+def reason_of_signal(number: str, notice: float) -> str:
+    """Why SLURM has told a job to stop: "preemption", "time limit" or "requeue"; empty if it does not say.
+
+    Args:
+        notice: so many seconds before its limit a job is told, at most.
+    """
+    try:
+        command = ["scontrol", "show", "job", "--oneliner", number]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+    times = {name: _seconds(fields.get(name, "")) for name in ("StartTime", "EndTime", "PreemptTime")}
+    if fields.get("JobState", "").startswith(("PENDING", "REQUEUE")):
+        return "requeue"
+    # Of a job that was preempted and has come again, the time of the first one stays.
+    if times["PreemptTime"] and times["PreemptTime"] >= times["StartTime"]:
+        return "preemption"
+    return "time limit" if 0 < times["EndTime"] <= time.time() + notice else ""
+
+
+def _seconds(when: str) -> float:
+    try:
+        return datetime.fromisoformat(when).timestamp()
+    except ValueError:  # unknown, or none
+        return 0.0
+
+
+def _notice(submission: Path) -> float:
+    return json.loads((submission / PLAN).read_text(encoding="utf-8"))["site"]["notice_seconds"]
 
 
 def read_job(submission: Path, name: str) -> Job:
@@ -238,7 +276,9 @@ def main() -> None:
     submission, element = options.submission, options.element
     job = read_job(submission, options.job)
     if options.event == "end":
-        print(finish(submission, job, element, code=options.code, asked=options.asked == "yes"))
+        asked, number = options.asked == "yes", os.environ.get("SLURM_JOB_ID")
+        reason = reason_of_signal(number, _notice(submission) + SLACK_SECONDS) if asked and number else ""
+        print(finish(submission, job, element, code=options.code, asked=asked, reason=reason))
         return
     launch_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))

@@ -67,7 +67,7 @@ class ElementStatus:
             elif attempt.ended is None:
                 yield "lost node or requeue"
             else:
-                yield "signal from SLURM" if attempt.asked else "lost process"
+                yield attempt.reason or ("signal from SLURM" if attempt.asked else "lost process")
 
 
 def element_statuses(submission: Submission) -> Iterator[ElementStatus]:

@@ -74,7 +74,8 @@ def test_preempted_by_a_partition_and_by_a_signal_it_ends_as_if_undisturbed(slur
     assert verdicts(submission, "train") == ["again", "again", "done"]
     # SLURM 24.11 counts one more in the job's own figures.
     assert [e["restart"] for e in attempts(submission, "train") if e["event"] == "start"] == [0, 1, 2]
-    assert rows(tmp_path, **slurm.environment)["train"]["restarts"] == 2
+    row = rows(tmp_path, **slurm.environment)["train"]
+    assert (row["restarts"], row["why"]) == (2, "restarted after: preemption, signal from SLURM")
     assert_same_state(undisturbed, run, STEPS)
 
 

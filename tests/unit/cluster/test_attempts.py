@@ -1,12 +1,23 @@
 """Whether a job is to come again, from what it wrote down."""
 
 import json
+import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cluster.attempts import CANCELLED, Record, begin, finish, oom_kills, verdict, without_progress
+from cluster.attempts import (
+    CANCELLED,
+    Record,
+    begin,
+    finish,
+    oom_kills,
+    reason_of_signal,
+    verdict,
+    without_progress,
+)
 from cluster.errors import ExitCode
 from cluster.job import Job
 
@@ -133,3 +144,26 @@ def test_without_progress_counts_back_to_the_last_that_got_further(tmp_path, job
         save(job, step)
         begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
     assert without_progress(Record.of(tmp_path, "train", 0).attempts(), "7", 10) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime={now}", "preemption"),
+        ("JobState=RUNNING StartTime={now} EndTime=Unknown PreemptTime={before}", ""),
+        ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime=None", "time limit"),
+        ("JobState=RUNNING StartTime={before} EndTime={late} PreemptTime=None", ""),
+        ("JobState=PENDING StartTime=Unknown EndTime=Unknown PreemptTime=None", "requeue"),
+        ("", ""),
+    ],
+)
+def test_why_slurm_tells_a_job_to_stop_is_what_scontrol_shows(tmp_path, monkeypatch, fields, reason):
+    seconds = {"before": -600, "now": 0, "soon": 90, "late": 3600}
+    times = {n: datetime.fromtimestamp(time.time() + s).isoformat(timespec="seconds") for n, s in seconds.items()}
+    program = tmp_path / "scontrol"
+    shown = f"echo 'JobId=7 JobName=a b {fields.format(**times)} Comment=x=y'"
+    program.write_text(f"#!/bin/sh\n[ \"$*\" = 'show job --oneliner 7' ] && {shown}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert reason_of_signal("7", 120) == "", "no SLURM here"
+    program.chmod(0o755)
+    assert reason_of_signal("7", 120) == reason
