@@ -92,7 +92,7 @@ def test_what_is_touched_is_what_is_heard(gallery):
 
 def test_drums_and_likeness_choose_grooves_and_the_address_keeps_the_view(gallery):
     hits = np.array([chance_groove(item).velocity > 0 for item in range(FEW)])
-    gallery.run("wall.activate(5)")
+    gallery.run("act.choose(5)")
     gallery.press("l")
     apart = (hits != hits[5]).sum(axis=(1, 2))
     expected = sorted(range(FEW), key=lambda item: (apart[item], item))

@@ -74,6 +74,27 @@ def test_keys_move_on_the_pad_and_a_point_without_a_groove_gives_the_nearest(pad
     assert pad.run("return [player.item, player.next]") == [None, None]
 
 
+def test_what_was_touched_is_on_the_stage_though_filters_hide_it_and_a_source_ends_at_the_bar_line(pad: GalleryBrowser):
+    pad.run("criteria.text = '00000'; showCriteria(); choose()")
+    touch(pad, "touchStart", 1, 1)
+    touch(pad, "touchEnd")
+    pad.wait_for("player.item === 4 && player.context.state === 'running'")
+    pad.run("document.querySelector('.points').focus()")
+    pad.press("f")
+    assert pad.run("return [favourites.inOrder(), stage.item]") == [[4], 4]
+    pad.press("s")
+    assert pad.run("return hearing.choice.name") == "A"
+    touch(pad, "touchStart", 0, 2)
+    touch(pad, "touchEnd")
+    pad.wait_for("player.item === 2")
+    assert pad.run("return [hearing.choice.name, player.anchor.step % 16, stage.item]") == ["as written", 0, 2]
+    pad.press(Keys.SPACE)
+    assert pad.run("return [player.item, stage.item]") == [None, 2]
+    pad.press(Keys.SPACE)
+    assert pad.run("return player.item") == 2
+    pad.run("favourites.toggle(4)")
+
+
 @pytest.mark.parametrize("size", [UPRIGHT, SIDEWAYS, LAPTOP, LARGE], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_it_fits_every_screen_names_its_corners_and_can_be_used_by_all(pad: GalleryBrowser, tmp_path, size):
     pad.open(tmp_path / "gallery.html", size)

@@ -23,6 +23,8 @@ class Criteria {
     this.descending = false;
     /** A line for each groove in place of a card. */
     this.compact = false;
+    /** The tempo of all grooves; null: their own. */
+    this.bpm = null;
   }
 
   get filters() {
@@ -49,6 +51,7 @@ class Criteria {
     else if (this.sortBy !== BY_PLACE) parts.set("sort", name(this.sortBy));
     if (this.descending) parts.set("order", "descending");
     if (this.compact) parts.set("view", "list");
+    if (this.bpm !== null) parts.set("bpm", this.bpm);
     return parts.toString();
   }
 
@@ -73,6 +76,7 @@ class Criteria {
     this.sortBy = like < 0 ? Math.max(BY_PLACE, column(parts.get("sort"))) : BY_LIKENESS;
     this.descending = parts.get("order") === "descending";
     this.compact = parts.get("view") === "list";
+    this.bpm = parts.get("bpm") >= SLOWEST ? Number(parts.get("bpm")) : null;
   }
 }
 

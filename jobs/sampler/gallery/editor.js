@@ -9,14 +9,18 @@ const VELOCITY_STEP = 5;
 /** A finger that moves less than that taps, in pixels. */
 const TAP_PIXELS = 5;
 
-/** `hear(change)` makes a change to what is heard and drawn; `done()` is called after each edit; `say(text)` tells. */
-function listenToEdits(grid, stage, edits, { hear, say, done }) {
+/**
+ * `hear(change)` makes a change to what is heard and drawn; `begin()` and `done()` are called before and after each
+ * edit; `say(text)` tells.
+ */
+function listenToEdits(grid, stage, edits, { hear, say, begin, done }) {
   const canvas = grid.querySelector("canvas");
   let held = null;
   const velocityAt = (item, place) => edits.applied(item, stage.grooves.hits(item))
     .find((hit) => edits.cell(hit) === edits.cell(place))?.velocity ?? 0;
   canvas.addEventListener("pointerdown", (event) => {
-    if (!stage.editing || stage.item === undefined) return;
+    if (!stage.editing || stage.item === undefined || !event.isPrimary) return;
+    begin();
     canvas.setPointerCapture(event.pointerId);
     const place = stage.placeAt(event.offsetX, event.offsetY), item = stage.item;
     held = { item, place, velocity: velocityAt(item, place), y: event.offsetY, dragged: false };
@@ -35,17 +39,18 @@ function listenToEdits(grid, stage, edits, { hear, say, done }) {
     drag(event);
     const { item, place, velocity, dragged } = held;
     held = null;
-    if (!dragged) hear(() => edits.set(item, place, velocity ? 0 : NEW_VELOCITY));
+    if (!dragged) hear(() => edits.set(item, place, velocity ? 0 : edits.original(item, place) || NEW_VELOCITY));
     done();
   });
   canvas.addEventListener("pointercancel", () => {
     if (!held) return;
+    const { item } = held;
     held = null;
-    hear(() => edits.undo());
+    hear(() => edits.undo(item));
   });
 
   const changes = {
-    Enter: (velocity) => (velocity ? 0 : NEW_VELOCITY),
+    Enter: (velocity, original) => (velocity ? 0 : original || NEW_VELOCITY),
     "+": (velocity) => audible((velocity || NEW_VELOCITY - VELOCITY_STEP) + VELOCITY_STEP),
     "-": (velocity) => velocity && audible(velocity - VELOCITY_STEP),
   };
@@ -57,9 +62,13 @@ function listenToEdits(grid, stage, edits, { hear, say, done }) {
     event.stopPropagation();
     if (move) stage.moveCursor(cursor.step + move[0], cursor.drum + move[1]);
     else {
-      edits.remember(item);
-      hear(() => edits.set(item, cursor, change(velocityAt(item, cursor))));
-      done();
+      begin();
+      const before = velocityAt(item, cursor), after = change(before, edits.original(item, cursor));
+      if (after !== before) {
+        edits.remember(item);
+        hear(() => edits.set(item, cursor, after));
+        done();
+      }
     }
     const { step, drum } = stage.cursor, velocity = velocityAt(item, stage.cursor);
     const bar = Math.floor(step / stage.grooves.stepsPerBar) + 1, place = (step % stage.grooves.stepsPerBar) + 1;

@@ -1,6 +1,6 @@
 "use strict";
 // What a visitor changed in grooves: hits that are added, removed or have another velocity. The browser keeps it, by
-// groove as the favourites, and undo takes it back, the last change first.
+// groove as the favourites. Undo takes a groove's changes back, the last one first, after a reload all at once.
 
 const EDITS_KEY = "drum gallery edits";
 
@@ -29,20 +29,24 @@ class Edits {
     this.past.push([item, new Map(this.cells.get(item))]);
   }
 
-  /** Gives a cell, {step, drum}, a velocity; 0 removes its hit. */
+  /** The velocity of a cell, {step, drum}, as the groove was made; 0 without a hit. */
+  original(item, place) {
+    return this.grooves.hits(item).find((hit) => this.cell(hit) === this.cell(place))?.velocity ?? 0;
+  }
+
+  /** Gives a cell a velocity; 0 removes its hit. */
   set(item, place, velocity) {
     const cells = this.cells.get(item) ?? new Map(), cell = this.cell(place);
-    const before = this.grooves.hits(item).some((hit) => this.cell(hit) === cell);
-    if (velocity || before) cells.set(cell, velocity);
-    else cells.delete(cell);
+    if (velocity === this.original(item, place)) cells.delete(cell);
+    else cells.set(cell, velocity);
     this.replace(item, cells);
   }
 
-  /** Takes the last change back; gives its groove, or undefined if there was none. */
-  undo() {
-    const [item, cells] = this.past.pop() ?? [];
-    if (item !== undefined) this.replace(item, cells);
-    return item;
+  /** Takes the last change of a groove back; all that it has where none is remembered. */
+  undo(item) {
+    const place = this.past.findLastIndex(([changed]) => changed === item);
+    const [[, cells]] = place < 0 ? [[item, new Map()]] : this.past.splice(place, 1);
+    this.replace(item, cells);
   }
 
   replace(item, cells) {

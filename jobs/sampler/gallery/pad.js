@@ -4,8 +4,8 @@
 
 class Pad {
   /** `act.pad(item)` is called with the groove of each point that is touched. */
-  constructor(element, grooves, player, act) {
-    Object.assign(this, { element, grooves, player, act });
+  constructor(element, grooves, edits, player, act) {
+    Object.assign(this, { element, grooves, edits, player, act });
     [this.rows, this.columns] = grooves.pad;
     this.points = element.querySelector(".points");
     this.canvas = element.querySelector("canvas");
@@ -19,6 +19,7 @@ class Pad {
     element.classList.toggle("strip", this.rows === 1);
     this.nameCorners();
     this.points.addEventListener("pointerdown", (event) => {
+      if (event.button || !event.isPrimary) return;
       this.points.setPointerCapture(event.pointerId);
       this.touch(event);
     });
@@ -78,7 +79,8 @@ class Pad {
 
   /** Shows the point that is touched, and the one that sounds. */
   mark() {
-    const sounding = this.player.item === null ? null : this.grooves.places[this.player.item];
+    const { item, next } = this.player, sounding = item === null ? null : this.grooves.places[item];
+    if (sounding !== null && next === null) this.place = sounding;
     this.putOn(".here", this.place);
     this.putOn(".sounding", sounding);
   }
@@ -90,21 +92,26 @@ class Pad {
     mark.style.top = `${(100 * Math.floor(place / this.columns)) / this.rows}%`;
   }
 
-  /** Each point is as full as its groove: one column a step, the more drums the stronger. */
+  /** Each point shows the first bar of its groove, with the drums that any of them has. */
   draw() {
-    const { clientWidth: width, clientHeight: height } = this.points, scale = devicePixelRatio;
-    this.canvas.width = width * scale;
-    this.canvas.height = height * scale;
-    const context = this.canvas.getContext("2d"), { numSteps, drums } = this.grooves;
-    const wide = this.canvas.width / this.columns, high = this.canvas.height / this.rows;
-    const style = getComputedStyle(this.element);
-    for (const [place, item] of this.items) {
-      const left = (place % this.columns) * wide, top = Math.floor(place / this.columns) * high;
-      for (const { step, drum, velocity } of this.grooves.hits(item)) {
-        context.globalAlpha = 0.25 + (0.75 * velocity) / 127;
-        context.fillStyle = style.getPropertyValue(`--drum-${drum % DRUM_COLOURS}`);
-        const x = left + 1 + ((wide - 3) * step) / numSteps, y = top + 1 + ((high - 3) * (drums.length - 1 - drum)) / drums.length;
-        context.fillRect(x, y, Math.max(1, (wide - 3) / numSteps), Math.max(1, (high - 3) / drums.length - 0.5));
+    const { grooves, edits } = this, { clientWidth: width, clientHeight: height } = this.points;
+    this.canvas.width = width * devicePixelRatio;
+    this.canvas.height = height * devicePixelRatio;
+    const pen = this.canvas.getContext("2d"), style = getComputedStyle(this.element);
+    const wide = this.canvas.width / this.columns, high = this.canvas.height / this.rows, { stepsPerBar } = grooves;
+    pen.fillStyle = style.getPropertyValue("--line");
+    for (let column = 1; column < this.columns; column++) pen.fillRect(column * wide, 0, 1, this.canvas.height);
+    for (let row = 1; row < this.rows; row++) pen.fillRect(0, row * high, this.canvas.width, 1);
+    const firstBars = [...this.items].map(([place, item]) =>
+      [place, edits.applied(item, grooves.hits(item)).filter(({ step }) => step < stepsPerBar)]);
+    const drums = [...new Set(firstBars.flatMap(([, hits]) => hits.map(({ drum }) => drum)))].sort((a, b) => b - a);
+    const step = (wide - 6) / stepsPerBar, lane = (high - 6) / drums.length;
+    for (const [place, hits] of firstBars) {
+      const left = (place % this.columns) * wide + 3, top = Math.floor(place / this.columns) * high + 3;
+      for (const hit of hits) {
+        pen.globalAlpha = SOFTEST + ((1 - SOFTEST) * hit.velocity) / 127;
+        pen.fillStyle = style.getPropertyValue(`--drum-${hit.drum % DRUM_COLOURS}`);
+        pen.fillRect(left + hit.step * step, top + drums.indexOf(hit.drum) * lane, step * MARK_WIDTH, lane * MARK_HEIGHT);
       }
     }
   }

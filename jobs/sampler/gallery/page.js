@@ -16,10 +16,13 @@ const lessMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const CAPTIONS = 3;
 /** The next frame of the playheads. */
 let frame = 0;
+/** The groove that was chosen on the pad last, until another one is chosen on the wall. */
+let padItem = null;
 
 const act = {
   /** A card was touched. */
   choose: (item) => {
+    padItem = null;
     wall.activate(wall.items.indexOf(item));
     if (fingers.matches && player.item === null) player.play(item);
     else moved();
@@ -27,6 +30,7 @@ const act = {
   /** A card is to be heard, or not any more. */
   play: (item) => {
     const stops = player.item === item;
+    padItem = null;
     wall.activate(wall.items.indexOf(item));
     if (item !== stage.item) hearing.leaveSource();
     if (stops) player.stop();
@@ -43,10 +47,11 @@ const act = {
   },
   /** A finger is on a point of the pad. */
   pad: (item) => {
-    hear(() => hearing.leaveSource());
+    padItem = item;
     player.playNext(item);
     const place = wall.items.indexOf(item);
     if (place >= 0) wall.activate(place);
+    setStage();
     say(grooves.ids[item]);
   },
   moved,
@@ -60,13 +65,14 @@ const act = {
   toggleEditing: () => {
     hear(() => hearing.leaveSource());
     stage.setEditing(!stage.editing);
+    if (!stage.editing) wall.element.focus();
   },
-  undo: () => {
-    let item;
-    hear(() => (item = edits.undo()));
-    say(item === undefined ? "nothing to undo" : `the last change of ${grooves.ids[item]} is undone`);
-    wall.refresh();
-  },
+  undo: () => withActive((item) => {
+    const undone = edits.has(item);
+    hear(() => edits.undo(item));
+    say(undone ? `a change of ${grooves.ids[item]} is undone` : "nothing to undo");
+    drawEdits();
+  }),
   /** Others in the order of their distance to the chosen one. */
   sortByLikeness: () => withActive((item) => {
     Object.assign(criteria, { like: item, sortBy: BY_LIKENESS, descending: false });
@@ -76,6 +82,7 @@ const act = {
   toggleList: () => {
     criteria.compact = !criteria.compact;
     showCriteria();
+    wall.activate(wall.active);
     keepAddress();
   },
   search: () => {
@@ -84,36 +91,49 @@ const act = {
   },
   leaveSearch: () => {
     openFilters(false);
+    if (stage.editing) act.toggleEditing();
     wall.element.focus();
   },
   help: () => byId("help").showModal(),
 };
 
-const wall = new Wall(byId("wall"), { grooves, favourites, edits, player, act });
+const wall = new Wall(byId("wall"), { grooves, favourites, edits, hearing, player, act });
 const stage = new Stage(byId("stage"), grooves, favourites, player, hearing);
-const pad = grooves.pad && new Pad(byId("pad"), grooves, player, act);
+const pad = grooves.pad && new Pad(byId("pad"), grooves, edits, player, act);
 const filters = new Filters(byId("filters"), grooves, criteria, choose);
 
+/** Keys act on the groove that is seen on the stage, as its buttons do. */
 function withActive(action) {
-  if (wall.activeItem !== undefined) action(wall.activeItem);
+  if (stage.item !== undefined) action(stage.item);
 }
 
 /** After somebody went to another groove: it is what is heard, if anything is. */
 function moved() {
+  padItem = null;
   if (wall.activeItem !== stage.item) hearing.leaveSource();
-  if (player.item !== null && player.item !== wall.activeItem) withActive((item) => player.play(item));
+  if (player.item !== null && player.item !== wall.activeItem && wall.activeItem !== undefined)
+    player.play(wall.activeItem);
   setStage();
 }
 
 /** Changes what is heard. */
 function hear(change) {
   player.change(change);
+  criteria.bpm = hearing.bpm;
+  keepAddress();
+  wall.relabel();
   setStage();
 }
 
-/** What plays is on the stage, though filters may have taken it from the wall. */
+/** What plays is on the stage, though filters may have taken it from the wall; or what the pad was left at. */
 function setStage() {
-  stage.show(player.item ?? wall.activeItem);
+  stage.show(player.item ?? padItem ?? wall.activeItem);
+}
+
+/** Pictures show what was edited. */
+function drawEdits() {
+  wall.refresh();
+  pad?.draw();
 }
 
 /** Plays faster or slower than the groove's own tempo; all grooves have the tempo of this one, if they share it. */
@@ -133,6 +153,7 @@ function choose(active = 0) {
   byId("shown").textContent = text;
   byId("nothing").hidden = wall.items.length > 0;
   byId("clear").hidden = !criteria.filters;
+  byId("filter-button").textContent = criteria.filters ? `Filters: ${count}` : "Filters";
   say(text);
   keepAddress();
 }
@@ -259,7 +280,12 @@ stage.part("save").addEventListener("click", () => act.save(stage.item));
 stage.part("likeness").addEventListener("click", act.sortByLikeness);
 stage.part("edit").addEventListener("click", act.toggleEditing);
 stage.part("undo").addEventListener("click", act.undo);
-listenToEdits(stage.part("large"), stage, edits, { hear, say, done: () => wall.refresh() });
+listenToEdits(stage.part("large"), stage, edits, {
+  hear,
+  say,
+  begin: () => hearing.isOfGroove(stage.item) || hear(() => hearing.leaveSource()),
+  done: drawEdits,
+});
 on("tempo", "input", () => setRate(byId("tempo").valueAsNumber / 100));
 on("tempo", "dblclick", () => setRate(1));
 on("bpm", "input", () => {
@@ -281,6 +307,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 });
 function takeAddress() {
   criteria.takeAddress(location.hash.slice(1), grooves);
+  hearing.bpm = criteria.bpm;
   showCriteria();
   choose();
 }

@@ -62,8 +62,8 @@ class Player {
 
   /** Plays a groove from the next bar line on, where the one that plays has that line. */
   playNext(item) {
-    if (this.item === null) this.play(item);
-    else this.next = item === this.item ? null : item;
+    if (this.item === null || this.context.state !== "running") this.play(item);
+    else this.next = item === this.item && this.hearing.isOfGroove(item) ? null : item;
   }
 
   /** Makes a change to `hearing`; the loop continues where it is. */
@@ -107,6 +107,7 @@ class Player {
       // Hits of either groove lie within half a step of their own: none is lost or comes twice.
       this.giveHitsUntil(line - LEAD_IN_STEPS, now);
       this.anchor = { time: this.timeAt(line), step: line };
+      this.hearing.leaveSource();
       this.item = this.next;
       this.next = null;
       this.hits = this.hearing.hits(this.item);

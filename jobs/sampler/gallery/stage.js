@@ -44,6 +44,7 @@ class Stage {
     this.element.querySelectorAll("button, input:not(#volume)").forEach((control) => (control.disabled = !there));
     this.part("play").setAttribute("aria-pressed", playing);
     this.part("favour").setAttribute("aria-pressed", there && this.favourites.has(item));
+    this.part("undo").disabled = !there || !this.hearing.edits.has(item);
     this.element.classList.toggle("playing", playing);
     const columns = there ? [...this.grooves.columns.keys()] : [];
     this.part("figures").replaceChildren(...columns.flatMap((column) => this.figure(column)));

@@ -7,8 +7,8 @@ const SPARE_ROWS = 2;
 
 class Wall {
   /** `act` has what cards do: `choose(item)`, `play(item)`, `favour(item)`, `drag(transfer, item)`. */
-  constructor(element, { grooves, favourites, edits, player, act }) {
-    Object.assign(this, { element, grooves, favourites, edits, player, act });
+  constructor(element, { grooves, favourites, edits, hearing, player, act }) {
+    Object.assign(this, { element, grooves, favourites, edits, hearing, player, act });
     this.space = element.querySelector(".space");
     this.rows = new Map();
     this.items = [];
@@ -97,7 +97,6 @@ class Wall {
     card.dataset.item = item;
     card.setAttribute("aria-colindex", (place % this.columns) + 1);
     card.querySelector(".id").textContent = this.grooves.ids[item];
-    card.querySelector(".tempo").textContent = `${Math.round(this.grooves.tempo(item))} bpm`;
     // With spaces between them, as screen readers read them.
     card.querySelector(".caption").append(...this.caption(item).flatMap((part) => [part, " "]));
     const buttons = { play: card.querySelector(".play"), favour: card.querySelector(".favour") };
@@ -106,10 +105,12 @@ class Wall {
     buttons.favour.addEventListener("click", (event) => {
       event.stopPropagation();
       this.act.favour(item);
+      this.element.focus({ preventScroll: true });
     });
     buttons.play.addEventListener("click", (event) => {
       event.stopPropagation();
       this.act.play(item);
+      this.element.focus({ preventScroll: true });
     });
     card.addEventListener("click", () => this.act.choose(item));
     card.addEventListener("dblclick", () => this.player.item === item || this.act.play(item));
@@ -137,6 +138,7 @@ class Wall {
     const item = Number(card.dataset.item), id = this.grooves.ids[item];
     const playing = this.player.item === item, favourite = this.favourites.has(item);
     card.classList.toggle("playing", playing);
+    card.querySelector(".tempo").textContent = `${Math.round(this.hearing.tempo(item))} bpm`;
     card.querySelector(".play").setAttribute("aria-pressed", playing);
     card.querySelector(".favour").setAttribute("aria-pressed", favourite);
     const written = [...card.querySelectorAll(".top .tempo, .caption > *")].map(({ textContent }) => textContent);
