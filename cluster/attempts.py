@@ -238,11 +238,11 @@ def reason_of_signal(number: str, notice: float) -> str:
         return ""
     fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
     times = {name: _seconds(fields.get(name, "")) for name in ("StartTime", "EndTime", "PreemptTime")}
-    if fields.get("JobState", "").startswith(("PENDING", "REQUEUE")):
-        return "requeue"
     # Of a job that was preempted and has come again, the time of the first one stays.
     if times["PreemptTime"] and times["PreemptTime"] >= times["StartTime"]:
         return "preemption"
+    if fields.get("JobState", "").startswith(("COMPLETING", "PENDING", "REQUEUE")):
+        return "requeue"
     return "time limit" if 0 < times["EndTime"] <= time.time() + notice else ""
 
 

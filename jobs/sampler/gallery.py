@@ -75,8 +75,9 @@ SCRIPTS = (
     "saving.js",
     "keyboard.js",
     "page.js",
+    "controls.js",
 )
-"""In the order in which they run; `page.js` brings the others together and comes last."""
+"""In the order in which they run; `page.js` brings the others together, `controls.js` waits for a visitor."""
 HELP = (
     (("←", "→", "↑", "↓"), "choose another groove; during playback, the new one plays"),
     (("Home", "End", "PgUp", "PgDn"), "first, last, next screen"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.attempts import PLAN
-from cluster.job import SchedulerStates
+from cluster.job import Job, SchedulerStates
 from cluster.status import ElementStatus, scheduler_says, statuses_from
 from cluster.submission import Submission, read_submission, submissions_in
 from jobs.submission.failures import FailureSummary, failures_of, failures_of_run, log_of_element
@@ -142,7 +142,6 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         counts = Counter(status.state for status in job_statuses)
         state = next(state for state in ORDER if counts[state])  # type: ignore[index]
         why = next((status.why for status in job_statuses if status.state == state), "")
-        run = read_run_view(Path(job.status).parent) if job.status and is_run(Path(job.status).parent) else None
         yield Row(
             name=f"{submission.name} {job.name}",
             folder=submission.folder,
@@ -150,13 +149,22 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             elements=dict(counts) if job.array else {},
             restarts=sum(status.restarts for status in job_statuses),
             why="; ".join(filter(None, (why, _restarts(submission, job_statuses)))),
-            run=run,
+            run=_run_of(job, job_statuses),
             submission=submission,
             statuses=tuple(job_statuses),
             numbers=tuple(dict.fromkeys(number for status in job_statuses for number in status.numbers))
             if submission.target != "local"
             else (),
         )
+
+
+def _run_of(job: Job, statuses: Iterable[ElementStatus]) -> RunView | None:
+    """What a job trains; None if something else trained it last, whose progress is not the job's."""
+    folder = Path(job.status).parent if job.status else None
+    if folder is None or not is_run(folder):
+        return None
+    run, starts = read_run_view(folder), {attempt.start for status in statuses for attempt in status.attempts}
+    return run if run.launch is None or run.launch in starts else None
 
 
 def _restarts(submission: Submission, statuses: Iterable[ElementStatus]) -> str:

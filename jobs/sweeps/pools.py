@@ -4,6 +4,7 @@ The processes train one trial after another, without Ray, as for an element of a
 """
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from cluster.local import usable_cpus, usable_memory
 from cluster.ray_session import amounts
 from cluster.tasks import end_with_parent
+from jobs.command.stop_signals import HANDLED
 from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import StopRequest
 from musicvae.errors import ConfigError
@@ -222,6 +224,9 @@ def _finish(worker: _Worker) -> None:
 def _serve(trainer: "Trainer", devices: str, work: Connection, words: Connection) -> None:
     """What a process does until its pool ends."""
     end_with_parent()
+    # scancel and a terminal that closes reach every process; the driver is told too, and asks for what there is to do.
+    for number in HANDLED:
+        signal.signal(number, lambda number, frame: None)
     os.environ[VISIBLE] = devices
     request = StopRequest()
 

@@ -38,8 +38,9 @@ def test_a_driver_told_to_leave_a_killed_trial_and_killed_drivers(
 
     with running_job(*command) as driver:
         wait_for(lambda: list(out.glob("runs/*/metrics.jsonl")), driver, "trials at work")
-        driver.send_signal(signal.SIGTERM)
+        os.killpg(driver.pid, signal.SIGTERM)  # as scancel does, and a shell that ends
         assert driver.wait(timeout=200) == 75
+    assert failures(out) == 0
     assert all(not trial.is_open for trial in read_ledger(out).trials.values()), "running trials saved and left"
 
     def trial_processes() -> list[int]:

@@ -154,6 +154,8 @@ def test_without_progress_counts_back_to_the_last_that_got_further(tmp_path, job
         ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime=None", "time limit"),
         ("JobState=RUNNING StartTime={before} EndTime={late} PreemptTime=None", ""),
         ("JobState=PENDING StartTime=Unknown EndTime=Unknown PreemptTime=None", "requeue"),
+        ("JobState=COMPLETING StartTime={before} EndTime={now} PreemptTime=None", "requeue"),
+        ("JobState=COMPLETING StartTime={before} EndTime={now} PreemptTime={now}", "preemption"),
         ("", ""),
     ],
 )
