@@ -255,18 +255,16 @@ def prepare(name_or_file: str, shards: str, folder: SweepFolder) -> tuple[TrialF
         DataError: a damaged manifest or ledger.
     """
     state = read_ledger(folder.path)
+    if not state.begun and folder.holds_something_else():
+        state = read_ledger(folder.path)  # another element may have begun it since
     name, sweep = read_sweep(name_or_file, state.begun)
     manifest = open_shards(shards).manifest()
     manifest.split("validation")
     if state.begun:
         check_goes_on(state.begun, sweep, manifest.fingerprint)
     elif folder.holds_something_else():
-        raise ConfigError(
-            f"{folder.path} is not a sweep",
-            expected="a new path, or the folder of a sweep",
-            found="other files and no ledger",
-            do="choose another --out",
-        )
+        cure = "choose another --out: a new path, or the folder of a sweep"
+        raise ConfigError(f"{folder.path} is not a sweep", found="other files and no ledger", do=cure)
     factory = TrialFactory.of(name, sweep, manifest)
     plan = plan_sweep(factory, state)
     source = Path(sweep.learn_from or "").absolute()

@@ -1,6 +1,7 @@
 """The elements of an array decide together: what each reads, claims and starts."""
 
 import json
+import shutil
 from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from jobs.sweeps.elements import Claim, ElementLedger, check_no_elements, element_of, gather, holding_element
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Ledger, Record, Start, SweepState, Trimmed, merged, read_ledger, records_of
+from jobs.sweeps.trials import prepare
 from musicvae.errors import ConfigError, FolderInUseError, SupersededError
 from tests.support.sweeps.array_of_threads import check_decisions, outcome, run_array, starts_of
 from tests.support.sweeps.inline_sweep import run_inline
@@ -179,3 +181,20 @@ def test_claims_come_back_from_their_files(tmp_path: Path):
 def test_no_such_element(text: str):
     with pytest.raises(ConfigError, match="K from 0 to M - 1"):
         element_of(text)
+
+
+def test_a_sweep_that_another_element_begins_at_the_same_moment_is_joined(small_shards, tmp_path, monkeypatch):
+    """Between a look at the ledger, which is not there yet, and a look at the folder, which has runs by then."""
+    file = sweep_file(tmp_path / "sweep.yaml", budget={"trials": 1, "steps": 10})
+    run_inline(do_nothing, file, small_shards, tmp_path / "others")
+    folder, looked = SweepFolder(tmp_path / "out", "1"), SweepFolder.holds_something_else
+
+    def look_late(sweep: SweepFolder) -> bool:
+        if not sweep.path.exists():
+            shutil.copytree(tmp_path / "others", sweep.path)
+            (sweep.path / "runs").mkdir(exist_ok=True)
+        return looked(sweep)
+
+    monkeypatch.setattr(SweepFolder, "holds_something_else", look_late)
+    _, plan = prepare(str(file), str(small_shards), folder)
+    assert plan.drawn == 1
