@@ -12,6 +12,7 @@ the same file. Needs nothing but the standard library, so that a script may call
 import argparse
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ CANCELLED = "cancelled"
 LOST = "killed"
 """The category of a status file's `failure` when a process or node vanished: another start may well succeed."""
 KILLED = 128 + 9
+ENDED_BY_SLURM = re.compile(r"\*\*\* (JOB|STEP) .+ CANCELLED AT (\S+?)(?: DUE TO ([A-Z ]+?)(?:,.*?)?)? \*\*\*")
+"""What a node writes into the log of a job that it ends, in its own time; no reason if somebody has cancelled it."""
 SLACK_SECONDS = 60.0
 """SLURM tells jobs so much ahead of the notice that was asked for."""
 SIGNALLED = (128 + 12, 128 + 15)
@@ -52,7 +55,7 @@ class Attempt:
         began, ended: seconds since the epoch; `ended` is None while it runs, and for ever if its node was lost.
         code: exit status.
         asked: whether the scheduler had told it to stop.
-        reason: why it had, in SLURM's words; empty if it does not say.
+        reason: why it had (`reason_of_signal`).
         verdict: what follows.
         oom_kills: how many processes of its cgroup the kernel had killed for want of memory when it began.
         out_of_memory: whether it has killed some since.
@@ -219,17 +222,21 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool, 
     out_of_memory = bool(attempts) and oom_kills() > attempts[-1].oom_kills
     lost = lost or (code == KILLED and not out_of_memory)
     following = verdict(code, asked=asked, lost=lost, stalled=stalled, retries=job.retries)
-    if following != "done" and (submission / CANCELLED).exists():
+    if following != "done" and ((submission / CANCELLED).exists() or reason == "cancelled"):
         following = "cancelled"
     record.end(code=code, asked=asked, verdict=following, out_of_memory=out_of_memory, reason=reason)
     return following
 
 
-def reason_of_signal(number: str, notice: float) -> str:
-    """Why SLURM has told a job to stop: "preemption", "time limit" or "requeue"; empty if it does not say.
+def reason_of_signal(number: str, notice: float, began: float) -> str:
+    """Why SLURM has told a job to stop, in its own words; empty if it does not say.
 
     Args:
         notice: so many seconds before its limit a job is told, at most.
+        began: seconds since the epoch; what the job's log says of earlier starts does not count.
+
+    Returns:
+        "cancelled", "job requeue", "preemption", "time limit" or "node failure".
     """
     try:
         command = ["scontrol", "show", "job", "--oneliner", number]
@@ -241,9 +248,20 @@ def reason_of_signal(number: str, notice: float) -> str:
     # Of a job that was preempted and has come again, the time of the first one stays.
     if times["PreemptTime"] and times["PreemptTime"] >= times["StartTime"]:
         return "preemption"
-    if fields.get("JobState", "").startswith(("COMPLETING", "PENDING", "REQUEUE")):
-        return "requeue"
-    return "time limit" if 0 < times["EndTime"] <= time.time() + notice else ""
+    for what, when, reason in ENDED_BY_SLURM.findall(_tail(Path(fields.get("StdOut", "")))):
+        if _seconds(when) > began - 1 and (reason or what == "JOB"):
+            return reason.lower() or "cancelled"
+    is_near = 0 < times["EndTime"] <= time.time() + notice
+    return "time limit" if is_near and fields.get("JobState") == "RUNNING" else ""
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 100_000))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _seconds(when: str) -> float:
@@ -277,7 +295,9 @@ def main() -> None:
     job = read_job(submission, options.job)
     if options.event == "end":
         asked, number = options.asked == "yes", os.environ.get("SLURM_JOB_ID")
-        reason = reason_of_signal(number, _notice(submission) + SLACK_SECONDS) if asked and number else ""
+        attempts, reason = Record.of(submission, job.name, element).attempts(), ""
+        if asked and number and attempts:
+            reason = reason_of_signal(number, _notice(submission) + SLACK_SECONDS, attempts[-1].began)
         print(finish(submission, job, element, code=options.code, asked=asked, reason=reason))
         return
     launch_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")

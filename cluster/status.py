@@ -1,6 +1,5 @@
 """How the elements of a submission stand: from what they wrote down, and from SLURM only what it alone knows."""
 
-import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from itertools import pairwise
 from typing import Literal, assert_never
 
 from cluster import ray_jobs, slurm
-from cluster.attempts import Attempt, read_status
+from cluster.attempts import ENDED_BY_SLURM, Attempt, read_status
 from cluster.job import Job, SchedulerState, SchedulerStates
 from cluster.local import runner_of
 from cluster.submission import Receipt, Submission
@@ -20,8 +19,6 @@ UNFINISHED: tuple[State, ...] = ("not submitted", "failed", "cancelled", "lost")
 """States in which an element is over, or never began, and is not done."""
 LIVE: tuple[State, ...] = ("waiting", "running", "saved")
 CANCELLED_BY_HAND = "CANCELLED"
-SLURM_ENDED = re.compile(r"CANCELLED AT (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d) DUE TO (NODE FAILURE|TIME LIMIT|PREEMPTION)")
-"""In the log of a job, in the time of its node."""
 NEVER = "DependencyNeverSatisfied"
 BEFORE_IT = "a job before it failed"
 FRESH_SECONDS = 30.0
@@ -58,7 +55,9 @@ class ElementStatus:
         Args:
             log: of the element, in which SLURM says why it ended a start.
         """
-        ends = [(datetime.fromisoformat(when).timestamp(), reason.lower()) for when, reason in SLURM_ENDED.findall(log)]
+        # A job that has saved its work requeues itself.
+        said = [(when, why.lower()) for _, when, why in ENDED_BY_SLURM.findall(log) if why and why != "JOB REQUEUE"]
+        ends = [(datetime.fromisoformat(when).timestamp(), reason) for when, reason in said]
         for attempt, following in pairwise(self.attempts):
             if attempt.launch != following.launch:  # it was submitted again
                 continue
@@ -157,7 +156,7 @@ def _state(
         return _on_slurm(scheduler_state, last)  # whatever its command made of being killed
     if last and last.verdict in ("failed", "gave up") and not requeued:
         return "failed", f"exit status {last.code}" if last.verdict == "failed" else "no progress"
-    if submission.cancelled and not alive:
+    if (submission.cancelled or (last and last.verdict == "cancelled")) and not alive:
         return "cancelled", ""
     if submission.target == "local":
         return _on_this_machine(receipt, last)

@@ -93,6 +93,10 @@ def test_a_controller_that_is_away_is_waited_for_and_what_scancel_ends_stays_can
     wait_for(lambda: [*out.glob("sampling-work/parts/[0-9]*")], submission)
     slurm.client("scancel", number)
     wait_for(lambda: not slurm.client("squeue", "--noheader"), submission)
+    slurm.stop_controller()
+    assert rows(tmp_path, **slurm.environment)["sample"]["state"] == "cancelled", "also once SLURM has forgotten it"
+    slurm.start_controller()
+    wait_for(lambda: run_in(tmp_path, "status", **slurm.environment).returncode == 0, submission)
     # A colleague who has no jobs sees it too.
     assert rows(tmp_path, LOGNAME="nobody", **slurm.environment)["sample"]["state"] == "cancelled"
     assert "no job has failed" in ok(run_in(tmp_path, "retry", "--failed", **slurm.environment)).stdout

@@ -128,7 +128,7 @@ def task_killed(job: Job) -> None:
 SIGNAL, LOST = "restarted after: signal from SLURM", "restarted after: lost process"
 DISTURBANCES: dict[Callable[[Job], None], tuple[str, str]] = {
     preempted: ("done", "restarted after: preemption"),
-    requeued: ("done", "restarted after: requeue"),
+    requeued: ("done", "restarted after: job requeue"),
     node_down: ("done", "restarted after: node failure"),
     node_lost: ("done", LOST),
     step_cancelled: ("done", LOST),

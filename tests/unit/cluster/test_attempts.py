@@ -146,26 +146,36 @@ def test_without_progress_counts_back_to_the_last_that_got_further(tmp_path, job
     assert without_progress(Record.of(tmp_path, "train", 0).attempts(), "7", 10) == 3
 
 
+COMPLETING = "JobState=COMPLETING StartTime={before} EndTime={now}"
+LOG = "slurmstepd-node1: error: *** JOB 7 ON node1 CANCELLED AT {when}{why} ***"
+
+
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("fields", "log", "reason"),
     [
-        ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime={now}", "preemption"),
-        ("JobState=RUNNING StartTime={now} EndTime=Unknown PreemptTime={before}", ""),
-        ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime=None", "time limit"),
-        ("JobState=RUNNING StartTime={before} EndTime={late} PreemptTime=None", ""),
-        ("JobState=PENDING StartTime=Unknown EndTime=Unknown PreemptTime=None", "requeue"),
-        ("JobState=COMPLETING StartTime={before} EndTime={now} PreemptTime=None", "requeue"),
-        ("JobState=COMPLETING StartTime={before} EndTime={now} PreemptTime={now}", "preemption"),
-        ("", ""),
+        ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime={now}", "", "preemption"),
+        ("JobState=RUNNING StartTime={now} EndTime=Unknown PreemptTime={before}", "", ""),
+        ("JobState=RUNNING StartTime={before} EndTime={soon} PreemptTime=None", "", "time limit"),
+        ("JobState=RUNNING StartTime={before} EndTime={late} PreemptTime=None", "", ""),
+        (f"{COMPLETING} StdOut={{log}}", LOG.format(when="{now}", why=" DUE TO JOB REQUEUE"), "job requeue"),
+        (f"{COMPLETING} StdOut={{log}}", LOG.format(when="{now}", why="").replace("JOB 7", "STEP 7.0"), ""),
+        ("JobState=RUNNING StartTime={before} EndTime={late} StdOut={log}", LOG.format(when="{before}", why=""), ""),
+        ("", "", ""),
     ],
 )
-def test_why_slurm_tells_a_job_to_stop_is_what_scontrol_shows(tmp_path, monkeypatch, fields, reason):
+def test_why_slurm_tells_a_job_to_stop_is_what_it_shows_and_writes(tmp_path, monkeypatch, fields, log, reason):
     seconds = {"before": -600, "now": 0, "soon": 90, "late": 3600}
     times = {n: datetime.fromtimestamp(time.time() + s).isoformat(timespec="seconds") for n, s in seconds.items()}
-    program = tmp_path / "scontrol"
-    shown = f"echo 'JobId=7 JobName=a b {fields.format(**times)} Comment=x=y'"
+    (tmp_path / "log").write_text(log.format(**times))
+    program, began = tmp_path / "scontrol", time.time() - 60
+    shown = f"echo 'JobId=7 JobName=a b {fields.format(**times, log=tmp_path / 'log')} Comment=x=y'"
     program.write_text(f"#!/bin/sh\n[ \"$*\" = 'show job --oneliner 7' ] && {shown}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert reason_of_signal("7", 120) == "", "no SLURM here"
+    assert reason_of_signal("7", 120, began) == "", "no SLURM here"
     program.chmod(0o755)
-    assert reason_of_signal("7", 120) == reason
+    assert reason_of_signal("7", 120, began) == reason
+
+
+def test_what_scancel_ended_does_not_come_again(tmp_path, job):
+    begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
+    assert finish(tmp_path, job, 0, code=75, asked=True, reason="cancelled") == "cancelled"
