@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def main(
         if not any(missing.elements.values()) or (submission.cancelled and not cancelled):
             continue
         try:
-            code = hand_over(submission, missing, hold=False, tell=lambda line: console.print(line, soft_wrap=True))
+            code = hand_over(submission, missing, hold=False, tell=partial(_tell, submission.name))
         except TargetError as error:  # its cluster is gone, which is no reason to leave the others alone
             show_error(error, about=f"{submission.folder}: ")
             codes.append(error.exit_code)
@@ -54,6 +55,10 @@ def main(
     elif not codes:
         console.print("no job has failed")
     sys.exit(next((code for code in codes if code != ExitCode.SUCCESS), ExitCode.SUCCESS))
+
+
+def _tell(submission: str, line: str) -> None:
+    console.print(f"{submission} {line}", soft_wrap=True)
 
 
 if __name__ == "__main__":

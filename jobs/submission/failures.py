@@ -20,7 +20,7 @@ from musicvae.training.rank_records import RankRecords
 
 Category: TypeAlias = Literal[
     "out of memory", "preempted", "time limit", "data", "configuration", "code", "node", "diverged", "disk", "hang",
-    "interrupted", "setup",
+    "in use", "interrupted", "setup",
 ]  # fmt: skip
 CURES: dict[Category, str] = {
     "out of memory": "use more --mem, a larger train.accumulation (same result), or fewer ranks on a node",
@@ -33,6 +33,7 @@ CURES: dict[Category, str] = {
     "diverged": "use a lower optimizer.learning_rate, or train.on_nonfinite=skip",
     "disk": "free some space, or ask for a larger quota; the last complete checkpoint is kept",
     "hang": "read the stacks of the hanging rank in RUN/ranks; if it was only slow, raise resources.hang_seconds",
+    "in use": "wait for the other one, or cancel it; then python -m jobs.retry --failed SUBMISSION",
     "interrupted": "submit it again to resume",
     "setup": "correct modules, setup, container or python in the site file, then submit again",
 }
@@ -159,7 +160,7 @@ def log_of_element(submission: Submission, status: ElementStatus) -> tuple[Path 
 def _category(code: int | None, status: ElementStatus, text: str) -> Category:
     match code:
         case ExitCode.USAGE:
-            return "configuration"
+            return "in use" if " is in use by " in _cause_in_log(text)[0] else "configuration"
         case ExitCode.DATA:
             return "data"
         case ExitCode.DIVERGED:

@@ -60,7 +60,7 @@ def test_preempted_by_a_partition_and_by_a_signal_it_ends_as_if_undisturbed(slur
     second = run_in(tmp_path, "submit", "train", "--name", "second", "--", *arguments)
     assert second.returncode == 2, second.stderr
     shown = ok(run_in(tmp_path, "status", *tmp_path.glob("submissions/second-*"))).stdout
-    assert f"failed: configuration: {run} is in use by process " in shown
+    assert f"failed: in use: {run} is in use by process " in shown
     assert f"launch {number}.0" in shown, "and neither its lost node nor its ranks"
     slurm.client("sbatch", "--partition=urgent", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
     wait_for(lambda: verdicts(submission, "train"), submission)

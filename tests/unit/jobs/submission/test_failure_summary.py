@@ -52,7 +52,7 @@ def test_the_ranks_of_another_launch_say_nothing_of_this_one(submission, tmp_pat
     )
     used = "error: run is in use by process 1 on node3\n  do        wait for it\n"
     refused = summary(submission, code=2, log=used, run=run)
-    assert (refused.category, refused.cause.splitlines()[0]) == ("configuration", "run is in use by process 1 on node3")
+    assert (refused.category, refused.cause.splitlines()[0]) == ("in use", "run is in use by process 1 on node3")
     place = (1, 2, "node4", 2, 7, "training", "7.0", 0, 1.0)
     RankRecords(run / "ranks").write_error(RankError(*place, "data", "a shard is damaged", "", False, None))
     damaged = summary(submission, code=3, log=used, run=run)
