@@ -170,7 +170,7 @@ class JobCommand(TyperCommand):
     def _with_joined_words(self, ctx: Any, args: list[str]) -> list[str]:
         """Typer has no repeatable options of several words; each of ours becomes one, joined by WORD_END."""
         listed = [parameter for parameter in self.get_params(ctx) if getattr(parameter, "multiple", False)]
-        counts = {name: len((option.metavar or "").split()) for option in listed for name in option.opts}
+        counts = {name: len((option.metavar or "WORD").split()) for option in listed for name in option.opts}
         joined, coming = [], iter(args)
         for arg in coming:
             name, equals, first = arg.partition("=")

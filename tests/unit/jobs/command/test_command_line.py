@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from rich.table import Table
+from typer.testing import CliRunner
 
 from cluster.errors import ExitCode
-from jobs.command.command_line import PlainConsole, console
+from jobs.command.command_line import WORD_END, JobCommand, PlainConsole, console
 from musicvae.errors import UserError
 from musicvae.terminal import shown
 from tests.support.commands import CHECKOUT, QUIET, job_command
@@ -73,3 +75,21 @@ def test_a_terminal_that_cannot_show_a_character_ends_no_command(tmp_path):
     ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env={**os.environ, **QUIET, **bare})
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"\|[:.xX-]+\|", ended.stdout)
+
+
+def test_repeatable_options_take_as_many_words_as_their_metavar_has():
+    given: list[object] = []
+
+    def command(
+        run: list[str] = typer.Option([]),
+        label: list[str] = typer.Option([], metavar="NAME=VALUE"),
+        pair: list[str] = typer.Option([], metavar="FILE FILE"),
+    ) -> None:
+        given.extend([run, label, pair])
+
+    app = typer.Typer()
+    app.command(cls=JobCommand)(command)
+    line = ["--run", "a", "--run=b", "--label", "c=1", "--pair", "d", "e", "--pair=f", "g", "--run", "h"]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0, result.output
+    assert given == [["a", "b", "h"], ["c=1"], [f"d{WORD_END}e", f"f{WORD_END}g"]]
