@@ -1,0 +1,27 @@
+"""The folder of a Ray of ours, and who removes it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from cluster.tasks import ray_folder
+from tests.support.processes.process_tree import command_of, descendants
+
+
+def ignored(pid: int) -> int:
+    """The signals that a process ignores, as bits."""
+    (line,) = [x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("SigIgn:")]
+    return int(line.split()[1], 16)
+
+
+def test_it_is_removed_though_every_process_of_a_step_was_signalled():
+    """srun forwards SIGUSR1 to all of them, and scancel SIGTERM; the node's own process answers."""
+    with ray_folder("ray-test-") as folder:
+        (folder / "session").mkdir()
+        (guard,) = [pid for pid in descendants(os.getpid()) if str(folder) in command_of(pid)]
+        while not ignored(guard) >> (signal.SIGHUP - 1) & 1:
+            time.sleep(0.01)
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.kill(guard, number)
+    assert not folder.exists()
