@@ -11,8 +11,8 @@ from tests.support.processes.process_tree import command_of, descendants
 
 def ignored(pid: int) -> int:
     """The signals that a process ignores, as bits."""
-    (line,) = [x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("SigIgn:")]
-    return int(line.split()[1], 16)
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.split("SigIgn:")[1].split()[0], 16)
 
 
 def test_it_is_removed_though_every_process_of_a_step_was_signalled():
