@@ -85,8 +85,8 @@ def compare(browser: GalleryBrowser, folder: Path, counts: list[int], runs: int,
         code = f"import pathlib, {name} as made; made.chance_gallery(pathlib.Path({str(before)!r}), {count})"
         subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True)
         chance_gallery(now, count)
-        openings = [(seconds(opening(browser, before)), seconds(opening(browser, now))) for _ in range(runs)]
-        old, new = ([statistics.median(run[page][n] for run in openings) for n in range(3)] for page in range(2))
+        turns = [[seconds(opening(browser, page)) for page in (before, now)] for _ in range(runs)]
+        old, new = ([statistics.median(turn[page][n] for turn in turns) for n in range(3)] for page in range(2))
         size = now.stat().st_size
         ratios = (size / before.stat().st_size, *(mine / theirs for mine, theirs in zip(new, old, strict=True)))
         table.add_row(f"{count:,}", f"{size / 1e6:.2f}", *(f"{ratio:.2f}" for ratio in ratios))
