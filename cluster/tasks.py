@@ -230,7 +230,7 @@ def ray_folder(prefix: str, environment: Mapping[str, str] = os.environ) -> Iter
 def guard_folder(folder: str) -> None:
     """Waits until whoever holds our standard input has ended; then ends the Ray of a folder, and removes the folder."""
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # srun and scancel signal every process of a step; that one answers
+        signal.signal(number, signal.SIG_IGN)  # srun and scancel signal every process; who holds our input answers
     sys.stdin.read()
     mark = f"{OWNER}={folder}\0".encode()
     for _ in range(ROUNDS):

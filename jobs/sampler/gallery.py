@@ -252,7 +252,7 @@ def pack(
     if not ids:
         raise ValueError("a gallery needs at least one groove")
     about: dict[str, Any] = {"columns": [asdict(column) for column in columns], "ids": list(ids), "sources": []}
-    about["places"] = list(ids.values())
+    about["places"] = [place for place in ids.values() if place is not None]
     arrays["kept"] = bytearray(np.packbits(np.concatenate([np.zeros(0, bool), *kept]), bitorder="little").tobytes())
     arrays["figures"] = bytearray(np.stack(rows, axis=1).tobytes())
     if sources is not None:

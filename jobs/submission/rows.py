@@ -159,7 +159,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
 
 
 def _run_of(job: Job, statuses: Iterable[ElementStatus]) -> RunView | None:
-    """What a job trains; None if something else trained it last, whose progress is not the job's."""
+    """The run of a job; None if another job or command trained it last."""
     folder = Path(job.status).parent if job.status else None
     if folder is None or not is_run(folder):
         return None

@@ -1,4 +1,4 @@
-"""Whole commands as they ship, without the checks of shapes that unit tests have."""
+"""Tests here run commands as they ship, without the checks of shapes that unit tests have."""
 
 import pytest
 

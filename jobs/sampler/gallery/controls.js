@@ -69,6 +69,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   stage.draw();
   pad?.draw();
 });
+
 function takeAddress() {
   criteria.takeAddress(location.hash.slice(1), grooves);
   hearing.bpm = criteria.bpm;

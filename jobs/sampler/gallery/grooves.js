@@ -82,7 +82,7 @@ function onset(step, stored, ticksPerStep) {
  *   sources    names of the windows that grooves were made from
  *   writtenAs  what velocity and timing of the grooves are called
  *   pad        [rows, columns] of an interpolation; null where grooves are none
- *   places     which point of it each groove is, row by row
+ *   places     which point of it each groove is, row by row; empty without a pad
  *   mean       another one: [velocities, offsets] by step of the bar and drum; null where there is none
  */
 class Grooves {
