@@ -1,7 +1,7 @@
 """What a job writes down about itself each time that it starts and ends, and whether it is to come again.
 
     python -m cluster.attempts SUBMISSION JOB [--element N] start
-    python -m cluster.attempts SUBMISSION JOB [--element N] end --code CODE --asked yes|no
+    python -m cluster.attempts SUBMISSION JOB [--element N] end --code CODE --asked no|SECONDS
 
 Each prints what follows in a word.
 
@@ -39,6 +39,9 @@ ENDED_BY_SLURM = re.compile(r"\*\*\* (JOB|STEP) .+ CANCELLED AT (\S+?)(?: DUE TO
 """What a node writes into the log of a job that it ends, in its own time; no reason if somebody has cancelled it."""
 SLACK_SECONDS = 60.0
 """SLURM tells jobs so much ahead of the notice that was asked for."""
+TIME_LIMIT = "time limit"
+TOO_SHORT = "time limit too short for a start"
+"""Why a job was told to stop that had not made a step by then: the limit is what has to change."""
 SIGNALLED = (128 + 12, 128 + 15)
 """A command that was told to stop before it could listen: nothing is lost."""
 
@@ -228,6 +231,12 @@ def finish(submission: Path, job: Job, element: int, *, code: int, asked: bool, 
     return following
 
 
+def had_worked(status: Mapping[str, Any], attempt: Attempt, asked_at: float) -> bool:
+    """Whether a training had made a step of an attempt by a moment, in seconds since the epoch."""
+    first = status.get("first_step_at")
+    return status.get("launch") == attempt.start and isinstance(first, int | float) and first < asked_at
+
+
 def reason_of_signal(number: str, notice: float, began: float) -> str:
     """Why SLURM has told a job to stop, in its own words; empty if it does not say.
 
@@ -252,7 +261,7 @@ def reason_of_signal(number: str, notice: float, began: float) -> str:
         if _seconds(when) > began - 1 and (reason or what == "JOB"):
             return reason.lower() or "cancelled"
     is_near = 0 < times["EndTime"] <= time.time() + notice
-    return "time limit" if is_near and fields.get("JobState") == "RUNNING" else ""
+    return TIME_LIMIT if is_near and fields.get("JobState") == "RUNNING" else ""
 
 
 def _tail(log: Path) -> str:
@@ -289,15 +298,17 @@ def main() -> None:
     parser.add_argument("event", choices=["start", "end"])
     parser.add_argument("--element", type=int, default=0)
     parser.add_argument("--code", type=int, default=0)
-    parser.add_argument("--asked", choices=["yes", "no"], default="no")
+    parser.add_argument("--asked", default="no", metavar="no|SECONDS", help="when it was, since the epoch")
     options = parser.parse_args()
     submission, element = options.submission, options.element
     job = read_job(submission, options.job)
     if options.event == "end":
-        asked, number = options.asked == "yes", os.environ.get("SLURM_JOB_ID")
+        asked, number = options.asked != "no", os.environ.get("SLURM_JOB_ID")
         attempts, reason = Record.of(submission, job.name, element).attempts(), ""
         if asked and number and attempts:
             reason = reason_of_signal(number, _notice(submission) + SLACK_SECONDS, attempts[-1].began)
+            worked = had_worked(read_status(job), attempts[-1], float(options.asked)) if job.status else True
+            reason = TOO_SHORT if reason == TIME_LIMIT and not worked else reason
         print(finish(submission, job, element, code=options.code, asked=asked, reason=reason))
         return
     launch_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")

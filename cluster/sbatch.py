@@ -90,6 +90,7 @@ def render(job: Job, site: Site, place: Place) -> str:
             "",
             *_surroundings(job, site, place),
             *_listening(job, site),
+            *_stagger(job, site),
             *_beginning(job, site, place),
             *_meeting(job),
             *_ray(job, site, place),
@@ -168,8 +169,23 @@ def _listening(job: Job, site: Site) -> Iterator[str]:
     # At SIGTERM srun kills the command.
     stop_signal = "USR2" if site.srun else job.stop_signal
     yield "asked=no child="
-    yield f'stop() {{ asked=yes; [ -z "$child" ] || kill -{stop_signal} "$child"; }}'
+    yield "stop() {"
+    yield '  [ "$asked" != no ] || asked=$(date +%s)'
+    yield f'  [ -z "$child" ] || kill -{stop_signal} "$child"'
+    yield "}"
     yield "trap stop USR2 TERM"
+    yield ""
+
+
+def _stagger(job: Job, site: Site) -> Iterator[str]:
+    if job.array is None or not site.stagger_seconds:
+        return
+    first = min(job.array.at_once or job.array.elements, job.array.elements)
+    yield "# Of the elements that may start at once, each begins after the one before it."
+    yield f'if [ "$SLURM_ARRAY_TASK_ID" -lt {first} ]; then'
+    yield f"  sleep $((SLURM_ARRAY_TASK_ID * {site.stagger_seconds})) & child=$!"
+    yield '  wait "$child"; child='
+    yield "fi"
     yield ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from cluster.errors import TargetError
 from cluster.job import MEMORY
@@ -19,7 +19,7 @@ SECRET_NAME = re.compile(r"(?i)(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|C
 SECRET_IN_URL = re.compile(
     r"://[^/\s?#@]+@|[?&](?:[\w-]*(?:signature|token|secret|password|credential|key)|sig)=", re.I
 )
-YOUNGER = ("srun", "cpus_per_gpu", "mem_per_gpu", "exclusive")
+YOUNGER = ("srun", "cpus_per_gpu", "mem_per_gpu", "exclusive", "stagger_seconds")
 """Settings that the first submissions did not have: at their default they change no submission's name."""
 ADDRESSES = ("_PATH", "_FILE")
 """Names that end so hold where a secret is, not the secret."""
@@ -63,6 +63,8 @@ class Site(BaseModel):
     """Seconds before the time limit at which a job is signalled to save; at most the notice of a preemption."""
     max_array_size: PositiveInt = 1001
     """MaxArraySize of `scontrol show config`; larger arrays are split."""
+    stagger_seconds: NonNegativeInt = 0
+    """Seconds between the starts of the elements of an array that may start at once, for a file system's sake."""
     ask_above_gpu_hours: float = 16.0
     """jobs.submit asks before a submission that may use more GPU-hours, unless --yes is given."""
     ask_above_jobs: int = 100

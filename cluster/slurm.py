@@ -1,4 +1,4 @@
-"""SLURM's client commands; the only file that knows them. Needs no accounting database."""
+"""SLURM's client commands; the only file that knows them. An accounting database is asked, and not needed."""
 
 import os
 import re
@@ -27,6 +27,8 @@ NO_ANSWER = re.compile(
     r"|zero bytes were transmitted|in standby mode",
     re.IGNORECASE,
 )
+ACCOUNTED = re.compile(r"(\d+)(?:_\[?([\d,-]+)(?:%\d+)?\]?)?\|([A-Z_]+)(?: by \d+)?")
+"""A line of `sacct`: 12_3|CANCELLED by 1000. What never began of an array is one line: 12_[4-6,9%2]."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """Seconds between calls while no controller answers."""
 STATUS_PATIENCE = 10.0
@@ -151,6 +153,27 @@ def states(numbers: Sequence[str]) -> SchedulerStates:
             number, element, state, reason = line.strip().split("|", 3)
             by_element[number, int(element) if element.isdigit() else 0] = SchedulerState(state, reason)
     return by_element
+
+
+def ends_accounted(numbers: Sequence[str]) -> dict[tuple[str, int], SchedulerState]:
+    """How jobs ended that the controller has forgotten, by the accounting database; empty where none answers.
+
+    Returns:
+        By the number of a job and of an element (0 without an array).
+    """
+    which = f"--jobs={','.join(numbers)}"
+    try:
+        output = _run(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", which])
+    except TargetError:
+        return {}
+    ends = {}
+    for number, elements, state in ACCOUNTED.findall(output):
+        if state in (*WAITING, *RUNNING):  # of a job whose end the database has missed
+            continue
+        for run in elements.split(",") if elements else ["0"]:
+            first, _, last = run.partition("-")
+            ends |= {(number, n): SchedulerState(state, "") for n in range(int(first), int(last or first) + 1)}
+    return ends
 
 
 def _number_of(token: str) -> str | None:

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Literal, assert_never
 
 from cluster import ray_jobs, slurm
-from cluster.attempts import ENDED_BY_SLURM, Attempt, read_status
+from cluster.attempts import ENDED_BY_SLURM, TOO_SHORT, Attempt, read_status
 from cluster.job import Job, SchedulerState, SchedulerStates
 from cluster.local import runner_of
 from cluster.submission import Receipt, Submission
@@ -94,8 +95,18 @@ def statuses_from(submission: Submission, scheduler: SchedulerStates) -> Iterato
     Args:
         scheduler: what `scheduler_says` gave.
     """
-    if submission.target == "slurm" and scheduler is not None:
-        scheduler = submission.remember_ends(scheduler, live=(*slurm.RUNNING, *slurm.WAITING))
+    if submission.target != "slurm" or scheduler is None:
+        yield from _statuses(submission, scheduler)
+        return
+    remembered = partial(submission.remember_ends, live=(*slurm.RUNNING, *slurm.WAITING))
+    scheduler = remembered(scheduler)
+    statuses = list(_statuses(submission, scheduler))
+    lost = {status.receipt.number for status in statuses if status.state == "lost" and status.receipt}
+    ends = slurm.ends_accounted(sorted(lost)) if lost else {}
+    yield from _statuses(submission, remembered({**scheduler, **ends})) if ends else statuses
+
+
+def _statuses(submission: Submission, scheduler: SchedulerStates) -> Iterator[ElementStatus]:
     taken: dict[tuple[str, int], list[Receipt]] = {}
     for receipt in submission.receipts():
         for element in receipt.elements:
@@ -155,7 +166,9 @@ def _state(
     if submission.target == "slurm" and by_hand:
         return _on_slurm(scheduler_state, last)  # whatever its command made of being killed
     if last and last.verdict in ("failed", "gave up") and not requeued:
-        return "failed", f"exit status {last.code}" if last.verdict == "failed" else "no progress"
+        if last.verdict == "failed":
+            return "failed", f"exit status {last.code}"
+        return "failed", TOO_SHORT if last.reason == TOO_SHORT else "no progress"
     if (submission.cancelled or (last and last.verdict == "cancelled")) and not alive:
         return "cancelled", ""
     if submission.target == "local":

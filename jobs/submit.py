@@ -79,6 +79,10 @@ def main(
     array: Annotated[
         str | None, typer.Option(metavar="M[%K]", help="Split a sampling or a sweep into M shares, K at a time.")
     ] = None,
+    stagger_seconds: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", min=0, help="Start elements of an array so far apart (as the site says)."),
+    ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Start a Ray cluster on the nodes of the job, which spreads the work.")
     ] = False,
@@ -135,9 +139,11 @@ def main(
     check_arguments(arguments or [])
     check_new_folder(submissions, "--submissions")
     wishes = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    numbers = {"stagger_seconds": stagger_seconds}
     options = {"exclude": exclude, "reservation": reservation}
-    for option, value in {**wishes, **options, "sbatch": sbatch, "after": after}.items():
+    for wish, value in {**wishes, **options, **numbers, "sbatch": sbatch, "after": after}.items():
         if value and on != "slurm":
+            option = wish.replace("_", "-")
             raise ConfigError(f"--on {on} has no {option}", found=f"--{option}", do=f"leave --{option} out")
     for option, values, form in (("sbatch", sbatch, SBATCH_OPTION), ("after", after, JOB_ID)):
         if wrong := next((value for value in values or [] if not form.fullmatch(value)), None):
@@ -145,7 +151,7 @@ def main(
                 "an option such as --nice=100" if option == "sbatch" else "a number of SLURM, such as 4711 or 4711_3"
             )
             raise ConfigError(f"--{option} {wrong} cannot be used", expected=expected, found=repr(wrong))
-    settings = _asked(read_site(site, load_yaml), wishes, [*_options(options), *(sbatch or [])])
+    settings = _asked(read_site(site, load_yaml), {**wishes, **numbers}, [*_options(options), *(sbatch or [])])
     if on == "ray" and not ray_jobs:
         raise ConfigError(
             "--on ray needs the address of a Ray cluster",
@@ -264,7 +270,7 @@ def show(
                 tell(f"{job.name}: {slurm.would_start(script, call)}")
 
 
-def _asked(site: Site, wishes: Mapping[str, str | None], options: Sequence[str]) -> Site:
+def _asked(site: Site, wishes: Mapping[str, str | int | None], options: Sequence[str]) -> Site:
     """A site with what the command line asks for in place of what its file says."""
     given = {name: value for name, value in wishes.items() if value is not None}
     return site.model_copy(update={**given, "sbatch": (*site.sbatch, *options)})

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from cluster.attempts import KILLED, SIGNALLED
+from cluster.attempts import KILLED, SIGNALLED, TOO_SHORT
 from cluster.errors import ExitCode
 from cluster.sbatch import ALONE, SETUP_FAILED
 from cluster.status import ElementStatus
@@ -53,6 +53,7 @@ OF_RANK: dict[RankCategory, Category] = {
 OF_SLURM: dict[str, Category] = {
     "out of memory": "out of memory",
     "timeout": "time limit",
+    TOO_SHORT: "time limit",
     "deadline": "time limit",
     "node fail": "node",
     "boot fail": "node",

@@ -203,6 +203,7 @@ class RunProgress:
         self.global_batch = settings.global_batch
         self.restarts = run.read_status().get("restarts", -1) + 1 if run else 0
         self.last_status = 0.0
+        self.began_at, self.first_step_at = state.step, None
         self.rate = 0.0
         self.data_wait = 0.0
         self.last_logged = 0
@@ -215,6 +216,8 @@ class RunProgress:
 
     def doing(self, phase: Phase, state: TrainingState, *, at_once: bool = False) -> None:
         """A heartbeat in status.json, unless there was one a moment ago."""
+        if self.first_step_at is None and state.step > self.began_at:
+            self.first_step_at = time.time()
         if self.run is None or not (at_once or time.monotonic() - self.last_status > STATUS_SECONDS):
             return
         self.last_status = time.monotonic()
@@ -228,6 +231,7 @@ class RunProgress:
             eta_seconds=eta,
             restarts=self.restarts,
             skipped=state.skipped,
+            first_step_at=self.first_step_at,
         )
 
     def start_clock(self, step: int) -> None:

@@ -61,7 +61,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 JobRequeue=1
 ReturnToService=2
 KillWait=5
-MinJobAge=600
+MinJobAge=300
 # A node that does not answer for so long is down, and its jobs are requeued.
 SlurmdTimeout=15
 {nodes}
@@ -70,6 +70,9 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {notice}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={grace}
+# What does not fit into `short` waits for ever; `closed` is for others.
+PartitionName=short Nodes=ALL MaxTime=5 State=UP PriorityTier=1 GraceTime=0
+PartitionName=closed Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 AllowGroups=nogroup
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 """
 

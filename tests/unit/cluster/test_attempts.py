@@ -10,9 +10,11 @@ import pytest
 
 from cluster.attempts import (
     CANCELLED,
+    TOO_SHORT,
     Record,
     begin,
     finish,
+    main,
     oom_kills,
     reason_of_signal,
     verdict,
@@ -174,6 +176,28 @@ def test_why_slurm_tells_a_job_to_stop_is_what_it_shows_and_writes(tmp_path, mon
     assert reason_of_signal("7", 120, began) == "", "no SLURM here"
     program.chmod(0o755)
     assert reason_of_signal("7", 120, began) == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"launch": "7.0", "step": 9, "first_step_at": 1000.0}, "time limit"),
+        ({"launch": "7.0", "step": 9, "first_step_at": 5000.0}, TOO_SHORT),
+        ({"launch": "7.0", "step": 9, "first_step_at": None}, TOO_SHORT),
+        ({"launch": "6.0", "step": 9, "first_step_at": 1000.0}, TOO_SHORT),
+    ],
+)
+def test_a_start_without_a_step_before_its_notice_had_too_short_a_limit(tmp_path, job, monkeypatch, status, reason):
+    """It may have made steps since, within the notice."""
+    plan = {"site": {"notice_seconds": 60}, "jobs": [job.to_json()]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
+    Path(job.status).write_text(json.dumps(status), encoding="utf-8")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr("cluster.attempts.reason_of_signal", lambda *_: "time limit")
+    monkeypatch.setattr("sys.argv", ["attempts", str(tmp_path), "train", "end", "--code", "75", "--asked", "2000"])
+    main()
+    assert Record.of(tmp_path, "train", 0).attempts()[-1].reason == reason
 
 
 def test_what_scancel_ended_does_not_come_again(tmp_path, job):

@@ -71,6 +71,13 @@ def all_scripts() -> dict[str, str]:
         "sample-array": scripts("sample", sample, site("slurm-gpu"), Resources(gpus_per_node=1), Array(100, 10))[
             "sample"
         ],
+        "sample-array-staggered": scripts(
+            "sample",
+            sample,
+            site().model_copy(update={"stagger_seconds": 5}),
+            Resources(cpus_per_node=4),
+            Array(100, 10),
+        )["sample"],
         "sweep": scripts("sweep", SWEEP, site("slurm-gpu"), Resources(**GPU_NODE))["sweep"],
         "sweep-on-ray": scripts("sweep", SWEEP, site("slurm-gpu"), Resources(nodes=4, **GPU_NODE), ray=True)["sweep"],
         "train-on-ray": scripts("train", TRAIN, site(), Resources(nodes=2, cpus_per_node=16), ray=True)["train"],

@@ -79,6 +79,18 @@ def test_squeue_is_asked_for_the_jobs_and_not_for_those_of_the_user_who_looks(tm
     assert len((tmp_path / "calls").read_text().splitlines()) == 3
 
 
+def test_how_jobs_ended_that_the_controller_has_forgotten(tmp_path, monkeypatch):
+    lines = ("7|CANCELLED by 1000", "8_3|NODE_FAIL", "8_[4-5,7%2]|CANCELLED by 0", "9|RUNNING", "10|OUT_OF_MEMORY")
+    script = f"#!/bin/sh\necho \"$@\" >>{tmp_path}/calls; printf '%s\\n' '{chr(10).join(lines)}'\n"
+    stand_ins(tmp_path, monkeypatch, sacct=script)
+    states_by_key = {key: end.state for key, end in slurm.ends_accounted(["7", "8", "9", "10"]).items()}
+    of_array = {("8", 3): "NODE_FAIL", ("8", 4): "CANCELLED", ("8", 5): "CANCELLED", ("8", 7): "CANCELLED"}
+    assert states_by_key == {("7", 0): "CANCELLED", **of_array, ("10", 0): "OUT_OF_MEMORY"}
+    assert "--jobs=7,8,9,10" in (tmp_path / "calls").read_text()
+    stand_ins(tmp_path, monkeypatch, sacct="#!/bin/sh\necho Slurm accounting storage is disabled >&2; exit 1\n")
+    assert slurm.ends_accounted(["7"]) == {}
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("message", "cure"),

@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 import pytest
 
-from cluster.attempts import begin, finish
+from cluster import slurm
+from cluster.attempts import TOO_SHORT, begin, finish
 from cluster.errors import TargetError
 from cluster.job import Array, Job, SchedulerState
 from cluster.local import new_launch_id, runner_of
@@ -29,6 +30,14 @@ from jobs.submission.hand_over import outstanding
 from jobs.submission.rows import submission_rows
 
 URL = "http://head:8265"
+
+
+@pytest.fixture(autouse=True)
+def accounted(monkeypatch) -> dict[tuple[str, int], SchedulerState]:
+    """What the accounting database says, which the machine of the tests may have too."""
+    ends: dict[tuple[str, int], SchedulerState] = {}
+    monkeypatch.setattr(slurm, "ends_accounted", lambda numbers: {key: ends[key] for key in ends if key[0] in numbers})
+    return ends
 
 
 def submission(tmp_path, target):
@@ -137,6 +146,20 @@ def test_what_a_job_has_come_again_after_is_told(tmp_path):
     assert list(of_two.restart_causes(f"{line} DUE TO NODE FAILURE, SEE SLURMCTLD LOG ***")) == ["node failure"]
 
 
+def test_a_limit_that_is_too_short_for_a_start_is_what_has_to_change(tmp_path):
+    made = submission(tmp_path, "slurm")
+    job = made.jobs[0]
+    made.take_receipt(job, "7", [0])
+    for restart in range(job.retries + 1):
+        begin(made.folder, job, 0, launch_id="7", restart=restart, pid=1)
+        finish(made.folder, job, 0, code=75, asked=True, reason=TOO_SHORT)
+    (train, *_) = submission_rows(made, {})
+    assert (train.state, train.why) == ("failed", f"{TOO_SHORT}; restarted after: 3 x {TOO_SHORT}")
+    (failure,) = train.failures()
+    assert (failure.category, failure.cause) == ("time limit", TOO_SHORT)
+    assert failure.do.startswith("use a longer --time")
+
+
 def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
     made = submission(tmp_path, "slurm")
     made.take_receipt(made.jobs[0], "7", [0])
@@ -146,6 +169,23 @@ def test_how_a_job_ended_is_remembered_when_slurm_has_forgotten_it(tmp_path):
     made.folder.chmod(0o500)  # of somebody else, who may only look
     assert outstanding(made, ("failed", "lost")).elements["train"] == []
     made.folder.chmod(0o700)
+
+
+def test_how_a_job_ended_that_slurm_had_forgotten_before_anybody_asked(tmp_path, accounted):
+    """Of an array one element was cancelled in the night, and one never began."""
+    made = submission(tmp_path, "slurm")
+    train, sample = made.jobs
+    made.take_receipt(train, "7", [0])
+    begin(made.folder, train, 0, launch_id="7", restart=0, pid=1)
+    finish(made.folder, train, 0, code=0, asked=False)
+    made.take_receipt(sample, "8", [0, 1, 2])
+    begin(made.folder, sample, 0, launch_id="8", restart=0, pid=1)
+    accounted[("8", 0)] = accounted[("8", 1)] = SchedulerState("CANCELLED", "")
+    with patch("cluster.status.scheduler_says", lambda _: {}):
+        for _ in range(2):
+            assert [state(made, (), n, "sample")[0] for n in range(3)] == ["cancelled", "cancelled", "lost"]
+            assert outstanding(made, ("failed", "lost")).elements["sample"] == [2]
+            accounted.clear()  # it is remembered
 
 
 @pytest.mark.parametrize(
