@@ -1,27 +1,32 @@
 """What a submission keeps of itself, in a folder of its own.
 
 plan.json          the jobs, where they go, and the site; written before anything is submitted
-code/              the packages as they were: an edit of the checkout changes nothing for jobs that wait. Files that
-                   the submission before had too are one file on the disk (hard links)
+code               a link to the packages as they were: an edit of the checkout changes nothing for jobs that wait
 JOB.sbatch         the script of each job, on SLURM
 receipts.jsonl     what the target has taken: a line for each number that it gave
 attempts/          what each element says when it starts and ends, see `cluster.attempts`
 logs/              what each start of it printed
 cancelled          there after a cancel
 ends.jsonl         how jobs ended, as SLURM said when it was asked; it forgets them after a while
+
+Beside the submissions lies `.code`, with a snapshot of the code for each content, named by its hash. Submissions of the
+same code share one. Files that snapshots have in common, as the shipped weights, are one file on the disk (hard links).
 """
 
 import filecmp
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +38,12 @@ from cluster.sbatch import Place
 from cluster.site import Site
 
 CODE = "code"
+STORE = ".code"
 NAME = "snapshot.json"
+UNFINISHED_SNAPSHOT = ".new-"
+SNAPSHOT = re.compile(rf"[0-9a-f]{{16}}(-\d+)?|{re.escape(UNFINISHED_SNAPSHOT)}.+")
+IN_USE_SECONDS = 3600
+"""A snapshot that was taken or chosen so lately may be about to get its submission."""
 PATCH = "changes.patch"
 ENDS = "ends.jsonl"
 MADE = re.compile(
@@ -222,10 +232,72 @@ def submissions_in(folder: Path) -> Iterator[Path]:
         yield from sorted(path.parent for path in folder.glob(f"*/{PLAN}"))
 
 
+def keep_snapshot(checkout: Path, packages: Sequence[str], submission: Submission) -> list[str]:
+    """Links a submission to a snapshot of the code as it stands, which it shares with others of the same content.
+
+    In a folder of submissions that has the store of another user, the submission gets a snapshot of its own.
+
+    Returns:
+        What was left out of the snapshot.
+
+    Raises:
+        TargetError: this is no checkout of git.
+    """
+    store, link = submission.folder.parent / STORE, submission.code
+    if link.is_symlink():
+        link.unlink()
+    shutil.rmtree(link, ignore_errors=True)
+    earlier = newest_snapshot(submission.folder.parent)
+    store.mkdir(exist_ok=True, mode=0o700)
+    if store.is_symlink() or store.stat().st_uid != os.getuid():
+        return take_snapshot(checkout, packages, link, earlier=earlier)
+    aside = Path(tempfile.mkdtemp(prefix=UNFINISHED_SNAPSHOT, dir=store))
+    try:
+        left_out = take_snapshot(checkout, packages, aside, earlier=earlier)
+        kept = _stored(aside, store)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    os.utime(kept)
+    link.symlink_to(os.path.relpath(kept, link.parent))
+    return left_out
+
+
+def _stored(snapshot: Path, store: Path) -> Path:
+    """The place of a snapshot's content in a store; it is moved there where the store does not have it."""
+    content = _content_hash(snapshot)
+    for number in count(1):
+        kept = store / (content if number == 1 else f"{content}-{number}")
+        with suppress(OSError):  # there is something
+            snapshot.rename(kept)
+        # Somebody may have edited what is there.
+        if not snapshot.exists() or _content_hash(kept) == content:
+            return kept
+    raise AssertionError("numbers end")
+
+
+def _content_hash(snapshot: Path) -> str:
+    """Of the names, modes and bytes of its files, without what Python adds."""
+    content = hashlib.sha256()
+    for path in sorted(path for path in snapshot.rglob("*") if path.is_file() and path.parent.name != "__pycache__"):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content.update(
+            f"{path.relative_to(snapshot)}\0{path.stat().st_mode & 0o700}\0{digest}\n".encode(errors="replace")
+        )
+    return content.hexdigest()[:16]
+
+
+def unused_snapshots(submissions: Path) -> list[Path]:
+    """The snapshots in the store of a folder of submissions that none of these uses."""
+    store = submissions / STORE
+    used = {link.readlink().name for link in submissions.glob(f"*/{CODE}") if link.is_symlink()}
+    ours = [path for path in store.glob("*") if SNAPSHOT.fullmatch(path.name) and path.name not in used]
+    return sorted(path for path in ours if path.stat().st_mtime < time.time() - IN_USE_SECONDS)
+
+
 def newest_snapshot(submissions: Path) -> Path | None:
-    """The code that was kept last among submissions; None where there is none."""
+    """The code that was kept last for submissions in a folder; None where there is none."""
     kept = []
-    for about in submissions.glob(f"*/{CODE}/{NAME}"):
+    for about in (*submissions.glob(f"*/{CODE}/{NAME}"), *submissions.glob(f"{STORE}/*/{NAME}")):
         with suppress(OSError):  # it is being removed
             kept.append((about.stat().st_mtime, about.parent))
     return max(kept)[1] if kept else None

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import typer
 
 from cluster.status import LIVE, element_statuses
-from cluster.submission import MADE, Submission
+from cluster.submission import CODE, MADE, Submission, unused_snapshots
 from jobs.command.command_line import console, run_command
-from jobs.submission.rows import chosen
+from jobs.submission.rows import SUBMISSIONS, chosen
 from musicvae.durable import refuse_strangers
 
 WORDS = {"cancelled": "been cancelled", "failed": "jobs that failed"}
@@ -45,11 +45,19 @@ def main(
     }
     if yes:
         for folder in sizes:
-            refuse_strangers(folder, MADE, math.inf, "jobs.submit")
+            # The code of most is a link, and not followed.
+            refuse_strangers(folder, MADE, math.inf, "jobs.submit", work=CODE if (folder / CODE).is_symlink() else "")
         for folder in sizes:
             shutil.rmtree(folder)
+    unused = [
+        path for folder in sorted({SUBMISSIONS, *(path.parent for path in ends)}) for path in unused_snapshots(folder)
+    ]
+    if yes:
+        for snapshot in unused:
+            shutil.rmtree(snapshot)
     if json_:
         rows = [{"submission": str(path), "bytes": sizes[path], "removed": yes, "state": ends[path]} for path in sizes]
+        rows += [{"code": str(path), "removed": yes} for path in unused]
         print(json.dumps(rows))
         return
     for folder, size in sizes.items():
@@ -57,7 +65,10 @@ def main(
         console.print(f"{verb} {folder} ({ends[folder]}, {size / 1e6:.1f} MB)", soft_wrap=True)
     for kind, count in sorted(Counter(end for end in ends.values() if end and end not in kinds).items()):
         console.print(f"{count} more {'has' if count == 1 else 'have'} {WORDS[kind]}; --{kind} includes them")
-    if not sizes:
+    if unused:
+        verb = "removed" if yes else "would remove"
+        console.print(f"{verb} {len(unused)} copies of the code that no submission uses", soft_wrap=True)
+    if not sizes and not unused:
         console.print("nothing to remove")
     elif not yes:
         console.print("nothing was removed; add --yes to remove them")

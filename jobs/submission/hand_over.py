@@ -6,7 +6,6 @@ What it is about to use is shown first, and a large submission is confirmed by h
 import math
 import secrets
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from cluster.errors import ExitCode, TargetError
 from cluster.job import Job
 from cluster.slurm import Call
 from cluster.status import LIVE, UNFINISHED, State, element_statuses
-from cluster.submission import Submission, newest_snapshot, take_snapshot
+from cluster.submission import Submission, keep_snapshot
 from jobs import CHECKOUT
 from jobs.command.streams import outlive_terminal
 from musicvae.errors import ConfigError
@@ -117,9 +116,7 @@ def keep_code(submission: Submission, tell: Callable[[str], None]) -> None:
     Args:
         tell: gets a line if files are left out.
     """
-    shutil.rmtree(submission.code, ignore_errors=True)
-    earlier = newest_snapshot(submission.folder.parent)
-    if left_out := take_snapshot(CHECKOUT, CODE_PACKAGES, submission.code, earlier=earlier):
+    if left_out := keep_snapshot(CHECKOUT, CODE_PACKAGES, submission):
         tell(f"links and files that look like secrets were not copied: {', '.join(left_out)}")
 
 

@@ -1,6 +1,7 @@
 """What is kept of the code of a submission."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from cluster.errors import TargetError
 from cluster.site import Site
 from cluster.submission import Submission, newest_snapshot, read_snapshot, take_snapshot
+from jobs.clean import main as clean_command
 from jobs.submission import hand_over
 
 
@@ -94,36 +96,83 @@ def submission(folder: Path) -> Submission:
     return made
 
 
-def test_submissions_share_the_files_that_are_the_same(checkout, tmp_path, monkeypatch):
+def three_submissions(tmp_path: Path) -> list[Submission]:
+    return [submission(tmp_path / "submissions" / name) for name in ("one", "two", "three")]
+
+
+def test_submissions_of_the_same_code_share_it(checkout, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
     (checkout / "jobs" / "run.sh").write_text("go\n")
-    first, second, third = (submission(tmp_path / "submissions" / name) for name in ("one", "two", "three"))
+    first, second, third = three_submissions(tmp_path)
     hand_over.keep_code(first, print)
+    (first.code / "jobs" / "__pycache__").mkdir()
+    (first.code / "jobs" / "__pycache__" / "a.pyc").touch()
+    hand_over.keep_code(second, print)
+    assert first.code.samefile(second.code)
+    assert not first.code.readlink().is_absolute()
+    (kept,) = (tmp_path / "submissions" / ".code").iterdir()
+
+    # Another content is another snapshot, which shares files with the one before it; never with the checkout.
     (checkout / "jobs" / "gone.py").write_text("other")
     (checkout / "jobs" / "run.sh").chmod(0o755)
     hand_over.keep_code(second, print)
-    assert newest_snapshot(tmp_path / "submissions") == second.code
+    assert newest_snapshot(tmp_path / "submissions").samefile(second.code)
     own = {path.name for path in (second.code / "jobs").iterdir() if path.stat().st_nlink == 1}
     assert own == {"gone.py", "run.sh"}
     assert (first.code / "jobs" / "a.py").samefile(second.code / "jobs" / "a.py")
     assert (checkout / "jobs" / "a.py").stat().st_nlink == 1
 
-    # A file in its place that could not be removed is not written through to the others.
-    monkeypatch.setattr(hand_over.shutil, "rmtree", lambda *_, **__: None)
-    (checkout / "jobs" / "a.py").write_text("a = 2\n")
+    # What somebody has edited in the store is not taken for the checkout's code.
+    (second.code / "jobs" / "gone.py").write_text("edited")
+    hand_over.keep_code(third, print)
+    assert (third.code / "jobs" / "gone.py").read_text() == "other"
+    assert (second.code / "jobs" / "gone.py").read_text() == "edited"
+
+    # A snapshot that no submission uses is removed once it is old.
+    used = {made.code.resolve().name for made in (second, third)}
+    (tmp_path / "submissions" / ".code" / "notes").mkdir()
+    clean_command([first.folder], yes=True)
+    assert kept.is_dir()
+    os.utime(kept, (0, 0))
+    clean_command([second.folder], yes=True)
+    assert "removed 1 copies of the code that no submission uses" in capsys.readouterr().out
+    assert not kept.exists()
+    assert {path.name for path in kept.parent.iterdir()} == {"notes", *used}
+
+
+def test_a_submission_of_an_earlier_version_gets_a_link_when_it_is_submitted_again(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
+    first, second, _ = three_submissions(tmp_path)
+    take_snapshot(checkout, ["jobs"], first.code)
     hand_over.keep_code(second, print)
-    assert ((first.code / "jobs" / "a.py").read_text(), (second.code / "jobs" / "a.py").read_text()) == (
-        "a = 1\n",
-        "a = 2\n",
-    )
+    assert (first.code / "jobs" / "a.py").samefile(second.code / "jobs" / "a.py")
+    hand_over.keep_code(first, print)
+    assert first.code.samefile(second.code)
+
+
+def test_where_the_store_is_somebody_elses_a_submission_has_its_own_code(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
+    (made, *_) = three_submissions(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "submissions" / ".code").symlink_to(tmp_path / "elsewhere")
+    hand_over.keep_code(made, print)
+    assert not made.code.is_symlink()
+    assert (made.code / "jobs" / "a.py").read_text() == "a = 1\n"
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_a_file_system_without_hard_links(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
+    first, second, _ = three_submissions(tmp_path)
+    hand_over.keep_code(first, print)
+    (checkout / "jobs" / "gone.py").write_text("other")
 
     def refused(*_):
         raise OSError("no links on this file system")
 
     monkeypatch.setattr("os.link", refused)
-    hand_over.keep_code(third, print)
-    assert (third.code / "jobs" / "a.py").read_text() == "a = 2\n"
-    assert {path.stat().st_nlink for path in (third.code / "jobs").iterdir()} == {1}
+    hand_over.keep_code(second, print)
+    assert {path.stat().st_nlink for path in (second.code / "jobs").iterdir()} == {1}
 
 
 def test_a_submission_is_its_owners_alone(tmp_path):
