@@ -67,7 +67,8 @@ def main(
         console.print(f"{count} more {'has' if count == 1 else 'have'} {WORDS[kind]}; --{kind} includes them")
     if unused:
         verb = "removed" if yes else "would remove"
-        console.print(f"{verb} {len(unused)} copies of the code that no submission uses", soft_wrap=True)
+        copies = "1 copy" if len(unused) == 1 else f"{len(unused)} copies"
+        console.print(f"{verb} {copies} of the code that no submission uses", soft_wrap=True)
     if not sizes and not unused:
         console.print("nothing to remove")
     elif not yes:

@@ -83,13 +83,13 @@ def test_a_controller_that_is_away_is_waited_for_and_what_scancel_ends_stays_can
     command = ["sample", "--on", "slurm", "--", "--run", sample_run, "--count", 500_000, "--chunk", 64, "--out", out]
     slurm.stop_controller()
     with running_job("submit", *command, folder=tmp_path, **slurm.environment) as process:
-        wait_for(lambda: [*tmp_path.glob("submissions/*/*.sbatch")], tmp_path)
+        wait_for(lambda: [*tmp_path.glob("submissions/[!.]*/*.sbatch")], tmp_path)
         slurm.start_controller()
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     number = slurm.client("squeue", "--noheader", "--format=%F")
     assert f"SLURM job {number}" in stderr  # one, and not one for each time that it was asked
-    (submission,) = tmp_path.glob("submissions/*")
+    (submission,) = tmp_path.glob("submissions/[!.]*")
     wait_for(lambda: [*out.glob("sampling-work/parts/[0-9]*")], submission)
     slurm.client("scancel", number)
     wait_for(lambda: not slurm.client("squeue", "--noheader"), submission)

@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.attempts import TOO_SHORT
 from cluster.submission import read_submission
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.support.commands import TINY, ok
@@ -209,3 +212,20 @@ def test_a_limit_of_time_without_notice_is_named(slurm, small_shards, tmp_path):
     for run in (job.run, tmp_path / "undisturbed"):
         train(small_shards, run, *SETTINGS, f"train.steps={steps}", ranks=2)
     assert_same_state(tmp_path / "undisturbed", job.run, steps)
+
+
+@pytest.mark.usefixtures("emptied")
+def test_a_limit_of_time_that_is_too_short_for_a_start_is_named(slurm, small_shards, tmp_path):
+    """The command, as its container or a slow file system would make it, has not begun when it is told to stop."""
+    slow, site = tmp_path / "slow-python", tmp_path / "site.yaml"
+    slow.write_text(f'#!/bin/sh\nsleep 300\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    site.write_text(f"python: {slow}\nsrun: [--cpu-bind=none]\nnotice_seconds: 10\n")
+    words = ("--site", site, "--time", "1", "--retries", "1", "--", "--shards", small_shards, "--run", tmp_path / "run")
+    submission = submit(tmp_path, "train", *WHERE, *words, *SETTINGS, **slurm.environment)
+    train_row = partial(rows, submission, submission, **slurm.environment)
+    wait_for(lambda: train_row()["train"]["state"] == "failed", submission)
+    assert f"restarted after: {TOO_SHORT}" in train_row()["train"]["why"]
+    shown = ok(run_in(tmp_path, "status", submission, **slurm.environment)).stdout
+    assert f"failed: time limit: {TOO_SHORT}" in shown
+    assert "use a longer --time" in shown

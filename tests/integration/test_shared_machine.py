@@ -88,7 +88,7 @@ def test_a_submission_holds_no_secret_and_is_nobody_elses(checkout, tmp_path):
     submitted = ok(subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True))
     left_out = submitted.stderr.replace("\n", " ")
     assert all(name in left_out for name in ("jobs/.env", "cluster/ssh.key", "jobs/shadow"))
-    (submission,) = tmp_path.glob("submissions/*")
+    (submission,) = tmp_path.glob("submissions/[!.]*")
     kept = {path.relative_to(submission): path for path in submission.rglob("*") if path.is_file()}
     assert not [path for path in kept.values() if b"hunter2" in path.read_bytes()]
     assert not [name for name in kept if name.name in (".env", "ssh.key", "shadow")]

@@ -119,7 +119,7 @@ def test_without_slurm_a_dry_run_shows_all_and_a_submission_says_what_is_missing
     refused = run_in(tmp_path, "submit", *wish, *arguments, PATH=_path_without_slurm(tmp_path))
     assert refused.returncode == 2
     assert "sbatch was not found" in refused.stderr
-    (submission,) = (tmp_path / "submissions").iterdir()
+    (submission,) = tmp_path.glob("submissions/[!.]*")
     script = (submission / "train.sbatch").read_text()
     after = "--dependency=afterok:17 --kill-on-invalid-dep=yes"
     assert shown == f"# sbatch --parsable {after} {submission}/train.sbatch\n{script}"
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_all_children_and_the_same_command_goes_on(small_shards, tmp
     command = ["train", "--ranks-per-node", 2, "--", *arguments]
     with running_job("submit", *command, folder=tmp_path) as process:
         wait_for(lambda: status(tmp_path / "run").get("step", 0) > 20, tmp_path)
-        (submission,) = (tmp_path / "submissions").iterdir()
+        (submission,) = tmp_path.glob("submissions/[!.]*")
         assert rows(tmp_path)["train"]["state"] == "running"
         children = descendants(process.pid)
         assert len(children) >= 4

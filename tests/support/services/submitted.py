@@ -27,9 +27,9 @@ def run_in(folder: Path, name: str, *arguments: object, **environment: str) -> s
 
 def submit(folder: Path, kind: str, *arguments: object, **environment: str) -> Path:
     """Submits, and gives the folder of the submission."""
-    before = {*folder.glob("submissions/*")}
+    before = {*folder.glob("submissions/[!.]*")}
     ok(run_in(folder, "submit", kind, *arguments, **environment))
-    (made,) = {*folder.glob("submissions/*")} - before
+    (made,) = {*folder.glob("submissions/[!.]*")} - before
     return made
 
 

@@ -135,7 +135,7 @@ def test_submissions_of_the_same_code_share_it(checkout, tmp_path, monkeypatch, 
     assert kept.is_dir()
     os.utime(kept, (0, 0))
     clean_command([second.folder], yes=True)
-    assert "removed 1 copies of the code that no submission uses" in capsys.readouterr().out
+    assert "removed 1 copy of the code that no submission uses" in capsys.readouterr().out
     assert not kept.exists()
     assert {path.name for path in kept.parent.iterdir()} == {"notes", *used}
 
