@@ -33,7 +33,7 @@ from typing import Any, Literal
 from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
 from cluster.code import is_secret
 from cluster.errors import TargetError
-from cluster.job import Job, SchedulerState, SchedulerStates, job_from_json
+from cluster.job import Job, SchedulerState, job_from_json
 from cluster.sbatch import Place
 from cluster.site import Site
 
@@ -154,7 +154,7 @@ class Submission:
 
     def remember_ends(
         self, scheduler: Mapping[tuple[str, int], SchedulerState], *, live: Sequence[str]
-    ) -> SchedulerStates:
+    ) -> Mapping[tuple[str, int], SchedulerState]:
         """What the scheduler says, and how it said that jobs had ended that it has forgotten since.
 
         Args:
