@@ -1,4 +1,4 @@
-"""Shows or follows the log of a run or a submission: python -m jobs.logs RUN|SUBMISSION [-f] [--rank R] [--job NAME]"""
+"""Shows or follows the log of a run or a submission: python -m jobs.logs RUN|SUBMISSION ... [-f] [--rank R] [--job NAME]"""
 
 import json
 import time
@@ -23,7 +23,9 @@ LIVE_STATES = ("starting", "running")
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="RUN|SUBMISSION", help="The folder of a run or a submission.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN|SUBMISSION", help="The folder of a run, or those of submissions.")
+    ],
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Print new lines until the run or submission ends.")
     ] = False,
@@ -34,15 +36,20 @@ def main(
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Number of earlier lines to print.")] = SHOWN_LINES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object: the file and its last lines.")] = False,
 ) -> None:
-    """Show the end of the log of a run or a submission, or follow it.
+    """Show the end of the log of a run or a submission, or follow it; of several submissions, the log written last.
 
     python -m jobs.logs runs/first -f
     """
-    if is_run(folder):
+    folder, *more = folders
+    if runs := [path for path in folders if is_run(path)]:
+        if more:
+            raise ConfigError(
+                "several folders, and one of them is a run", found=str(runs[0]), do="show one run at a time"
+            )
         find, live = partial(_of_run, folder, rank or 0), partial(_run_lives, folder)
     else:
-        (submission,) = chosen([folder])
-        find, live = partial(_of_submission, submission, job), partial(_submission_lives, submission)
+        submissions = chosen(folders)
+        find, live = partial(_of_submissions, submissions, job), partial(_any_lives, submissions)
     logs = find()
     if not logs and not follow:
         there = ", ".join(sorted(path.stem for path in logs_of(folder).glob("rank-*.log")))
@@ -65,16 +72,15 @@ def _of_run(folder: Path, rank: int) -> list[Path]:
     return [log for log in [log_of(folder, rank)] if log.exists()]
 
 
-def _of_submission(submission: Submission, job: str | None) -> list[Path]:
-    """Its logs, the one that was written last at the end."""
-    names = [submitted.name for submitted in submission.jobs]
+def _of_submissions(submissions: Sequence[Submission], job: str | None) -> list[Path]:
+    """Their logs, the one that was written last at the end."""
+    submitted = [(submission, part) for submission in submissions for part in submission.jobs]
+    names = list(dict.fromkeys(part.name for _, part in submitted))
     if job is not None and job not in names:
         raise ConfigError(
-            f"{submission.name} has no job {job}", expected=", ".join(names), do="choose one of these jobs"
+            f"{submissions[0].name} has no job {job}", expected=", ".join(names), do="choose one of these jobs"
         )
-    logs = [
-        log for submitted in submission.jobs if job in (None, submitted.name) for log in submission.job_logs(submitted)
-    ]
+    logs = [log for submission, part in submitted if job in (None, part.name) for log in submission.job_logs(part)]
     return sorted(logs, key=lambda path: path.stat().st_mtime)
 
 
@@ -82,8 +88,8 @@ def _run_lives(folder: Path) -> bool:
     return read_run_view(folder).state in LIVE_STATES
 
 
-def _submission_lives(submission: Submission) -> bool:
-    return any(status.state in LIVE for status in element_statuses(submission))
+def _any_lives(submissions: Sequence[Submission]) -> bool:
+    return any(status.state in LIVE for submission in submissions for status in element_statuses(submission))
 
 
 def _follow(find: Callable[[], Sequence[Path]], live: Callable[[], bool], read: dict[Path, int]) -> None:
@@ -102,7 +108,7 @@ def _follow(find: Callable[[], Sequence[Path]], live: Callable[[], bool], read: 
             if not text:
                 continue
             if log != shown:
-                console.print(f"==> {log.name} <==", soft_wrap=True)
+                console.print(f"==> {log.parents[1].name}/{log.parent.name}/{log.name} <==", soft_wrap=True)
                 shown = log
             read[log] = read.get(log, 0) + len(text)
             # A line that another program writes over and over becomes many.

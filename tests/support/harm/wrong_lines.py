@@ -135,7 +135,7 @@ BY_COMMAND: Mapping[tuple[str, str], Sequence[str]] = {
     ("cancel", "folders"): INPUTS,
     ("clean", "submissions"): INPUTS,
     ("retry", "submissions"): INPUTS,
-    ("logs", "folder"): INPUTS,
+    ("logs", "folders"): INPUTS,
     ("status", "folders"): (TOO_LONG, ""),
     ("sweep status", "folder"): INPUTS,
     ("sweep compare", "folders"): INPUTS,

@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
 import threading
 
 import pytest
 
+from cluster.job import Job
+from cluster.site import Site
+from cluster.submission import Submission
 from jobs import logs
 from jobs.command.command_line import PlainConsole
 from jobs.status import main as status_command
@@ -13,6 +17,7 @@ from jobs.status import table_of
 from jobs.submission.rows import rows_of
 from jobs.submission.run_view import read_run_view
 from jobs.training.rank_logs import log_of
+from musicvae.errors import ConfigError
 from musicvae.training.run_folder import RunFolder
 from tests.benchmarks.status import write_runs
 from tests.support.runs.run_folders import run_with_weights, validation_line
@@ -127,12 +132,29 @@ def test_what_a_log_holds_is_shown_and_commands_no_terminal(run, capsys, monkeyp
         return False
 
     monkeypatch.setattr(logs, "_run_lives", write_and_end)
-    logs.main(run, follow=True)
+    logs.main([run], follow=True)
     followed = capsys.readouterr().out
-    logs.main(run)
+    logs.main([run])
     text = "\\x1b]0;owned\\x07 loss [/red] 1.5\nstep 1\nstep 2\n"
     assert capsys.readouterr().out == text
-    assert followed == f"==> {log.name} <==\n{text}"
+    assert followed == f"==> {run.name}/{log.parent.name}/{log.name} <==\n{text}"
+
+
+def test_logs_of_several_submissions(tmp_path, capsys):
+    folders = [tmp_path / "submissions" / name for name in ("train-1", "train-2")]
+    for number, folder in enumerate(folders):
+        submission = Submission(folder, "ray", tmp_path, Site(), (Job("train", ("true",)),), "http://head:8265")
+        submission.write_plan()
+        (submission.logs / "train-7.log").write_text(f"of {folder.name}\n")
+        os.utime(submission.logs / "train-7.log", (number, number))
+    logs.main(folders)
+    assert capsys.readouterr().out == "of train-2\n"
+    logs.main(folders, json_=True)
+    assert json.loads(capsys.readouterr().out)["lines"] == ["of train-2"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="one of them is a run"):
+        logs.main([*folders, tmp_path / "run"])
 
 
 @pytest.mark.parametrize("width", [80, 160])
