@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 TORCH := torch==2.13.0
 # Unset: pip's configured index. Set it to choose a CPU or a CUDA build: TORCH_INDEX=https://.../whl/cpu
 TORCH_INDEX ?=
@@ -39,8 +40,10 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	  echo "error: Python's venv module is missing"; \
 	  echo "  do        apt-get install python3-venv (Debian, Ubuntu), then again: make $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[jobs,dev]'
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(PIP) -c constraints.txt -e '.[jobs,dev]'
+	@# pip compiles with one core. A few files that packages bring are templates, and no Python.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 demo: install

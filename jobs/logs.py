@@ -1,4 +1,4 @@
-"""Shows or follows the log of a run or a submission: python -m jobs.logs RUN|SUBMISSION ... [-f] [--rank R] [--job NAME]"""
+"""Shows or follows logs: python -m jobs.logs RUN|SUBMISSION ... [-f] [--rank R] [--job NAME]"""
 
 import json
 import time
