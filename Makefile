@@ -117,7 +117,8 @@ listen: install
 	$(BIN)/python -m tests.experiments.listen --out docs/listen
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
-TEST_PROCESSES ?= auto
+# Half as many more as there are cores, as tests wait for clusters, browsers and processes that end.
+TEST_PROCESSES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)))
 PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Two cores need half of it, or less.
 TEST_SECONDS ?= 900
