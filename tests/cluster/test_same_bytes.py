@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.support.commands import QUIET, SOAK, job_command, ok, run_job
 from tests.support.harm.interposed import SHUFFLED_LISTING, interposed
+from tests.support.requirements import only_in_a_soak
 from tests.support.shards.build_fixtures import contents, write_mixed_folder
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,7 @@ def check_ways(source: Path, folder: Path, cluster: RayCluster, *names: str) -> 
         assert contents(folder / way) == expected, way
 
 
+@only_in_a_soak
 def test_a_mixed_folder(mixed, tmp_path, cluster):
     check_ways(mixed, tmp_path, cluster, "here", "eight", "shuffled")
 

@@ -55,6 +55,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(mixed_folder, u
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_sigterm_asks_to_run_the_same_command_again(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     with running_job("build_shards", *arguments(mixed_folder, out)) as build:
@@ -141,6 +142,7 @@ def test_a_source_that_goes_away_is_not_a_folder_of_unreadable_files(mixed_folde
     assert contents(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_too_many_rejections_end_with_a_report_and_a_higher_share_goes_on(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     strict = run_job("build_shards", *arguments(mixed_folder, out), "max_rejected_share=0.001")
@@ -169,6 +171,7 @@ def test_a_file_that_timed_out_is_tried_again_and_a_build_with_one_is_known_agai
     assert "Nothing is left to do" in ok(run_job("build_shards", *command, **slow)).stdout
 
 
+@pytest.mark.slow
 def test_what_a_kill_tore_is_not_published(mixed_folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     with running_job("build_shards", *arguments(mixed_folder, out)) as build:

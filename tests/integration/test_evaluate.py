@@ -101,6 +101,7 @@ def test_a_run_stands_beside_the_baselines_with_the_figures_of_its_training(
     assert accuracy == pytest.approx(logged["validation.token_accuracy_free_running"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_json_lets_anyone_compute_the_figures_anew(run: Path, small_shards: Path, tmp_path: Path) -> None:
     twin = shutil.copytree(run, tmp_path / "twin")
     found = figures("--run", run, "--run", twin, "--shards", small_shards, to=tmp_path / "figures.json")

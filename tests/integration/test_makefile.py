@@ -74,4 +74,6 @@ def test_the_hooks_before_a_commit_are_those_of_make_check():
     for hook in hooks:
         program, *words = hook["entry"].replace(" --force-exclude", "").split()
         assert " ".join([program, *words]) in checks, hook["id"]
-    assert len(hooks) == sum(line.startswith(".venv/bin/") and " pip " not in line for line in checks.splitlines())
+    # An environment that is older than the Makefile would be made anew first.
+    lines = [line for line in checks.splitlines() if " pip " not in line and " compileall " not in line]
+    assert len(hooks) == sum(line.startswith(".venv/bin/") for line in lines)

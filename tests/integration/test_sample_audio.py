@@ -27,7 +27,7 @@ from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_
 COUNT = 24
 
 
-@pytest.fixture(scope="module", params=[Audio.WAV, Audio.FLAC])
+@pytest.fixture(scope="module", params=[pytest.param(Audio.WAV, marks=pytest.mark.slow), Audio.FLAC])
 def audio(request: pytest.FixtureRequest) -> Audio:
     return request.param
 

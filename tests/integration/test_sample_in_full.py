@@ -12,6 +12,7 @@ import symusic
 
 from musicvae.groove.groove import hits_from_tokens
 from tests.support.commands import SOAK, ok, run_job
+from tests.support.requirements import only_in_a_soak
 from tests.support.runs.sample_fixtures import DRUMS, GRID, hits_in, manifest_of, output_of
 from tests.support.runs.shipped import need_shipped_models
 
@@ -69,6 +70,7 @@ def test_every_file_opens_in_both_libraries_with_the_tokens_of_the_manifest(whol
         assert (found == expected).all(), record["file"]
 
 
+@only_in_a_soak
 def test_ten_shards_in_any_order_give_the_same_bytes(content, tmp_path):
     order = random.Random(COUNT).sample(range(SHARDS), SHARDS)
     for place, number in enumerate(order):

@@ -132,6 +132,7 @@ def test_other_settings_on_the_same_folder_are_refused_by_name(sample_run, tmp_p
         assert f"expected  {key}" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_resume_needs_something_to_resume(sample_run, tmp_path):
     out = tmp_path / "out"
     command = ["--feel", "mean", "--run", sample_run, "--count", 5, "--out", out]

@@ -27,6 +27,7 @@ from musicvae.pretrained.load import load_run
 from tests.support.commands import ok, run_job
 from tests.support.midi.midi_bytes import hit, metre, midi_file
 from tests.support.pages.packed_page import PackedPage
+from tests.support.requirements import only_in_a_soak
 from tests.support.runs.sample_fixtures import DRUMS, GRID, manifest_of, output_of, sampled, write_sample_run
 
 KICK, SNARE, HAT, CRASH = (DRUMS.classes.index(name) for name in ("kick", "snare", "closed_hihat", "crash"))
@@ -268,8 +269,8 @@ def run_here(run: Path, out: Path, *options: object) -> Result:
     return CliRunner().invoke(app, ["--run", str(run), "--out", str(out), *map(str, options)])
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("without", [("performer", "playing"), ("performer",)])
+@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=only_in_a_soak)])
+@pytest.mark.parametrize("without", [("performer", "playing"), pytest.param(("performer",), marks=pytest.mark.slow)])
 def test_what_an_earlier_version_began_is_finished_as_it_began(
     sample_run: Path, laid_back: Path, tmp_path: Path, overwrite: bool, without: tuple[str, ...]
 ):

@@ -39,6 +39,7 @@ def test_a_sampling_in_shares(sample_run, tmp_path):
     assert (tmp_path / "my grooves" / "manifest.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_the_code_of_a_submission_is_that_of_its_time(sample_run, tmp_path):
     before = _head()
     submission = submit(tmp_path, "sample", "--", "--feel", "mean", "--run", sample_run, "--count", 4, "--out", "out")
@@ -60,6 +61,7 @@ def _head() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_files_are_the_users_own(sample_run, tmp_path):
     command = job_command("submit", "sample", "--", "--run", str(sample_run), "--count", 4, "--out", "out")
     environment = {**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)}

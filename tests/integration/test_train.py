@@ -88,6 +88,7 @@ def test_scheduled_sampling_resumes_exactly_too(small_shards, tmp_path, passes):
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 8)
 
 
+@pytest.mark.slow
 def test_dropout_and_averaged_weights_resume_exactly_too(small_shards, tmp_path):
     kind = [*DROPOUT, "train.average_decay=0.9", "train.best_by=objective"]
     whole = train(small_shards, tmp_path / "whole", "train.steps=8", *kind)
@@ -120,7 +121,7 @@ def test_a_run_whose_masks_depended_on_its_ranks_is_no_more_resumed_and_another_
     [
         (signal.SIGTERM, 0, "preempted", 75),
         pytest.param(signal.SIGUSR2, 0, "preempted", 75, marks=pytest.mark.slow),
-        (signal.SIGINT, 0, "interrupted", 130),
+        pytest.param(signal.SIGINT, 0, "interrupted", 130, marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR2, 2, "preempted", 75, marks=pytest.mark.slow),
     ],
 )
@@ -212,6 +213,7 @@ def train_playing(shards, run, *settings, ranks=0):
     return read_lines(run / "metrics.jsonl"), result.stdout
 
 
+@pytest.mark.slow
 def test_a_performance_model_resumes_in_mid_epoch_exactly_and_is_reported_like_the_others(small_shards, tmp_path):
     whole, _ = train_playing(small_shards, tmp_path / "whole", "train.steps=15")
     train_playing(small_shards, tmp_path / "stopped", "train.steps=7")

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.usefixtures("without_shape_checks")
 STEPWISE = ["objective.scheduled_sampling=constant", "objective.sampling_rate=0.5"]
 PARALLEL = [*STEPWISE, "objective.sampling_passes=parallel"]
 STEPS = 4
+QUICK = ("demo", "generation", "performance")
+"""Presets of `make test`: with words of each kind of noise, and a model of something else."""
 """Two in each stretch of a topology that has two."""
 
 
@@ -57,7 +59,13 @@ def losses(config: FitConfig, shards, stretches, *, steps: int = STEPS) -> list[
     return found
 
 
-@pytest.mark.parametrize("preset", PRESETS if SOAK else ARCHITECTURES)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(preset, marks=[] if preset in QUICK else pytest.mark.slow)
+        for preset in (PRESETS if SOAK else ARCHITECTURES)
+    ],
+)
 def test_losses_of_a_preset_do_not_depend_on_the_topology(small_shards, preset):
     config = narrow(preset)
     (alone, *others) = (losses(config, small_shards, stretches) for stretches in TOPOLOGIES.values())
