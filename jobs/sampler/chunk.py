@@ -67,7 +67,9 @@ class ChunkMaker:
                 part = BatchPart(np.arange(number * BATCH, (number + 1) * BATCH), batch.tokens, places)
                 tokens = batch.tokens[places]
                 codes, log_likelihood = batch.codes[places], batch.log_likelihood[places]
-                rows = Rows(part.items[places], tokens, codes, log_likelihood, self._nearest(tokens))
+                of_items = (part.items[places], tokens, codes, log_likelihood, self._nearest(tokens))
+                constrained = self.job.made.recipe.constraint is not None
+                rows = Rows(*of_items, batch.steered[places if constrained else slice(0)])
                 decoded.append((part, rows))
                 waiting.append(thread.submit(self._finished, decoded, files))
             rows = Rows.joined([rows for finished in waiting for rows in finished.result()])
@@ -89,8 +91,8 @@ class ChunkMaker:
             np.zeros((1, 0), dtype=np.float32),
             np.array([np.nan]),
             self._nearest(window.tokens),
-            window.velocity[hits],
-            window.offset[hits],
+            velocity=window.velocity[hits],
+            offset=window.offset[hits],
         )
         if files is not None:
             files.write(rows, [midi])

@@ -355,12 +355,11 @@ DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the sa
 MANIFEST_COLUMNS = (
     FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
     FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    FigureColumn(
-        "log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual for the model", decimals=1
-    ),
+    FigureColumn("log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual", decimals=1),
     FigureColumn(
         "nearest_training", "differs from training", "hits that differ from the nearest training window", decimals=0
     ),
+    FigureColumn("steered", "steered", "hits that --must-have or --density decided", decimals=0),
     FigureColumn("nearest_groove", "differs from others", "hits that differ from the nearest other groove", decimals=0),
     FigureColumn("empty", "empty", "without a hit", kind="flag"),
     FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
@@ -389,7 +388,7 @@ def write_sample_gallery(
             title=f"Grooves of seed {job.made.recipe.seed}",
             grid=trained.grid,
             drum_map=job.drum_map,
-            figures=[column for column in MANIFEST_COLUMNS if column is DUPLICATE or first[column.name] is not None],
+            figures=[c for c in MANIFEST_COLUMNS if c is DUPLICATE or first.get(c.name) is not None],
             ticks_per_quarter=job.layout.ticks_per_quarter,
             lead_in=job.layout.lead_in,
             sources=job.made.windows,

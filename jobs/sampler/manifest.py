@@ -8,6 +8,7 @@ like                      the window that it is a variation or a take of
 empty, hits_per_bar, syncopation, log_likelihood
                           figures of its own; log_likelihood is log p(x | z) in nats at temperature 1, null where the
                           hits are given
+steered                   hits that --must-have or --density decided, and not the model; only with these options
 memorised                 whether it is a training window; null where the model does not carry their hashes
 nearest_training          hits that differ from the nearest training window; null without --shards
 duplicate_of              the first earlier groove with the same tokens
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int64
 
 from jobs.sampler.job import SampleJob
-from jobs.sampler.parts import Rows
+from jobs.sampler.parts import NOT_KNOWN, Rows
 from jobs.sampler.selection import NO_ITEM
 from jobs.sampler.settings import OutputFormat
 from musicvae.groove.distance import nearest_others, window_hashes
@@ -55,6 +56,7 @@ TYPES = {
     "hits_per_bar": pa.float64(),
     "syncopation": pa.float64(),
     "log_likelihood": pa.float64(),
+    "steered": pa.int16(),
     "memorised": pa.bool_(),
     "nearest_training": pa.int32(),
     "duplicate_of": pa.string(),
@@ -103,6 +105,7 @@ def columns(job: SampleJob, trained: TrainedModel, block: CheckedBlock, first_ro
     sources = [job.made.source(item) for item in items]
     like = {"like": [source and {"file": source.source, "bar": source.bar} for source in sources]}
     unknown = [None] * count
+    steered = [None if hits == NOT_KNOWN else hits for hits in rows.known_steered().tolist()]
     return {
         "id": [job.name(item) for item in items],
         "file": unknown if job.options.pack is OutputFormat.NONE else [job.file(item) for item in items],
@@ -117,6 +120,7 @@ def columns(job: SampleJob, trained: TrainedModel, block: CheckedBlock, first_ro
         "hits_per_bar": block.hits_per_bar.round(DECIMALS).tolist(),
         "syncopation": block.syncopation.round(DECIMALS).tolist(),
         "log_likelihood": [None if value != value else value for value in rows.log_likelihood.round(DECIMALS).tolist()],
+        **({} if job.made.recipe.constraint is None else {"steered": steered}),
         "memorised": unknown if block.memorised is None else block.memorised.tolist(),
         "nearest_training": rows.nearest_training.tolist() or unknown,
         "duplicate_of": [None if item == NO_ITEM else job.name(item) for item in block.duplicate_of.tolist()],

@@ -5,7 +5,7 @@ with another `--chunk`, other shards or a larger `--count`.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from musicvae.groove.groove import hits_from_tokens
 from musicvae.groove.played import PlayedHits
 
 SUFFIX = ".safetensors"
+NOT_KNOWN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Rows:
         items: their indices, ascending.
         log_likelihood: log p(x | z) in nats.
         nearest_training: cells between each and the nearest training window; of length 0 where that was not asked for.
+        steered: hits of each that a constraint of the whole groove decided, `NOT_KNOWN` where an earlier version has
+            made them; of length 0 where there is no such constraint.
         velocity, offset: of each hit, item by item, step by step and drum by drum, in the units of `WindowBlock`; of
             length 0 where the performance model does not play.
     """
@@ -47,11 +50,16 @@ class Rows:
     codes: Float32[np.ndarray, "item latent"]
     log_likelihood: Float64[np.ndarray, " item"]
     nearest_training: Int64[np.ndarray, " near"]
+    steered: Int16[np.ndarray, " steered"] = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
     velocity: UInt8[np.ndarray, " hit"] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
     offset: Int16[np.ndarray, " hit"] = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def known_steered(self) -> Int16[np.ndarray, " item"]:
+        """`steered` of each item."""
+        return self.steered if len(self.steered) else np.full(len(self), NOT_KNOWN, dtype=np.int16)
 
     def take(self, places: slice | np.ndarray) -> "Rows":
         """Some of them."""
@@ -63,11 +71,14 @@ class Rows:
             hits = np.repeat(before - (np.cumsum(count) - count), count) + np.arange(count.sum())
             velocity, offset = velocity[hits], offset[hits]
         of_items = (self.items[places], self.tokens[places], self.codes[places], self.log_likelihood[places])
-        return Rows(*of_items, nearest, velocity, offset)
+        steered = self.steered[places] if len(self.steered) else self.steered
+        return Rows(*of_items, nearest, steered, velocity, offset)
 
     @classmethod
     def joined(cls, several: list["Rows"]) -> "Rows":
         """One after the other; at least one."""
+        if any(len(rows.steered) for rows in several):
+            several = [replace(rows, steered=rows.known_steered()) for rows in several]
         names = [column.name for column in fields(cls)]
         return cls(*(np.concatenate([getattr(rows, name) for rows in several]) for name in names))
 
@@ -104,6 +115,8 @@ class SampleChunks:
             "log_likelihood": rows.log_likelihood,
             "nearest_training": rows.nearest_training,
         }
+        if len(rows.steered):
+            tensors["steered"] = rows.steered
         if len(rows.velocity):
             tensors |= {"velocity": rows.velocity, "offset": rows.offset}
         data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})

@@ -51,6 +51,7 @@ class Tally:
     memorised: int | None
     near_training: int | None
     near_each_other: int
+    steered: int | None = None
     playing: "PlayingSums | None" = None
 
     @property
@@ -68,6 +69,7 @@ class Tally:
             _sum(self.memorised, other.memorised),
             _sum(self.near_training, other.near_training),
             self.near_each_other + other.near_each_other,
+            _sum(self.steered, other.steered),
             None if self.playing is None or other.playing is None else self.playing + other.playing,
         )
 
@@ -117,6 +119,7 @@ def tally(block: CheckedBlock, trained: TrainedModel, heard: PlayedHits | None =
         duplicates=int((block.duplicate_of != NO_ITEM).sum()),
         memorised=None if block.memorised is None else int(block.memorised.sum()),
         near_training=int((near <= NEAR_CELLS).sum()) if len(near) else None,
+        steered=int((block.rows.steered > 0).sum()) if len(block.rows.steered) else None,
         near_each_other=0 if block.nearest_groove is None else int((block.nearest_groove <= NEAR_CELLS).sum()),
         playing=None if heard is None else PlayingSums.of(heard),
     )
@@ -138,6 +141,7 @@ def report(total: Tally, selected: Selected, trained: TrainedModel, training: Tr
         "near_training": total.near_training,
         "near_each_other": total.near_each_other,
         "near_cells": NEAR_CELLS,
+        **({} if total.steered is None else {"steered": total.steered}),
         "log_likelihood": total.mean_log_likelihood,
         "hits": dict(zip(trained.drum_map.classes, total.grooves.hits.tolist(), strict=True)),
         **({} if total.playing is None else {"playing": total.playing.figures()}),
@@ -190,7 +194,12 @@ def sections(total: Tally, trained: TrainedModel) -> list[list[tuple[str, str, s
                 ("duplicates of an earlier groove", total.duplicates),
                 (f"differ from another in {NEAR_CELLS} hits at most", total.near_each_other),
             )
-        ],
+        ]
+        + (
+            []
+            if total.steered is None
+            else [("with hits that a constraint decided", f"{total.steered / count:.1%}", "")]
+        ),
         [
             (f"{drum.replace('_', ' ')}, share of hits", f"{mine:.1%}", f"{theirs:.1%}")
             for drum, mine, theirs in zip(trained.drum_map.classes, made.class_shares, data.class_shares, strict=True)

@@ -50,6 +50,8 @@ def figure_of(name: str, num_drums: int, grid: GridSpec) -> Callable[[Rows], Flo
             return lambda rows: syncopation(hits_from_tokens(rows.tokens, num_drums), grid)
         case "log_likelihood":
             return lambda rows: rows.log_likelihood
+        case "steered":
+            return lambda rows: rows.known_steered().astype(np.float64)
         case "nearest_training":
             return lambda rows: rows.nearest_training.astype(np.float64)
     raise AssertionError(f"--by {name} is checked with the other options")

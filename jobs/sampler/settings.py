@@ -34,7 +34,7 @@ NOT_HUMANIZED = (
     *("move", "bar_temperature", "top_p", "tempo", "tempo_range", "pitches", "drop_duplicates", "refill"),
 )
 """Settings that --humanize cannot have: hits, tempo and all else of a file stay as they are."""
-RANKED = ("hits_per_bar", "syncopation", "log_likelihood", "nearest_training")
+RANKED = ("hits_per_bar", "syncopation", "log_likelihood", "nearest_training", "steered")
 """Figures that `--best` can go by."""
 MODES = (
     *("steps", "move", "continued", "bars", "source", "keep", "keep_bars", "must_have", "forbid"),
@@ -246,7 +246,7 @@ class SampleSettings(Settings):
         bar, folder = self.first_bars[0], self.like is not None and Path(self.like).is_dir()
         kept, player = self.keep is not None or self.keep_bars is not None, self.like_player
         drops, near = self.drop_duplicates or self.drop_memorised, self.like or self.continued or self.source
-        ends, silent = self.interpolate, self.audio is Audio.NONE
+        ends, silent, whole = self.interpolate, self.audio is Audio.NONE, self.must_have or self.density
         timing, velocity, fields = self.timing, self.velocity, type(self).model_fields
         last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         check_options(
@@ -290,6 +290,7 @@ class SampleSettings(Settings):
             ("--best", self.best, self.best is None or 1 <= self.best <= self.count, f"1 to {self.count} (--count)"),
             ("--best", self.best, (self.best is None) == (by is None), "both --best and --by, or neither"),
             ("--by", by, by is None or by.removeprefix("-") in RANKED, f"{', '.join(RANKED)}; with - for the lowest"),
+            ("--by", by, "steered" not in (by or "") or whole, "--must-have or --density with it"),
             ("--pick", f"groove-{last:05d}", last < reach, f"ids below {reach:,}, for --count {self.count}"),
             ("--refill", self.refill, drops or not self.refill, "--drop-duplicates or --drop-memorised with it"),
         )

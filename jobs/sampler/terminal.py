@@ -23,6 +23,8 @@ from musicvae.pretrained.training_record import TrainingRecord
 from musicvae.terminal import shown
 
 GRIDS_SHOWN = 2
+MANY_STEERED = 0.05
+"""Share of grooves with hits that a constraint decided, above which it is said."""
 MIDI_BYTES, HIT_BYTES = 130, 8
 """Of a MIDI file without hits, and of each hit: an event that begins it and one that ends it."""
 LINE_BYTES, TOKEN_BYTES = 350, 4
@@ -65,6 +67,13 @@ def show_output(job: SampleJob, merged: Merged, training: TrainingRecord | None)
     console.print(comparison(merged.tally, trained))
     if training is not None:
         console.print(distributions(merged.tally, training))
+    steered = merged.tally.steered or 0
+    if steered > MANY_STEERED * len(selected.items):
+        console.print(
+            f"{steered:,} of {len(selected.items):,} grooves have hits that --must-have or --density decided, and not "
+            "the model; `steered` in the manifest counts them, and --by -steered keeps those with the fewest",
+            soft_wrap=True,
+        )
     for reason, number in selected.dropped.items():
         console.print(f"left out of {selected.looked_at:,}: {number:,} {reason}")
     console.print(f"{len(selected.items):,} grooves, weights of step {trained.step}")

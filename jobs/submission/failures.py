@@ -147,6 +147,8 @@ def _of_status(submission: Submission, status: ElementStatus, run: RunView | Non
     if gone := re.findall(rf"^(\S+) ended with status (\d+) {ALONE}$", text, re.MULTILINE):
         node, code = gone[-1]
         where, cause = f"{node}, exit status {code}", cause or f"{node} ended {ALONE}"
+    if status.why == TOO_SHORT:  # what its command made of being told to stop says less
+        cause = status.why
     return FailureSummary(name, category, where, cause or status.why, lines, log, CURES[category])
 
 

@@ -8,9 +8,9 @@ Hit mask:
 Groove constraint:
     Drums that have to occur, and a range of hits. A mask at one step cannot know what later steps will bring. So
     grooves are first drawn freely and drawn again where they miss, which gives the model's own distribution among
-    grooves that meet the constraint. What still misses after some draws is *guided*: at each step no token is allowed
-    after which the constraint is out of reach. Such a groove meets it too, though perhaps with a forced hit near the
-    end.
+    grooves that meet the constraint. What still misses after some draws is *steered*: all steps alike get more hits or
+    fewer, and a drum that is missing is hit where the model likes it best. The last resort is a *guide*: at each step
+    no token is allowed after which the constraint is out of reach.
 
 Continuation:
     The first bars are given to the decoder token by token, so they stay as they are and the rest follows them. z says
@@ -78,6 +78,15 @@ class HitMask:
             raise ValueError("a drum is both given and forbidden")
         return HitMask(self.decided | np.int16(drums), self.hits)
 
+    def with_hits(self, placed: Int16[np.ndarray, "item step"], items: range) -> "HitMask":
+        """The same for some items, each of which also has hits of its own.
+
+        Args:
+            items: as many as are decoded together, from a multiple of their number on.
+        """
+        rows = self.groove_of(items)
+        return HitMask(self.decided[rows] | placed, self.hits[rows] | placed)
+
     def groove_of(self, items: range) -> list[int]:
         """The groove that each item has its decisions from: they take turns."""
         return [item % len(self.hits) for item in items]
@@ -128,9 +137,21 @@ class GrooveConstraint:
 
     def reached(self, tokens: Int16[np.ndarray, "item step"]) -> Bool[np.ndarray, " item"]:
         """Whether each groove has it all."""
-        hits = np.bitwise_count(tokens).sum(axis=1, dtype=np.int64)
-        has = np.bitwise_or.reduce(tokens, axis=1) & self.must_have == self.must_have
-        return has & (self.fewest <= hits) & (hits <= self.most)
+        return self.distance(tokens) == 0
+
+    def distance(self, tokens: Int16[np.ndarray, "item step"]) -> Int64[np.ndarray, " item"]:
+        """Hits outside the range, and drums that are missing."""
+        hits, missing = num_hits(tokens), np.bitwise_count(self.missing(tokens))
+        return np.maximum(self.fewest - hits, 0) + np.maximum(hits - self.most, 0) + missing
+
+    def missing(self, tokens: Int16[np.ndarray, "item step"]) -> Int64[np.ndarray, " item"]:
+        """Bits of the drums that each groove lacks."""
+        return self.must_have & ~np.bitwise_or.reduce(tokens, axis=1).astype(np.int64)
+
+
+def num_hits(tokens: Int16[np.ndarray, "item step"]) -> Int64[np.ndarray, " item"]:
+    """Hits of each groove."""
+    return np.bitwise_count(tokens).sum(axis=1, dtype=np.int64)
 
 
 class ReachabilityGuide:
@@ -157,12 +178,12 @@ class ReachabilityGuide:
 
     def allowed(self, step: int) -> Bool[Tensor, "item vocab"]:
         """The tokens of a step after which the constraint is in reach; the mask of the step itself is not looked at."""
-        seen, hits = self.seen[:, None] | self.tokens, self.hits[:, None] + _bits_set(self.tokens)
+        seen, hits = self.seen[:, None] | self.tokens, self.hits[:, None] + bits_set(self.tokens)
         return self._in_reach(seen, hits, step=step + 1)
 
     def add(self, token: Int64[Tensor, " item"]) -> None:
         """What each groove has at the next step."""
-        self.seen, self.hits = self.seen | token, self.hits + _bits_set(token)
+        self.seen, self.hits = self.seen | token, self.hits + bits_set(token)
 
     def _in_reach(self, seen: Tensor, hits: Tensor, *, step: int) -> Bool[Tensor, "item case"]:
         """Whether the steps from `step` on can bring what is missing."""
@@ -170,7 +191,7 @@ class ReachabilityGuide:
             later[:, step, None] for later in (self.certain, self.possible, self.least, self.greatest)
         )
         missing = self.constraint.must_have & ~(seen | certain)
-        within = (hits + least + _bits_set(missing) <= self.constraint.most) & (
+        within = (hits + least + bits_set(missing) <= self.constraint.most) & (
             hits + greatest >= self.constraint.fewest
         )
         return within & ((missing & ~possible) == 0)
@@ -180,7 +201,8 @@ def _count(bits: np.ndarray) -> np.ndarray:
     return np.bitwise_count(bits).astype(np.int64)
 
 
-def _bits_set(values: Tensor) -> Tensor:
+def bits_set(values: Tensor) -> Tensor:
+    """How many bits each value has, of numbers that are not negative."""
     return torch.from_numpy(_count(values.numpy()))
 
 

@@ -100,6 +100,30 @@ def test_the_hits_of_every_groove_lie_in_the_range(fewest: int, most: int):
         assert hits.max() <= most
 
 
+def test_only_hits_that_the_model_would_not_have_count_as_steered():
+    constraint = GrooveConstraint(must_have=SNARE)
+    plain = generate_batch(model_of(), GenerationSettings(PriorSource(), 1), 0)
+    decoded = decode_batch(model_of(), GenerationSettings(PriorSource(), 1, constraint=constraint), 0)
+    assert not decoded.steered[constraint.reached(plain)].any()
+    never = which_always_rests(model_of(), SNARE, HAT)
+    both = GrooveConstraint(must_have=SNARE | HAT)
+    recipe = GenerationSettings(PriorSource(), 1, constraint=both)
+    decoded = decode_batch(never, recipe, 0)
+    assert (decoded.steered >= 2).all()
+
+
+@pytest.mark.parametrize(("fewest", "most"), [(4, 6), (17, 20)])
+def test_hits_are_spread_over_the_bars_as_in_the_free_draw(fewest: int, most: int):
+    """They had been used up in the first bars, or had waited for the last one."""
+    model = model_of()
+    free = generate_batch(model, GenerationSettings(PriorSource(), 1), 0)
+    constraint = GrooveConstraint(fewest=fewest, most=most)
+    made = generate_batch(model, GenerationSettings(PriorSource(), 1, constraint=constraint), 0)
+    of_bars = [np.bitwise_count(tokens).reshape(BATCH, GRID.bars, -1).sum(axis=(0, 2)) for tokens in (free, made)]
+    free_shares, shares = (hits / hits.sum() for hits in of_bars)
+    assert shares == pytest.approx(free_shares, rel=0.2)
+
+
 def test_all_constraints_together():
     given = HitMask.kept(GIVEN, KICK, NO_STEP)
     fewest = int(np.bitwise_count(GIVEN & KICK).sum(axis=1).max()) + 1
