@@ -39,3 +39,9 @@ def test_sampling_modes(tmp_path):
     grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
     names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "hiphop", "jazz")
     assert grooves == {"humanized": 4, "path": 5} | dict.fromkeys(names, 16)
+    wanted = manifest_of(tmp_path / "grooves" / "wanted")
+    bars = [
+        [sum(map(int.bit_count, record["tokens"][bar : bar + 16])) for bar in range(0, 64, 16)] for record in wanted
+    ]
+    assert all(20 <= sum(hits) <= 36 and hits[:2] != [0, 0] != hits[2:] for hits in bars)
+    assert all(record["steered"] >= 0 for record in wanted)

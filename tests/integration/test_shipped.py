@@ -12,12 +12,17 @@ import pytest
 import musicvae
 from musicvae import DrumGroove, command_line
 from musicvae.errors import ConfigError
+from musicvae.generation.constraints import GrooveConstraint, HitMask
+from musicvae.generation.generate import decode_batch
+from musicvae.generation.recipe import GenerationSettings, PriorSource
+from musicvae.groove.drum_map import drum_bits
 from musicvae.groove.grid import GridSpec
 from musicvae.pretrained.latent_effects import attribute_effects, interpolation_effect, unevenness
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import WEIGHTS
 from tests.support.commands import CHECKOUT, ONE_THREAD, SOAK
 from tests.support.pages.fenced_code import fenced, run_shell_blocks
+from tests.support.requirements import only_in_a_soak
 from tests.support.runs.shipped import SHIPPED, need_shipped_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -71,6 +76,34 @@ def test_a_model_carries_the_styles_of_its_training_data(name):
     assert sum(style.windows for style in styles.styles) == model.feel.statistics.windows
     distances = {style.name: np.abs(style.velocity - model.feel.velocity).mean() for style in styles.styles}
     assert distances["highlife"] < distances["jazz"], "46 windows say less than 2,008"
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "must_have", "density"),
+    [
+        (("low_tom", "mid_tom", "high_tom"), ("crash",), (5, 9)),
+        pytest.param((), (), (28, 40), marks=only_in_a_soak),
+        pytest.param((), ("crash", "ride", "low_tom", "mid_tom", "high_tom", "open_hihat"), None, marks=only_in_a_soak),
+    ],
+)
+def test_what_a_groove_must_have_shapes_all_its_bars(forbidden, must_have, density):
+    """The first is the command of docs/sampling-modes.md: 15 of its 16 grooves had stopped after two bars."""
+    model = musicvae.load("generation")
+    without, wanted = (drum_bits(names, model.drum_map) for names in (forbidden, must_have))
+    hits = {} if density is None else {"fewest": 4 * density[0], "most": 4 * density[1]}
+    constraint = GrooveConstraint(wanted, **hits)
+    open_ = HitMask.nothing(model.grid.num_steps).without(without)
+    recipe = GenerationSettings(PriorSource(), 0, hit_mask=open_, constraint=constraint, precision="bfloat16")
+    decoded = decode_batch(model.model, recipe, 0)
+    tokens = decoded.tokens
+    assert constraint.reached(tokens).all()
+    assert not (tokens & without).any()
+    of_bars = np.bitwise_count(tokens).reshape(len(tokens), 4, -1).sum(axis=2, dtype=np.int64)
+    assert of_bars.mean(axis=0).min() >= 0.8 * of_bars.mean(axis=0).max()
+    half_silent = (of_bars[:, :2] == 0).all(axis=1) | (of_bars[:, 2:] == 0).all(axis=1)
+    assert half_silent.mean() <= 0.01
+    assert (of_bars[:, 3] > of_bars.sum(axis=1) / 2).mean() <= 0.01
+    assert (np.bitwise_count(tokens[:, -1] & wanted) > 3).mean() <= 0.01, "drums are stacked at the end"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
