@@ -105,8 +105,8 @@ class RankRecords:
         Args:
             ranks: those that are looked at, which spares a shared file system the others; None for all.
         """
-        names = self.folder.glob("rank-?????.json") if ranks is None else map(_name, ranks)
-        return self._read(RankRecord, [self.folder / name for name in sorted(names)], launch_id)
+        paths = self.folder.glob("rank-?????.json") if ranks is None else (self.folder / _name(rank) for rank in ranks)
+        return self._read(RankRecord, sorted(paths), launch_id)
 
     def errors_of(self, launch_id: str) -> list[RankError]:
         """The errors of one launch, by rank."""

@@ -42,9 +42,11 @@ def agent() -> Iterator[tuple[int, int]]:
 
 
 @pytest.fixture
-def watch(agent, tmp_path) -> LaunchWatch:
+def watch(agent, tmp_path, monkeypatch) -> LaunchWatch:
+    """Of a run whose folder is named as it mostly is, from where the command is typed."""
+    monkeypatch.chdir(tmp_path)
     group = Group(ranks=8, min_nodes=8, max_nodes=8, endpoint="node0:1", identity="launch", shutdown_seconds=9)
-    return LaunchWatch(RunFolder(tmp_path), group, 3, agent[0])
+    return LaunchWatch(RunFolder(Path("runs/first")), group, 3, agent[0])
 
 
 def word(rank: int, attempt: int = 0) -> dict[str, Any]:
