@@ -96,7 +96,7 @@ def test_a_virtual_slurm_and_a_site_that_does_not_fit(slurm: SlurmCluster, tmp_p
     site.write_text("partition: gpu\nmax_array_size: 5000\n")
     broken = run_in(tmp_path, "doctor", "--on", "slurm", "--json", "--site", site, **slurm.environment)
     assert broken.returncode == 2
-    assert "one of all, urgent" in lines(broken)["partition"]["do"]
+    assert "one of all, short, closed, urgent" in lines(broken)["partition"]["do"]
     assert "max_array_size: 1001" in lines(broken)["arrays"]["do"]
     site.write_text("python: /nowhere/python\nsrun: [--cpu-bind=map_cpu:0]\n")
     broken = run_in(tmp_path, "doctor", "--on", "slurm", "--json", "--site", site, **slurm.environment)
