@@ -210,6 +210,7 @@ def test_a_mount_point_as_output_is_refused_before_the_work(mixed_folder):
     assert "/proc/shards" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_output_may_lie_inside_the_source(tmp_path):
     source = tmp_path / "midi"
     write_mixed_folder(source, 60)

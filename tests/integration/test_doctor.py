@@ -1,6 +1,7 @@
 """`jobs.doctor` on this machine, and with things broken on purpose: each is named with its cure."""
 
 import json
+import re
 import resource
 import socket
 import subprocess
@@ -102,6 +103,16 @@ def test_a_virtual_slurm_and_a_site_that_does_not_fit(slurm: SlurmCluster, tmp_p
     broken = run_in(tmp_path, "doctor", "--on", "slurm", "--json", "--site", site, **slurm.environment)
     assert "node1, node2 cannot run /nowhere/python" in lines(broken)["node python"]["found"]
     assert lines(broken)["node cpus"]["found"] == "2 were requested, but a task may use: node1 1, node2 1"
+
+    wish = ["submit", "train", "--on", "slurm", "--dry-run", "--partition"]
+    arguments = ["--", "--shards", "s", "--run", "r"]
+    planned = ok(run_in(tmp_path, *wish, "short", "--time", "4", *arguments, **slurm.environment)).stderr
+    assert re.search(r"train: .*Job \d+ to start at \S+ .*in partition short", planned.replace("\n", " "))
+    refused = run_in(tmp_path, *wish, "gpu", *arguments, **slurm.environment)
+    assert refused.returncode == 2
+    assert "invalid partition specified: gpu" in refused.stderr
+    assert "--partition" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
 
 
 def test_where_there_is_no_slurm(tmp_path):

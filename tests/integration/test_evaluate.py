@@ -195,6 +195,7 @@ def test_a_damaged_shard_is_named_and_leaves_no_file(run: Path, small_shards_cop
     assert not list(tmp_path.glob("*.json"))
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_named(run: Path, small_shards: Path, tmp_path: Path) -> None:
     assert "no shards in" in refused("--run", run, "--shards", tmp_path / "nowhere")
     assert "no run in" in refused("--run", tmp_path / "nowhere", "--shards", small_shards)

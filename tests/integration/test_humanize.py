@@ -80,7 +80,7 @@ def run_here(*options: object) -> Result:
     return CliRunner().invoke(app, [*map(str, options)])
 
 
-@pytest.mark.parametrize("bars", [1, 3, 7, 32])
+@pytest.mark.parametrize("bars", [1, 3, 7, pytest.param(32, marks=pytest.mark.slow)])
 def test_hits_other_tracks_and_the_tempo_map_of_a_file_of_any_length_stay(bars):
     data = song(bars)
     made = shipped_performer().humanize_file(read(data), seed=bars, timing=1.0, velocity=1.0)

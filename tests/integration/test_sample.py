@@ -129,6 +129,7 @@ def test_an_existing_output_is_replaced_only_when_asked(sample_run: Path, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["grooves"]
 
 
+@pytest.mark.slow
 def test_overwrite_names_what_somebody_saved_or_edited_and_removes_nothing(sample_run: Path, tmp_path: Path):
     out = tmp_path / "grooves"
     command = ("sample", "--run", sample_run, "--out", out, "--overwrite", "--count")

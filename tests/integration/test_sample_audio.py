@@ -76,6 +76,7 @@ def test_a_sample_of_a_tar_is_all_files_of_a_groove(sample_run, tmp_path, audio,
         assert sample[str(audio)] == files[str(path.with_suffix(f".{audio}"))]
 
 
+@pytest.mark.slow
 def test_shards_and_workers_make_the_same_pack(sample_run, tmp_path):
     wishes = {"count": COUNT, "pack": OutputFormat.TAR, "audio": Audio.WAV}
     sampled(sample_run, tmp_path / "one", **wishes)

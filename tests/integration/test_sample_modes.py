@@ -351,6 +351,7 @@ def test_an_interpolation_goes_from_reconstruction_to_reconstruction(
     assert (settings["origin"], settings["ends"], settings["steps"]) == ("interpolation", ["0.mid", "2.mid"], 5)
 
 
+@pytest.mark.slow
 def test_a_square_between_four_files_has_the_interpolations_of_its_edges(
     sample_run: Path, files: list[Path], tmp_path: Path
 ):
