@@ -228,7 +228,7 @@ class SweepRun:
 
     def _end(self, job: TrialJob, end: TrialEnd | Lost) -> None:
         if isinstance(end, Lost):
-            end = end_of_lost(job, end.reason, out_of_memory=end.out_of_memory)
+            end = end_of_lost(job, end.reason, out_of_memory=end.out_of_memory, leaving=self.signals.any)
         last_end = self.ledger.state.trials[job.trial].last_end
         before = last_end.step if last_end else 0
         self.ledger.append(

@@ -90,20 +90,25 @@ def train_trial(job: TrialJob, asked: Callable[[], StopRequest]) -> TrialEnd:
     return end
 
 
-def end_of_lost(job: TrialJob, reason: str, *, out_of_memory: bool) -> TrialEnd:
+def end_of_lost(job: TrialJob, reason: str, *, out_of_memory: bool, leaving: bool) -> TrialEnd:
     """The end of a start whose process has vanished, from what it wrote down before.
 
     Args:
         reason: why it is gone, as far as one can tell from outside.
         out_of_memory: whether its node ended it to save itself.
+        leaving: whether the driver was told to leave. A signal to all processes, as scancel sends it, ends Ray's before
+            they can save, and that is no failure of the trial.
     """
     folder, records = RunFolder(job.run), RankRecords(RunFolder(job.run).ranks)
-    if folder.config.exists():
-        folder.finish_status("failed")
     failure = failures.first_failure(records.of(job.launch_id), records.errors_of(job.launch_id))
     category: Category = failure.category if failure else "killed"
     if out_of_memory:
         category = "memory"
+    stopped = leaving and category == "killed"
+    if folder.config.exists():
+        folder.finish_status("preempted" if stopped else "failed")
+    if stopped:
+        return TrialEnd("stopped", step=_step(folder), host=failure.host if failure else "")
     state: EndState = "diverged" if category == "diverged" else "failed"
     return TrialEnd(
         state,

@@ -9,6 +9,7 @@ from jobs.sweeps.command import SweepCommand
 from jobs.sweeps.folder import SweepFolder
 from jobs.sweeps.ledger import Begun, Ledger, Start
 from jobs.sweeps.settings import SweepSettings
+from jobs.sweeps.trial import TrialJob, end_of_lost
 from jobs.sweeps.trials import (
     SHIPPED,
     TrialFactory,
@@ -263,3 +264,11 @@ def test_a_file_without_direction_goes_on_in_that_of_its_folder(small_shards, ma
     other = sweep_file(tmp_path / "other.yaml", metric=figure, direction="maximize")
     with pytest.raises(ConfigError, match="direction was minimize, is maximize"):
         prepare(str(other), str(small_shards), folder)
+
+
+@pytest.mark.parametrize(("leaving", "expected"), [(False, ("failed", "killed")), (True, ("stopped", None))])
+def test_a_process_that_a_signal_to_all_has_ended_is_no_failure_of_its_trial(tmp_path, leaving, expected):
+    """Processes of Ray end at the SIGTERM that tells the driver to leave, before a trial can save."""
+    job = TrialJob("t", 0, {}, 9, "", tmp_path / "run", {}, "launch", "", False, 1, False)
+    lost = end_of_lost(job, "the actor is unavailable", out_of_memory=False, leaving=leaving)
+    assert (lost.state, lost.category) == expected
