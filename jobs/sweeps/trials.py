@@ -254,15 +254,15 @@ def prepare(name_or_file: str, shards: str, folder: SweepFolder) -> tuple[TrialF
         ConfigError: they cannot be used, or do not fit each other.
         DataError: a damaged manifest or ledger.
     """
+    # Looked at ahead of the ledger, which is what an element that begins the sweep meanwhile writes first.
+    holds_something_else = folder.holds_something_else()
     state = read_ledger(folder.path)
-    if not state.begun and folder.holds_something_else():
-        state = read_ledger(folder.path)  # another element may have begun it since
     name, sweep = read_sweep(name_or_file, state.begun)
     manifest = open_shards(shards).manifest()
     manifest.split("validation")
     if state.begun:
         check_goes_on(state.begun, sweep, manifest.fingerprint)
-    elif folder.holds_something_else():
+    elif holds_something_else:
         cure = "choose another --out: a new path, or the folder of a sweep"
         raise ConfigError(f"{folder.path} is not a sweep", found="other files and no ledger", do=cure)
     factory = TrialFactory.of(name, sweep, manifest)

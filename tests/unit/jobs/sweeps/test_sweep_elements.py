@@ -185,18 +185,19 @@ def test_no_such_element(text: str):
         element_of(text)
 
 
-def test_a_sweep_that_another_element_begins_at_the_same_moment_is_joined(small_shards, tmp_path, monkeypatch):
-    """Between a look at the ledger, which is not there yet, and a look at the folder, which has runs by then."""
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_sweep_that_another_element_begins_at_the_same_moment_is_joined(small_shards, tmp_path, monkeypatch, looks):
+    """Ahead of a first look at the folder, or of a second one, which had been taken for another folder's content."""
     file = sweep_file(tmp_path / "sweep.yaml", budget={"trials": 1, "steps": 10})
     run_inline(do_nothing, file, small_shards, tmp_path / "others")
-    folder, looked = SweepFolder(tmp_path / "out", "1"), SweepFolder.holds_something_else
+    folder, looked, count = SweepFolder(tmp_path / "out", "1"), SweepFolder.holds_something_else, iter(range(1, 9))
 
     def look_late(sweep: SweepFolder) -> bool:
-        if not sweep.path.exists():
+        if next(count) == looks:
             shutil.copytree(tmp_path / "others", sweep.path)
             (sweep.path / "runs").mkdir(exist_ok=True)
         return looked(sweep)
 
     monkeypatch.setattr(SweepFolder, "holds_something_else", look_late)
     _, plan = prepare(str(file), str(small_shards), folder)
-    assert plan.drawn == 1
+    assert plan.drawn == (1 if looks == 1 else 0)
