@@ -117,13 +117,14 @@ listen: install
 	$(BIN)/python -m tests.experiments.listen --out docs/listen
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
-# Half as many more as there are cores, as tests wait for clusters, browsers and processes that end.
+# Half as many more as there are cores, as tests wait for processes that end; slow ones, which kill and time, have one each.
 TEST_PROCESSES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)))
 PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Two cores need half of it, or less.
 TEST_SECONDS ?= 900
 SLOW_SECONDS ?= 4500
-SLOW := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow
+SLOW_PROCESSES ?= auto
+SLOW := -n $(SLOW_PROCESSES) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow
 
 test: install
 	$(BIN)/python $(PYTEST) -m "not slow" --layer-seconds $(TEST_SECONDS) --junitxml out/gate/test.xml
