@@ -1,7 +1,7 @@
 """What a job writes down about itself each time that it starts and ends, and whether it is to come again.
 
     python -m cluster.attempts SUBMISSION JOB [--element N] start
-    python -m cluster.attempts SUBMISSION JOB [--element N] end --code CODE --asked no|SECONDS
+    python -m cluster.attempts SUBMISSION JOB [--element N] end --code CODE --asked yes|no
 
 Each prints what follows in a word.
 
@@ -39,6 +39,9 @@ ENDED_BY_SLURM = re.compile(r"\*\*\* (JOB|STEP) .+ CANCELLED AT (\S+?)(?: DUE TO
 """What a node writes into the log of a job that it ends, in its own time; no reason if somebody has cancelled it."""
 SLACK_SECONDS = 60.0
 """SLURM tells jobs so much ahead of the notice that was asked for."""
+ASKED_VARIABLE = "GROOVES_ASKED_AT"
+"""When the job was told to stop, in seconds since the epoch. A variable, as the code of an earlier submission, which
+`jobs.retry` runs by a new script, knows no other options."""
 TIME_LIMIT = "time limit"
 TOO_SHORT = "time limit too short for a start"
 """Why a job was told to stop that had not made a step by then: the limit is what has to change."""
@@ -298,17 +301,19 @@ def main() -> None:
     parser.add_argument("event", choices=["start", "end"])
     parser.add_argument("--element", type=int, default=0)
     parser.add_argument("--code", type=int, default=0)
-    parser.add_argument("--asked", default="no", metavar="no|SECONDS", help="when it was, since the epoch")
+    parser.add_argument("--asked", choices=["yes", "no"], default="no")
     options = parser.parse_args()
     submission, element = options.submission, options.element
     job = read_job(submission, options.job)
     if options.event == "end":
-        asked, number = options.asked != "no", os.environ.get("SLURM_JOB_ID")
+        asked, number = options.asked == "yes", os.environ.get("SLURM_JOB_ID")
         attempts, reason = Record.of(submission, job.name, element).attempts(), ""
         if asked and number and attempts:
             reason = reason_of_signal(number, _notice(submission) + SLACK_SECONDS, attempts[-1].began)
-            worked = had_worked(read_status(job), attempts[-1], float(options.asked)) if job.status else True
-            reason = TOO_SHORT if reason == TIME_LIMIT and not worked else reason
+            asked_at = os.environ.get(ASKED_VARIABLE)
+            if reason == TIME_LIMIT and asked_at and job.status:
+                worked = had_worked(read_status(job), attempts[-1], float(asked_at))
+                reason = reason if worked else TOO_SHORT
         print(finish(submission, job, element, code=options.code, asked=asked, reason=reason))
         return
     launch_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "by hand")

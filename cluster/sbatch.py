@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import assert_never
 
-from cluster.attempts import KILLED
+from cluster.attempts import ASKED_VARIABLE, KILLED
 from cluster.errors import TargetError
 from cluster.job import START_VARIABLE, Job, Word
 from cluster.site import Site
@@ -168,9 +168,9 @@ def _listening(job: Job, site: Site) -> Iterator[str]:
     yield "# Before the time limit or a preemption, the command saves and exits."
     # At SIGTERM srun kills the command.
     stop_signal = "USR2" if site.srun else job.stop_signal
-    yield "asked=no child="
+    yield "asked=no asked_at= child="
     yield "stop() {"
-    yield '  [ "$asked" != no ] || asked=$(date +%s)'
+    yield "  asked=yes asked_at=${asked_at:-$(date +%s)}"
     yield f'  [ -z "$child" ] || kill -{stop_signal} "$child"'
     yield "}"
     yield "trap stop USR2 TERM"
@@ -307,7 +307,7 @@ def _waiting(job: Job, site: Site, place: Place) -> Iterator[str]:
 def _ending(job: Job, site: Site) -> Iterator[str]:
     identity = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.array else "$SLURM_JOB_ID"
     yield "# Requeues the job if it has saved progress and is not being cancelled; the controller may be away a while."
-    yield 'verdict=$("${record[@]}" end --code "$code" --asked "$asked")'
+    yield f'verdict=$({ASKED_VARIABLE}=$asked_at "${{record[@]}}" end --code "$code" --asked "$asked")'
     yield f"until=$((SECONDS + {site.notice_seconds}))"
     yield 'while [ "$verdict" = again ] && [ "$SECONDS" -lt "$until" ]; do'
     yield f'  if state=$(scontrol show job "{identity}"); then'

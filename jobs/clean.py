@@ -29,7 +29,7 @@ def main(
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """List or remove the folders of submissions that have ended: their code, scripts and logs.
+    """List or remove the folders of submissions that have ended, and copies of the code that no submission uses.
 
     Those whose jobs are not all done are removed on request alone: `jobs.retry` needs the folder. Runs, shards and
     grooves are never removed. A folder with other files in it is named and stays.

@@ -172,7 +172,7 @@ class _Steering:
         # As if a tilt changed the odds of each hit alone; between a tilt that was too low and one too high, the middle.
         guess = self.tilt + np.log(np.maximum(aim, LEAST_HITS) / np.maximum(hits, LEAST_HITS))
         between = np.isfinite(low) & np.isfinite(high)
-        guess = np.where(between, (np.where(between, low, 0) + np.where(between, high, 0)) / 2, guess)
+        guess[between] = (low[between] + high[between]) / 2
         placed = np.zeros_like(tokens)
         for row in np.flatnonzero(rows & (constraint.missing(tokens) != 0)):
             _place(placed[row], drums[row], int(constraint.missing(tokens[row : row + 1])[0]))
@@ -182,7 +182,7 @@ class _Steering:
             low=low,
             high=high,
             course=np.where((many | few)[:, None], aim[:, None] * self.shares, self.course),
-            hit_mask=self.hit_mask.with_hits(placed, items),
+            hit_mask=self.hit_mask.with_hits(placed, items) if placed.any() else self.hit_mask,
         )
 
 
@@ -198,9 +198,8 @@ def _place(placed: Int16[np.ndarray, " step"], drums: Float32[np.ndarray, "drum 
     free = np.ones(len(placed), bool)
     bits = [drum for drum in range(len(drums)) if missing >> drum & 1]
     for drum in sorted(bits, key=lambda drum: -drums[drum].max()):
-        scores = drums[drum]
-        step = int(np.where(free & np.isfinite(scores), scores, -np.inf).argmax())
-        step = step if free[step] and np.isfinite(scores[step]) else int(scores.argmax())
+        apart = np.where(free, drums[drum], -np.inf)
+        step = int((apart if np.isfinite(apart).any() else drums[drum]).argmax())
         placed[step] |= 1 << drum
         free[step] = False
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.attempts import (
+    ASKED_VARIABLE,
     CANCELLED,
     TOO_SHORT,
     Record,
@@ -194,8 +195,9 @@ def test_a_start_without_a_step_before_its_notice_had_too_short_a_limit(tmp_path
     begin(tmp_path, job, 0, launch_id="7", restart=0, pid=1)
     Path(job.status).write_text(json.dumps(status), encoding="utf-8")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(ASKED_VARIABLE, "2000")
     monkeypatch.setattr("cluster.attempts.reason_of_signal", lambda *_: "time limit")
-    monkeypatch.setattr("sys.argv", ["attempts", str(tmp_path), "train", "end", "--code", "75", "--asked", "2000"])
+    monkeypatch.setattr("sys.argv", ["attempts", str(tmp_path), "train", "end", "--code", "75", "--asked", "yes"])
     main()
     assert Record.of(tmp_path, "train", 0).attempts()[-1].reason == reason
 
