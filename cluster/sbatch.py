@@ -168,7 +168,7 @@ def _listening(job: Job, site: Site) -> Iterator[str]:
     yield "# Before the time limit or a preemption, the command saves and exits."
     # At SIGTERM srun kills the command.
     stop_signal = "USR2" if site.srun else job.stop_signal
-    yield "asked=no asked_at= child="
+    yield "asked=no asked_at='' child="
     yield "stop() {"
     yield "  asked=yes asked_at=${asked_at:-$(date +%s)}"
     yield f'  [ -z "$child" ] || kill -{stop_signal} "$child"'
