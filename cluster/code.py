@@ -23,7 +23,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CODE_PACKAGES = ("jobs", "musicvae", "preprocess", "cluster")
 """The folders of a checkout that run anywhere else: kept with a submission, sent to Ray, compared between ranks."""
 SHIPPED_MODELS, BASELINES = "musicvae/weights", "jobs/baselines"
-"""Half of the bytes of the packages: Ray gets only the models that a job uses."""
+"""Most bytes of the packages. Ray gets only the models that a job uses; submissions share what is the same."""
+STORED = re.compile(r"\.\./\.\./[0-9a-f]{16}(-\d+)?")
+"""Where a snapshot's links to such models lead, see `cluster.submission`."""
 SECRET_NAMES = (
     *(
         ".env",
@@ -73,7 +75,8 @@ def is_secret(name: str) -> bool:
 def sent_to_ray(checkout: Path, *, models: Sequence[str] = ()) -> dict[str, Any]:
     """The part of Ray's runtime environment that brings the code to the nodes of a cluster.
 
-    Ray names what it sends by a hash of the content, so a cluster that has it gets it only once. Links are not sent.
+    Ray names what it sends by a hash of the content, so a cluster that has it gets it only once. Links are not sent,
+    but for the models of a snapshot.
 
     Args:
         models: names of shipped models to send too.
@@ -93,10 +96,12 @@ def sent_to_ray(checkout: Path, *, models: Sequence[str] = ()) -> dict[str, Any]
 
 
 def links_in(checkout: Path) -> list[str]:
-    """The links in our packages, by their path in the checkout."""
+    """The links in our packages, by their path in the checkout, without those of a snapshot to its models."""
     folders = [entry for package in CODE_PACKAGES for entry in os.walk(checkout / package)]
     paths = [Path(folder, name) for folder, inner, files in folders for name in (*inner, *files)]
-    return sorted(path.relative_to(checkout).as_posix() for path in paths if path.is_symlink())
+    links = {path.relative_to(checkout).as_posix(): str(path.readlink()) for path in paths if path.is_symlink()}
+    models = (SHIPPED_MODELS, BASELINES)
+    return sorted(name for name, end in links.items() if name not in models or not STORED.fullmatch(end))
 
 
 @cache

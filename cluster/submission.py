@@ -10,10 +10,9 @@ cancelled          there after a cancel
 ends.jsonl         how jobs ended, as SLURM said when it was asked; it forgets them after a while
 
 Beside the submissions lies `.code`, with a snapshot of the code for each content, named by its hash. Submissions of the
-same code share one. Files that snapshots have in common, as the shipped weights, are one file on the disk (hard links).
+same code share one. The shipped models lie beside the snapshots, by a hash of their own, and snapshots link to them.
 """
 
-import filecmp
 import hashlib
 import json
 import os
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.attempts import ATTEMPTS, CANCELLED, PLAN, Attempt, Record
-from cluster.code import is_secret
+from cluster.code import BASELINES, SHIPPED_MODELS, is_secret
 from cluster.errors import TargetError
 from cluster.job import Job, SchedulerState, job_from_json
 from cluster.sbatch import Place
@@ -247,72 +246,72 @@ def keep_snapshot(checkout: Path, packages: Sequence[str], submission: Submissio
     if link.is_symlink():
         link.unlink()
     shutil.rmtree(link, ignore_errors=True)
-    earlier = newest_snapshot(submission.folder.parent)
     store.mkdir(exist_ok=True, mode=0o700)
     if store.is_symlink() or store.stat().st_uid != os.getuid():
-        return take_snapshot(checkout, packages, link, earlier=earlier)
+        return take_snapshot(checkout, packages, link)
     aside = Path(tempfile.mkdtemp(prefix=UNFINISHED_SNAPSHOT, dir=store))
     try:
-        left_out = take_snapshot(checkout, packages, aside, earlier=earlier)
-        kept = _stored(aside, store)
+        left_out = take_snapshot(checkout, packages, aside)
+        for models in (aside / name for name in (SHIPPED_MODELS, BASELINES)):
+            if models.is_dir():
+                _link(models, _stored(models, store))
+        _link(link, _stored(aside, store))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    os.utime(kept)
-    link.symlink_to(os.path.relpath(kept, link.parent))
     return left_out
 
 
-def _stored(snapshot: Path, store: Path) -> Path:
-    """The place of a snapshot's content in a store; it is moved there where the store does not have it."""
-    content = _content_hash(snapshot)
+def _link(path: Path, kept: Path) -> None:
+    """Puts a link to what a store has in the place of a folder with the same content."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.symlink_to(os.path.relpath(kept, path.parent))
+
+
+def _stored(folder: Path, store: Path) -> Path:
+    """The place of a folder's content in a store; it is moved there where the store does not have it."""
+    content = _content_hash(folder)
     for number in count(1):
         kept = store / (content if number == 1 else f"{content}-{number}")
         with suppress(OSError):  # there is something
-            snapshot.rename(kept)
+            folder.rename(kept)
         # Somebody may have edited what is there.
-        if not snapshot.exists() or _content_hash(kept) == content:
+        if not folder.exists() or _content_hash(kept) == content:
+            os.utime(kept)
             return kept
     raise AssertionError("numbers end")
 
 
-def _content_hash(snapshot: Path) -> str:
-    """Of the names, modes and bytes of its files, without what Python adds."""
+def _content_hash(folder: Path) -> str:
+    """Of the names, modes and bytes of its files, and of its links, without what Python adds."""
     content = hashlib.sha256()
-    for path in sorted(path for path in snapshot.rglob("*") if path.is_file() and path.parent.name != "__pycache__"):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        content.update(
-            f"{path.relative_to(snapshot)}\0{path.stat().st_mode & 0o700}\0{digest}\n".encode(errors="replace")
-        )
+    for path in sorted(path for path in folder.rglob("*") if path.parent.name != "__pycache__"):
+        if path.is_symlink():
+            kept = str(path.readlink())
+        elif path.is_file():
+            kept = f"{path.stat().st_mode & 0o700}\0{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        else:
+            continue
+        content.update(f"{path.relative_to(folder)}\0{kept}\n".encode(errors="replace"))
     return content.hexdigest()[:16]
 
 
 def unused_snapshots(submissions: Path) -> list[Path]:
-    """The snapshots in the store of a folder of submissions that none of these uses."""
+    """What no submission uses, of the snapshots and models in the store of a folder of submissions."""
     store = submissions / STORE
+    entries = [path for path in store.glob("*") if SNAPSHOT.fullmatch(path.name)]
     used = {link.readlink().name for link in submissions.glob(f"*/{CODE}") if link.is_symlink()}
-    ours = [path for path in store.glob("*") if SNAPSHOT.fullmatch(path.name) and path.name not in used]
-    return sorted(path for path in ours if path.stat().st_mtime < time.time() - IN_USE_SECONDS)
+    used |= {path.name for path in entries if path.stat().st_mtime > time.time() - IN_USE_SECONDS}
+    kept = [path / name for path in entries if path.name in used for name in (SHIPPED_MODELS, BASELINES)]
+    used |= {link.readlink().name for link in kept if link.is_symlink()}
+    return sorted(path for path in entries if path.name not in used)
 
 
-def newest_snapshot(submissions: Path) -> Path | None:
-    """The code that was kept last for submissions in a folder; None where there is none."""
-    kept = []
-    for about in (*submissions.glob(f"*/{CODE}/{NAME}"), *submissions.glob(f"{STORE}/*/{NAME}")):
-        with suppress(OSError):  # it is being removed
-            kept.append((about.stat().st_mtime, about.parent))
-    return max(kept)[1] if kept else None
-
-
-def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path, *, earlier: Path | None = None) -> list[str]:
+def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path) -> list[str]:
     """Copies packages of a checkout as they stand, changed and new files too, but none that git ignores.
 
     Modes are kept, within the umask. Links, and files that look like secrets (`cluster.code.is_secret`), are left out.
     Beside the packages `snapshot.json` names the commit, whether the tree had been changed since, and what was left
     out; `changes.patch` has the changes of what was copied.
-
-    Args:
-        earlier: a snapshot whose files are used again where they are the same, by hard links. Never the checkout's
-            own files: a program that changes one in place would change the snapshot.
 
     Returns:
         What was left out.
@@ -329,10 +328,8 @@ def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path, *, earl
             left_out.append(name)
         elif source.is_file():  # a file that was removed is still listed
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)  # it may be another snapshot's file too
-            if earlier is None or not _linked(source, earlier / name, target):
-                target.touch(mode=_mode(source))  # the umask holds here too
-                shutil.copyfile(source, target)
+            target.touch(mode=source.stat().st_mode & 0o777 | 0o200)  # the umask holds here too
+            shutil.copyfile(source, target)
     about = {
         "commit": _git(checkout, "rev-parse", "HEAD").strip(),
         "dirty": bool(_git(checkout, "status", "--porcelain")),
@@ -344,22 +341,6 @@ def take_snapshot(checkout: Path, packages: Sequence[str], folder: Path, *, earl
         _git(checkout, "diff", "--binary", "HEAD", "--", *kept), errors="surrogateescape", encoding="utf-8"
     )
     return left_out
-
-
-def _linked(source: Path, kept: Path, target: Path) -> bool:
-    """Makes `target` a name of a kept file too, if that is a copy of the source and the file system has such links."""
-    try:
-        # What group and others may do has been cut by the umask.
-        usable = (_mode(source) ^ kept.stat().st_mode) & 0o700 == 0 and filecmp.cmp(source, kept, shallow=False)
-        if usable:
-            os.link(kept, target)
-    except OSError:
-        return False
-    return usable
-
-
-def _mode(source: Path) -> int:
-    return source.stat().st_mode & 0o777 | 0o200
 
 
 def read_snapshot(folder: Path) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 
 from cluster.code import BASELINES, CODE_PACKAGES, SHIPPED_MODELS
+from cluster.site import Site
+from cluster.submission import Submission, keep_snapshot
 from tests.support.commands import CHECKOUT
 
 PACK = """
@@ -39,6 +41,15 @@ def test_the_package_that_ray_uploads_holds_our_packages_and_one_model(tmp_path)
     assert f"{SHIPPED_MODELS}/generation/model.safetensors" in model
     assert packed(CHECKOUT, tmp_path / "with.zip", "generation") == ours - weights | model
     assert (tmp_path / "with.zip").stat().st_size < 10_000_000
+
+
+def test_of_a_snapshot_whose_models_lie_in_the_store_the_same_is_sent(tmp_path):
+    submission = Submission(tmp_path / "submissions" / "s", "ray", tmp_path, Site(), ())
+    submission.write_plan()
+    keep_snapshot(CHECKOUT, CODE_PACKAGES, submission)
+    code = submission.code.resolve()
+    assert (code / SHIPPED_MODELS).is_symlink()
+    assert packed(code, tmp_path / "one.zip", "generation") == packed(CHECKOUT, tmp_path / "other.zip", "generation")
 
 
 def test_what_looks_like_a_secret_is_not_uploaded_nor_is_a_model_that_no_node_needs(tmp_path):

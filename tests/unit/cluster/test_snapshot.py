@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.code import SHIPPED_MODELS
 from cluster.errors import TargetError
 from cluster.site import Site
-from cluster.submission import Submission, newest_snapshot, read_snapshot, take_snapshot
+from cluster.submission import Submission, read_snapshot, take_snapshot
 from jobs.clean import main as clean_command
 from jobs.submission import hand_over
 
@@ -103,6 +104,9 @@ def three_submissions(tmp_path: Path) -> list[Submission]:
 def test_submissions_of_the_same_code_share_it(checkout, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
     (checkout / "jobs" / "run.sh").write_text("go\n")
+    weights = Path(SHIPPED_MODELS, "small", "model.safetensors")
+    (checkout / weights).parent.mkdir(parents=True)
+    (checkout / weights).write_text("weights")
     first, second, third = three_submissions(tmp_path)
     hand_over.keep_code(first, print)
     (first.code / "jobs" / "__pycache__").mkdir()
@@ -110,17 +114,18 @@ def test_submissions_of_the_same_code_share_it(checkout, tmp_path, monkeypatch, 
     hand_over.keep_code(second, print)
     assert first.code.samefile(second.code)
     assert not first.code.readlink().is_absolute()
-    (kept,) = (tmp_path / "submissions" / ".code").iterdir()
+    kept, store = first.code.resolve(), tmp_path / "submissions" / ".code"
+    models = (kept / SHIPPED_MODELS).resolve()
+    assert {*store.iterdir()} == {kept, models}
+    assert (first.code / weights).read_text() == "weights"
 
-    # Another content is another snapshot, which shares files with the one before it; never with the checkout.
+    # Another content is another snapshot, with the same models.
     (checkout / "jobs" / "gone.py").write_text("other")
     (checkout / "jobs" / "run.sh").chmod(0o755)
     hand_over.keep_code(second, print)
-    assert newest_snapshot(tmp_path / "submissions").samefile(second.code)
-    own = {path.name for path in (second.code / "jobs").iterdir() if path.stat().st_nlink == 1}
-    assert own == {"gone.py", "run.sh"}
-    assert (first.code / "jobs" / "a.py").samefile(second.code / "jobs" / "a.py")
-    assert (checkout / "jobs" / "a.py").stat().st_nlink == 1
+    assert (first.code / "jobs" / "gone.py").read_text() == ""
+    assert (second.code / "jobs" / "run.sh").stat().st_mode & 0o100
+    assert {*store.iterdir()} == {kept, models, second.code.resolve()}
 
     # What somebody has edited in the store is not taken for the checkout's code.
     (second.code / "jobs" / "gone.py").write_text("edited")
@@ -128,16 +133,23 @@ def test_submissions_of_the_same_code_share_it(checkout, tmp_path, monkeypatch, 
     assert (third.code / "jobs" / "gone.py").read_text() == "other"
     assert (second.code / "jobs" / "gone.py").read_text() == "edited"
 
-    # A snapshot that no submission uses is removed once it is old.
-    used = {made.code.resolve().name for made in (second, third)}
-    (tmp_path / "submissions" / ".code" / "notes").mkdir()
+    # What no submission uses is removed once it is old; models are used by the snapshots that link to them.
+    (store / "notes").mkdir()
+    others = {store / "notes", second.code.resolve(), third.code.resolve()}
     clean_command([first.folder], yes=True)
     assert kept.is_dir()
-    os.utime(kept, (0, 0))
+    for path in (kept, models):
+        os.utime(path, (0, 0))
     clean_command([second.folder], yes=True)
     assert "removed 1 copy of the code that no submission uses" in capsys.readouterr().out
-    assert not kept.exists()
-    assert {path.name for path in kept.parent.iterdir()} == {"notes", *used}
+    assert {*store.iterdir()} == {models, *others}
+    (checkout / weights).write_text("others")
+    hand_over.keep_code(third, print)
+    for path in (models, *others):
+        os.utime(path, (0, 0))
+    hand_over.keep_code(submission(tmp_path / "submissions" / "four"), print)
+    clean_command([tmp_path / "submissions" / "four"], yes=True)
+    assert {*store.iterdir()} == {store / "notes", third.code.resolve(), (third.code / SHIPPED_MODELS).resolve()}
 
 
 def test_a_submission_of_an_earlier_version_gets_a_link_when_it_is_submitted_again(checkout, tmp_path, monkeypatch):
@@ -145,7 +157,6 @@ def test_a_submission_of_an_earlier_version_gets_a_link_when_it_is_submitted_aga
     first, second, _ = three_submissions(tmp_path)
     take_snapshot(checkout, ["jobs"], first.code)
     hand_over.keep_code(second, print)
-    assert (first.code / "jobs" / "a.py").samefile(second.code / "jobs" / "a.py")
     hand_over.keep_code(first, print)
     assert first.code.samefile(second.code)
 
@@ -159,20 +170,6 @@ def test_where_the_store_is_somebody_elses_a_submission_has_its_own_code(checkou
     assert not made.code.is_symlink()
     assert (made.code / "jobs" / "a.py").read_text() == "a = 1\n"
     assert not [*(tmp_path / "elsewhere").iterdir()]
-
-
-def test_a_file_system_without_hard_links(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(hand_over, "CHECKOUT", checkout)
-    first, second, _ = three_submissions(tmp_path)
-    hand_over.keep_code(first, print)
-    (checkout / "jobs" / "gone.py").write_text("other")
-
-    def refused(*_):
-        raise OSError("no links on this file system")
-
-    monkeypatch.setattr("os.link", refused)
-    hand_over.keep_code(second, print)
-    assert {path.stat().st_nlink for path in (second.code / "jobs").iterdir()} == {1}
 
 
 def test_a_submission_is_its_owners_alone(tmp_path):
