@@ -117,32 +117,31 @@ listen: install
 	$(BIN)/python -m tests.experiments.listen --out docs/listen
 
 # Each process takes whole files, so that what the tests of a file share is made once; 0 runs all in one process.
-# Half as many more as there are cores, as tests wait for processes that end; slow ones, which kill and time, have one each.
+# Half as many more as there are cores, as tests wait for processes that end.
 TEST_PROCESSES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)))
 PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Two cores need half of it, or less.
 TEST_SECONDS ?= 900
 SLOW_SECONDS ?= 4500
-SLOW_PROCESSES ?= auto
-SLOW := -n $(SLOW_PROCESSES) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow
+SLOW := $(PYTEST) --timeout 900 -m slow
 
 test: install
 	$(BIN)/python $(PYTEST) -m "not slow" --layer-seconds $(TEST_SECONDS) --junitxml out/gate/test.xml
 
 test-slow: install
-	$(BIN)/python -m pytest $(SLOW) --layer-seconds $(SLOW_SECONDS) --junitxml out/gate/test-slow.xml
+	$(BIN)/python $(SLOW) --layer-seconds $(SLOW_SECONDS) --junitxml out/gate/test-slow.xml
 
 # In three other orders, so that no test needs what another one left.
 SEEDS ?= 1 2 3
 
 soak: install
 	set -e; for seed in $(SEEDS); do $(BIN)/python $(PYTEST) -m "not slow" --shuffle $$seed; done
-	SOAK=1 $(BIN)/python -m pytest $(SLOW)
+	SOAK=1 $(BIN)/python $(SLOW)
 
 coverage: install
 	rm -rf out/coverage
 	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(BIN)/coverage run $(PYTEST) -m "not slow"
-	COVERAGE_FILE=$(CURDIR)/out/coverage/test-slow $(BIN)/coverage run -m pytest $(SLOW)
+	COVERAGE_FILE=$(CURDIR)/out/coverage/test-slow $(BIN)/coverage run $(SLOW)
 	$(BIN)/python -m tests.support.layers.coverage_table out/coverage test test-slow
 
 # Types are checked by one process: `make -j2 check` runs the other checks beside it.

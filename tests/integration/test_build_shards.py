@@ -14,6 +14,7 @@ from musicvae.data.windows import WindowBlock
 from preprocess.sources.demo import write_demo_corpus
 from tests.support.commands import ok, run_job
 from tests.support.midi.midi_bytes import hit, midi_file
+from tests.support.requirements import only_in_a_soak
 from tests.support.shards.build_fixtures import contents, write_mixed_folder
 
 DEMO = ("--source", "demo", "demo.performances=150", "shard.windows=300")
@@ -78,7 +79,7 @@ def test_shards_of_a_split_differ_by_at_most_one_window(demo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=only_in_a_soak), 2])
 def test_the_bytes_are_the_same_for_any_number_of_workers(demo, tmp_path, workers):
     result = ok(run_job("build_shards", *DEMO, "--out", tmp_path / "s", "--workers", workers))
     assert contents(tmp_path / "s") == contents(demo[0])

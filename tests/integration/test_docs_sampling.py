@@ -14,24 +14,24 @@ def test_sampling(tmp_path):
     grooves = tmp_path / "grooves"
     counts = {folder.name: len(manifest_of(folder)) for folder in sorted(grooves.iterdir())}
     expected = {
-        "a": 1000,
+        "a": 300,
         "best": 20,
         "far": 20,
         "loops": 8,
-        "new": 300,
+        "new": 200,
         "none": 50,
         "packed-loops": 8,
         "picked": 2,
-        "shards": 500,
+        "shards": 200,
         "tars": 50,
         "zip": 50,
     }
     assert counts == expected
     assert len(list(grooves.glob("loops/*/*.flac"))) == 8
-    for name in ("groove-00012.mid", "groove-00590.mid"):
+    for name in ("groove-00012.mid", "groove-00190.mid"):
         assert (grooves / "picked" / "000" / name).read_bytes() == (grooves / "a" / "000" / name).read_bytes()
     assert "1,000,000 grooves will need about" in printed
-    assert "still missing: 0 to 249 (shares 0 of 2)" in printed
+    assert "still missing: 0 to 99 (shares 0 of 2)" in printed
 
 
 def test_sampling_modes(tmp_path):

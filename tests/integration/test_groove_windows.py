@@ -64,6 +64,7 @@ def test_every_file_is_in_its_official_split(built, groove_dir):
         assert meta.tempo == pytest.approx(float(rows[name]["bpm"]), abs=0.5)
 
 
+@pytest.mark.slow
 def test_pretty_midi_written_apart_gives_the_same_tokens_in_fifty_files(built, groove_dir):
     tokens, _ = built
     compared = 0

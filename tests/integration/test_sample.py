@@ -34,6 +34,7 @@ def song(tmp_path: Path) -> Path:
     return tmp_path / "song.mid"
 
 
+@pytest.mark.slow
 def test_every_file_opens_in_pretty_midi_with_the_hits_of_its_tokens(hundred: tuple[Path, str]):
     out, _ = hundred
     records = manifest_of(out)

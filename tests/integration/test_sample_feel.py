@@ -164,7 +164,8 @@ def test_the_plain_feel_stays_what_it_was(export, tmp_path):
 def test_the_performance_model_plays_each_groove_alike_whatever_chunks_shares_and_workers(tmp_path):
     need_shipped_models()
     model = WEIGHTS / "generation"
-    sampled(model, tmp_path / "whole", count=300, feel=None)
+    count = 120
+    sampled(model, tmp_path / "whole", count=count, feel=None)
     sampled(model, tmp_path / "few", count=6, feel="played")
     sampled(model, tmp_path / "mean", count=6)
     whole, few, mean = (output_of(tmp_path / out) for out in ("whole", "few", "mean"))
@@ -173,13 +174,13 @@ def test_the_performance_model_plays_each_groove_alike_whatever_chunks_shares_an
     assert all(few[name] == whole[name] != mean[name] for name in midi)
     assert np.std([note.velocity for name in midi for note in notes_of(few[name])]) > 20
 
-    for chunk in (64, 1000):
-        sampled(model, tmp_path / f"by {chunk}", count=300, feel=None, execution=Execution(chunk=chunk))
+    for chunk in (50, 1000):
+        sampled(model, tmp_path / f"by {chunk}", count=count, feel=None, execution=Execution(chunk=chunk))
         assert output_of(tmp_path / f"by {chunk}") == whole
     for number in (1, 2, 0):
-        sampled(model, tmp_path / "shares", count=300, feel=None, share=SampleShare(number, 3))
+        sampled(model, tmp_path / "shares", count=count, feel=None, share=SampleShare(number, 3))
     assert output_of(tmp_path / "shares") == whole
-    ok(run_job("sample", "--run", model, "--count", 300, "--workers", 2, "--chunk", 100, "--out", tmp_path / "two"))
+    ok(run_job("sample", "--run", model, "--count", count, "--workers", 2, "--chunk", 40, "--out", tmp_path / "two"))
     assert output_of(tmp_path / "two") == whole
 
 

@@ -80,7 +80,7 @@ def test_ten_shards_in_any_order_give_the_same_bytes(content, tmp_path):
     assert same(tmp_path / "out", content)
 
 
-@pytest.mark.parametrize(("chunk", "workers"), [(64, 2), (1000, 1)])
+@pytest.mark.parametrize(("chunk", "workers"), [(64, 2), pytest.param(1000, 1, marks=only_in_a_soak)])
 def test_chunks_and_workers_give_the_same_bytes(content, tmp_path, chunk, workers):
     make(tmp_path / "out", "--chunk", chunk, "--workers", workers)
     assert same(tmp_path / "out", content)

@@ -102,15 +102,16 @@ def test_trials_that_do_harm_are_classed_and_the_rest_is_unaffected(small_shards
     assert "a bug in a trial" in ends[LATENT["raise"]].last_end.message
     assert "main thread is at" in ends[LATENT["hang"]].last_end.message
 
-    clean = tmp_path / "clean.yaml"
-    sweep_file(clean, search="grid", space={"model.latent": {"integer": [6, 8]}}, budget={"trials": 3, "steps": 10})
-    ok(run_job("sweep", "run", clean, "--shards", small_shards, "--out", tmp_path / "clean"))
-    unharmed = results(tmp_path / "clean")
-    assert {trial: results(out)[trial] for trial in unharmed} == unharmed
+    if SOAK:
+        clean, whole = tmp_path / "clean.yaml", tmp_path / "clean"
+        sweep_file(clean, search="grid", space={"model.latent": {"integer": [6, 8]}}, budget={"trials": 3, "steps": 10})
+        ok(run_job("sweep", "run", clean, "--shards", small_shards, "--out", whole))
+        assert results(whole).items() <= results(out).items()
 
     again = run_with_trainer("faulty", file, small_shards, out, "--retry")
     assert "3 failed trial(s) are trained again" in ok(again).stdout
     assert "1 have failed 2 times" in again.stdout
     assert {row["outcome"] for row in table(out)} == {"finished", "failed", "diverged"}
-    spent = ok(run_with_trainer("faulty", file, small_shards, out, "--retry"))
-    assert "0 failed trial(s) are trained again" in spent.stdout
+    if SOAK:
+        spent = ok(run_with_trainer("faulty", file, small_shards, out, "--retry"))
+        assert "0 failed trial(s) are trained again" in spent.stdout

@@ -122,7 +122,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    "search", [pytest.param(name, marks=pytest.mark.slow if name == "tpe" else []) for name in SEARCHES]
+    "search", [pytest.param(name, marks=[] if name.startswith("asha") else pytest.mark.slow) for name in SEARCHES]
 )
 def test_an_array_starts_nothing_twice_whoever_dies_and_each_decision_follows_from_what_was_read(
     search: str, small_shards: Path, tmp_path: Path
