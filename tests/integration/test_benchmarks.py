@@ -59,6 +59,7 @@ def test_everything_for_a_gpu_on_the_cpu():
     assert "skipped" in text or "passed" in text
 
 
+@only_in_a_soak
 def test_ablation_is_run_once_and_goes_on_where_it_failed(small_shards, tmp_path):
     variants, out = tmp_path / "variants.yaml", tmp_path / "out"
     tiny = ", ".join(f"'{setting}'" for setting in TINY if not setting.startswith("model.latent"))
