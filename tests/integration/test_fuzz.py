@@ -39,7 +39,7 @@ NEVER = {"internal-error", "timeout", "memory", "worker-died"}
 """What no file ends as that is merely broken, absurd or hostile."""
 ONE_SPLIT = "split.validation_share=0"
 """Two splits would take windows from each other where a mutant keeps some of its original's."""
-QUICK, SLOW, SOAK = len(MUTATIONS), 25, 500
+QUICK, SLOW, SOAK = len(MUTATIONS), 60, 500
 GROOVE_STRIDE = 40
 """One in so many of GMD's files stands among the sound ones."""
 INITIALS = "+9BKTbkt{ß本"
