@@ -5,7 +5,7 @@ z                         its row in z.npy, which is its line in the manifest, c
 weights, settings         hashes of what made it; settings.json has them in full
 tempo, tokens             quarter notes a minute; the drums of each step, one bit each
 like                      the window that it is a variation or a take of
-empty, hits_per_bar, syncopation, log_likelihood
+empty, hits_per_bar, syncopation, quality, log_likelihood
                           figures of its own; log_likelihood is log p(x | z) in nats at temperature 1, null where the
                           hits are given
 steered                   hits that --must-have or --density decided, and not the model; only with these options
@@ -32,7 +32,7 @@ from jobs.sampler.parts import NOT_KNOWN, Rows
 from jobs.sampler.selection import NO_ITEM
 from jobs.sampler.settings import OutputFormat
 from musicvae.groove.distance import nearest_others, window_hashes
-from musicvae.groove.features import hits_per_bar, syncopation
+from musicvae.groove.features import hits_per_bar, quality, syncopation
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.training_record import TrainingRecord
@@ -55,6 +55,7 @@ TYPES = {
     "empty": pa.bool_(),
     "hits_per_bar": pa.float64(),
     "syncopation": pa.float64(),
+    "quality": pa.float64(),
     "log_likelihood": pa.float64(),
     "steered": pa.int16(),
     "memorised": pa.bool_(),
@@ -73,6 +74,7 @@ class CheckedBlock:
     hits: Bool[np.ndarray, "groove step drum"]
     hits_per_bar: Float64[np.ndarray, " groove"]
     syncopation: Float64[np.ndarray, " groove"]
+    quality: Float64[np.ndarray, " groove"]
     memorised: Bool[np.ndarray, " groove"] | None
     duplicate_of: Int64[np.ndarray, " groove"]
     nearest_groove: Int64[np.ndarray, " groove"] | None
@@ -92,6 +94,7 @@ def checked(
         hits=hits,
         hits_per_bar=hits_per_bar(hits, trained.grid),
         syncopation=syncopation(hits, trained.grid),
+        quality=quality(hits, trained.grid, trained.drum_map.classes),
         memorised=None if training is None else training.holds(window_hashes(rows.tokens)),
         duplicate_of=duplicate_of,
         nearest_groove=nearest_others(rows.tokens, trained.drum_map.num_drums) if len(rows) > 1 else None,
@@ -119,6 +122,7 @@ def columns(job: SampleJob, trained: TrainedModel, block: CheckedBlock, first_ro
         "empty": block.empty.tolist(),
         "hits_per_bar": block.hits_per_bar.round(DECIMALS).tolist(),
         "syncopation": block.syncopation.round(DECIMALS).tolist(),
+        "quality": block.quality.round(DECIMALS).tolist(),
         "log_likelihood": [None if value != value else value for value in rows.log_likelihood.round(DECIMALS).tolist()],
         **({} if job.made.recipe.constraint is None else {"steered": steered}),
         "memorised": unknown if block.memorised is None else block.memorised.tolist(),

@@ -30,6 +30,7 @@ from musicvae.errors import ConfigError
 from musicvae.generation.constraints import looped
 from musicvae.generation.interpolation import square
 from musicvae.generation.recipe import (
+    BestOf,
     GenerationSettings,
     Interpolation,
     Moved,
@@ -237,6 +238,7 @@ class SampleRecipe:
             **({} if self.performer is None else {PERFORMER: f"{self.performer}, {BATCH} together"}),
             **({} if self.player is None else {"player": [None if f != f else round(f, 4) for f in self.player]}),
             **({} if self.centred is None else {"centred": self.centred}),
+            **({} if recipe.best_of is None else {"best_of": recipe.best_of.candidates}),
         }
 
     def older(self, recorded: Container[str]) -> "SampleRecipe":
@@ -270,7 +272,7 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     source = None if kept is None else window_of(Path(kept), *read, options.first_bars[0])
     origin, windows, given = _origin(options, source, trained)
     hit_mask, constraint = constraints(options, source, trained)
-    moves = amounts(options.move)
+    moves, several = amounts(options.move), options.best_of
     if moves:
         origin = Moved(origin, trained.attribute_vectors().shift(moves))
     recipe = GenerationSettings(
@@ -281,6 +283,7 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
         hit_mask=hit_mask,
         constraint=constraint,
         precision=options.precision or trained.precision,  # type: ignore[arg-type]
+        best_of=None if several == 1 else BestOf(several, trained.grid, tuple(trained.drum_map.classes)),
     )
     style = None if options.style is None else style_of(options.style, trained, options.shards)
     tempo = style if options.tempo_range == STYLE else _tempo(options)

@@ -68,7 +68,7 @@ def selection(
     Raises:
         DataError: a part is damaged.
     """
-    by = options.by and figure_of(options.by.removeprefix("-"), trained.drum_map.num_drums, trained.grid)
+    by = options.by and figure_of(options.by.removeprefix("-"), trained.drum_map, trained.grid)
     if options.pick is None:
         rows = work.finished.read(Span(0, made))
     else:

@@ -13,7 +13,8 @@ from jaxtyping import Float64, Int64
 from jobs.sampler.parts import Rows
 from jobs.sampler.settings import SampleSettings
 from musicvae.groove.distance import window_hashes
-from musicvae.groove.features import hits_per_bar, syncopation
+from musicvae.groove.drum_map import DrumMap
+from musicvae.groove.features import hits_per_bar, quality, syncopation
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.pretrained.training_record import TrainingRecord
@@ -41,13 +42,15 @@ class Selected:
     lacking: int
 
 
-def figure_of(name: str, num_drums: int, grid: GridSpec) -> Callable[[Rows], Float64[np.ndarray, " item"]]:
+def figure_of(name: str, drum_map: DrumMap, grid: GridSpec) -> Callable[[Rows], Float64[np.ndarray, " item"]]:
     """The function that gives a figure of `jobs.sampler.settings.RANKED`."""
     match name:
         case "hits_per_bar":
-            return lambda rows: hits_per_bar(hits_from_tokens(rows.tokens, num_drums), grid)
+            return lambda rows: hits_per_bar(hits_from_tokens(rows.tokens, drum_map.num_drums), grid)
         case "syncopation":
-            return lambda rows: syncopation(hits_from_tokens(rows.tokens, num_drums), grid)
+            return lambda rows: syncopation(hits_from_tokens(rows.tokens, drum_map.num_drums), grid)
+        case "quality":
+            return lambda rows: quality(hits_from_tokens(rows.tokens, drum_map.num_drums), grid, drum_map.classes)
         case "log_likelihood":
             return lambda rows: rows.log_likelihood
         case "steered":

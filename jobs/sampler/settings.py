@@ -34,14 +34,17 @@ NOT_HUMANIZED = (
     *("move", "bar_temperature", "top_p", "tempo", "tempo_range", "pitches", "drop_duplicates", "refill"),
 )
 """Settings that --humanize cannot have: hits, tempo and all else of a file stay as they are."""
-RANKED = ("hits_per_bar", "syncopation", "log_likelihood", "nearest_training", "steered")
+RANKED = ("quality", "hits_per_bar", "syncopation", "log_likelihood", "nearest_training", "steered")
 """Figures that `--best` can go by."""
 MODES = (
     *("steps", "move", "continued", "bars", "source", "keep", "keep_bars", "must_have", "forbid"),
     *("density", "bar_temperature", "top_p", "tempo_range", "precision"),
 )
 """Settings that a record of a sampling holds in a group of their own."""
-YOUNGER = ("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "around", "lead_in", "centred")
+YOUNGER = (
+    *("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "around", "lead_in", "centred"),
+    "best_of",
+)
 """Settings that the first samplings did not have; a record has them where they are given."""
 
 
@@ -215,6 +218,7 @@ class SampleSettings(Settings):
     drop_duplicates: bool = flag("Leave out duplicates of an earlier groove.", False)
     drop_memorised: bool = flag("Leave out copies of a training window.", False)
     refill: bool = flag("Make more grooves until --count of them are kept.", False)
+    best_of: int = flag("Make N grooves for each, and keep the one of the highest quality.", 1, metavar="N")
     best: int | None = flag("Keep the K best, by the figure of --by.", metavar="K")
     by: Text = flag(f"{', '.join(RANKED)}; -FIGURE keeps the lowest.", metavar="FIGURE")
     pick: Annotated[tuple[int, ...] | None, AfterValidator(_ascending)] = flag(
@@ -247,7 +251,8 @@ class SampleSettings(Settings):
         kept, player = self.keep is not None or self.keep_bars is not None, self.like_player
         drops, near = self.drop_duplicates or self.drop_memorised, self.like or self.continued or self.source
         ends, silent, whole = self.interpolate, self.audio is Audio.NONE, self.must_have or self.density
-        timing, velocity, fields = self.timing, self.velocity, type(self).model_fields
+        timing, velocity, several, fields = self.timing, self.velocity, self.best_of, type(self).model_fields
+        new = not (near or ends or self.humanize)
         last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         check_options(
             ("--interpolate", ends, ends is None or len(ends) in (2, 4), "two files, or two and two"),
@@ -287,6 +292,7 @@ class SampleSettings(Settings):
             ("--midi-format", self.midi_format, self.midi_format in (0, 1), "0 (one track) or 1"),
             ("--ticks", self.ticks, MIN_TICKS <= self.ticks <= MAX_TICKS, f"{MIN_TICKS} to {MAX_TICKS} a quarter note"),
             ("--audio", self.audio, silent or self.pack is not OutputFormat.NONE, "no --no-files with it"),
+            ("--best-of", several, several == 1 or (several > 1 and new), "1, or more for new grooves"),
             ("--best", self.best, self.best is None or 1 <= self.best <= self.count, f"1 to {self.count} (--count)"),
             ("--best", self.best, (self.best is None) == (by is None), "both --best and --by, or neither"),
             ("--by", by, by is None or by.removeprefix("-") in RANKED, f"{', '.join(RANKED)}; with - for the lowest"),
@@ -397,9 +403,7 @@ def read_pick(path: Path) -> list[int]:
         if not (text := line.strip()):
             continue
         if not (match := PICKED.fullmatch(text)):
-            raise _refused(
-                path, f"{_short(text)} in line {number}", "remove the line, or give a list that a gallery has saved"
-            )
+            raise _refused(path, f"{_short(text)} in line {number}", "remove it, or give a list of a gallery")
         picked[int(match[1])] = None
     if not picked:
         raise _refused(path, "no ids", "mark favourites in a gallery and save the list")

@@ -56,6 +56,15 @@ class Decoded:
         mine_and_theirs = ((getattr(self, field.name), getattr(by, field.name)) for field in fields(self))
         return Decoded(*(np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in mine_and_theirs))
 
+    @classmethod
+    def joined(cls, batches: list["Decoded"]) -> "Decoded":
+        """One after the other."""
+        return cls(*(np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(cls)))
+
+    def take(self, rows: Int64[np.ndarray, " item"]) -> "Decoded":
+        """Some of them."""
+        return Decoded(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 def num_batches(count: int) -> int:
     """Batches that hold items 0..count - 1."""
@@ -79,6 +88,15 @@ def decode_batch(model: MusicVAE, recipe: GenerationSettings, number: int) -> De
     Raises:
         ValueError: constraints that no groove can keep.
     """
+    if recipe.best_of is None:
+        return _candidates(model, recipe, number)
+    several = recipe.best_of.candidates
+    decoded = Decoded.joined([_candidates(model, recipe, number * several + batch) for batch in range(several)])
+    return decoded.take(recipe.best_of.chosen(decoded.tokens))
+
+
+def _candidates(model: MusicVAE, recipe: GenerationSettings, number: int) -> Decoded:
+    """The items of a batch before a choice."""
     constraint, steering = recipe.constraint, _Steering.none(model, recipe, number)
     decoded, _ = _drawn(model, recipe, number, steering)
     if constraint is None:

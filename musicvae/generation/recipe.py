@@ -10,11 +10,14 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int16, Int64
 from torch import Tensor
 
 from musicvae.generation.constraints import GrooveConstraint, HitMask
 from musicvae.generation.latent import slerp, variations
+from musicvae.groove.features import quality
+from musicvae.groove.grid import GridSpec
+from musicvae.groove.groove import hits_from_tokens
 from musicvae.model.prior import Prior
 from musicvae.model.settings import DecodingPrecision
 from musicvae.model.token_choice import Temperature, TokenChoice
@@ -191,6 +194,26 @@ def codes_of(
 
 
 @dataclass(frozen=True, slots=True)
+class BestOf:
+    """Which of several candidates becomes a groove: that of the highest quality, of equal ones the first.
+
+    Attributes:
+        candidates: for each groove. Those of groove i are the items from `candidates` x i on of the same settings
+            without a choice.
+        drums: name of each class, for `musicvae.groove.features.quality`.
+    """
+
+    candidates: int
+    grid: GridSpec
+    drums: tuple[str, ...]
+
+    def chosen(self, tokens: Int16[np.ndarray, "candidate step"]) -> Int64[np.ndarray, " groove"]:
+        """The rows that become grooves; candidates of a groove lie side by side."""
+        figure = quality(hits_from_tokens(tokens, len(self.drums)), self.grid, self.drums)
+        return np.arange(len(tokens)).reshape(-1, self.candidates)[:, 0] + figure.reshape(-1, self.candidates).argmax(1)
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationSettings:
     """How grooves are made.
 
@@ -203,9 +226,11 @@ class GenerationSettings:
         hit_mask: hits and silences that are decided beforehand.
         constraint: what each groove has to have as a whole.
         precision: of decoding.
+        best_of: how a groove is chosen from several; None makes one alone.
 
     Raises:
-        ValueError: a negative seed, a temperature that is not positive, or a top_p outside (0, 1].
+        ValueError: a negative seed, a temperature that is not positive, a top_p outside (0, 1], or several candidates
+            where codes do not come from the prior.
     """
 
     origin: LatentSource
@@ -215,8 +240,12 @@ class GenerationSettings:
     hit_mask: HitMask | None = None
     constraint: GrooveConstraint | None = None
     precision: DecodingPrecision = "float32"
+    best_of: BestOf | None = None
 
     def __post_init__(self) -> None:
+        origin = self.origin.origin if isinstance(self.origin, Moved) else self.origin
+        if self.best_of is not None and not isinstance(origin, PriorSource):
+            raise ValueError(f"only grooves of the prior are chosen from several, found a {type(origin).__name__}")
         if self.seed < 0:
             raise ValueError(f"a seed cannot be negative, found {self.seed}")
         TokenChoice(self.temperature, self.top_p)

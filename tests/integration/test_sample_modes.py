@@ -411,6 +411,24 @@ def test_every_groove_has_a_tempo_of_the_range_whatever_the_count(sample_run: Pa
     assert [record["tempo"] for record in manifest_of(tmp_path / "few")] == tempos[:5]
 
 
+def test_of_several_candidates_the_one_of_the_highest_quality_is_kept(sample_run: Path, tmp_path: Path):
+    """Groove i is one of 4 i to 4 i + 3 of a sampling without a choice, whatever the count and the chunks."""
+    modes = {"best_of": 4, "forbid": "crash", "gallery": False}
+    made(sample_run, tmp_path / "all", {**modes, "best_of": 1}, count=280)
+    made(sample_run, tmp_path / "out", {**modes, "execution": Execution(chunk=3)}, count=5)
+    made(sample_run, tmp_path / "out", modes, count=70)
+    every = manifest_of(tmp_path / "all")
+    for record in manifest_of(tmp_path / "out"):
+        candidates = every[4 * record["index"] : 4 * record["index"] + 4]
+        best = max(candidates, key=lambda candidate: candidate["quality"])
+        assert {name: record[name] for name in ("tokens", "quality", "log_likelihood")} == {
+            name: best[name] for name in ("tokens", "quality", "log_likelihood")
+        }
+    with pytest.raises(ConfigError, match="grooves made with other settings") as refused:
+        made(sample_run, tmp_path / "out", {**modes, "best_of": 1}, count=70)
+    assert "best_of" in str(refused.value)
+
+
 def test_every_mode_is_a_part_of_what_a_folder_holds(sample_run: Path, files: list[Path], tmp_path: Path):
     """Other settings than those that made it are refused, by name."""
     plain = {"source": str(files[0]), "keep": "kick"}
@@ -500,6 +518,9 @@ def test_the_command_itself_says_what_is_wrong_without_a_traceback(sample_run: P
         (["--move", "density=a lot"], "--move a lot cannot be used"),
         (["--move", "density=1"], "cannot be moved along attributes"),
         (["--precision", "int8"], "float32 or bfloat16"),
+        (["--best-of", "0"], "1, or more for new grooves"),
+        (["--best-of", "4", "--like", "FILE"], "1, or more for new grooves"),
+        (["--best-of", "4", "--humanize", "FILE"], "1, or more for new grooves"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

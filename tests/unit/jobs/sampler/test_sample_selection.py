@@ -20,7 +20,7 @@ def kept(kinds: str, *, training: str = "", **wishes) -> Selected:
         rows.tokens[row] = ord(kind)
     record = record_of(np.array([[ord(kind)] * 64 for kind in training], np.int16).reshape(-1, 64), GRID, DRUMS)
     options = SampleSettings(**{"count": len(kinds), **wishes})
-    by = options.by and figure_of(options.by.removeprefix("-"), DRUMS.num_drums, GRID)
+    by = options.by and figure_of(options.by.removeprefix("-"), DRUMS, GRID)
     half = len(kinds) // 2
     return select(iter([rows.take(slice(0, half)), rows.take(slice(half, None))]), options, record, by or None)
 

@@ -1,10 +1,13 @@
 """Features of grooves made by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from musicvae.groove.features import (
     class_density,
+    contrast,
     drum_shares,
     fill,
     hits_per_bar,
@@ -12,13 +15,18 @@ from musicvae.groove.features import (
     onset_position,
     onsets_in_bar,
     polyphony,
+    quality,
+    repetition,
     self_similarity,
+    steadiness,
+    stray_drums,
     syncopation,
 )
 from musicvae.groove.grid import GridSpec
 
 GRID = GridSpec(bars=2)
 KICK, SNARE, HAT = range(3)
+DRUMS = ("kick", "snare", "closed_hihat")
 
 
 def groove(*strokes: tuple[int, int]) -> np.ndarray:
@@ -97,12 +105,16 @@ def test_silence_has_a_value_in_every_feature() -> None:
     assert hits_per_bar(SILENCE, GRID) == syncopation(SILENCE, GRID) == polyphony(SILENCE) == 0
     assert onset_position(SILENCE, GRID) == 0
     assert self_similarity(SILENCE, GRID) == 1
+    assert repetition(SILENCE, GRID) == contrast(SILENCE, GRID) == stray_drums(SILENCE) == 0
+    assert steadiness(SILENCE, GRID, DRUMS) == 0
+    assert quality(SILENCE, GRID, DRUMS) < 0.5
 
 
 def test_windows_do_not_touch_each_other() -> None:
     rng = np.random.default_rng(0)
     hits = rng.random((6, GRID.num_steps, 3)) < 0.2
-    for feature in (hits_per_bar, syncopation, self_similarity, onset_position):
+    named = [partial(feature, drums=DRUMS) for feature in (steadiness, quality)]
+    for feature in (hits_per_bar, syncopation, self_similarity, onset_position, repetition, contrast, *named):
         alone = np.concatenate([feature(hits[i : i + 1], GRID) for i in range(6)])
         np.testing.assert_array_equal(feature(hits, GRID), alone)
 
@@ -113,10 +125,55 @@ def test_drum_shares() -> None:
 
 
 def test_a_fill_is_a_beat_of_snare_or_toms_without_a_timekeeper() -> None:
-    drums = ("kick", "snare", "closed_hihat")
-    assert fill(ROCK, GRID, drums).tolist() == [0]
+    assert fill(ROCK, GRID, DRUMS).tolist() == [0]
     roll = [(step, SNARE) for step in range(28, 32)]
-    assert fill(groove(*roll), GRID, drums).tolist() == [1 / 8]
-    assert fill(groove(*roll, (30, HAT)), GRID, drums).tolist() == [0]
-    assert fill(groove((28, SNARE), (30, KICK)), GRID, drums).tolist() == [0]
+    assert fill(groove(*roll), GRID, DRUMS).tolist() == [1 / 8]
+    assert fill(groove(*roll, (30, HAT)), GRID, DRUMS).tolist() == [0]
+    assert fill(groove((28, SNARE), (30, KICK)), GRID, DRUMS).tolist() == [0]
     assert fill(groove(*roll), GRID, ("a", "b", "c")).tolist() == [0]
+
+
+def test_each_bar_is_compared_with_the_bar_most_like_it() -> None:
+    assert repetition(ROCK, GRID).tolist() == [1]
+    assert repetition(groove((0, KICK), (17, KICK)), GRID).tolist() == [0]
+    assert repetition(groove((0, KICK), (4, SNARE), (16, KICK)), GRID).tolist() == [2 / 3]
+    # Bars 0 and 2 are equal; of the others one is like both in half of its hits, and one is silent.
+    first, second = groove((0, KICK), (4, SNARE), (16, KICK), (22, SNARE)), groove((0, KICK), (4, SNARE))
+    assert repetition(np.concatenate([first, second], axis=1), GridSpec(bars=4)).tolist() == [(1 + 1 / 2 + 1) / 4]
+    assert repetition(ROCK[:, :16], GridSpec(bars=1)).tolist() == [0]
+
+
+def test_time_is_steady_where_two_bars_have_the_same_strokes_on_a_beat() -> None:
+    assert steadiness(ROCK, GRID, DRUMS).tolist() == [1]
+    one_of_four = groove((0, HAT), (16, HAT), (20, HAT), (8, HAT), (24, HAT), (26, HAT))
+    assert steadiness(one_of_four, GRID, DRUMS).tolist() == [1 / 4]
+    assert steadiness(ROCK, GRID, ("kick", "snare", "cowbell")).tolist() == [0]
+
+
+def test_contrast_is_large_where_one_bar_is_another() -> None:
+    four = GridSpec(bars=4)
+    all_alike = np.concatenate([ROCK, ROCK], axis=1)
+    assert contrast(all_alike, four).tolist() == [0]
+    one_other = all_alike.copy()
+    one_other[:, 48:] = np.roll(one_other[:, 48:], 1, axis=1)  # no hit of it is in the other bars
+    assert contrast(one_other, four).tolist() == [3 / 4 - 3 / 6]
+    assert contrast(ROCK[:, :16], GridSpec(bars=1)).tolist() == [0]
+
+
+def test_a_stray_drum_is_struck_once_or_twice() -> None:
+    assert stray_drums(ROCK).tolist() == [0]
+    assert stray_drums(groove((0, KICK), (16, KICK), (3, SNARE), *[(step, HAT) for step in (0, 4, 8)])).tolist() == [2]
+
+
+def test_a_beat_with_a_fill_is_of_higher_quality_than_one_that_never_repeats() -> None:
+    four = GridSpec(bars=4)
+    beat = np.concatenate([ROCK, ROCK], axis=1)
+    with_fill = beat.copy()
+    with_fill[:, 56:, HAT], with_fill[:, 56:, SNARE] = False, True
+    rng = np.random.default_rng(0)
+    wandering = np.concatenate([beat[:, rng.permutation(four.num_steps)] for _ in range(20)])
+    assert (quality(wandering, four, DRUMS) < quality(with_fill, four, DRUMS)).all()
+    assert quality(wandering, four, DRUMS).mean() < 0.4 < 0.6 < quality(with_fill, four, DRUMS)
+    stray = np.concatenate([with_fill, np.zeros((1, 64, 1), dtype=bool)], axis=2)
+    stray[0, 5, 3] = True
+    assert quality(stray, four, (*DRUMS, "crash")) < quality(with_fill, four, DRUMS)
