@@ -25,7 +25,10 @@ LOG_VARIABLE = "GROOVES_AGENT_LOG"
 """Names the file that the torchrun agent logs to."""
 
 STARTS_VARIABLE = "GROOVES_AGENT_STARTS"
-"""The file handle to which the torchrun agent writes a line for each start of its ranks."""
+"""The handle of the socket on which the torchrun agent tells of each start of its ranks, and is told to start again."""
+
+START_AGAIN = b"\n"
+"""What the agent hears there when ranks that have failed may start again."""
 
 STORES_VARIABLE = "GROOVES_RANK_STORES"
 """Names the folder in which the ranks of one machine meet."""

@@ -44,21 +44,21 @@ def launch(run: RunFolder, group: Group, arguments: Sequence[str], signals: Stop
     logs.mkdir(exist_ok=True)
     oom_kills = _oom_kills()
     with _store_folder(group) as stores:
-        starts, agent_starts = os.pipe()
-        os.set_blocking(starts, False)
+        starts, agent_starts = socket.socketpair()
+        starts.setblocking(False)
         agent = start_guarded(
             agent_command("jobs.training.torchrun_agent", group, "jobs.train", *arguments),
             {
                 **agent_environment(group),
                 environment.LAUNCHER_VARIABLE: "elastic" if group.elastic else "fixed",
                 environment.LOG_VARIABLE: str(logs / f"torchrun-{socket.gethostname()}.log"),
-                environment.STARTS_VARIABLE: str(agent_starts),
+                environment.STARTS_VARIABLE: str(agent_starts.fileno()),
                 environment.STORES_VARIABLE: stores,
             },
             when_orphaned=signal.SIGUSR2,
-            pass_fds=[agent_starts],
+            pass_fds=[agent_starts.fileno()],
         )
-        os.close(agent_starts)
+        agent_starts.close()
         watch = LaunchWatch(run, group, max_restarts, starts)
         try:
             with told_of_suspension(
@@ -110,8 +110,8 @@ class LaunchWatch:
     """What the ranks' records and the agent tell while they run: failures, restarts, and when to give up.
 
     Args:
-        starts: where the agent of this machine reports each start of its ranks, as `FAILURES FIRST_RANK RANKS`; closed
-            once it has ended.
+        starts: where the agent of this machine reports each start of its ranks, as `FAILURES FIRST_RANK RANKS`, and
+            waits after a failure until it hears that it may; closed once it has ended. Not blocking.
 
     Attributes:
         failure: of the last attempt that failed.
@@ -120,7 +120,7 @@ class LaunchWatch:
         stopped: all ranks agreed to stop and saved; an agent whose peers have gone would wait for them.
     """
 
-    def __init__(self, run: RunFolder, group: Group, max_restarts: int, starts: int) -> None:
+    def __init__(self, run: RunFolder, group: Group, max_restarts: int, starts: socket.socket) -> None:
         self.run, self.group = run, group
         self.launch_id = group.identity
         self.elastic = group.elastic
@@ -172,6 +172,9 @@ class LaunchWatch:
             # Some ranks may have written over their records since they were last read.
             seen = [*self.records, *(record for record in records if record.attempt == self.attempt)]
             self._attempt_ended(_by_rank(seen), new_errors)
+            if failed_here > self._failed_here and not self._was_last:
+                with suppress(OSError):  # the agent has ended
+                    self._starts.send(environment.START_AGAIN, socket.MSG_NOSIGNAL)
             self.attempt, self._failed_here = attempt, failed_here
         status = self.run.read_status()
         self.stopped = (
@@ -212,8 +215,8 @@ class LaunchWatch:
     def _read_starts(self) -> int:
         """How often the agent of this machine has reported failed ranks."""
         failed = self._failed_here
-        with suppress(BlockingIOError):
-            while report := os.read(self._starts, 1 << 16):
+        with suppress(OSError):  # nothing more is there, or the agent was killed
+            while report := self._starts.recv(1 << 16):
                 if not self.begun and (folder := os.environ.get(MEETING_VARIABLE)):
                     with suppress(OSError):
                         Path(folder, "met").touch()

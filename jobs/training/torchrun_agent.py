@@ -6,6 +6,7 @@ What it has to say goes to RUN/logs; why a rank failed is told by the rank itsel
 import logging
 import os
 import shutil
+import socket
 import sys
 from contextlib import suppress
 from typing import Any
@@ -29,21 +30,27 @@ from torch.distributed.run import run as run_agent
 
 from cluster.torchrun import ONE_MACHINE, RENDEZVOUS_LOST
 from jobs.command.streams import guard_streams, outlive_terminal
-from jobs.training.environment import LOG_VARIABLE, STARTS_VARIABLE, STORES_VARIABLE
+from jobs.training.environment import LOG_VARIABLE, START_AGAIN, STARTS_VARIABLE, STORES_VARIABLE
 
 
-def _report_starts(starts: int) -> None:
-    """Has the agent write to a file handle, whenever it starts ranks, how often they have failed and which they are.
+def _report_starts(launcher: socket.socket) -> None:
+    """Has the agent tell the launcher, whenever it starts ranks, how often they have failed and which they are.
 
-    Ranks that die at once leave no record of their own, so that nobody else can count them.
+    Ranks that die at once leave no record of their own, so that nobody else can count them. After a failure the agent
+    waits for an answer: a launcher that sees that a restart is in vain ends it by a signal.
     """
     start_workers: Any = LocalElasticAgent._start_workers
+    answered = 0
 
     def reporting(agent: Any, worker_group: WorkerGroup) -> dict[int, Any]:
+        nonlocal answered
         failed = worker_group.spec.max_restarts - agent._remaining_restarts
         first = worker_group.workers[0].global_rank
         with suppress(OSError):  # the launcher has died, which ends this agent too
-            os.write(starts, f"{failed} {first} {len(worker_group.workers)}\n".encode())
+            launcher.send(f"{failed} {first} {len(worker_group.workers)}\n".encode(), socket.MSG_NOSIGNAL)
+            if failed > answered:
+                launcher.recv(len(START_AGAIN))
+            answered = failed
         return start_workers(agent, worker_group)
 
     LocalElasticAgent._start_workers = reporting  # type: ignore[assignment] - a method, which torch has wrapped
@@ -109,7 +116,7 @@ def main() -> int:
     """Runs the agent with torchrun's own flags; 0 if all ranks succeeded, `RENDEZVOUS_LOST` or 1 otherwise."""
     guard_streams()
     outlive_terminal()
-    _report_starts(int(os.environ.pop(STARTS_VARIABLE)))
+    _report_starts(socket.socket(fileno=int(os.environ.pop(STARTS_VARIABLE))))
     remember_signals()
     logging.raiseExceptions = False  # what cannot be logged, as on a full disk, is no reason to say so on the console
     logger = logging.getLogger("torch")

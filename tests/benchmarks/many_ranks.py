@@ -10,6 +10,7 @@ they are opened, by an audit hook.
 
 import argparse
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -156,9 +157,9 @@ def run_launcher(plan: Plan, node: int, figures: Any) -> None:
     """Watches the ranks of a node until the ranks have ended; gives its opened files a second."""
     opened = OpenedRecords()
     here = plan.of_node(node)
-    starts, agent = os.pipe()
-    os.set_blocking(starts, False)
-    os.write(agent, f"0 {here.start} {len(here)}\n".encode())
+    starts, agent = socket.socketpair()
+    starts.setblocking(False)
+    agent.send(f"0 {here.start} {len(here)}\n".encode())
     group = Group(len(here), plan.nodes, plan.nodes, "nowhere:1", LAUNCH, 9)
     watch = LaunchWatch(RunFolder(plan.folder), group, 3, starts)
     began = time.monotonic()

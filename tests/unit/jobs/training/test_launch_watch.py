@@ -1,6 +1,6 @@
 """What a launcher reads of its ranks' records while all goes well, and when a rank fails."""
 
-import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.torchrun import Group
+from jobs.training.environment import START_AGAIN
 from jobs.training.torchrun import LaunchWatch
 from musicvae.training import rank_records
 from musicvae.training.rank_records import RankError, RankRecord, RankRecords
@@ -31,14 +32,14 @@ def read(monkeypatch) -> list[str]:
 
 
 @pytest.fixture
-def agent() -> Iterator[tuple[int, int]]:
-    """Where a launcher reads what its agent writes, and where the agent writes."""
-    starts, written = os.pipe()
-    os.set_blocking(starts, False)
-    os.write(written, f"0 {HERE.start} {len(HERE)}\n".encode())
-    yield starts, written
-    os.close(starts)
-    os.close(written)
+def agent() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The ends of the launcher and of its agent, which does not wait for an answer here."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.setblocking(False)
+        theirs.send(f"0 {HERE.start} {len(HERE)}\n".encode())
+        yield ours, theirs
 
 
 @pytest.fixture
@@ -88,11 +89,26 @@ def test_only_the_ranks_of_its_machine_are_read_until_one_fails(watch, agent, re
     assert failure is not None
     assert failure.rank == min(set(range(RANKS)) - {40}), "the first that ended without a word"
 
-    os.write(agent[1], f"1 {HERE.start} {len(HERE)}\n".encode())
+    agent[1].send(f"1 {HERE.start} {len(HERE)}\n".encode())
     write_all(records, attempt=1)
     watch.look()
+    assert agent[1].recv(9) == START_AGAIN
     assert "all ranks restart" in capsys.readouterr().err
     assert {record.attempt for record in watch.records} == {1}
     read.clear()
     watch.look()
     assert len(set(read)) == len(HERE) + 1, "an error of the attempt before calls for no other look"
+
+
+def test_an_agent_whose_ranks_would_fail_again_is_not_told_to_start_them(watch, agent, capsys):
+    records = RankRecords(watch.run.ranks)
+    write_all(records)
+    watch.look()
+    error = RankError(**word(40), category="data", message="damaged", traceback="", secondary=False, culprit=None)
+    records.write_error(error)
+    agent[1].send(f"1 {HERE.start} {len(HERE)}\n".encode())
+    watch.look()
+    assert watch.over
+    with pytest.raises(BlockingIOError):
+        agent[1].recv(9)
+    assert "restart" not in capsys.readouterr().err
