@@ -123,9 +123,7 @@ PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Two cores need half of it, or less.
 TEST_SECONDS ?= 900
 SLOW_SECONDS ?= 4500
-# Slow tests kill and time, so they have a core each.
-SLOW_PROCESSES ?= auto
-SLOW := -m pytest -n $(SLOW_PROCESSES) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow
+SLOW := $(PYTEST) --timeout 900 -m slow
 
 test: install
 	$(BIN)/python $(PYTEST) -m "not slow" --layer-seconds $(TEST_SECONDS) --junitxml out/gate/test.xml

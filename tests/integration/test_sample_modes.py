@@ -327,6 +327,7 @@ def test_a_model_that_the_performance_model_does_not_fit_plays_by_the_mean_and_s
     assert "the performance model does not fit these grooves" in str(refused)
 
 
+@pytest.mark.slow
 def test_forbidden_drums_never_occur_and_those_that_must_do(sample_run: Path, tmp_path: Path):
     modes = {"forbid": "kick, ride", "must_have": "crash", "density": "4:6.5"}
     hits = made(sample_run, tmp_path / "out", modes, count=300)

@@ -197,6 +197,7 @@ def test_damaged_shards_are_named_and_the_others_shown(small_shards_copy, damage
     assert shown["validation"]["damaged"] == {}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shown_is_refused_with_its_numbers(small_shards, song, tmp_path):
     (tmp_path / "empty").mkdir()
     for arguments, words in (

@@ -119,7 +119,7 @@ def test_a_run_whose_masks_depended_on_its_ranks_is_no_more_resumed_and_another_
 @pytest.mark.parametrize(
     ("number", "ranks", "state", "code"),
     [
-        (signal.SIGTERM, 0, "preempted", 75),
+        pytest.param(signal.SIGTERM, 0, "preempted", 75, marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR2, 0, "preempted", 75, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 0, "interrupted", 130, marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR2, 2, "preempted", 75, marks=pytest.mark.slow),
