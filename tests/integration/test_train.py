@@ -116,13 +116,14 @@ def test_a_run_whose_masks_depended_on_its_ranks_is_no_more_resumed_and_another_
     assert len(losses(new)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "ranks", "state", "code"),
     [
-        pytest.param(signal.SIGTERM, 0, "preempted", 75, marks=pytest.mark.slow),
-        pytest.param(signal.SIGUSR2, 0, "preempted", 75, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 0, "interrupted", 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGUSR2, 2, "preempted", 75, marks=pytest.mark.slow),
+        (signal.SIGTERM, 0, "preempted", 75),
+        (signal.SIGUSR2, 0, "preempted", 75),
+        (signal.SIGINT, 0, "interrupted", 130),
+        (signal.SIGUSR2, 2, "preempted", 75),
     ],
 )
 def test_a_signal_saves_and_the_same_command_goes_on(small_shards, tmp_path, number, ranks, state, code):
