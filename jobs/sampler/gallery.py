@@ -355,7 +355,7 @@ DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the sa
 MANIFEST_COLUMNS = (
     FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
     FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    FigureColumn("quality", "quality", "built as played grooves are, 0 to 1: repetition, steady time, backbeat"),
+    FigureColumn("quality", "quality", "built as played grooves are, 0 to 1: bars repeat, one differs"),
     FigureColumn("log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual", decimals=1),
     FigureColumn(
         "nearest_training", "differs from training", "hits that differ from the nearest training window", decimals=0

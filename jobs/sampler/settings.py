@@ -403,7 +403,7 @@ def read_pick(path: Path) -> list[int]:
         if not (text := line.strip()):
             continue
         if not (match := PICKED.fullmatch(text)):
-            raise _refused(path, f"{_short(text)} in line {number}", "remove it, or give a list of a gallery")
+            raise _refused(path, f"{_short(text)} in line {number}", "remove it, or give a list that a gallery saved")
         picked[int(match[1])] = None
     if not picked:
         raise _refused(path, "no ids", "mark favourites in a gallery and save the list")

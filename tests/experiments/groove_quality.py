@@ -17,20 +17,18 @@ from jaxtyping import Float64
 import musicvae
 from musicvae.data.manifest import open_shards
 from musicvae.data.shards import read_tokens
-from musicvae.groove import features
+from musicvae.groove.features import quality_figures
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.pretrained.model import TrainedModel
 
-FIGURES = ("repetition", "contrast", "steadiness", "stray_drums")
 PENALTY = 1e-3
 """On squared weights of figures that have been divided by their standard deviation: some of them are near copies."""
 
 
-def measured(model: TrainedModel, tokens: np.ndarray) -> Float64[np.ndarray, "window figure"]:
+def measured(model: TrainedModel, tokens: np.ndarray) -> dict[str, Float64[np.ndarray, " window"]]:
     """The figures of some windows."""
-    hits, grid, drums = hits_from_tokens(tokens, model.drum_map.num_drums), model.grid, model.drum_map.classes
-    of_bars = (features.repetition(hits, grid), features.contrast(hits, grid))
-    return np.column_stack([*of_bars, features.steadiness(hits, grid, drums), features.stray_drums(hits)])
+    hits = hits_from_tokens(tokens, model.drum_map.num_drums)
+    return quality_figures(hits, model.grid, model.drum_map.classes)
 
 
 def fitted(
@@ -69,14 +67,16 @@ def report(model: TrainedModel, shards: str, samples: int) -> Iterator[str]:
     source = open_shards(shards)
     manifest = source.manifest()
     train, validation = (measured(model, read_tokens(source, manifest, s).tokens) for s in ("train", "validation"))
-    drawn = [measured(model, np.stack([g.tokens for g in model.sample(samples, seed=seed)])) for seed in (101, 202)]
-    weights, bias = fitted(train, drawn[0])
+    tokens = (np.stack([groove.tokens for groove in model.sample(samples, seed=seed)]) for seed in (101, 202))
+    drawn, others = (measured(model, of_seed) for of_seed in tokens)
+    weights, bias = fitted(*(np.column_stack([*values.values()]) for values in (train, drawn)))
     yield f"QUALITY_WEIGHTS = ({', '.join(f'{weight:.2f}' for weight in weights)})"
     yield f"QUALITY_BIAS = {bias:.2f}"
-    for number, name in enumerate(FIGURES):
-        means = " ".join(f"{values[:, number].mean():.3f}" for values in (train, validation, drawn[1]))
-        yield f"{name}: train, validation, samples {means}; AUC {auc(validation[:, number], drawn[1][:, number]):.3f}"
-    yield f"all together: AUC {auc(validation @ weights, drawn[1] @ weights):.3f}"
+    for name in train:
+        means = " ".join(f"{values[name].mean():.3f}" for values in (train, validation, others))
+        yield f"{name}: train, validation, samples {means}; AUC {auc(validation[name], others[name]):.3f}"
+    played, sampled = (np.column_stack([*values.values()]) @ weights for values in (validation, others))
+    yield f"all together: AUC {auc(played, sampled):.3f}"
 
 
 def main(
