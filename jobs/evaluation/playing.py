@@ -1,29 +1,29 @@
 """How people, the mean of the training data and performance models play the same hits, in figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from jobs.evaluation.results import EvaluationData, check_format, names_of
+from jobs.evaluation.results import EvaluationData, check_format, defined, interval_values, names_of
 from musicvae.data.feel import measure_feel
 from musicvae.data.manifest import ShardManifest, ShardSource
 from musicvae.data.shards import read_blocks
 from musicvae.data.store import WindowStore
 from musicvae.data.windows import PlayedWindows, SplitTokens
-from musicvae.evaluation.bootstrap import Resamples
+from musicvae.evaluation.bootstrap import ResampledFigure, Resamples
 from musicvae.evaluation.elbo import spaced_windows
-from musicvae.evaluation.playing import nats_of_hits
-from musicvae.evaluation.playing_figures import (
-    PlayingFigure,
+from musicvae.evaluation.playing import (
     PlayingScale,
+    nats_of_hits,
     playing_figures,
     published_values,
     shuffled_offsets,
-    told_apart,
 )
+from musicvae.evaluation.two_sample import playing_auc
 from musicvae.groove.played import MANNER, PlayedHits
 from musicvae.performance.play import Score, play
 from musicvae.pretrained.performer import Performer, load_performance
@@ -62,15 +62,15 @@ class PlayedSet:
     """How some windows are played.
 
     Attributes:
-        figures: `musicvae.evaluation.playing_figures`, with nats per hit of a model and how well a classifier tells the
+        figures: `musicvae.evaluation.playing`, with nats per hit of a model and how well a classifier tells the
             set from people who play the same hits.
         published: the figures of GrooveEvaluator, means over the windows.
         resamples: that the intervals are from.
     """
 
     windows: int
-    figures: dict[str, PlayingFigure]
-    published: dict[str, PlayingFigure]
+    figures: dict[str, ResampledFigure]
+    published: dict[str, ResampledFigure]
     resamples: Resamples
 
 
@@ -118,7 +118,7 @@ def evaluate_playing(
     train_blocks = read_blocks(source, evaluation.manifest, evaluation.manifest.split("train").shards)
     feel = measure_feel(train_blocks, evaluation.grid)
     ways = {SHUFFLED: shuffled_offsets(human, seed), MEAN: PlayedHits(human.hits, *feel.play(human.hits))}
-    nats: dict[str, dict[str, PlayingFigure]] = {}
+    nats: dict[str, dict[str, ResampledFigure]] = {}
     for name, performer in performers.items():
         beat(f"{name} plays {len(played):,} windows")
         manners = _manners(name, performer, len(played), seed)
@@ -135,7 +135,7 @@ def evaluate_playing(
     sets = {HUMAN: _played_set(human, played.tempo, evaluation, scale, resamples)}
     for way, hits in ways.items():
         beat(f"a classifier learns to tell {way} from people")
-        apart = {TOLD_APART: told_apart(human, hits, (owner, owner), resamples, bar=bar)}
+        apart = {TOLD_APART: playing_auc(human, hits, (owner, owner), resamples, bar=bar)}
         sets[way] = _played_set(hits, played.tempo, evaluation, scale, resamples, nats.get(way, {}) | apart)
     beat("a classifier learns to tell people from people")
     return sets | _train_halves(train, evaluation, source, most=len(played))
@@ -167,7 +167,7 @@ def _train_halves(train: SplitTokens, evaluation: EvaluationData, source: ShardS
     resamples = Resamples(int(owner.max()) + 1, replicates=evaluation.protocol.replicates, seed=seed)
     played = [_played_windows(source, evaluation.manifest, "train", rows) for rows in ids]
     first, second = (windows.hits() for windows in played)
-    apart = {TOLD_APART: told_apart(first, second, (owners[0], owners[1]), resamples, bar=bar)}
+    apart = {TOLD_APART: playing_auc(first, second, (owners[0], owners[1]), resamples, bar=bar)}
     return {
         name: _played_set(
             windows.hits(), windows.tempo, evaluation, PlayingScale(owned, resamples), resamples, dict(apart)
@@ -188,7 +188,7 @@ def _played_set(
     evaluation: EvaluationData,
     scale: PlayingScale,
     resamples: Resamples,
-    others: dict[str, PlayingFigure] | None = None,
+    others: dict[str, ResampledFigure] | None = None,
 ) -> PlayedSet:
     """All figures of a set.
 
@@ -202,3 +202,23 @@ def _played_set(
         published[name] = scale.mean(values[known], every[known])
     figures = playing_figures(played, tempo, drums, bar, scale) | (others or {})
     return PlayedSet(len(tempo), figures, published, resamples)
+
+
+def playing_json(sets: Playing) -> dict[str, Any]:
+    """All figures of how hits are played, by set."""
+
+    def of_set(played: PlayedSet, figures: Mapping[str, ResampledFigure]) -> dict[str, Any]:
+        intervals = {name: played.resamples.percentiles(figure.replicates) for name, figure in figures.items()}
+        return {
+            name: {"value": defined(figure.value), "interval": interval_values(intervals[name])}
+            for name, figure in figures.items()
+        }
+
+    return {
+        name: {
+            "windows": played.windows,
+            "figures": of_set(played, played.figures),
+            "groove_evaluator": of_set(played, played.published),
+        }
+        for name, played in sets.items()
+    }

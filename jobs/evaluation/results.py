@@ -1,19 +1,26 @@
-"""What `jobs.evaluate` evaluates, trained models and counted baselines, and what it finds of each."""
+"""What `jobs.evaluate` evaluates, trained models and counted baselines, what it finds of each, and that as JSON.
 
-from collections.abc import Callable
+The file has every figure in full precision, so that anyone can bootstrap anew: `numerator` and `denominator` of a
+figure have one entry for each performance of the split, in the order of the performances' file names; the figure is the
+ratio of their sums. null where not defined.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int16
 
 from cluster.local import usable_cpus
 from musicvae.data.manifest import ShardManifest, ShardSource
 from musicvae.data.windows import SplitTokens
 from musicvae.errors import ConfigError
 from musicvae.evaluation.baselines import Baseline
-from musicvae.evaluation.bootstrap import Difference, Resamples
+from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, Resamples
 from musicvae.evaluation.figures import Figures, prediction_figures
 from musicvae.evaluation.predictions import EvaluatedWindows, Predictions, predict
 from musicvae.evaluation.samples import SampleComparison, SampleFigures
@@ -27,6 +34,11 @@ from musicvae.randomness import Purpose, uniforms
 
 TRAINED_BASELINES = Path(__file__).parents[1] / "baselines"
 """Exported models that stand in every table, beside the counted baselines."""
+
+
+LOWER_IS_BETTER = ("negative_elbo", "importance_bound")
+Differences = Mapping[str, Mapping[str, Mapping[str, Difference]]]
+"""By model, what it is compared with, and figure."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,17 +137,21 @@ class Protocol:
         draws: of z, for the importance-weighted bound.
         windows: of the split at most, spaced through its performances; None takes all.
         samples: written by each predictor, at most; None writes as many as the split has windows.
+        learnt: further ones, which a classifier learns from.
+        learnt_of_train: training windows that it learns from, at most; None takes all.
         replicates: resamples that an interval is taken from.
     """
 
     draws: int
     windows: int | None
     samples: int | None
+    learnt: int
+    learnt_of_train: int | None
     replicates: int
 
 
-FULL = Protocol(draws=64, windows=None, samples=None, replicates=2000)
-QUICK = Protocol(draws=8, windows=192, samples=512, replicates=500)
+FULL = Protocol(draws=64, windows=None, samples=None, learnt=4000, learnt_of_train=None, replicates=2000)
+QUICK = Protocol(draws=8, windows=192, samples=512, learnt=128, learnt_of_train=128, replicates=500)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,9 +193,18 @@ class EvaluationData:
     def drum_map(self) -> DrumMap:
         return self.manifest.drum_map
 
+    @property
+    def written(self) -> int:
+        """Windows that each predictor writes: those that are compared, then those that a classifier learns from."""
+        return self.samples + self.protocol.learnt
+
     def uniforms(self) -> Float64[np.ndarray, "sample step"]:
         """What the counted baselines draw tokens with: those that a model of this seed draws with."""
-        return uniforms(self.seed, Purpose.DECODING, 0, 0, self.samples, self.grid.num_steps)
+        return uniforms(self.seed, Purpose.DECODING, 0, 0, self.written, self.grid.num_steps)
+
+    def compared(self, name: str, written: Int16[np.ndarray, "sample step"]) -> SampleFigures:
+        """The figures of what a predictor wrote."""
+        return self.comparison.samples(name, written[: self.samples], written[self.samples :])
 
 
 def evaluation_data(
@@ -189,7 +214,14 @@ def evaluation_data(
     protocol = QUICK if quick else FULL
     samples = min(len(whole.tokens), protocol.samples or len(whole.tokens))
     comparison = SampleComparison(
-        train, whole, manifest.grid, manifest.drum_map, size=samples, replicates=protocol.replicates, seed=seed
+        train,
+        whole,
+        manifest.grid,
+        manifest.drum_map,
+        size=samples,
+        learnt=protocol.learnt_of_train,
+        replicates=protocol.replicates,
+        seed=seed,
     )
     return EvaluationData(
         manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed
@@ -214,15 +246,15 @@ def evaluate_trained(
     )
     # Samples are those of jobs.sample, whose bits are a CPU's.
     written = np.concatenate(
-        list(generate(model.cpu(), GenerationSettings(PriorSource(), seed=evaluation.seed), evaluation.samples))
+        list(generate(model.cpu(), GenerationSettings(PriorSource(), seed=evaluation.seed), evaluation.written))
     )
-    samples = evaluation.comparison.samples(candidate.name, written)
+    samples = evaluation.compared(candidate.name, written)
     return Result(predictions, candidate.is_baseline, candidate, figures_of(predictions, evaluation), samples)
 
 
 def evaluate_counted(baseline: Baseline, evaluation: EvaluationData) -> Result:
     """All figures of a baseline that was counted."""
-    samples = None if baseline.samples is None else evaluation.comparison.samples(baseline.name, baseline.samples)
+    samples = None if baseline.samples is None else evaluation.compared(baseline.name, baseline.samples)
     return Result(baseline.predictions, True, None, figures_of(baseline.predictions, evaluation), samples)
 
 
@@ -247,3 +279,102 @@ def differences(
         forced = {name: figure for name, figure in theirs.items() if name.startswith("teacher_forced.")}
         theirs = theirs | {name.replace("teacher_forced.", "free_running."): figure for name, figure in forced.items()}
     return {name: resamples.difference(mine[name], theirs[name]) for name in mine if name in theirs}
+
+
+def verdict(name: str, difference: Difference) -> str:
+    """`better`, `worse`, or `open` where the interval holds 0 or there is none."""
+    if not difference.interval.excludes_zero:
+        return "open"
+    return "better" if (difference.value < 0) == (name in LOWER_IS_BETTER) else "worse"
+
+
+def as_json(
+    results: Sequence[Result], sets: Sequence[SampleFigures], against: Differences, resamples: Resamples
+) -> dict[str, Any]:
+    """All figures.
+
+    Args:
+        sets: of windows of the data, beside those that predictors wrote.
+        against: what models are compared with.
+    """
+    return {
+        "baselines": {result.name: _predictor(result, resamples) for result in results if result.is_baseline},
+        "models": {
+            result.name: _predictor(result, resamples)
+            | {
+                "less": {
+                    baseline: _differences(differences)
+                    for baseline, differences in against.get(result.name, {}).items()
+                }
+            }
+            for result in results
+            if not result.is_baseline
+        },
+        "data": {sample_set.name: _samples(sample_set, resamples) for sample_set in sets},
+    }
+
+
+def _predictor(result: Result, resamples: Resamples) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if result.origin:
+        trained = result.origin.trained
+        values |= {
+            "path": str(result.origin.path),
+            "step": trained.step,
+            "trained_on": trained.fingerprint,
+            "weights": trained.weights_hash,
+        }
+    if nats := result.predictions.likelihoods:
+        values |= {"latent": nats.latent, "active_units": nats.active_units}
+    values["figures"] = {name: _figure(figure, resamples) for name, figure in result.figures.items()}
+    if result.samples:
+        values["samples"] = _samples(result.samples, resamples)
+    return values
+
+
+def _figure(figure: RatioOfSums, resamples: Resamples) -> dict[str, Any]:
+    return {
+        "value": defined(figure.value),
+        "interval": interval_values(resamples.interval(figure)),
+        "numerator": figure.numerator.tolist(),
+        "denominator": figure.denominator.tolist(),
+    }
+
+
+def _samples(samples: SampleFigures, resamples: Resamples) -> dict[str, Any]:
+    auc = samples.auc
+    return {
+        "windows": samples.windows,
+        "overlap": samples.overlap,
+        "mean_overlap": defined(samples.mean_overlap),
+        "behind_train": _differences(samples.behind_train),
+        "equal_bars": samples.equal_bars,
+        "kept": samples.kept,
+        "likeness": list(samples.likeness),
+        "auc": auc
+        and {"value": defined(auc.value), "interval": interval_values(resamples.percentiles(auc.replicates))},
+        "median_distance": samples.median_distance,
+        "memorised": samples.memorised,
+        "near": samples.near,
+        "duplicates": samples.duplicates,
+        "empty": samples.empty,
+    }
+
+
+def _differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
+    return {
+        name: {
+            "value": defined(difference.value),
+            "interval": interval_values(difference.interval),
+            "verdict": verdict(name, difference),
+        }
+        for name, difference in differences.items()
+    }
+
+
+def interval_values(interval: Interval) -> list[float | None]:
+    return [defined(interval.low), defined(interval.high)]
+
+
+def defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

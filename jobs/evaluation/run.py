@@ -7,10 +7,11 @@ from rich.table import Table
 
 from jobs.command.command_line import console, show_next
 from jobs.evaluation import tables
-from jobs.evaluation.playing import Playing, evaluate_playing, load_performers
+from jobs.evaluation.playing import Playing, evaluate_playing, load_performers, playing_json
 from jobs.evaluation.results import (
     EvaluationData,
     Result,
+    as_json,
     check_same_format,
     differences,
     evaluate_counted,
@@ -134,6 +135,7 @@ def report(
             *(tables.bar_table(results, mode, grid) for mode in ("free_running", "teacher_forced")),
             *(tables.drum_table(results, mode, drum_map) for mode in ("free_running", "teacher_forced")),
             *tables.overlap_tables(sets, drum_map, title=f"OA of {evaluation.samples:,} prior samples with the split"),
+            tables.structure_table(sets, resamples),
             tables.nearness_table(sets),
             *(tables.difference_table(model, against[model.name], "each baseline") for model in models if baselines),
             *(tables.difference_table(model, earlier[model.name], "the models before it") for model in models[1:]),
@@ -156,8 +158,8 @@ def report(
             "samples": evaluation.samples,
         }
         compared = {name: against[name] | earlier[name] for name in against}
-        played = {} if playing is None else {"playing": tables.playing_json(playing)}
-        write_json(json, about | tables.as_json(results, data, compared, resamples) | played)
+        played = {} if playing is None else {"playing": playing_json(playing)}
+        write_json(json, about | as_json(results, data, compared, resamples) | played)
     for table in shown:
         console.print(table, soft_wrap=isinstance(table, str))
     for model in models:

@@ -1,13 +1,7 @@
-"""What jobs.evaluate shows and writes: all predictors side by side, each figure under its definition.
-
-The file has every figure in full precision, so that anyone can bootstrap anew: `numerator` and `denominator` of a
-figure have one entry for each performance of the split, in the order of the performances' file names; the figure is the
-ratio of their sums. null where not defined.
-"""
+"""What jobs.evaluate shows: all predictors side by side, each figure under its definition."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -15,10 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.evaluation import playing
-from jobs.evaluation.results import Result
-from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, Resamples
+from jobs.evaluation.results import LOWER_IS_BETTER, Result, verdict
+from musicvae.evaluation.bootstrap import Difference, Interval, RatioOfSums, ResampledFigure, Resamples
 from musicvae.evaluation.figures import bar_names
-from musicvae.evaluation.playing_figures import PlayingFigure
 from musicvae.evaluation.samples import NEAR_CELLS, SampleFigures
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
@@ -33,8 +26,12 @@ free-running    each step is predicted from the predictor's own earlier steps; a
                 has no free-running score and is scored on all bars but the first.
 OA              overlapping area of a feature's distribution with that of the split; below it, the difference to the OA
                 of train
+equal bars      share of windows in which two bars are the same; kick and snare: of those whose second bar has kick and
+                snare of the first
+F1, bars apart  likeness of the hits of two bars of a window, one, two, ... apart
+AUC             of a classifier between prior samples and people; .5: it cannot tell them apart. train: people beside
+                other people
 Below each figure is its 95% interval, bootstrapped over performances."""
-LOWER_IS_BETTER = ("negative_elbo", "importance_bound")
 COMPARED = {
     "negative_elbo": "-ELBO",
     "importance_bound": "bound",
@@ -50,8 +47,6 @@ MODES = {"teacher_forced": "teacher-forced", "free_running": "free-running from 
 
 Rows = Sequence[Result]
 """Baselines, weakest first, then models."""
-Differences = Mapping[str, Mapping[str, Mapping[str, Difference]]]
-"""By model, what it is compared with, and figure."""
 
 
 def likelihood_table(rows: Rows, resamples: Resamples, *, title: str) -> Table:
@@ -102,21 +97,43 @@ def drum_table(rows: Rows, mode: str, drum_map: DrumMap) -> Table:
 
 def overlap_tables(sets: Sequence[SampleFigures], drum_map: DrumMap, *, title: str) -> list[Table]:
     """OA of each feature, the densities of the drum classes in a table of their own."""
-    densities = {f"{drum} density": drum.replace("_", "\n") for drum in drum_map.classes}
     compared = [sample_set for sample_set in sets if sample_set.overlap]
-    others = {
-        name: name.replace(" ", "\n").replace("-", "-\n") for name in compared[0].overlap if name not in densities
-    }
+    densities = {f"{drum} density": drum.replace("_", "\n") for drum in drum_map.classes}
+    structure = compared[0].structure
+    others = [name for name in compared[0].overlap if name not in densities and name not in structure]
+    alike = [name for name in structure if name.endswith("apart")]
     tables = []
-    for heading, features in ((title, others), ("OA of the density of each drum", densities)):
+    for heading, names in (
+        (title, others),
+        ("OA of the density of each drum", [*densities]),
+        ("OA of the likeness of bars", alike),
+        ("OA of other features of structure", [name for name in structure if name not in alike]),
+    ):
+        features = {name: densities.get(name, name.replace(" ", "\n", 1).replace("-", "-\n")) for name in names}
         table = _table(heading)
-        for column in (*features.values(), *(["mean\nof all"] if features is others else [])):
+        for column in (*features.values(), *(["mean with\ndensities"] if names is others else [])):
             table.add_column(column, justify="right")
         for sample_set in compared:
-            mean = [_share(sample_set.mean_overlap)] if features is others else []
+            mean = [_share(sample_set.mean_overlap)] if names is others else []
             table.add_row(sample_set.name, *(_overlap_cell(sample_set, feature) for feature in features), *mean)
         tables.append(table)
     return tables
+
+
+def structure_table(sets: Sequence[SampleFigures], resamples: Resamples) -> Table:
+    """How the bars of windows go together, and whether a classifier tells a set from people."""
+    table = _table("structure of windows; AUC of a classifier against people")
+    apart = range(1, 1 + max(len(sample_set.likeness) for sample_set in sets))
+    for heading in ("equal\nbars", "kick and\nsnare", *(f"F1, bars\n{bars} apart" for bars in apart), "AUC"):
+        table.add_column(heading, justify="right")
+    for sample_set in sets:
+        auc: Text | str = ""
+        if sample_set.auc:
+            interval = resamples.percentiles(sample_set.auc.replicates)
+            auc = Text.assemble(f"{_share(sample_set.auc.value)}\n", _range(interval, _share))
+        shares = (_percent(sample_set.equal_bars), _percent(sample_set.kept))
+        table.add_row(sample_set.name, *shares, *map(_share, sample_set.likeness), auc)
+    return table
 
 
 def nearness_table(sets: Sequence[SampleFigures]) -> Table:
@@ -150,13 +167,6 @@ def difference_table(model: Result, against: Mapping[str, Mapping[str, Differenc
             other, *(_verdict_cell(name, differences[name]) if name in differences else "" for name in COMPARED)
         )
     return table
-
-
-def verdict(name: str, difference: Difference) -> str:
-    """`better`, `worse`, or `open` where the interval holds 0 or there is none."""
-    if not difference.interval.excludes_zero:
-        return "open"
-    return "better" if (difference.value < 0) == (name in LOWER_IS_BETTER) else "worse"
 
 
 def verdict_lines(model: Result, against: Mapping[str, Mapping[str, Difference]], grid: GridSpec) -> str:
@@ -243,7 +253,7 @@ def _playing_table(title: str, names: Sequence[str], sets: playing.Playing) -> T
     return table
 
 
-def _played_cell(played: playing.PlayedSet, figures: Mapping[str, PlayingFigure], name: str) -> Text | str:
+def _played_cell(played: playing.PlayedSet, figures: Mapping[str, ResampledFigure], name: str) -> Text | str:
     if name not in figures:
         return ""
     interval = _range(played.resamples.percentiles(figures[name].replicates), _digits)
@@ -302,109 +312,3 @@ def _share(value: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
-
-
-def as_json(
-    results: Sequence[Result], sets: Sequence[SampleFigures], against: Differences, resamples: Resamples
-) -> dict[str, Any]:
-    """All figures.
-
-    Args:
-        sets: of windows of the data, beside those that predictors wrote.
-        against: what models are compared with.
-    """
-    return {
-        "baselines": {result.name: _predictor(result, resamples) for result in results if result.is_baseline},
-        "models": {
-            result.name: _predictor(result, resamples)
-            | {
-                "less": {
-                    baseline: _differences(differences)
-                    for baseline, differences in against.get(result.name, {}).items()
-                }
-            }
-            for result in results
-            if not result.is_baseline
-        },
-        "data": {sample_set.name: _samples(sample_set) for sample_set in sets},
-    }
-
-
-def _predictor(result: Result, resamples: Resamples) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if result.origin:
-        trained = result.origin.trained
-        values |= {
-            "path": str(result.origin.path),
-            "step": trained.step,
-            "trained_on": trained.fingerprint,
-            "weights": trained.weights_hash,
-        }
-    if nats := result.predictions.likelihoods:
-        values |= {"latent": nats.latent, "active_units": nats.active_units}
-    values["figures"] = {name: _figure(figure, resamples) for name, figure in result.figures.items()}
-    if result.samples:
-        values["samples"] = _samples(result.samples)
-    return values
-
-
-def _figure(figure: RatioOfSums, resamples: Resamples) -> dict[str, Any]:
-    return {
-        "value": _defined(figure.value),
-        "interval": _interval(resamples.interval(figure)),
-        "numerator": figure.numerator.tolist(),
-        "denominator": figure.denominator.tolist(),
-    }
-
-
-def playing_json(sets: playing.Playing) -> dict[str, Any]:
-    """All figures of how hits are played, by set."""
-
-    def of_set(played: playing.PlayedSet, figures: Mapping[str, PlayingFigure]) -> dict[str, Any]:
-        intervals = {name: played.resamples.percentiles(figure.replicates) for name, figure in figures.items()}
-        return {
-            name: {"value": _defined(figure.value), "interval": _interval(intervals[name])}
-            for name, figure in figures.items()
-        }
-
-    return {
-        name: {
-            "windows": played.windows,
-            "figures": of_set(played, played.figures),
-            "groove_evaluator": of_set(played, played.published),
-        }
-        for name, played in sets.items()
-    }
-
-
-def _samples(samples: SampleFigures) -> dict[str, Any]:
-    return {
-        "windows": samples.windows,
-        "overlap": samples.overlap,
-        "mean_overlap": _defined(samples.mean_overlap),
-        "behind_train": _differences(samples.behind_train),
-        "median_distance": samples.median_distance,
-        "memorised": samples.memorised,
-        "near": samples.near,
-        "duplicates": samples.duplicates,
-        "empty": samples.empty,
-    }
-
-
-def _differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
-    return {
-        name: {
-            "value": _defined(difference.value),
-            "interval": _interval(difference.interval),
-            "verdict": verdict(name, difference),
-        }
-        for name, difference in differences.items()
-    }
-
-
-def _interval(interval: Interval) -> list[float | None]:
-    return [_defined(interval.low), _defined(interval.high)]
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -73,6 +73,14 @@ class Difference:
     interval: Interval
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ResampledFigure:
+    """A figure that is no ratio of sums: its value, and its value in every replicate."""
+
+    value: float
+    replicates: Float64[np.ndarray, " replicate"]
+
+
 class Resamples:
     """How often each cluster is drawn in each replicate.
 

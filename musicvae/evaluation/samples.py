@@ -2,15 +2,17 @@
 
 Conventions:
     A *set* is a number of windows: draws from a prior at temperature 1, or windows of a split. Its features are those
-    of `musicvae.groove.features`, a density for each drum class, and the steps in the bar of all its hits. Each
-    feature's distribution is compared with that of the reference, the windows of a held-out split, by their overlapping
-    area. Two finite sets never overlap in full, so a set is judged beside *resamples of train*: as many training
-    windows, drawn without replacement. Differences have an interval over the reference's performances, paired; the set
-    itself is not resampled.
+    of `musicvae.groove.features`: of how many hits there are and where (`window_features`), and of how bars go together
+    (`structure_features`). Each feature's distribution is compared with that of the reference, the windows of a
+    held-out split, by their overlapping area. Two finite sets never overlap in full, so a set is judged beside
+    *resamples of train*: as many training windows, drawn without replacement. Differences have an interval over the
+    reference's performances, paired; the set itself is not resampled.
 
     *Memorised*: the nearest training window is the very same groove. *Near*: it differs in at most `NEAR_CELLS` cells.
     A split that was never trained on has both too, since drummers repeat themselves, and so has each training window
     among the other performances: these are what a model's shares are judged beside.
+    *Equal bars*: two bars of the window are the same. *Kept*: kick and snare of the second bar are those of the first.
+    Neither counts silence. *AUC*: of a classifier between the set and people (`musicvae.evaluation.two_sample`).
     *Duplicates*: windows that the set already contains. *Empty*: windows without a hit.
 
 Overlapping area (OA):
@@ -26,14 +28,16 @@ Histograms:
     model carries in its export, and those that it makes, block by block. They can be added up.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int64
+from jaxtyping import Bool, Float64, Int16, Int64
 
 from musicvae.data.windows import SplitTokens
-from musicvae.evaluation.bootstrap import Difference, Resamples
+from musicvae.evaluation.bootstrap import Difference, ResampledFigure, Resamples
+from musicvae.evaluation.two_sample import HitsTest
 from musicvae.groove import features
 from musicvae.groove.distance import nearest_distances
 from musicvae.groove.drum_map import DrumMap
@@ -44,6 +48,7 @@ from musicvae.randomness import Purpose, generator
 BINS = 40
 ENDS = {"hits per bar": 40.0, "syncopation": 20.0, "polyphony": 4.0, "self-similarity": 1.0}
 """Where the last bin of a feature ends; larger values count in it. Of the others it is the number of steps of a bar."""
+BACKBONE = ("kick", "snare")
 NEAR_CELLS = 4
 """One cell of a bar on average, of the 18 or so that are struck: a stray ghost note or one stroke moved by half a bar.
 
@@ -154,8 +159,13 @@ class SampleFigures:
     """Figures of one set; see the module.
 
     Attributes:
-        overlap: OA of each feature with the reference.
-        behind_train: that, less the same of train's resamples; none for train itself.
+        overlap: OA of each feature with the reference, of structure too.
+        mean_overlap: of `window_features`, each counting the same; NaN without any.
+        behind_train: OA of each, less the same of train's resamples; none for train itself.
+        structure: names of the features of structure.
+        equal_bars, kept: shares of the windows.
+        likeness: F1 of the hits of bars one, two, ... apart.
+        auc: how well a classifier tells the set from people; None where it was not tried.
         nearest: cells between each window and the training window nearest to it.
         duplicates: share of the windows that stand in the set before.
         empty: share of the windows without a hit.
@@ -164,15 +174,16 @@ class SampleFigures:
     name: str
     windows: int
     overlap: dict[str, float]
+    mean_overlap: float
     behind_train: dict[str, Difference]
+    structure: tuple[str, ...]
+    equal_bars: float
+    kept: float
+    likeness: tuple[float, ...]
+    auc: ResampledFigure | None
     nearest: Int64[np.ndarray, " window"]
     duplicates: float
     empty: float
-
-    @property
-    def mean_overlap(self) -> float:
-        """Over all features, each counting the same; NaN without any."""
-        return float(np.mean(list(self.overlap.values()))) if self.overlap else math.nan
 
     @property
     def median_distance(self) -> float:
@@ -193,6 +204,7 @@ class SampleComparison:
     Args:
         reference: windows of a held-out split.
         size: windows of train's resamples, as many as the sets have.
+        learnt: training windows that the classifier learns from at most; None for all.
         replicates: resamples of the reference's performances that intervals are taken from.
         seed: of all draws.
     """
@@ -205,16 +217,18 @@ class SampleComparison:
         drum_map: DrumMap,
         *,
         size: int,
+        learnt: int | None,
         replicates: int,
         seed: int,
     ) -> None:
         self.train, self.reference, self.grid, self.drum_map = train, reference, grid, drum_map
         performances = int(reference.performance.max(initial=-1)) + 1
         self.resamples = Resamples(performances, replicates=replicates, seed=seed)
-        self.reference_features = window_features(reference.tokens, grid, drum_map)
+        self.reference_features = _all_features(reference.tokens, grid, drum_map)
         draw, count = generator(seed, Purpose.RESAMPLE), min(size, len(train.tokens))
         self.train_ids = [draw.choice(len(train.tokens), count, replace=False) for _ in range(TRAIN_RESAMPLES)]
-        of_train = [window_features(train.tokens[ids], grid, drum_map) for ids in self.train_ids]
+        self.structure = tuple(structure_features(reference.tokens[:0], grid, drum_map))
+        of_train = [_all_features(train.tokens[ids], grid, drum_map) for ids in self.train_ids]
         self.train_overlap = {
             name: float(np.mean([overlap(by_feature[name].values, reference.values) for by_feature in of_train]))
             for name, reference in self.reference_features.items()
@@ -223,10 +237,27 @@ class SampleComparison:
             name: np.mean([self._replicates(by_feature, name) for by_feature in of_train], axis=0)
             for name in self.reference_features
         }
+        whole = np.arange(len(train.tokens))
+        self.learnt = whole if learnt is None or learnt >= len(whole) else draw.choice(whole, learnt, replace=False)
+        self.hits_test = HitsTest(
+            train.tokens[self.learnt],
+            reference.tokens,
+            reference.performance,
+            self.resamples,
+            num_drums=drum_map.num_drums,
+            beat=grid.steps_per_beat,
+            bar=grid.steps_per_bar,
+        )
 
-    def samples(self, name: str, tokens: Int16[np.ndarray, "sample step"]) -> SampleFigures:
-        """Windows that a model wrote."""
-        by_feature = window_features(tokens, self.grid, self.drum_map)
+    def samples(
+        self, name: str, tokens: Int16[np.ndarray, "sample step"], others: Int16[np.ndarray, "other step"]
+    ) -> SampleFigures:
+        """Windows that a model wrote.
+
+        Args:
+            others: further windows of it, for a classifier to learn from.
+        """
+        by_feature = _all_features(tokens, self.grid, self.drum_map)
         overlaps = {
             name: overlap(by_feature[name].values, reference.values)
             for name, reference in self.reference_features.items()
@@ -239,21 +270,54 @@ class SampleComparison:
             for name in overlaps
         }
         nearest = nearest_distances(tokens, self.train.tokens, self.drum_map.num_drums)
-        return _figures(name, tokens, overlaps, behind, nearest)
+        return self._figures(name, tokens, overlaps, behind, nearest, self.hits_test.auc(others, tokens))
 
     def resample_of_train(self) -> SampleFigures:
-        """Training windows: overlap is the mean of some resamples; the nearest are those of other performances."""
+        """Training windows: overlap is the mean of some resamples; the nearest are those of other performances.
+
+        AUC is that of people beside other people.
+        """
         ids = self.train_ids[0]
         tokens, owner = self.train.tokens, self.train.performance
         nearest = nearest_distances(
             tokens[ids], tokens, self.drum_map.num_drums, excluded_owner=owner[ids], owner=owner
         )
-        return _figures("train", tokens[ids], self.train_overlap, {}, nearest)
+        control = self.hits_test.control(owner[self.learnt])
+        return self._figures("train", tokens[ids], self.train_overlap, {}, nearest, control)
 
     def reference_itself(self, name: str) -> SampleFigures:
         """The reference against train, as people play: what no model need do better."""
         tokens = self.reference.tokens
-        return _figures(name, tokens, {}, {}, nearest_distances(tokens, self.train.tokens, self.drum_map.num_drums))
+        nearest = nearest_distances(tokens, self.train.tokens, self.drum_map.num_drums)
+        return self._figures(name, tokens, {}, {}, nearest, None)
+
+    def _figures(
+        self,
+        name: str,
+        tokens: Int16[np.ndarray, "window step"],
+        overlaps: dict[str, float],
+        behind_train: dict[str, Difference],
+        nearest: Int64[np.ndarray, " window"],
+        auc: ResampledFigure | None,
+    ) -> SampleFigures:
+        hits = hits_from_tokens(tokens, self.drum_map.num_drums)
+        equal, kept = _repeats(hits, self.grid, tuple(self.drum_map.classes))
+        of_hits = [value for feature, value in overlaps.items() if feature not in self.structure]
+        return SampleFigures(
+            name=name,
+            windows=len(tokens),
+            overlap=overlaps,
+            mean_overlap=float(np.mean(of_hits)) if of_hits else math.nan,
+            behind_train=behind_train,
+            structure=self.structure,
+            equal_bars=equal,
+            kept=kept,
+            likeness=tuple(features.bar_likeness(hits, self.grid).mean(axis=0).tolist()),
+            auc=auc,
+            nearest=nearest,
+            duplicates=1 - len(np.unique(tokens, axis=0)) / len(tokens),
+            empty=float((~tokens.any(axis=1)).mean()),
+        )
 
     def _replicates(self, by_feature: dict[str, FeatureValues], name: str) -> Float64[np.ndarray, " replicate"]:
         reference = self.reference_features[name]
@@ -264,7 +328,7 @@ class SampleComparison:
 def window_features(
     tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap
 ) -> dict[str, FeatureValues]:
-    """Every feature that sets are compared by."""
+    """The features of how many hits a window has, and where."""
     hits = hits_from_tokens(tokens, drum_map.num_drums)
     density = features.class_density(hits, grid)
     per_window = {
@@ -284,19 +348,45 @@ def window_features(
     }
 
 
-def _figures(
-    name: str,
-    tokens: Int16[np.ndarray, "window step"],
-    overlaps: dict[str, float],
-    behind_train: dict[str, Difference],
-    nearest: Int64[np.ndarray, " window"],
-) -> SampleFigures:
-    return SampleFigures(
-        name=name,
-        windows=len(tokens),
-        overlap=overlaps,
-        behind_train=behind_train,
-        nearest=nearest,
-        duplicates=1 - len(np.unique(tokens, axis=0)) / len(tokens),
-        empty=float((~tokens.any(axis=1)).mean()),
-    )
+def structure_features(
+    tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap
+) -> dict[str, FeatureValues]:
+    """The features of how the bars of a window go together."""
+    hits, drums = hits_from_tokens(tokens, drum_map.num_drums), tuple(drum_map.classes)
+    apart = [f"{bars} apart" for bars in range(1, grid.bars)]
+    per_window = {
+        "different bars": features.different_bars(hits, grid),
+        **{f"bars {far}": values for far, values in zip(apart, features.bar_likeness(hits, grid).T, strict=True)},
+        **{f"onsets {far}": values for far, values in zip(apart, features.onset_likeness(hits, grid).T, strict=True)},
+        **{
+            f"{drum} repeated": features.repetition(hits[:, :, [drums.index(drum)]], grid)
+            for drum in BACKBONE
+            if drum in drums
+        },
+        "time kept": features.steadiness(hits, grid, drums),
+        "backbeat": features.backbeat(hits, grid, drums),
+        "ending": features.ending(hits, grid, drums),
+    }
+    every = np.arange(len(tokens))
+    return {name: FeatureValues(values, every) for name, values in per_window.items()}
+
+
+def _all_features(
+    tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap
+) -> dict[str, FeatureValues]:
+    return window_features(tokens, grid, drum_map) | structure_features(tokens, grid, drum_map)
+
+
+def _repeats(hits: Bool[np.ndarray, "window step drum"], grid: GridSpec, drums: tuple[str, ...]) -> tuple[float, float]:
+    """The shares of windows with two equal bars, and of those whose second bar has kick and snare of the first."""
+    bars = hits.reshape(len(hits), grid.bars, grid.steps_per_bar, len(drums))
+    backbone = bars[..., [number for number, drum in enumerate(drums) if drum in BACKBONE]]
+
+    def same(values: Bool[np.ndarray, "window bar step drum"], first: int, second: int) -> Bool[np.ndarray, " window"]:
+        return (values[:, first] == values[:, second]).all(axis=(1, 2)) & values[:, first].any(axis=(1, 2))
+
+    equal = np.zeros(len(hits), bool)
+    for first, second in itertools.combinations(range(grid.bars), 2):
+        equal |= same(bars, first, second)
+    kept = same(backbone, 0, 1) if grid.bars > 1 else equal
+    return float(equal.mean()), float(kept.mean())

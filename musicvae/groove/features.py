@@ -17,6 +17,11 @@ Features:
     `contrast`: `repetition` less the likeness of any two bars: what differs, differs in one bar and not in all.
     `steadiness`: share of beats whose timekeeping is the same in two bars, mean over pairs of bars.
     `stray_drums`: drums that are struck once or twice in the window.
+    `different_bars`: number of bars that are not all the same.
+    `bar_likeness`: F1 of the hits of two bars, by how many bars apart they are; shape (window, distance).
+    `onset_likeness`: the same of which steps are struck at all; shape (window, distance).
+    `backbeat`: share of bars with a snare on every other beat, from the second on.
+    `ending`: `fill` of the last bar less that of the others.
     `quality`: how much these four are those of played windows and not of a model's samples, 0 to 1.
 
 Attributes:
@@ -162,9 +167,54 @@ def contrast(hits: Hits, grid: GridSpec) -> PerWindow:
     return repetition(hits, grid) - of_pairs
 
 
+def different_bars(hits: Hits, grid: GridSpec) -> PerWindow:
+    """Number of different bars; silent ones are alike."""
+    bars = np.packbits(hits.reshape(len(hits), grid.bars, grid.steps_per_bar * hits.shape[2]), axis=2)
+    equal = (bars[:, :, None] == bars[:, None]).all(axis=3)
+    earlier = np.tri(grid.bars, k=-1, dtype=bool)
+    return (~(equal & earlier).any(axis=2)).sum(axis=1, dtype=np.float64)
+
+
+def bar_likeness(hits: Hits, grid: GridSpec) -> Float64[np.ndarray, "window distance"]:
+    """F1 of the hits of bars one, two, ... apart, mean over such pairs of the window; 0 for two silent bars."""
+    return _by_distance(_likeness(hits, grid))
+
+
+def onset_likeness(hits: Hits, grid: GridSpec) -> Float64[np.ndarray, "window distance"]:
+    """Share of steps that are struck in both of two bars or in neither, whatever the drums, mean over pairs as above.
+
+    Grooving similarity (Wu and Yang 2020, arXiv 2008.01307), of sixteenths.
+    """
+    struck = hits.any(axis=2).reshape(len(hits), grid.bars, grid.steps_per_bar)
+    return _by_distance((struck[:, :, None] == struck[:, None]).mean(axis=3))
+
+
+def backbeat(hits: Hits, grid: GridSpec, drums: Sequence[str]) -> PerWindow:
+    """Share of bars with a snare on every other beat, from the second on."""
+    on_beats = hits[:, :: grid.steps_per_beat, _named(drums, "snare")].any(axis=2)
+    return on_beats.reshape(len(hits), grid.bars, grid.beats_per_bar)[:, :, 1::2].all(axis=2).mean(axis=1)
+
+
+def ending(hits: Hits, grid: GridSpec, drums: Sequence[str]) -> PerWindow:
+    """`fill` of the last bar less that of the bars before; 0 where there are none."""
+    if grid.bars == 1:
+        return np.zeros(len(hits))
+    last = (grid.bars - 1) * grid.steps_per_bar
+    before = GridSpec(grid.bars - 1, grid.beats_per_bar, grid.steps_per_beat)
+    of_last = GridSpec(1, grid.beats_per_bar, grid.steps_per_beat)
+    return fill(hits[:, last:], of_last, drums) - fill(hits[:, :last], before, drums)
+
+
+def _by_distance(of_pairs: Float64[np.ndarray, "window bar other_bar"]) -> Float64[np.ndarray, "window distance"]:
+    """The mean over pairs of bars that are 1, 2, ... apart."""
+    windows, bars, _ = of_pairs.shape
+    means = [np.diagonal(of_pairs, apart, 1, 2).mean(axis=1) for apart in range(1, bars)]
+    return np.array(means, dtype=np.float64).reshape(bars - 1, windows).T
+
+
 def _likeness(hits: Hits, grid: GridSpec) -> Float64[np.ndarray, "window bar other_bar"]:
     """F1 of the hits of two bars; 0 for a bar with itself, and for two silent ones."""
-    bars = hits.reshape(len(hits), grid.bars, -1).astype(np.float64)
+    bars = hits.reshape(len(hits), grid.bars, grid.steps_per_bar * hits.shape[2]).astype(np.float64)
     struck = bars.sum(axis=2)
     likeness = 2 * (bars @ bars.transpose(0, 2, 1)) / np.maximum(1, struck[:, :, None] + struck[:, None, :])
     likeness[:, np.arange(grid.bars), np.arange(grid.bars)] = 0

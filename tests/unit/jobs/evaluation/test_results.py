@@ -15,8 +15,8 @@ from jobs.evaluation.results import (
     evaluation_data,
     load_models,
     trained_baselines,
+    verdict,
 )
-from jobs.evaluation.tables import verdict
 from musicvae.data.manifest import FolderShards, ShardManifest
 from musicvae.data.shards import read_tokens
 from musicvae.errors import ConfigError

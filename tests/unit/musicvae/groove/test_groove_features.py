@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from musicvae.groove.features import (
+    backbeat,
+    bar_likeness,
     class_density,
     contrast,
+    different_bars,
     drum_shares,
+    ending,
     fill,
     hits_per_bar,
     metrical_weights,
+    onset_likeness,
     onset_position,
     onsets_in_bar,
     polyphony,
@@ -177,3 +182,30 @@ def test_a_beat_with_a_fill_is_of_higher_quality_than_one_that_never_repeats() -
     stray = np.concatenate([with_fill, np.zeros((1, 64, 1), dtype=bool)], axis=2)
     stray[0, 5, 3] = True
     assert quality(stray, four, (*DRUMS, "crash")) < quality(with_fill, four, DRUMS)
+
+
+def test_bars_by_how_far_they_are_apart() -> None:
+    four, bar = GridSpec(bars=4), ROCK[:, :16]
+    empty, other = np.zeros_like(bar), np.roll(bar, 1, axis=1)
+    window = np.concatenate([bar, other, bar, empty], axis=1)
+    assert different_bars(window, four).tolist() == [3]
+    assert different_bars(np.concatenate([empty] * 4, axis=1), four).tolist() == [1]
+    np.testing.assert_allclose(bar_likeness(window, four), [[0, 1 / 2, 0]])
+    # A bar has eight steps with a stroke: none of those of the bar that is a step later, and no silent one either.
+    np.testing.assert_allclose(onset_likeness(window, four), [[(0 + 0 + 1 / 2) / 3, (1 + 1 / 2) / 2, 1 / 2]])
+    assert bar_likeness(bar, GridSpec(bars=1)).shape == (1, 0)
+
+
+def test_a_backbeat_has_the_snare_on_two_and_four() -> None:
+    assert backbeat(ROCK, GRID, DRUMS).tolist() == [1]
+    late = ROCK.copy()
+    late[0, 28, SNARE] = False
+    assert backbeat(late, GRID, DRUMS).tolist() == [0.5]
+
+
+def test_an_ending_is_a_fill_in_the_last_bar() -> None:
+    run = ROCK.copy()
+    run[0, 28:, HAT], run[0, 28:, SNARE] = False, True
+    assert ending(run, GRID, DRUMS).tolist() == [1 / 4]
+    assert ending(ROCK, GRID, DRUMS).tolist() == [0]
+    assert ending(ROCK[:, :16], GridSpec(bars=1), DRUMS).tolist() == [0]

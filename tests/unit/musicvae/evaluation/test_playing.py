@@ -1,18 +1,14 @@
-"""Figures of playing, where the answer is known, and a classifier that tells ways of playing apart."""
-
-from dataclasses import replace
+"""Figures of playing, where the answer is known."""
 
 import numpy as np
 import pytest
 
 from musicvae.evaluation.bootstrap import Resamples
-from musicvae.evaluation.playing_figures import (
+from musicvae.evaluation.playing import (
     PlayingScale,
-    _areas,
     playing_figures,
     published_values,
     shuffled_offsets,
-    told_apart,
 )
 from musicvae.groove.played import PlayedHits
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
@@ -84,23 +80,3 @@ def test_figures_of_groove_evaluator_as_it_defines_them():
     similarity = next(value for name, value in values.items() if name.startswith("velocity similarity"))
     np.testing.assert_allclose(similarity, 1)
     assert values["offset: mean"].shape == (3,)
-
-
-def test_equal_scores_count_half_and_weights_count():
-    labels = np.array([False, True, False, True])
-    weights = np.array([[1.0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 0, 1]])
-    areas = _areas(np.array([0.0, 1, 2, 2]), labels, weights)
-    np.testing.assert_allclose(areas, [(1 + 0 + 1 + 0.5) / 4, 1, 0.5, np.nan])
-
-
-def test_a_classifier_tells_shuffled_offsets_but_not_the_same_playing():
-    rng, performance = np.random.default_rng(0), np.arange(60) // 5
-    played = repeating(60)
-    loose = (played.offset + rng.normal(0, 0.02, played.offset.shape) * played.hits).astype(np.float32)
-    played = replace(played, offset=loose)
-    resamples = Resamples(12, replicates=50, seed=0)
-    same = told_apart(played, played, (performance, performance), resamples, bar=BAR)
-    assert same.value == pytest.approx(0.5, abs=0.02)
-    apart = told_apart(played, shuffled_offsets(played, 0), (performance, performance), resamples, bar=BAR)
-    interval = resamples.percentiles(apart.replicates)
-    assert 0.8 < interval.low <= apart.value <= interval.high <= 1
