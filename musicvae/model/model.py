@@ -28,7 +28,7 @@ from musicvae.model.encoders import (
 from musicvae.model.history_decoder import HistoryDecoder
 from musicvae.model.layers import KeyedDropout, draw_masks
 from musicvae.model.precision import rounded
-from musicvae.model.prior import AutoregressivePrior, Prior, StandardPrior
+from musicvae.model.prior import AutoregressivePrior, FlowPrior, Prior, StandardPrior
 from musicvae.model.settings import DecodingPrecision, ModelSettings
 from musicvae.model.token_choice import sample_tokens
 
@@ -189,6 +189,8 @@ def new_prior(settings: ModelSettings) -> Prior:
             return StandardPrior()
         case "autoregressive":
             return AutoregressivePrior(settings)
+        case "flow":
+            return FlowPrior(settings)
 
 
 def new_decoder(settings: ModelSettings, grid: GridSpec, num_drums: int) -> tuple[nn.Module, Decoder]:

@@ -3,8 +3,12 @@
 *Standard*: N(0, I), as in the paper. *Autoregressive*: z is made of segments, and each follows those before it with a
 mean and scale that are learnt. A groove repeats itself, so what the first beats tell is not paid for again in the next
 ones. It is an affine autoregressive flow over N(0, I) (Kingma et al. 2016, arXiv 1606.04934; Chen et al. 2017, arXiv
-1611.02731): noise and z are the same point in two coordinates. A groove's code is z; what is drawn, such as new codes
-and variations, is drawn as noise, in which the prior is N(0, I) whichever prior z has.
+1611.02731). *Flow*: z is one vector, and layers in turn shift and scale a half of its dimensions by what the other half
+is (affine coupling, Dinh et al. 2017, arXiv 1605.08803). The codes of a corpus do not fill N(0, I): what lies between
+them decodes to grooves that hold together less.
+
+In a learnt prior noise and z are the same point in two coordinates. A groove's code is z; what is drawn, such as new
+codes and variations, is drawn as noise, in which the prior is N(0, I) whichever prior z has.
 """
 
 import math
@@ -14,12 +18,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from musicvae.model.encoders import Posterior
+from musicvae.model.encoders import Posterior, feed_forward
 from musicvae.model.layers import AttentionCache, TransformerBlock
 from musicvae.model.settings import ModelSettings
 
 MIN_SCALE = 1e-3
 """Keeps the log of a scale finite."""
+COUPLING_LAYERS = 2
+"""Hidden ones of the network of a coupling."""
+MOST_LOG_SCALE = 1.5
+"""Of a coupling layer, so that no point is moved out of sight."""
 START_SCALE = math.log(math.e - 1)
 """The softplus of it is 1: training starts at N(0, I)."""
 
@@ -111,7 +119,75 @@ class AutoregressivePrior(nn.Module):
         return mean.to(full), F.softplus(scale.to(full) + START_SCALE) + MIN_SCALE
 
 
-Prior = StandardPrior | AutoregressivePrior
+class FlowPrior(nn.Module):
+    """N(0, I) through affine coupling layers."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Coupling(settings, number) for number in range(settings.prior_layers))
+
+    def kl(self, posterior: Posterior, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Entropy and cross-entropy of each dimension, the latter for one draw of z from the posterior.
+
+        That of a dimension may be negative. The mean over draws of their sum is KL(q(z | x) || p(z)).
+        """
+        return -0.5 - 0.5 * math.log(2 * math.pi) - posterior.sigma.log() - self._log_densities(z)
+
+    def log_density(self, z: Float64[Tensor, "batch latent"]) -> Float64[Tensor, " batch"]:
+        """log p(z) in nats."""
+        return self._log_densities(z).sum(dim=1)
+
+    def z_of(self, noise: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """The point that a draw from N(0, I) stands for."""
+        for layer in self.layers:
+            log_scale, shift = layer(noise)
+            noise = noise * log_scale.exp() + shift
+        return noise
+
+    def noise_of(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Inverse of `z_of`, up to rounding."""
+        return self._to_noise(z)[0]
+
+    def _log_densities(self, z: Tensor) -> Float[Tensor, "batch latent"]:
+        noise, log_scale = self._to_noise(z)
+        return _log_normal(noise) - log_scale
+
+    def _to_noise(self, z: Tensor) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """The noise, and the log of the scale that each of its dimensions went through."""
+        whole = torch.zeros_like(z)
+        for layer in reversed(self.layers):
+            log_scale, shift = layer(z)
+            z, whole = (z - shift) * (-log_scale).exp(), whole + log_scale
+        return z, whole
+
+
+class Coupling(nn.Module):
+    """Log of scale, and shift, of half of the dimensions, from the other half; both are 0 for the latter.
+
+    Dimensions are halved by a bit of their number: two layers in turn by each bit, with the halves exchanged.
+    """
+
+    shown: Tensor
+
+    def __init__(self, settings: ModelSettings, number: int) -> None:
+        super().__init__()
+        latent, hidden = settings.latent, settings.prior_hidden
+        pair, side = divmod(number, 2)
+        bit = torch.arange(latent) >> pair % (latent - 1).bit_length() & 1
+        self.register_buffer("shown", (bit == side).float(), persistent=False)
+        self.body = feed_forward(latent, hidden, COUPLING_LAYERS, dropout=settings.prior_dropout)
+        self.out = nn.Linear(hidden, 2 * latent)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> tuple[Tensor, Tensor]:
+        values = self.body((z * self.shown).to(self.out.weight.dtype))
+        moved = 1 - self.shown
+        log_scale, shift = (part.to(z.dtype) * moved for part in self.out(values).chunk(2, dim=1))
+        return MOST_LOG_SCALE * (log_scale / MOST_LOG_SCALE).tanh(), shift
+
+
+Prior = StandardPrior | AutoregressivePrior | FlowPrior
 
 
 def _log_normal(values: Tensor) -> Tensor:

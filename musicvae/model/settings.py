@@ -43,12 +43,13 @@ class ModelSettings(Settings):
     """`feed_forward`: the first layer reads each bar by the same weights."""
     latent_segments: Size = 1
     """`transformer`, `segments`: number of equal parts of z, each for one segment of the window."""
-    prior: Literal["standard", "autoregressive"] = "standard"
-    """Prior of z. `standard`: N(0, I), as in the paper; `autoregressive`: learnt, each segment given earlier ones."""
+    prior: Literal["standard", "autoregressive", "flow"] = "standard"
+    """Prior of z. `standard`: N(0, I), as in the paper; `autoregressive`: learnt, each segment given earlier ones;
+    `flow`: learnt, by layers that each move half of z given the other half."""
     prior_hidden: Size = 96
     prior_layers: Layers = 2
     prior_heads: Size = 4
-    """Heads of attention; they divide the hidden size."""
+    """`autoregressive`: heads of attention; they divide the hidden size."""
     prior_dropout: DropoutShare = 0.0
     decoder: Literal["hierarchical", "flat", "feed_forward", "independent", "recurrent", "transformer"] = "hierarchical"
     """`hierarchical`: an LSTM that restarts at each bar from the embedding of a conductor, as in the paper; `flat`: an
@@ -103,6 +104,10 @@ class ModelSettings(Settings):
             raise ValueError("an autoregressive prior needs latent_segments above 1")
         if self.prior == "autoregressive" and self.prior_hidden % self.prior_heads:
             raise ValueError(f"{self.prior_heads} prior_heads do not divide prior_hidden {self.prior_hidden}")
+        if self.prior == "flow" and (self.latent < 2 or self.latent_segments > 1):
+            raise ValueError(
+                f"a flow prior needs latent above 1 and latent_segments 1, found {self.latent}, {self.latent_segments}"
+            )
         if self.decoder == "transformer" and self.decoder_hidden % self.decoder_heads:
             raise ValueError(f"{self.decoder_heads} decoder_heads do not divide decoder_hidden {self.decoder_hidden}")
         if 1 not in self.history_lags or len(set(self.history_lags)) < len(self.history_lags):

@@ -20,6 +20,7 @@ from musicvae.data.order import lanes_of_rank
 from musicvae.durable import write_whole
 from musicvae.groove.grid import GridSpec
 from musicvae.model.layers import FEED_FORWARD
+from musicvae.model.prior import COUPLING_LAYERS
 from musicvae.model.settings import MatmulPrecision, ModelSettings
 from musicvae.performance.model import PerformanceModel
 from musicvae.training.settings import FitConfig, Precision
@@ -245,6 +246,9 @@ def _decoder(s: ModelSettings, grid: GridSpec, num_drums: int) -> int:
 def _prior(s: ModelSettings) -> int:
     if s.prior == "standard":
         return 0
+    if s.prior == "flow":
+        coupling = _feed_forward(s.latent, s.prior_hidden, COUPLING_LAYERS) + _product(s.prior_hidden, 2 * s.latent)
+        return s.prior_layers * coupling
     part = s.latent // s.latent_segments
     blocks = s.prior_layers * _transformer_block(s.prior_hidden, s.latent_segments)
     enter = (s.latent_segments - 1) * _product(part, s.prior_hidden)

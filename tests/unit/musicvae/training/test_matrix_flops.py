@@ -31,6 +31,7 @@ KINDS = {
     "paper": {},
     "flat": {"decoder": "flat"},
     "feed forward": {"encoder": "feed_forward", "decoder": "feed_forward"},
+    "flow": {"encoder": "feed_forward", "decoder": "flat", "prior": "flow", "prior_hidden": 13, "prior_layers": 3},
     "bars, recurrent": {"encoder": "feed_forward", "encoder_shares_bars": True, "decoder": "recurrent"},
     "no latent, transformer": {"encoder": "none", "latent": 0, "decoder": "transformer", "decoder_heads": 11},
     "segments": {
@@ -57,8 +58,9 @@ def test_counted_operations_are_those_that_torch_counts(kind: str) -> None:
     with FlopCounterMode(display=False) as forward:
         posterior = model.encode(tokens)
         logits = model.logits(posterior.mu + posterior.sigma, tokens)
+        noise = model.prior.noise_of(posterior.mu)
     with FlopCounterMode(display=False) as backward:
-        (logits.logsumexp(dim=-1).sum() + posterior.kl().sum()).backward()
+        (logits.logsumexp(dim=-1).sum() + posterior.kl().sum() + noise.sum()).backward()
     assert forward.get_total_flops() == WINDOWS * forward_flops(settings, GRID, DRUMS)
     both = forward.get_total_flops() + backward.get_total_flops()
     # States before the first step are constants: the gradients for them, which nobody needs, are counted but not made.
