@@ -225,7 +225,6 @@ def pack(
         ValueError: no grooves, one whose shape does not match the grid and the drum map, one with more or fewer sources
             than the others, or an id that occurs twice.
     """
-    columns = [TEMPO, *figures]
     ids: dict[str, int | None] = {}
     arrays = {name: bytearray() for name in (*HITS, *SOURCE_HITS, "sources")}
     rows: list[np.ndarray] = []
@@ -247,11 +246,10 @@ def pack(
         arrays["sources"] += np.array([used.setdefault(row, len(used)) for row in groove.sources], "<i2").tobytes()
         if each:
             kept.append((np.zeros_like(groove.hits) if groove.kept is None else groove.kept)[groove.hits])
-        values = [groove.tempo, *(groove.figures.get(column.name) for column in figures)]
-        rows.append(np.array(values, dtype="<f8"))  # None becomes NaN
+        rows.append(np.array([groove.tempo, *(groove.figures.get(c.name) for c in figures)], dtype="<f8"))  # None: NaN
     if not ids:
         raise ValueError("a gallery needs at least one groove")
-    about: dict[str, Any] = {"columns": [asdict(column) for column in columns], "ids": list(ids), "sources": []}
+    about: dict[str, Any] = {"columns": list(map(asdict, (TEMPO, *figures))), "ids": list(ids), "sources": []}
     about["places"] = [place for place in ids.values() if place is not None]
     arrays["kept"] = bytearray(np.packbits(np.concatenate([np.zeros(0, bool), *kept]), bitorder="little").tobytes())
     arrays["figures"] = bytearray(np.stack(rows, axis=1).tobytes())
@@ -291,6 +289,7 @@ def write_gallery(
     grid: GridSpec,
     drum_map: DrumMap,
     figures: Sequence[FigureColumn],
+    sorted_by: str | None = None,
     ticks_per_quarter: int = TICKS_PER_QUARTER,
     lead_in: bool = False,
     sources: WindowBlock | None = None,
@@ -306,6 +305,7 @@ def write_gallery(
         grooves: at least one; the page holds the first `MOST_SHOWN` and says so if there are more.
         drum_map: names the drums, and gives the pitch and the sound of each.
         figures: what the page filters and sorts by, beside the tempo.
+        sorted_by: the figure of which the largest come first; None is the order of the grooves.
         ticks_per_quarter: division of the MIDI files that the page makes.
         lead_in: whether they begin with a silent bar.
         sources: the windows that `GalleryGroove.sources` names.
@@ -322,6 +322,7 @@ def write_gallery(
         **data.about,
         "grid": {"bars": grid.bars, "beatsPerBar": grid.beats_per_bar, "stepsPerBeat": grid.steps_per_beat},
         "drums": _drums(drum_map),
+        "sortedBy": sorted_by,
         "ticksPerQuarter": ticks_per_quarter,
         "leadIn": lead_in,
         "pad": pad,
@@ -347,21 +348,19 @@ def write_gallery(
 
 def _about(data: GalleryData, grid: GridSpec, drum_map: DrumMap) -> str:
     grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest lists all"
-    bars = f"{grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps"
-    return f"{grooves} · {bars} · drum map {drum_map.name}"
+    return f"{grooves} · {grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps · drum map {drum_map.name}"
 
 
 DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the same hits", kind="flag")
+QUALITY = FigureColumn("quality", "quality", "built as played grooves are, 0 to 1: bars repeat, one differs")
 MANIFEST_COLUMNS = (
     FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
     FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    FigureColumn("quality", "quality", "built as played grooves are, 0 to 1: bars repeat, one differs"),
+    QUALITY,
     FigureColumn("log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual", decimals=1),
-    FigureColumn(
-        "nearest_training", "differs from training", "hits that differ from the nearest training window", decimals=0
-    ),
+    FigureColumn("nearest_training", "differs from training", "hits, from the nearest training window", decimals=0),
     FigureColumn("steered", "steered", "hits that --must-have or --density decided", decimals=0),
-    FigureColumn("nearest_groove", "differs from others", "hits that differ from the nearest other groove", decimals=0),
+    FigureColumn("nearest_groove", "differs from others", "hits, from the nearest other groove", decimals=0),
     FigureColumn("empty", "empty", "without a hit", kind="flag"),
     FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
     DUPLICATE,
@@ -390,6 +389,7 @@ def write_sample_gallery(
             grid=trained.grid,
             drum_map=job.drum_map,
             figures=[c for c in MANIFEST_COLUMNS if c is DUPLICATE or first.get(c.name) is not None],
+            sorted_by=None if job.made.windows is not None else QUALITY.name,
             ticks_per_quarter=job.layout.ticks_per_quarter,
             lead_in=job.layout.lead_in,
             sources=job.made.windows,

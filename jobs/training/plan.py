@@ -149,6 +149,13 @@ def _without_weights(settings: TrainConfig, shards: str, run: Path, init_from: P
             found=f"--init-from {init_from}",
             do="leave --init-from out",
         )
+    if settings.objective.trains == "prior" and not init_from and not folder.config.exists():
+        raise ConfigError(
+            "the prior cannot be trained alone from random weights",
+            expected="--init-from beside objective.trains=prior",
+            found="no --init-from",
+            do="add --init-from RUN, a run or an export with a trained encoder and decoder",
+        )
     if init_from:
         check_began_from_weights(folder)
         if not checkpoints(folder.checkpoints):

@@ -137,6 +137,8 @@ def most_bytes(settings: Settings, grid: GridSpec, num_drums: int) -> int:
 class ObjectiveSettings(Settings):
     """loss = -log p(x | z) + beta * max(KL - free bits, 0), per window."""
 
+    trains: Literal["all", "prior"] = "all"
+    """`prior`: encoder and decoder stay as --init-from gives them, and the loss is the KL alone."""
     beta: NonNegativeFloat = 0.2
     """Weight of the KL once its schedule has ended; 1 makes the loss the -ELBO."""
     beta_schedule: Literal["constant", "linear", "exponential"] = "constant"

@@ -171,6 +171,11 @@ def training_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> i
     return (1 + BACKWARD) * forward_flops(settings, grid, num_drums)
 
 
+def prior_training_flops(settings: ModelSettings, grid: GridSpec, num_drums: int) -> int:
+    """As `training_flops`, where the prior alone is trained."""
+    return _encoder(settings, grid, num_drums) + (1 + BACKWARD) * _prior(settings)
+
+
 def playing_flops(model: PerformanceModel, hits: float) -> float:
     """As `training_flops`, of a performance model, for a window of so many hits."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]

@@ -39,7 +39,7 @@ MAIN_FIGURES: Mapping[str, tuple[str, str]] = {
     "validation.nats_per_hit": ("velocity and timing", "nats per hit"),
 }
 """The figure that a run is summed up by, with name and unit; each kind of model has one of them, lower is better."""
-ADDED_LATER: Mapping[str, Any] = {"performance": None, "train.matmul": "highest"}
+ADDED_LATER: Mapping[str, Any] = {"performance": None, "train.matmul": "highest", "objective.trains": "all"}
 """Settings that were added when there were runs already, by dotted name, with the value that those runs have. At this
 value a setting is no part of the identity; it stays here as it is when a default changes."""
 OF_SCORES: Mapping[str, tuple[str, ...]] = {
@@ -158,6 +158,8 @@ class FitConfig(Settings):
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> "FitConfig":
+        if self.objective.trains == "prior" and self.model.prior == "standard":
+            raise ValueError("objective.trains=prior needs model.prior flow or autoregressive, found standard")
         if self.performance is None:
             return self
         default = FitConfig()

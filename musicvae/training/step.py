@@ -122,6 +122,30 @@ class TrainingObjective(nn.Module):
         return self.model.logits_when_shown(z, shown)
 
 
+class PriorObjective(nn.Module):
+    """As `TrainingObjective`, of a learnt prior alone, for the codes of an encoder that stays as it is.
+
+    A second stage (Dai and Wipf 2019, arXiv 1903.05789). Trained together, encoder and prior agree on where the codes
+    of training windows lie, and those of other windows lie elsewhere.
+    """
+
+    def __init__(self, model: MusicVAE) -> None:
+        super().__init__()
+        self.model = model
+        model.requires_grad_(False)
+        model.prior.requires_grad_(True)
+
+    def forward(self, batch: Batch, step: int) -> LossTerms:
+        """The KL of a batch, whatever the step; windows are not decoded, so their reconstruction counts as 0."""
+        if batch.mask_keys is not None:
+            self.model.draw_masks(batch.mask_keys)
+        self.model.encoder.eval()
+        posterior = self.model.encode(batch.tokens)
+        kl = self.model.prior.kl(posterior, posterior.sample(batch.latent_noise))
+        loss = kl.sum(dim=1)
+        return LossTerms(loss, torch.zeros_like(loss), kl)
+
+
 @dataclass(frozen=True, slots=True)
 class PlayingTerms:
     """What the loss of each window is made of, in nats over all of its hits."""

@@ -35,11 +35,11 @@ from musicvae.model.model import MusicVAE
 from musicvae.model.objective import NATS_PER_BIT, beta_at
 from musicvae.model.settings import PerformanceSettings
 from musicvae.performance.model import PerformanceModel
-from musicvae.training.profiling import playing_flops, training_flops
+from musicvae.training.profiling import playing_flops, prior_training_flops, training_flops
 from musicvae.training.progress import ExampleMaker, Tracker
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.settings import FitConfig
-from musicvae.training.step import PlayingObjective, TrainingObjective
+from musicvae.training.step import PlayingObjective, PriorObjective, TrainingObjective
 
 COLLAPSED_NATS = 1.0
 """A KL below this carries less than a bit and a half per window: the decoder ignores z."""
@@ -161,8 +161,12 @@ class ScoreTask:
     held_out: WindowStore
     order: DataOrder
 
+    @property
+    def trains_all(self) -> bool:
+        return self.config.objective.trains == "all"
+
     def objective(self, model: MusicVAE) -> nn.Module:
-        return TrainingObjective(model, self.config.objective)
+        return TrainingObjective(model, self.config.objective) if self.trains_all else PriorObjective(model)
 
     def batches(self, *, rank: int, world_size: int, first: int, last: int) -> Iterable[Batch]:
         return training_batches(
@@ -178,13 +182,12 @@ class ScoreTask:
 
     def step_figures(self, step: int, sums: Float64[np.ndarray, " value"]) -> dict[str, float]:
         windows, loss, reconstruction, kl = sums.tolist()
-        return {
-            "loss": loss / windows,
+        of_all = {
             "reconstruction": reconstruction / windows,
-            "kl_nats": kl / windows,
-            "kl_bits": kl / windows / NATS_PER_BIT,
             "beta": beta_at(self.config.objective, step - 1),
         }
+        of_kl = {"loss": loss / windows, "kl_nats": kl / windows, "kl_bits": kl / windows / NATS_PER_BIT}
+        return of_kl | (of_all if self.trains_all else {})
 
     def no_sums(self) -> Float64[np.ndarray, " sum"]:
         return EvaluationSums.empty(self.config.model.latent, self.train.num_drums).to_vector()
@@ -239,7 +242,8 @@ class ScoreTask:
         return ExampleMaker(run, self.held_out, step, tracker).make
 
     def flops(self, model: MusicVAE) -> float:
-        return training_flops(self.config.model, self.train.grid, self.train.num_drums)
+        count = training_flops if self.trains_all else prior_training_flops
+        return count(self.config.model, self.train.grid, self.train.num_drums)
 
 
 def random_draws(config: FitConfig) -> RandomDraws:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from jobs.sampler.gallery import write_gallery
 from musicvae.groove.groove import onset_ticks
 from tests.support.commands import CHECKOUT, ok
 from tests.support.pages.accessibility import serious_problems
 from tests.support.pages.fenced_code import fenced
 from tests.support.pages.gallery_browser import LAPTOP, LARGE, PHONES, SIDEWAYS, UPRIGHT
 from tests.support.pages.gallery_fixtures import FEW
-from tests.support.pages.gallery_grooves import DRUM_MAP, GRID, chance_gallery, chance_groove
+from tests.support.pages.gallery_grooves import COLUMNS, DRUM_MAP, GRID, chance_gallery, chance_groove
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +114,31 @@ def test_drums_and_likeness_choose_grooves_and_the_address_keeps_the_view(galler
     gallery.run("location.hash = arguments[0]", kept)
     gallery.wait_for(f"wall.items.length === {len(expected)}")
     assert gallery.shown() == expected
+
+
+def test_a_page_may_begin_with_the_best_and_has_the_other_order_too(chromium, tmp_path):
+    columns = [column.name for column in COLUMNS]
+    grooves = [chance_groove(item) for item in range(FEW)]
+    write_gallery(
+        tmp_path / "best.html", grooves, title="", grid=GRID, drum_map=DRUM_MAP, figures=COLUMNS, sorted_by="hits"
+    )
+    chromium.open(tmp_path / "best.html")
+    hits = [groove.figures["hits"] for groove in grooves]
+    best = sorted(range(FEW), key=lambda item: (-hits[item], item))
+    assert chromium.shown() == best
+    assert chromium.run("return location.hash") == ""
+    assert chromium.element("#descending").get_attribute("aria-pressed") == "true"
+    choose = "const sort = byId('sort'); sort.value = arguments[0]; sort.dispatchEvent(new Event('change'))"
+    for column, address, order in (
+        (-1, "#sort=place", range(FEW)),
+        (columns.index("hits") + 1, "", best),
+        (0, "#sort=tempo", sorted(range(FEW), key=lambda item: (grooves[item].tempo, item))),
+    ):
+        chromium.run(choose, str(column))
+        assert chromium.shown() == list(order)
+        assert chromium.run("return location.hash") == address
+        chromium.driver.refresh()
+        assert chromium.shown() == list(order)
 
 
 @pytest.mark.parametrize("size", [LAPTOP, UPRIGHT], ids=lambda size: f"{size[0]}x{size[1]}")

@@ -58,6 +58,7 @@ def test_page_files_sound_and_report_have_what_was_played(sample_run, tmp_path):
 def test_the_page_says_what_the_manifest_says(whole):
     page, records = PackedPage(whole / "gallery.html"), manifest_of(whole)
     assert page.about["ids"] == [record["id"] for record in records]
+    assert page.about["sortedBy"] == "quality"
     assert page.tokens.tolist() == [record["tokens"] for record in records]
     known = ["tempo", "hits_per_bar", "syncopation", "quality", "log_likelihood", "nearest_groove", "empty"]
     assert list(page.figures) == [*known, "duplicate"], "nothing is known of this model's training windows"

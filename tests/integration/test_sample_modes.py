@@ -223,7 +223,9 @@ def test_a_folder_keeps_how_each_of_its_windows_was_played(
     sampled(sample_run, out, count=300, like=str(folder), distance=0.2, execution=Execution(chunk=70))
     sampled(sample_run, tmp_path / "whole", count=300, like=str(folder), distance=0.2)
     assert output_of(out) == output_of(tmp_path / "whole")
-    assert PackedPage(out / "gallery.html").source_names() == [["0.mid, bar 1"], ["1.mid, bar 1"]] * 150
+    page = PackedPage(out / "gallery.html")
+    assert page.source_names() == [["0.mid, bar 1"], ["1.mid, bar 1"]] * 150
+    assert page.about["sortedBy"] is None, "variations stay beside their sources"
     for record in manifest_of(out)[:20]:
         given, written = notes_of(folder / record["like"]["file"]), notes_of(out / record["file"])
         assert all(written[cell] == given[cell] for cell in written.keys() & given.keys())

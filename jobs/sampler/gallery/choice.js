@@ -3,10 +3,14 @@
 
 /** Sorts by the place in the job, and by the distance to a groove. */
 const BY_PLACE = -1, BY_LIKENESS = -2;
+/** What an address calls the former. */
+const PLACE = "place";
 
 /** What a visitor asks for. */
 class Criteria {
-  constructor() {
+  /** `first`: the order at first, a column of which the largest figures come first, or BY_PLACE. */
+  constructor(first) {
+    this.first = first;
     /** A part of the id, in any case. */
     this.text = "";
     this.favouritesOnly = false;
@@ -17,10 +21,10 @@ class Criteria {
     /** Drum -> whether it must be hit, or must not. */
     this.drums = new Map();
     /** A column, BY_PLACE or BY_LIKENESS. */
-    this.sortBy = BY_PLACE;
+    this.sortBy = first;
     /** The groove that others are compared with. */
     this.like = null;
-    this.descending = false;
+    this.descending = this.beginsDescending;
     /** A line for each groove in place of a card. */
     this.compact = false;
     /** The tempo of all grooves; null: their own. */
@@ -30,6 +34,17 @@ class Criteria {
   get filters() {
     const { ranges, flags, drums } = this;
     return this.text !== "" || this.favouritesOnly || ranges.size > 0 || flags.size > 0 || drums.size > 0;
+  }
+
+  /** Whether the order that is chosen begins with the largest, until somebody turns it round. */
+  get beginsDescending() {
+    return this.sortBy !== BY_PLACE && this.sortBy === this.first;
+  }
+
+  /** Another order, as it begins. */
+  sort(column) {
+    this.sortBy = column;
+    this.descending = this.beginsDescending;
   }
 
   /** Takes all filters away; the order stays. */
@@ -48,8 +63,8 @@ class Criteria {
     this.flags.forEach((wanted, column) => parts.set(name(column), wanted ? "yes" : "no"));
     this.drums.forEach((wanted, drum) => parts.set(`drum ${grooves.drums[drum].label}`, wanted ? "yes" : "no"));
     if (this.sortBy === BY_LIKENESS) parts.set("like", grooves.ids[this.like]);
-    else if (this.sortBy !== BY_PLACE) parts.set("sort", name(this.sortBy));
-    if (this.descending) parts.set("order", "descending");
+    else if (this.sortBy !== this.first) parts.set("sort", this.sortBy === BY_PLACE ? PLACE : name(this.sortBy));
+    if (this.descending !== this.beginsDescending) parts.set("order", this.descending ? "descending" : "ascending");
     if (this.compact) parts.set("view", "list");
     if (this.bpm !== null) parts.set("bpm", this.bpm);
     return parts.toString();
@@ -73,8 +88,11 @@ class Criteria {
     });
     const like = grooves.ids.indexOf(parts.get("like"));
     this.like = like < 0 ? null : like;
-    this.sortBy = like < 0 ? Math.max(BY_PLACE, column(parts.get("sort"))) : BY_LIKENESS;
-    this.descending = parts.get("order") === "descending";
+    const order = parts.get("order"), figure = column(parts.get("sort"));
+    if (like >= 0) this.sort(BY_LIKENESS);
+    else if (parts.get("sort") === PLACE) this.sort(BY_PLACE);
+    else this.sort(figure < 0 ? this.first : figure);
+    if (order !== null) this.descending = order === "descending";
     this.compact = parts.get("view") === "list";
     this.bpm = parts.get("bpm") >= SLOWEST ? Number(parts.get("bpm")) : null;
   }

@@ -9,7 +9,8 @@ const sortBy = byId("sort"), likeness = new Option("", BY_LIKENESS);
 sortBy.append(...[["as sampled", BY_PLACE], ...grooves.columns.map(({ label }, column) => [label, column])]
   .map(([label, value]) => new Option(label, value)), likeness);
 on("sort", "change", () => {
-  criteria.sortBy = Number(sortBy.value);
+  criteria.sort(Number(sortBy.value));
+  byId("descending").setAttribute("aria-pressed", criteria.descending);
   choose();
 });
 on("descending", "click", () => {

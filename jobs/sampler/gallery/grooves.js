@@ -79,6 +79,7 @@ function onset(step, stored, ticksPerStep) {
  *   drums      one {label, pitch, voice} a drum class, in bit order
  *   leadIn     whether MIDI files of the grooves begin with a silent bar
  *   columns    one {name, label, about, kind: "number" | "flag", decimals} a figure; column 0 is the tempo
+ *   sortedBy   name of the figure of which the largest come first; null: as sampled
  *   sources    names of the windows that grooves were made from
  *   writtenAs  what velocity and timing of the grooves are called
  *   pad        [rows, columns] of an interpolation; null where grooves are none
@@ -104,6 +105,8 @@ class Grooves {
     Object.assign(this, about, { sourceRows, figures });
     const { beatsPerBar, stepsPerBeat, bars } = this.grid;
     this.count = this.ids.length;
+    /** The column that sorts at first, or BY_PLACE. */
+    this.first = this.columns.findIndex(({ name }) => name === this.sortedBy);
     this.stepsPerBar = beatsPerBar * stepsPerBeat;
     this.numSteps = bars * this.stepsPerBar;
     /** What a picture of a groove shows: all steps. */

@@ -2,7 +2,7 @@
 // The page: brings the parts together and says what can be done with them.
 
 const grooves = Grooves.embedded();
-const criteria = new Criteria();
+const criteria = new Criteria(grooves.first);
 const favourites = new Favourites(grooves, favouritesChanged);
 const edits = new Edits(grooves, favourites.names);
 const hearing = new Hearing(grooves, edits);
@@ -75,7 +75,8 @@ const act = {
   }),
   /** Others in the order of their distance to the chosen one. */
   sortByLikeness: () => withActive((item) => {
-    Object.assign(criteria, { like: item, sortBy: BY_LIKENESS, descending: false });
+    criteria.like = item;
+    criteria.sort(BY_LIKENESS);
     showCriteria();
     choose();
   }),
