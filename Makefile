@@ -57,9 +57,11 @@ SETTINGS ?=
 # Each begins from random weights; a later stretch begins from the weights of the one before it.
 SHIPPED := generation reconstruction
 BASELINES := latent_free feed_forward
-STRETCHES := generation:generation_finish generation_finish:generation_settle \
+STRETCHES := generation:generation_finish generation_finish:generation_settle generation_settle:generation_prior \
   reconstruction:reconstruction_decoder reconstruction_decoder:reconstruction_finish \
   reconstruction_finish:reconstruction_settle
+# The stage whose weights are shipped.
+LAST := generation:generation_prior reconstruction:reconstruction_settle
 # Whose evaluations are printed as rows of the table of learning curves in docs/model-history.md.
 CURVES := generation_settle reconstruction_settle reconstruction
 JOB := $(BIN)/python -m jobs
@@ -71,10 +73,10 @@ model: install
 	  --shards $(SHARDS) --run $(OUT)/$${stretch#*:} $(SETTINGS); done
 	set -e; for preset in $(BASELINES); do \
 	  $(JOB).export $(OUT)/$$preset jobs/baselines/$$preset --dtype bfloat16 --data groove --overwrite; done
-	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
+	set -e; for last in $(LAST); do $(JOB).export $(OUT)/$${last#*:} musicvae/weights/$${last%:*} \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --overwrite; done
 	$(JOB).evaluate --shards $(SHARDS) --split validation --json $(OUT)/validation.json
-	set -e; for preset in $(SHIPPED); do $(JOB).export $(OUT)/$${preset}_settle musicvae/weights/$$preset \
+	set -e; for last in $(LAST); do $(JOB).export $(OUT)/$${last#*:} musicvae/weights/$${last%:*} \
 	  --shards $(SHARDS) --dtype bfloat16 --data groove --figures $(OUT)/validation.json --overwrite; done
 	$(BIN)/python -m tests.experiments.model_pictures --out $(OUT)/pictures $(CURVES:%=--run $(OUT)/%)
 
