@@ -85,7 +85,8 @@ def _explain(kind: type[Settings], error: Any) -> str:
     name = ".".join(path)
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
-        return f"{name} = {error['input']!r}: {message}" if name else message
+        whole = not name and isinstance(error["input"], Mapping)
+        return message if whole else f"{name or 'settings'} = {error['input']!r}: {message}"
     return f"unknown setting {name} ({nearest(path, _dotted_names(kind))})"
 
 
