@@ -139,6 +139,7 @@ class Protocol:
         samples: written by each predictor, at most; None writes as many as the split has windows.
         learnt: further ones, which a classifier learns from.
         learnt_of_train: training windows that it learns from, at most; None takes all.
+        classifiers: how many of these a figure is the mean of.
         replicates: resamples that an interval is taken from.
     """
 
@@ -147,11 +148,12 @@ class Protocol:
     samples: int | None
     learnt: int
     learnt_of_train: int | None
+    classifiers: int
     replicates: int
 
 
-FULL = Protocol(draws=64, windows=None, samples=None, learnt=4000, learnt_of_train=None, replicates=2000)
-QUICK = Protocol(draws=8, windows=192, samples=512, learnt=128, learnt_of_train=128, replicates=500)
+FULL = Protocol(64, windows=None, samples=None, learnt=4000, learnt_of_train=None, classifiers=3, replicates=2000)
+QUICK = Protocol(8, windows=192, samples=512, learnt=128, learnt_of_train=128, classifiers=1, replicates=500)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,6 +222,7 @@ def evaluation_data(
         manifest.drum_map,
         size=samples,
         learnt=protocol.learnt_of_train,
+        classifiers=protocol.classifiers,
         replicates=protocol.replicates,
         seed=seed,
     )

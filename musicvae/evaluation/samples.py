@@ -205,6 +205,7 @@ class SampleComparison:
         reference: windows of a held-out split.
         size: windows of train's resamples, as many as the sets have.
         learnt: training windows that the classifier learns from at most; None for all.
+        classifiers: how many are trained for each set, of which AUC is the mean.
         replicates: resamples of the reference's performances that intervals are taken from.
         seed: of all draws.
     """
@@ -218,6 +219,7 @@ class SampleComparison:
         *,
         size: int,
         learnt: int | None,
+        classifiers: int,
         replicates: int,
         seed: int,
     ) -> None:
@@ -247,6 +249,7 @@ class SampleComparison:
             num_drums=drum_map.num_drums,
             beat=grid.steps_per_beat,
             bar=grid.steps_per_bar,
+            seeds=range(classifiers),
         )
 
     def samples(

@@ -5,10 +5,10 @@ it cannot tell the sets apart, 1 where it always can. It sees what overlaps of s
 window go together. Each classifier is fixed, so that the figures of all models compare.
 
 Windows of a performance overlap, so no performance is both learnt from and judged, and intervals are from resamples of
-performances (`musicvae.evaluation.bootstrap`). Figures are means over `SEEDS`, which draw weights, order and folds.
+performances (`musicvae.evaluation.bootstrap`). Figures are means over seeds, which draw weights, order and folds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +125,7 @@ class HitsTest:
         train, held: windows of people; no performance is in both.
         performance: of each window of `held`.
         beat, bar: their steps.
+        seeds: of classifiers, of which the figure is the mean.
     """
 
     train: Int16[np.ndarray, "window step"]
@@ -134,6 +135,7 @@ class HitsTest:
     num_drums: int
     beat: int
     bar: int
+    seeds: Sequence[int] = SEEDS
 
     def auc(
         self, learnt: Int16[np.ndarray, "sample step"], judged: Int16[np.ndarray, "judged step"]
@@ -166,7 +168,8 @@ class HitsTest:
         weights = np.concatenate([counts[:, self.performance], np.ones((len(counts), len(judged)))], axis=1)
         is_second = np.repeat([False, True], [len(self.held), len(judged)])
         return _mean(
-            [_areas(_scores(fit, learnt, labels, shown, seed), is_second, weights) for seed in SEEDS], self.resamples
+            [_areas(_scores(fit, learnt, labels, shown, seed), is_second, weights) for seed in self.seeds],
+            self.resamples,
         )
 
     def _inputs(self, tokens: Int16[np.ndarray, "window step"]) -> Inputs:

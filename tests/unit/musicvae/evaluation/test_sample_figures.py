@@ -28,7 +28,9 @@ NO_OTHERS = TRAIN.tokens[:0]
 
 @pytest.fixture(scope="module")
 def comparison() -> SampleComparison:
-    return SampleComparison(TRAIN, VALIDATION, GRID, DRUMS, size=240, learnt=None, replicates=300, seed=0)
+    return SampleComparison(
+        TRAIN, VALIDATION, GRID, DRUMS, size=240, learnt=None, classifiers=1, replicates=300, seed=0
+    )
 
 
 def test_samples_of_the_same_kind_are_not_behind_train(comparison: SampleComparison) -> None:

@@ -54,6 +54,7 @@ def hits_test() -> HitsTest:
         num_drums=DRUM_MAP.num_drums,
         beat=GRID.steps_per_beat,
         bar=BAR,
+        seeds=(0,),
     )
 
 
