@@ -137,7 +137,7 @@ class Protocol:
         draws: of z, for the importance-weighted bound.
         windows: of the split at most, spaced through its performances; None takes all.
         samples: written by each predictor, at most; None writes as many as the split has windows.
-        learnt: further ones, which a classifier learns from.
+        learnt: further ones, which a classifier learns from, at most; no more than there are training windows.
         learnt_of_train: training windows that it learns from, at most; None takes all.
         classifiers: how many of these a figure is the mean of.
         replicates: resamples that an interval is taken from.
@@ -185,6 +185,7 @@ class EvaluationData:
     comparison: SampleComparison
     protocol: Protocol
     samples: int
+    learnt: int
     seed: int
 
     @property
@@ -198,7 +199,7 @@ class EvaluationData:
     @property
     def written(self) -> int:
         """Windows that each predictor writes: those that are compared, then those that a classifier learns from."""
-        return self.samples + self.protocol.learnt
+        return self.samples + self.learnt
 
     def uniforms(self) -> Float64[np.ndarray, "sample step"]:
         """What the counted baselines draw tokens with: those that a model of this seed draws with."""
@@ -227,7 +228,13 @@ def evaluation_data(
         seed=seed,
     )
     return EvaluationData(
-        manifest, EvaluatedWindows.spaced(whole, protocol.windows), comparison, protocol, samples, seed
+        manifest,
+        EvaluatedWindows.spaced(whole, protocol.windows),
+        comparison,
+        protocol,
+        samples,
+        min(protocol.learnt, len(train.tokens)),
+        seed,
     )
 
 
