@@ -254,10 +254,10 @@ def quality(hits: Hits, grid: GridSpec, drums: Sequence[str]) -> PerWindow:
     """How much a groove is built as played ones are, 0 to 1; it does not say whether it pleases.
 
     A logistic regression of `quality_figures`, fitted to tell GMD's training windows (1) from samples of the model
-    `generation` (0), both of equal weight: at .5 it is as much one as the other. The area under the ROC curve of
-    validation windows against other samples is .669; the figures were chosen with a view to it. A backbeat tells
-    nothing (.52 alone), and strokes that no other bar has got the wrong sign beside the others (.56 alone), so they
-    are left out. `tests/experiments/groove_quality.py` fits the weights.
+    `generation` (0) as it was before its prior was learnt, both of equal weight: at .5 it was as much one as the other.
+    The area under the ROC curve of validation windows against other samples is .669; the figures were chosen with a
+    view to it. A backbeat tells nothing (.52 alone), and strokes that no other bar has got the wrong sign beside the
+    others (.56 alone), so they are left out. `tests/experiments/groove_quality.py` fits the weights.
 
     Args:
         drums: name of each class.

@@ -201,6 +201,34 @@ def test_init_from_starts_a_new_run_from_weights(small_shards, tmp_path):
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
+def test_a_prior_is_fitted_to_an_encoder_that_stays(small_shards, tmp_path):
+    first, whole, stopped = (tmp_path / name for name in ("first", "whole", "stopped"))
+    train(small_shards, first, "train.steps=3")
+    kind = ["model.prior=flow", "model.prior_hidden=8", "model.prior_dropout=0.2", "objective.trains=prior"]
+    line = ["--shards", small_shards, "--run", whole, *TINY, *kind]
+    refused = run_job("train", *line)
+    assert (refused.returncode, "add --init-from RUN" in refused.stderr) == (2, True)
+    refused = run_job("train", *line, "model.prior=standard", "--init-from", first)
+    assert (refused.returncode, "needs model.prior flow" in refused.stderr) == (2, True)
+    assert not whole.exists()
+
+    kind += ["--init-from", first]
+    losses_of_whole = train(small_shards, whole, "train.steps=8", *kind)
+    before, after = (safetensors.torch.load_file(run / "best.safetensors") for run in (first, whole))
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    fitted = {name: weight for name, weight in after.items() if name not in before}
+    assert {name.partition(".")[0] for name in fitted} == {"prior"}
+    assert any(weight.any() for name, weight in fitted.items() if ".out." in name), "at N(0, I) these are 0"
+    assert all("reconstruction" in record for record in read_lines(first / "metrics.jsonl"))
+    assert not any("reconstruction" in record for record in read_lines(whole / "metrics.jsonl"))
+    ok(run_job("report", whole))
+
+    train(small_shards, stopped, "train.steps=5", *kind)
+    assert train(small_shards, stopped, "train.steps=8", *kind) == losses_of_whole
+    assert_same_state(whole, stopped, 8)
+
+
 PLAYING = [
     *("performance.hidden=16", "performance.layers=2", "performance.heads=2", "data.lanes=8", "train.global_batch=16"),
     *("train.log_every=1", "train.evaluate_every=6", "train.checkpoint_every=5", "resources.threads=1"),
