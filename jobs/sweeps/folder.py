@@ -14,6 +14,7 @@ claims/            which of them starts what
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -123,10 +124,15 @@ class SweepFolder:
 
     def holds_something_else(self) -> bool:
         """Whether there are entries that a sweep which was killed at its very start does not leave."""
-        if not self.path.is_dir():
-            return self.path.exists()
         begun_entries = (LOCK_NAME, LEDGER_NAME, SHARES, ELEMENTS, self.claims.name)
-        return any(entry.name not in begun_entries and not entry.name.startswith(".") for entry in self.path.iterdir())
+        try:
+            # One look: between two, another element may make the folder.
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            return True
+        return any(name not in begun_entries and not name.startswith(".") for name in names)
 
     def read(self) -> tuple[SweepSettings, SweepState]:
         """What the ledgers of a sweep in any state say.

@@ -1,5 +1,7 @@
 """The ledger reads back what was appended, whatever a kill leaves of its last line."""
 
+import threading
+
 import pytest
 
 from jobs.sweeps.folder import SweepFolder
@@ -56,3 +58,19 @@ def test_a_folder_of_something_else_is_told_from_a_sweep_that_was_killed_at_its_
     (folder.path / "thesis.txt").touch()
     assert folder.holds_something_else()
     assert SweepFolder(folder.path / "thesis.txt").holds_something_else()
+
+
+def test_a_folder_that_another_element_makes_meanwhile_holds_nothing_else(tmp_path):
+    folder, done = SweepFolder(tmp_path / "out"), threading.Event()
+
+    def make_again_and_again() -> None:
+        while not done.is_set():
+            folder.path.mkdir()
+            folder.path.rmdir()
+
+    other = threading.Thread(target=make_again_and_again)
+    other.start()
+    looks = [folder.holds_something_else() for _ in range(5000)]
+    done.set()
+    other.join()
+    assert not any(looks)
