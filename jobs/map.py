@@ -30,7 +30,7 @@ def main(
     from jobs.evaluation.results import Candidate, check_same_format
     from musicvae.data.shards import read_blocks
     from musicvae.data.windows import WindowBlock
-    from musicvae.pretrained.latent_map import draw_map, principal_axes
+    from musicvae.pretrained.latent_space import draw_map, principal_axes
     from musicvae.pretrained.load import load, load_run
 
     trained = load_run(run) if run is not None else load(preset or "reconstruction")

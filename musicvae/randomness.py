@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     TEMPO = 17
     PLAYING_VARIATION = 18
     PLAYING = 19
+    STYLE = 20
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

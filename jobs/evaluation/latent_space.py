@@ -15,7 +15,7 @@ from musicvae.durable import write_json
 from musicvae.evaluation.scores import MatchCounts
 from musicvae.generation.generate import generate
 from musicvae.generation.recipe import GenerationSettings, VariationSource
-from musicvae.pretrained.latent_effects import (
+from musicvae.pretrained.latent_space import (
     POINTS,
     POSITIONS,
     AttributeEffect,

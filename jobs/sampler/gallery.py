@@ -20,19 +20,16 @@ The list of grooves that a gallery saves, and that `jobs.sample --pick LIST` rea
 """
 
 import base64
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int16, UInt8
 
-from jobs.sampler.job import SampleJob
-from jobs.sampler.parts import Rows
 from musicvae.data.feel import GrooveFeel
 from musicvae.data.windows import OFFSET_UNITS, WindowBlock
 from musicvae.durable import write_whole
@@ -41,7 +38,6 @@ from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import MAX_VELOCITY, DrumGroove, hits_from_tokens
 from musicvae.groove.sound import voices
 from musicvae.midi.settings import TICKS_PER_QUARTER
-from musicvae.pretrained.model import TrainedModel
 from preprocess.pages.page import page_environment, style
 
 MOST_SHOWN = 10_000
@@ -180,15 +176,16 @@ class FigureColumn:
         name: its key in `GalleryGroove.figures`.
         label: what the page calls it.
         about: what it means and in which unit, in a few words.
-        kind: a number, or a flag that a groove carries or not.
+        kind: a number; a flag that a groove carries or not; or a name, given as its place in `names`.
         decimals: digits behind the point of a number.
     """
 
     name: str
     label: str
     about: str = ""
-    kind: Literal["number", "flag"] = "number"
+    kind: Literal["number", "flag", "name"] = "number"
     decimals: int = 2
+    names: tuple[str, ...] = ()
 
 
 TEMPO = FigureColumn("tempo", "tempo", "quarter notes per minute", decimals=0)
@@ -349,72 +346,3 @@ def write_gallery(
 def _about(data: GalleryData, grid: GridSpec, drum_map: DrumMap) -> str:
     grooves = f"{data.count:,} grooves" if data.whole else f"the first {data.count:,} grooves; the manifest lists all"
     return f"{grooves} · {grid.bars} bars of {grid.beats_per_bar}/4, {grid.num_steps} steps · drum map {drum_map.name}"
-
-
-DUPLICATE = FigureColumn("duplicate", "duplicate", "an earlier groove has the same hits", kind="flag")
-QUALITY = FigureColumn("quality", "quality", "built as played grooves are, 0 to 1: bars repeat, one differs")
-MANIFEST_COLUMNS = (
-    FigureColumn("hits_per_bar", "hits per bar", "of all drums", decimals=2),
-    FigureColumn("syncopation", "syncopation", "after Longuet-Higgins and Lee, per bar", decimals=2),
-    QUALITY,
-    FigureColumn("log_likelihood", "likelihood", "log p(x | z) in nats: higher is more usual", decimals=1),
-    FigureColumn("nearest_training", "differs from training", "hits, from the nearest training window", decimals=0),
-    FigureColumn("steered", "steered", "hits that --must-have or --density decided", decimals=0),
-    FigureColumn("nearest_groove", "differs from others", "hits, from the nearest other groove", decimals=0),
-    FigureColumn("empty", "empty", "without a hit", kind="flag"),
-    FigureColumn("memorised", "memorised", "is a training window", kind="flag"),
-    DUPLICATE,
-)
-"""What the manifest says of a groove; a figure that is not known of a job's grooves has no column."""
-
-
-def write_sample_gallery(
-    page: Path, manifest: Path, job: SampleJob, trained: TrainedModel, rows: Iterator[Rows]
-) -> None:
-    """Writes the page from manifest.jsonl, of which no more is read than the page shows.
-
-    Args:
-        rows: of the grooves of the manifest, in its order.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with manifest.open(encoding="utf-8") as lines:
-        records = map(json.loads, lines)
-        first = next(records)
-        write_gallery(
-            page,
-            _manifest_grooves(chain([first], records), rows, job, trained),
-            title=f"Grooves of seed {job.made.recipe.seed}",
-            grid=trained.grid,
-            drum_map=job.drum_map,
-            figures=[c for c in MANIFEST_COLUMNS if c is DUPLICATE or first.get(c.name) is not None],
-            sorted_by=None if job.made.windows is not None else QUALITY.name,
-            ticks_per_quarter=job.layout.ticks_per_quarter,
-            lead_in=job.layout.lead_in,
-            sources=job.made.windows,
-            pad=job.made.shape,
-            written=_written(job),
-            mean=trained.feel.centred() if job.made.is_centred else trained.feel,
-        )
-
-
-def _written(job: SampleJob) -> str:
-    """What is played in the files of a job."""
-    made = job.made
-    if made.performer is not None:
-        return PLAYED
-    return PLAIN if made.dry else MEAN if made.style is None else made.style.name
-
-
-def _manifest_grooves(
-    records: Iterator[dict[str, Any]], rows: Iterator[Rows], job: SampleJob, trained: TrainedModel
-) -> Iterator[GalleryGroove]:
-    for some in rows:
-        items = some.items.tolist()
-        kept = job.made.kept(items)
-        of_rows = zip(islice(records, len(some)), items, job.grooves(trained, some), strict=True)
-        for row, (record, item, groove) in enumerate(of_rows):
-            figures = record | {DUPLICATE.name: record["duplicate_of"] is not None}
-            of_source = {"sources": job.made.sources(item), "kept": None if kept is None else kept.hits[row]}
-            yield GalleryGroove.of(record["id"], groove, figures, **of_source, place=job.made.place(item))

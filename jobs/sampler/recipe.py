@@ -39,13 +39,15 @@ from musicvae.generation.recipe import (
     VariationSource,
 )
 from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, PLAIN, PLAYED
+from musicvae.generation.style_guide import WantedStyle
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.played import PlayedHits
 from musicvae.midi.groove_file import WholeFile
 from musicvae.model.token_choice import Temperature
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.performer import performer_for, shipped_performer
-from musicvae.pretrained.training_windows import training_styles
+from musicvae.pretrained.training_record import wanted_style
+from musicvae.pretrained.training_windows import training_guide, training_styles
 from musicvae.randomness import Purpose, uniforms
 
 SLOWEST, FASTEST = 4, 1000
@@ -207,8 +209,11 @@ class SampleRecipe:
         """All that decides an item, in plain values: outputs of different ones are never mixed."""
         metas = () if self.windows is None else self.windows.meta
         match self.origin:
-            case PriorSource():
+            case PriorSource(style=wanted):
                 origin: dict[str, Any] = {"origin": "prior"}
+                if wanted is not None:
+                    hashed = _hash(*wanted.guide.tensors().values())
+                    origin["styles"] = {"shares": dict(wanted.shares), "tempo": wanted.tempo, "guide": hashed}
             case VariationSource(mu=mu, distance=distance):
                 files = sorted({window.source for window in metas})
                 origin = {"origin": "like", "distance": distance, "like": files, "codes": _hash(mu)}
@@ -270,7 +275,8 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     kept = options.continued or options.source
     read = (trained.grid, trained.drum_map, options.reading_settings)
     source = None if kept is None else window_of(Path(kept), *read, options.first_bars[0])
-    origin, windows, given = _origin(options, source, trained)
+    wanted = _wanted(options, trained)
+    origin, windows, given = _origin(options, source, trained, wanted)
     hit_mask, constraint = constraints(options, source, trained)
     moves, several = amounts(options.move), options.best_of
     if moves:
@@ -285,14 +291,18 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
         precision=options.precision or trained.precision,  # type: ignore[arg-type]
         best_of=None if several == 1 else BestOf(several, trained.grid, tuple(trained.drum_map.classes)),
     )
-    style = None if options.style is None else style_of(options.style, trained, options.shards)
-    tempo = style if options.tempo_range == STYLE else _tempo(options)
     plain = options.feel == PLAIN
     moved = tuple(sorted(moves.items()))
     needed = options.feel if options.like_player is None else PLAYED
     performer = performer_for(needed, trained.grid, trained.drum_map)
     weights = None if performer is None else performer.weights_hash
-    player, given = _player(options, trained), None if plain else given
+    player, given, feel = _player(options, trained), None if plain else given, options.feel_style
+    if wanted is not None and performer is not None and player is None:
+        player = tuple(wanted.manner.tolist())
+    if wanted is not None and performer is None and options.feel is None:
+        feel = wanted.main
+    style = None if feel is None else style_of(feel, trained, options.shards)
+    tempo = style if options.tempo_range == STYLE else _tempo(options, wanted)
     return SampleRecipe(recipe, tempo, plain, style, windows, given, moved, weights, player, centred=options.centred)
 
 
@@ -317,7 +327,7 @@ def _player(options: SampleSettings, trained: TrainedModel) -> tuple[float, ...]
 
 
 def _origin(
-    options: SampleSettings, kept: WindowBlock | None, trained: TrainedModel
+    options: SampleSettings, kept: WindowBlock | None, trained: TrainedModel, wanted: WantedStyle | None
 ) -> tuple[PriorSource | VariationSource | Interpolation | Square, WindowBlock | None, WindowBlock | None]:
     """Where codes come from, the windows that this needs, and what was played in them and may be kept."""
     distance = DEFAULT_DISTANCE if options.distance is None else options.distance
@@ -332,7 +342,7 @@ def _origin(
         between = square(trained.model, codes, points) if len(codes) > 2 else trained.path(*codes, points=points)
         return between, ends, ends
     if kept is None:
-        return PriorSource(), None, None
+        return PriorSource(wanted), None, None
     tokens, given = kept.tokens, kept
     if options.continued is not None:
         bars = options.bars or DEFAULT_BARS
@@ -358,9 +368,19 @@ def _temperature(options: SampleSettings, trained: TrainedModel) -> Temperature:
     return of_bars
 
 
-def _tempo(options: SampleSettings) -> tuple[float, float] | None:
+def _wanted(options: SampleSettings, trained: TrainedModel) -> WantedStyle | None:
+    if options.style is None:
+        return None
+    guide = trained.training and trained.training.guide
+    if guide is None and options.shards is not None:
+        guide = training_guide(trained, options.shards)
+    return wanted_style(guide, options.style, options.tempo)
+
+
+def _tempo(options: SampleSettings, wanted: WantedStyle | None) -> tuple[float, float] | None:
     if options.tempo_range is None:
-        return None if options.tempo is None else (options.tempo, options.tempo)
+        tempo = wanted.median_tempo if wanted else options.tempo
+        return None if tempo is None else (tempo, tempo)
     least, most = span("--tempo-range", options.tempo_range)
     if not SLOWEST <= least <= most <= FASTEST:
         expected = f"LEAST:MOST within {SLOWEST} to {FASTEST} quarter notes a minute, or {STYLE} with --feel"

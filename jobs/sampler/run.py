@@ -22,9 +22,16 @@ from cluster.tasks import TaskRunner, task_runner
 from jobs.command.command_line import console
 from jobs.command.provenance import code_for_ray
 from jobs.sampler.chunk import ChunkMaker, lost_files, writing_files
-from jobs.sampler.gallery import write_sample_gallery
 from jobs.sampler.job import SampleJob
-from jobs.sampler.manifest import BLOCK, CheckedBlock, ParquetManifest, checked, columns, lines
+from jobs.sampler.manifest import (
+    BLOCK,
+    CheckedBlock,
+    ParquetManifest,
+    checked,
+    columns,
+    lines,
+    write_sample_gallery,
+)
 from jobs.sampler.pack import packing
 from jobs.sampler.parts import Rows, Span
 from jobs.sampler.report import Tally, report, sample_report_page, tally

@@ -43,7 +43,7 @@ MODES = (
 """Settings that a record of a sampling holds in a group of their own."""
 YOUNGER = (
     *("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "around", "lead_in", "centred"),
-    "best_of",
+    *("best_of", "style"),
 )
 """Settings that the first samplings did not have; a record has them where they are given."""
 
@@ -161,14 +161,16 @@ class SampleSettings(Settings):
         "How MIDI files are read, such as channels=1; repeatable.", (), metavar="KEY=VALUE", kind=list[str]
     )
     first_bar: Annotated[str | None, BeforeValidator(_as_text)] = flag(
-        "Bar, counted from 1, that a given file is used from (the first with hits); N,N for those of --interpolate.",
-        metavar="N",
+        "Bar, from 1, that a given file is used from (the first with hits); N,N for --interpolate.", metavar="N"
     )
     steps: int | None = flag("Grooves of --interpolate (9), of a square on each side; a larger --count repeats them.")
 
     temperature: float | None = flag(
         "Below 1: more likely grooves, above 1: wilder ones (1; with --like and --interpolate: the most likely hits).",
         panel="Properties of the grooves",
+    )
+    style: Text = flag(
+        "Style of the hits and the playing of new grooves, or a mixture of several.", metavar="NAME[:SHARE],..."
     )
     density: Text = flag("Hits per bar, all drums together.", metavar="LEAST:MOST")
     must_have: Text = flag("Drums that every groove contains.", metavar="DRUM,...")
@@ -178,9 +180,7 @@ class SampleSettings(Settings):
     )
     bar_temperature: Text = flag("A temperature for each bar, instead of --temperature.", metavar="T,T,T,T")
     top_p: float | None = flag("Nucleus sampling: draw among the most likely tokens with this total probability (1).")
-    precision: Text = flag(
-        "Precision of decoding (bfloat16 if the CPU supports it, which is faster).", metavar="float32|bfloat16"
-    )
+    precision: Text = flag("Precision of decoding (bfloat16 if the CPU supports it).", metavar="float32|bfloat16")
 
     feel: Text = flag(
         "Velocity and timing of new hits (played, by the performance model). mean: the mean of the training data, or "
@@ -193,9 +193,7 @@ class SampleSettings(Settings):
     like_player: Place = flag(
         "Play with the level, lean, swing and spread of a performance, such as a take of your own.", metavar="FILE"
     )
-    tempo: float | None = flag(
-        "Tempo (that of the given groove, or the median of --feel or of all data).", metavar="BPM"
-    )
+    tempo: float | None = flag("Tempo (of the given groove, or the median of --feel, --style or all).", metavar="BPM")
     tempo_range: Text = flag("Draw a tempo for each groove; style: from those of --feel.", metavar="LEAST:MOST|style")
 
     pack: OutputFormat = flag(
@@ -288,7 +286,8 @@ class SampleSettings(Settings):
             ),
             ("--like-player", player, player is None or self.feel in (None, PLAYED), "--feel played with it"),
             ("--tempo", tempo, tempo is None or not self.tempo_range, "no --tempo-range with it"),
-            ("--tempo-range", STYLE, self.tempo_range != STYLE or self.style, "--feel STYLE with it"),
+            ("--tempo-range", STYLE, self.tempo_range != STYLE or self.feel_style, "--feel STYLE with it"),
+            ("--style", self.style, self.style is None or new, "new grooves"),
             ("--midi-format", self.midi_format, self.midi_format in (0, 1), "0 (one track) or 1"),
             ("--ticks", self.ticks, MIN_TICKS <= self.ticks <= MAX_TICKS, f"{MIN_TICKS} to {MAX_TICKS} a quarter note"),
             ("--audio", self.audio, silent or self.pack is not OutputFormat.NONE, "no --no-files with it"),
@@ -303,7 +302,7 @@ class SampleSettings(Settings):
         return self
 
     @property
-    def style(self) -> str | None:
+    def feel_style(self) -> str | None:
         """The style of --feel."""
         return None if self.feel in (PLAIN, PLAYED, MEAN) else self.feel
 

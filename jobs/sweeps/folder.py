@@ -14,7 +14,6 @@ claims/            which of them starts what
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -127,7 +126,7 @@ class SweepFolder:
         begun_entries = (LOCK_NAME, LEDGER_NAME, SHARES, ELEMENTS, self.claims.name)
         try:
             # One look: between two, another element may make the folder.
-            names = os.listdir(self.path)
+            names = [entry.name for entry in self.path.iterdir()]
         except FileNotFoundError:
             return False
         except NotADirectoryError:

@@ -27,7 +27,7 @@ FOLDS = 3
 """Shares of the performances, where one set of them is both learnt from and judged."""
 WIDTH, EPOCHS, LEARNING_RATE = 32, 12, 2e-3
 """Of `PlayingClassifier`."""
-CHANNELS, HIT_EPOCHS, HIT_LEARNING_RATE = 64, 4, 3e-3
+CHANNELS, HIT_EPOCHS, HIT_LEARNING_RATE = 32, 4, 3e-3
 """Of `HitsClassifier`."""
 BATCH, WEIGHT_DECAY = 128, 1e-3
 Inputs = Float[Tensor, "window channel step"]

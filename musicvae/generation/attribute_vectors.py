@@ -4,7 +4,7 @@ Roberts et al. 2018 (section 5.5) take the difference between the mean codes of 
 Ours are the same for attributes that are numbers: the direction is the covariance of code and attribute, which points
 from the mean code of all windows to that of those with more of it, and so stays where windows are. Its length is such
 that one unit of it raises a ridge regression of the attribute on the code by one standard deviation of the attribute.
-A decoder that plays the likeliest tokens may follow by less: `musicvae.pretrained.latent_effects` measures by how much.
+A decoder that plays the likeliest tokens may follow by less: `musicvae.pretrained.latent_space` measures by how much.
 """
 
 from collections.abc import Mapping, Sequence

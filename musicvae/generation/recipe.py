@@ -15,18 +15,25 @@ from torch import Tensor
 
 from musicvae.generation.constraints import GrooveConstraint, HitMask
 from musicvae.generation.latent import slerp, variations
+from musicvae.generation.style_guide import CANDIDATES, WantedStyle
 from musicvae.groove.features import quality
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.model.prior import Prior
 from musicvae.model.settings import DecodingPrecision
 from musicvae.model.token_choice import Temperature, TokenChoice
-from musicvae.randomness import Purpose, normals
+from musicvae.randomness import Purpose, normals, uniforms
 
 
 @dataclass(frozen=True, slots=True)
 class PriorSource:
-    """New grooves: the code of item i is a draw from the prior."""
+    """New grooves: the code of item i is a draw from the prior.
+
+    Attributes:
+        style: what it is chosen by among several draws; None takes the first.
+    """
+
+    style: WantedStyle | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,8 +186,12 @@ def codes_of(
         return torch.from_numpy(normals(seed, purpose, draw, first, count, latent)).float()
 
     match origin:
-        case PriorSource():
-            return prior.z_of(noise(Purpose.PRIOR))
+        case PriorSource(style=style):
+            if style is None:
+                return prior.z_of(noise(Purpose.PRIOR))
+            several = normals(seed, Purpose.PRIOR, draw, first * CANDIDATES, count * CANDIDATES, latent)
+            chance = torch.from_numpy(uniforms(seed, Purpose.STYLE, draw, first, count, 1)[:, 0])
+            return style.chosen(prior.z_of(torch.from_numpy(several).float()), chance)
         case VariationSource(mu=mu, distance=distance) as like:
             rows = torch.from_numpy(mu[[like.window_of(item) for item in items]])
             if distance == 0:  # there and back again would cost the last bits

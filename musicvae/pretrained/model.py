@@ -1,6 +1,6 @@
 """A trained model: what a musician or a job does with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +16,7 @@ from musicvae.generation.interpolation import interpolation
 from musicvae.generation.latent import Neighbour, nearest_codes
 from musicvae.generation.recipe import GenerationSettings, Interpolation, PriorSource, VariationSource
 from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, MEAN, PLAIN, PLAYED
+from musicvae.generation.style_guide import WantedStyle
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
 from musicvae.groove.grid import GridSpec
@@ -24,7 +25,7 @@ from musicvae.groove.played import PlayedHits
 from musicvae.model.model import MusicVAE
 from musicvae.model.precision import fastest_precision
 from musicvae.model.settings import DecodingPrecision, ModelSettings
-from musicvae.pretrained.training_record import TrainingRecord
+from musicvae.pretrained.training_record import TrainingRecord, wanted_style
 
 if TYPE_CHECKING:
     from musicvae.pretrained.performer import Playing
@@ -84,6 +85,7 @@ class TrainedModel:
         seed: int = 0,
         temperature: float = 1.0,
         tempo: float | None = None,
+        style: str | Mapping[str, float] | None = None,
         feel: str | None = None,
         like_player: DrumGroove | None = None,
     ) -> list[DrumGroove]:
@@ -91,14 +93,17 @@ class TrainedModel:
 
         Args:
             temperature: below 1 likelier grooves, above 1 wilder ones.
-            tempo: quarter notes per minute; the training data's median unless given.
+            tempo: quarter notes per minute, which hits of a style suit; else the median of style or training data.
+            style: of the hits and, unless a feel is given, of their playing: `"funk"`, or shares as `{"funk": 0.7,
+                "jazz": 0.3}`.
 
         Raises:
-            ConfigError: a feel that there is not, or a player that does not fit the performance model.
+            ConfigError: a style or a feel that there is not, or a player that does not fit the performance model.
             ValueError: a negative count or seed, or a temperature that is not positive.
         """
-        playing = self._playing(feel, like_player)
-        recipe = GenerationSettings(PriorSource(), seed, temperature)
+        wanted = None if style is None else wanted_style(self.training and self.training.guide, style, tempo)
+        playing, tempo = self._playing(feel, like_player, wanted), wanted.median_tempo if wanted else tempo
+        recipe = GenerationSettings(PriorSource(wanted), seed, temperature)
         return self._made(recipe, count, playing, tempo=tempo, source="sample")
 
     def encode(self, grooves: Grooves) -> Float32[np.ndarray, "groove latent"]:
@@ -259,15 +264,8 @@ class TrainedModel:
         """
         from musicvae.pretrained.performer import shipped_performer  # whose model card knows this class
 
-        return shipped_performer().humanize(
-            groove,
-            seed=seed,
-            timing=timing,
-            velocity=velocity,
-            temperature=temperature,
-            like_player=like_player,
-            around=around,
-        )
+        how = {"seed": seed, "timing": timing, "velocity": velocity, "temperature": temperature, "around": around}
+        return shipped_performer().humanize(groove, like_player=like_player, **how)
 
     def attribute_vectors(self) -> AttributeVectors:
         """The directions of attributes.
@@ -335,7 +333,9 @@ class TrainedModel:
             return PlayedHits.of(place)
         return PlayedHits.none(self.grid.num_steps, self.drum_map.num_drums)
 
-    def _playing(self, feel: str | None, like_player: DrumGroove | None) -> "Playing":
+    def _playing(
+        self, feel: str | None, like_player: DrumGroove | None, wanted: WantedStyle | None = None
+    ) -> "Playing":
         """How hits are played that nobody gave.
 
         Raises:
@@ -346,12 +346,14 @@ class TrainedModel:
         needed = PLAYED if feel is None and like_player is not None else feel
         performer = performer_for(needed, self.grid, self.drum_map)
         if performer is not None:
-            return Playing(self.feel, performer, performer.manner_of(like_player), precision=self.precision)
+            manner = performer.manner_of(wanted.manner if wanted and like_player is None else like_player)
+            return Playing(self.feel, performer, manner, precision=self.precision)
         if like_player is not None:
             problem, cure = "like_player needs grooves that are played", "leave one of the two out"
             raise ConfigError(problem, expected=f"the feel {PLAYED}", found=f"the feel {feel}", do=cure)
         if feel == PLAIN:
             return Playing(self.feel.plain(), keeps=False)
+        feel = wanted.main if wanted and feel is None else feel
         if feel in (None, MEAN):
             return Playing(self.feel)
         styles = None if self.training is None else self.training.styles

@@ -2,6 +2,7 @@
 play grooves in their styles.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from jaxtyping import Bool, Int16, UInt64
 from safetensors import SafetensorError
 
 from musicvae.data.feel import StyleFeels
+from musicvae.errors import ConfigError
 from musicvae.evaluation.samples import FeatureHistograms, count_features
+from musicvae.generation.style_guide import StyleGuide, WantedStyle
 from musicvae.groove.distance import among, window_hashes
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
@@ -27,11 +30,13 @@ class TrainingRecord:
         hashes: of the different windows, ascending (`musicvae.groove.distance`).
         histograms: of all windows.
         styles: how each style is played; None in a record of before styles were kept.
+        guide: which style a code has; None in a record of before, or without two styles.
     """
 
     hashes: UInt64[np.ndarray, " window"]
     histograms: FeatureHistograms
     styles: StyleFeels | None = None
+    guide: StyleGuide | None = None
 
     def holds(self, hashes: UInt64[np.ndarray, " groove"]) -> Bool[np.ndarray, " groove"]:
         """Which grooves, given by their hashes, are training windows."""
@@ -42,6 +47,8 @@ class TrainingRecord:
         tensors = {"hashes": self.hashes, "counts": self.histograms.counts, "sums": self.histograms.sums}
         if self.styles is not None:
             tensors |= self.styles.tensors()
+        if self.guide is not None:
+            tensors |= self.guide.tensors()
         return safetensors.numpy.save(tensors)
 
     @classmethod
@@ -55,23 +62,48 @@ class TrainingRecord:
         try:
             tensors = safetensors.numpy.load(data)
             histograms = FeatureHistograms(nothing.names, tensors["counts"], tensors["sums"])
-            styles = None
+            styles = guide = None
             if "style_names" in tensors:
                 styles = StyleFeels.from_tensors(tensors, grid, drum_map.num_drums)
-            return cls(tensors["hashes"], histograms, styles)
+            if styles is not None and "guide_manners" in tensors:
+                guide = StyleGuide.from_tensors(styles.names, tensors)
+            return cls(tensors["hashes"], histograms, styles, guide)
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
+def wanted_style(
+    guide: StyleGuide | None, styles: str | Mapping[str, float], tempo: float | None = None
+) -> WantedStyle:
+    """What `StyleGuide.wanted` gives.
+
+    Raises:
+        ConfigError: a model without a guide, no such style, or shares that are not positive.
+    """
+    if guide is None:
+        raise ConfigError(
+            f"style {styles!r} cannot be used: which styles codes have is not known",
+            expected="an export with a style guide",
+            found="none in the model",
+            likely="a run folder, an export without --shards, an export of an earlier version, or data without styles",
+            do="run once: python -m jobs.export renew EXPORT --shards SHARDS",
+        )
+    return guide.wanted(styles, tempo)
+
+
 def record_of(
-    tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap, styles: StyleFeels | None = None
+    tokens: Int16[np.ndarray, "window step"],
+    grid: GridSpec,
+    drum_map: DrumMap,
+    styles: StyleFeels | None = None,
+    guide: StyleGuide | None = None,
 ) -> TrainingRecord:
     """The record of training windows.
 
     Args:
-        styles: of the same windows, where somebody has measured them.
+        styles, guide: of the same windows, where somebody has measured them.
     """
     histograms = count_features(tokens[:0], grid, drum_map)
     for first in range(0, len(tokens), BLOCK):
         histograms += count_features(tokens[first : first + BLOCK], grid, drum_map)
-    return TrainingRecord(np.unique(window_hashes(tokens)), histograms, styles)
+    return TrainingRecord(np.unique(window_hashes(tokens)), histograms, styles, guide)

@@ -183,6 +183,22 @@ def test_its_filters_and_sorting_are_those_of_the_figures(gallery):
     assert gallery.shown() == list(range(0, FEW, 7))
     gallery.element("#clear").click()
 
+    names = "return [...document.querySelector(\"select[aria-label='style']\").options].map((option) => option.text)"
+    assert gallery.run(names) == ["any", *(f"{name} {FEW // 3}" for name in ("funk", "jazz", "rock"))]
+    gallery.run(
+        """const select = document.querySelector("select[aria-label='style']");
+        select.value = arguments[0]; select.dispatchEvent(new Event("change"))""",
+        "3",
+    )
+    assert gallery.shown() == list(range(2, FEW, 3))
+    assert gallery.run("return location.hash") == "#style=rock"
+    assert gallery.run("return grooves.figureText(grooves.columns.length - 1, 1)") == "jazz"
+    gallery.run("location.hash = '#style=jazz'")
+    gallery.wait_for("wall.items[0] === 1")
+    assert gallery.shown() == list(range(1, FEW, 3))
+    gallery.run("location.hash = '#style=waltz'")
+    gallery.wait_for(f"wall.items.length === {FEW}")
+
     gallery.press("/")
     gallery.press("0002")
     assert gallery.shown() == [2, *range(20, 30)]

@@ -1,11 +1,13 @@
 """Grooves in the style of a part of the training data: velocity, timing and tempo, with and without its shards."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import symusic
+import torch
 
 from jobs.export import renew
 from jobs.sampler.settings import Execution
@@ -14,6 +16,7 @@ from musicvae.data.feel import PLAIN_VELOCITY, StyleFeel, measure_styles
 from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.errors import ConfigError
+from musicvae.groove.groove import DrumGroove
 from musicvae.pretrained.load import load
 from musicvae.pretrained.shipped import WEIGHTS
 from tests.support.commands import ok, run_job
@@ -105,9 +108,39 @@ def test_another_style_on_the_same_folder_is_refused(export, tmp_path):
         assert "style rock" in str(refused.value)
 
 
+def test_new_grooves_have_the_wanted_style_in_hits_playing_and_tempo(run, export, shards, tmp_path):
+    guide = load(export).training.guide
+    sampled(export, tmp_path / "free", count=COUNT)
+    sampled(export, tmp_path / "rock", count=COUNT, style="rock", feel=None)
+    free, of_rock = (np.load(tmp_path / out / "z.npy") for out in ("free", "rock"))
+    odds = [guide.read(torch.from_numpy(codes))[0][:, guide.names.index("rock")].numpy() for codes in (free, of_rock)]
+    assert (odds[1][:, None] > odds[0]).mean() > 0.65, "the encoder has learnt nothing, but the odds grow"
+    records = manifest_of(tmp_path / "rock")
+    assert [record["style"] for record in records] == [guide.names[style] for style in guide.recognised(of_rock)]
+    assert {record["tempo"] for record in records} == {guide.wanted("rock").median_tempo}
+    player = json.loads((tmp_path / "rock" / "settings.json").read_text())["player"]
+    assert player == pytest.approx(guide.wanted("rock").manner.tolist(), abs=1e-4)
+
+    grooves = load(export).sample(COUNT, style="rock")
+    assert [groove.tokens.tolist() for groove in grooves] == [record["tokens"] for record in records]
+    read = DrumGroove.from_midi(tmp_path / "rock" / records[0]["file"])
+    assert read.velocity == pytest.approx(grooves[0].velocity, abs=0.01)
+    sampled(run, tmp_path / "from-shards", count=COUNT, style="rock", feel=None, shards=str(shards))
+    midi = [
+        {name: data for name, data in output_of(tmp_path / out).items() if name.endswith(".mid")}
+        for out in ("rock", "from-shards")
+    ]
+    assert midi[0] == midi[1]
+    for out, weights, cause in (("rock", export, "grooves made with other settings"), ("new", run, "is not known")):
+        with pytest.raises(ConfigError, match=cause):
+            sampled(weights, tmp_path / out, count=COUNT, style="rock:1,jazz:1", feel=None)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--style", "rok"], "of jazz, rock"),
+        (["--style", "rock", "--like", "song.mid"], "expected  new grooves"),
         (["--feel", "rok"], "expected  jazz, rock\n  found     'rok'\n  likely    rock was meant"),
         (["--feel", "rock", "--dry"], "no --feel with it"),
         (["--tempo-range", "style"], "--feel STYLE with it"),

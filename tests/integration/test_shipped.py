@@ -17,7 +17,7 @@ from musicvae.generation.generate import decode_batch
 from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.drum_map import drum_bits
 from musicvae.groove.grid import GridSpec
-from musicvae.pretrained.latent_effects import attribute_effects, interpolation_effect, unevenness
+from musicvae.pretrained.latent_space import attribute_effects, interpolation_effect, unevenness
 from musicvae.pretrained.model import TrainedModel
 from musicvae.pretrained.shipped import WEIGHTS
 from tests.support.commands import CHECKOUT, ONE_THREAD, SOAK

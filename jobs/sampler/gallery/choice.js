@@ -59,7 +59,8 @@ class Criteria {
     const name = (column) => grooves.columns[column].name, parts = new URLSearchParams();
     if (this.text) parts.set("find", this.text);
     if (this.favouritesOnly) parts.set("favourites", "only");
-    this.ranges.forEach(([least, most], column) => parts.set(name(column), `${boundText(least)}:${boundText(most)}`));
+    this.ranges.forEach(([least, most], column) =>
+      parts.set(name(column), grooves.columns[column].names[least] ?? `${boundText(least)}:${boundText(most)}`));
     this.flags.forEach((wanted, column) => parts.set(name(column), wanted ? "yes" : "no"));
     this.drums.forEach((wanted, drum) => parts.set(`drum ${grooves.drums[drum].label}`, wanted ? "yes" : "no"));
     if (this.sortBy === BY_LIKENESS) parts.set("like", grooves.ids[this.like]);
@@ -76,11 +77,12 @@ class Criteria {
     this.clear();
     this.text = parts.get("find") ?? "";
     this.favouritesOnly = parts.get("favourites") === "only";
-    grooves.columns.forEach(({ name, kind }, number) => {
+    grooves.columns.forEach(({ name, kind, names }, number) => {
       const value = parts.get(name);
       if (value === null) return;
       if (kind === "flag") this.flags.set(number, value === "yes");
-      else this.ranges.set(number, bounds(value));
+      else if (kind === "number") this.ranges.set(number, bounds(value));
+      else if (names.includes(value)) this.ranges.set(number, [names.indexOf(value), names.indexOf(value)]);
     });
     grooves.drums.forEach(({ label }, drum) => {
       const value = parts.get(`drum ${label}`);

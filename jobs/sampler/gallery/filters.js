@@ -1,5 +1,6 @@
 "use strict";
-// The panel of filters: for each figure its distribution and two bounds, for each flag and drum a choice of three.
+// The panel of filters: for each figure its distribution and two bounds, for each flag and drum a choice of three, and a
+// choice among names.
 
 /** Bars of a distribution, at most. */
 const BINS = 40;
@@ -8,7 +9,11 @@ class Filters {
   /** `changed` is called when a visitor has changed `criteria`. */
   constructor(panel, grooves, criteria, changed) {
     Object.assign(this, { panel, grooves, criteria, changed });
-    this.makers = { number: (column) => this.numberFilter(column), flag: (column) => this.flagFilter(column) };
+    this.makers = {
+      number: (column) => this.numberFilter(column),
+      flag: (column) => this.flagFilter(column),
+      name: (column) => this.nameFilter(column),
+    };
     this.build();
   }
 
@@ -51,6 +56,23 @@ class Filters {
     const { label, about } = this.grooves.columns[column];
     const carried = this.grooves.column(column).filter((value) => value === 1).length;
     return this.choiceFilter(label, about, carried, this.criteria.flags, column);
+  }
+
+  nameFilter(column) {
+    const { label, about, names } = this.grooves.columns[column], values = this.grooves.column(column);
+    const there = [...names.keys()].filter((name) => values.includes(name));
+    if (there.length < 2) return null; // nothing to tell apart
+    const field = filterField("flag", label, about), select = field.querySelector("select");
+    const counted = (name) => values.filter((value) => value === name).length.toLocaleString("en");
+    select.replaceChildren(new Option("any", "any"), ...there.map((name) => new Option(`${names[name]} ${counted(name)}`, name)));
+    select.setAttribute("aria-label", label);
+    select.value = this.criteria.ranges.get(column)?.[0] ?? "any";
+    select.addEventListener("change", () => {
+      if (select.value === "any") this.criteria.ranges.delete(column);
+      else this.criteria.ranges.set(column, [Number(select.value), Number(select.value)]);
+      this.changed();
+    });
+    return field;
   }
 
   drumFilter(label, drum) {

@@ -78,7 +78,8 @@ function onset(step, stored, ticksPerStep) {
  *   grid       {bars, beatsPerBar, stepsPerBeat}
  *   drums      one {label, pitch, voice} a drum class, in bit order
  *   leadIn     whether MIDI files of the grooves begin with a silent bar
- *   columns    one {name, label, about, kind: "number" | "flag", decimals} a figure; column 0 is the tempo
+ *   columns    one {name, label, about, kind: "number" | "flag" | "name", decimals, names} a figure; column 0 is the tempo;
+ *              that of a name is its place in names
  *   sortedBy   name of the figure of which the largest come first; null: as sampled
  *   sources    names of the windows that grooves were made from
  *   writtenAs  what velocity and timing of the grooves are called
@@ -165,7 +166,8 @@ class Grooves {
   figureText(column, item) {
     const value = this.figure(column, item);
     if (Number.isNaN(value)) return "–";
-    const { kind, decimals } = this.columns[column];
+    const { kind, decimals, names } = this.columns[column];
+    if (kind === "name") return names[value];
     return kind === "flag" ? (value ? "yes" : "no") : value.toFixed(decimals);
   }
 

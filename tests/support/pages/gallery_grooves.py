@@ -21,6 +21,7 @@ COLUMNS = (
     FigureColumn("hits", "hits per bar", "onsets of all drums", decimals=2),
     FigureColumn("score", "score", "by chance; one in ten has none", decimals=3),
     FigureColumn("copy", "duplicate", "every seventh", kind="flag"),
+    FigureColumn("style", "style", "in turn", kind="name", names=("funk", "jazz", "polka", "rock")),
 )
 
 
@@ -42,6 +43,7 @@ def chance_groove(item: int, grid: GridSpec = GRID) -> GalleryGroove:
             "hits": float(hits.sum() / grid.bars),
             "score": None if item % 10 == 9 else float(chance.normal()),
             "copy": item % 7 == 0,
+            "style": (0, 1, 3)[item % 3],
         },
     )
 

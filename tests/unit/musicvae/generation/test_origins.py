@@ -14,13 +14,19 @@ from musicvae.generation.recipe import (
     VariationSource,
     codes_of,
 )
+from musicvae.generation.style_guide import StyleGuide, WantedStyle
 from musicvae.model.prior import StandardPrior
 
 LATENT = 6
 CODES = np.random.default_rng(0).standard_normal((3, LATENT)).astype(np.float32)
+GUIDE = StyleGuide(
+    ("jazz", "rock"),
+    *(np.random.default_rng(1).standard_normal(s).astype(np.float32) for s in ((4, LATENT), 4, (4, 4), 4, (2, 5), 2)),
+)
 SHIFT = np.arange(LATENT, dtype=np.float32)
 ORIGINS: dict[str, LatentSource] = {
     "prior": PriorSource(),
+    "style": PriorSource(WantedStyle(GUIDE, (("rock", 1.0),))),
     "like": VariationSource(CODES, 0.4),
     "interpolation": Interpolation(CODES[0], CODES[1], (0.0, 0.1, 0.5, 0.9, 1.0)),
     "square": Square(
@@ -47,7 +53,7 @@ def test_a_code_is_that_of_its_item_wherever_a_batch_begins(name: str):
     assert torch.equal(codes(ORIGINS[name], first=7, count=5), whole[7:])
 
 
-@pytest.mark.parametrize("name", ["prior", "like", "moved"])
+@pytest.mark.parametrize("name", ["prior", "style", "like", "moved"])
 def test_seeds_and_draws_are_independent(name: str):
     one = codes(ORIGINS[name])
     for other in (codes(ORIGINS[name], seed=2), codes(ORIGINS[name], draw=1)):

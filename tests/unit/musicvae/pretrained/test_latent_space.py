@@ -11,15 +11,16 @@ from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.groove.features import attribute_names
 from musicvae.model.model import MusicVAE
 from musicvae.model.prior import StandardPrior
-from musicvae.pretrained.latent_effects import (
+from musicvae.pretrained.latent_space import (
     POINTS,
     POSITIONS,
     attribute_effects,
+    draw_map,
     interpolation_effect,
+    principal_axes,
     spearman,
     unevenness,
 )
-from musicvae.pretrained.latent_map import draw_map, principal_axes
 from musicvae.pretrained.load import load_run
 from musicvae.pretrained.model import TrainedModel
 from tests.support.runs.run_folders import run_with_weights
