@@ -152,7 +152,7 @@ def renew(
     out: Path = typer.Argument(..., metavar="OUT", help="An export of this or an earlier version."),
     shards: str = typer.Option(..., metavar="FOLDER|URL", help="The shards that its model was trained on."),
 ) -> None:
-    """Rewrite what an export stores about the training windows: hashes, distributions and styles.
+    """Rewrite what an export stores about the training windows: hashes, distributions, styles and the style guide.
 
     All other files of the export stay unchanged.
 

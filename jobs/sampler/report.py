@@ -15,7 +15,15 @@ from rich.table import Table
 from jobs.sampler.job import SampleJob
 from jobs.sampler.manifest import CheckedBlock
 from jobs.sampler.selection import NO_ITEM, Selected
-from musicvae.evaluation.samples import BINS, ENDS, NEAR_CELLS, FeatureHistograms, count_features
+from musicvae.evaluation.samples import (
+    BINS,
+    NEAR_CELLS,
+    FeatureHistograms,
+    bounds_of,
+    count_features,
+    structure_features,
+    window_features,
+)
 from musicvae.groove.features import GrooveStatistics, count_grooves
 from musicvae.groove.groove import MAX_VELOCITY
 from musicvae.groove.played import PlayedHits
@@ -37,6 +45,10 @@ ABOUT = {
     "self-similarity": "of bars to each other",
     "mean onset": "step of the bar, mean over a groove's hits",
     "onset step": "step of the bar, all hits",
+    "different bars": "of the bars of a groove",
+    "time kept": "share of beats whose timekeeping two bars have in common",
+    "backbeat": "share of bars with a snare on every other beat",
+    "ending": "fill of the last bar, less that of the others",
 }
 
 
@@ -46,6 +58,7 @@ class Tally:
 
     grooves: GrooveStatistics
     features: FeatureHistograms
+    structure: FeatureHistograms
     log_likelihood: float
     duplicates: int
     memorised: int | None
@@ -64,6 +77,7 @@ class Tally:
         return Tally(
             self.grooves + other.grooves,
             self.features + other.features,
+            self.structure + other.structure,
             self.log_likelihood + other.log_likelihood,
             self.duplicates + other.duplicates,
             _sum(self.memorised, other.memorised),
@@ -111,10 +125,11 @@ class PlayingSums:
 
 def tally(block: CheckedBlock, trained: TrainedModel, heard: PlayedHits | None = None) -> Tally:
     """The sums over a block; with those of how it is played, where it is `heard`."""
-    near = block.rows.nearest_training
+    near, of_block = block.rows.nearest_training, (block.rows.tokens, trained.grid, trained.drum_map)
     return Tally(
         grooves=count_grooves(block.hits, trained.grid),
-        features=count_features(block.rows.tokens, trained.grid, trained.drum_map),
+        features=count_features(window_features(*of_block), trained.grid),
+        structure=count_features(structure_features(*of_block), trained.grid),
         log_likelihood=float(block.rows.log_likelihood.sum()),
         duplicates=int((block.duplicate_of != NO_ITEM).sum()),
         memorised=None if block.memorised is None else int(block.memorised.sum()),
@@ -127,9 +142,6 @@ def tally(block: CheckedBlock, trained: TrainedModel, heard: PlayedHits | None =
 
 def report(total: Tally, selected: Selected, trained: TrainedModel, training: TrainingRecord | None) -> dict[str, Any]:
     """Everything in plain values, as report.json keeps it."""
-    made, data, overlaps = total.features, training and training.histograms, None
-    if data is not None:
-        overlaps = made.overlaps(data).round(4).tolist()
     return {
         "grooves": total.grooves.windows,
         "looked_at": selected.looked_at,
@@ -145,16 +157,22 @@ def report(total: Tally, selected: Selected, trained: TrainedModel, training: Tr
         "log_likelihood": total.mean_log_likelihood,
         "hits": dict(zip(trained.drum_map.classes, total.grooves.hits.tolist(), strict=True)),
         **({} if total.playing is None else {"playing": total.playing.figures()}),
-        "features": {
-            name: {
-                "mean": round(float(made.means[row]), 4),
-                "counts": made.counts[row].tolist(),
-                "training_mean": None if data is None else round(float(data.means[row]), 4),
-                "training_counts": None if data is None else data.counts[row].tolist(),
-                "overlap": None if overlaps is None else overlaps[row],
-            }
-            for row, name in enumerate(made.names)
-        },
+        "features": _features(total.features, training and training.histograms),
+        "structure": _features(total.structure, training and training.structure),
+    }
+
+
+def _features(made: FeatureHistograms, data: FeatureHistograms | None) -> dict[str, dict[str, Any]]:
+    overlaps = None if data is None else made.overlaps(data).round(4).tolist()
+    return {
+        name: {
+            "mean": round(float(made.means[row]), 4),
+            "counts": made.counts[row].tolist(),
+            "training_mean": None if data is None else round(float(data.means[row]), 4),
+            "training_counts": None if data is None else data.counts[row].tolist(),
+            "overlap": None if overlaps is None else overlaps[row],
+        }
+        for row, name in enumerate(made.names)
     }
 
 
@@ -271,7 +289,10 @@ def sample_report_page(
         headings=headings(total, trained),
         sections=sections(total, trained),
         training=training is not None,
-        histograms=list(_histograms(total.features, training and training.histograms, trained)),
+        histograms=[
+            *_histograms(total.features, training and training.histograms, trained),
+            *_histograms(total.structure, training and training.structure, trained),
+        ],
     )
 
 
@@ -285,23 +306,26 @@ def _histograms(made: FeatureHistograms, data: FeatureHistograms | None, trained
     """One for each feature; the training data's is the area behind, where it is known."""
     overlaps = None if data is None else made.overlaps(data)
     for row, name in enumerate(made.names):
-        end = ENDS.get(name, float(trained.grid.steps_per_bar))
+        low, high = bounds_of(name, trained.grid)
         series = {MADE: made} if data is None else {TRAINING: data, MADE: made}
         means = ", ".join(
             f"{which} {number(round(float(histograms.means[row]), 2))}" for which, histograms in series.items()
         )
-        about = [ABOUT.get(name, "hits per bar"), f"mean: {means}"]
+        about = [_about(name), f"mean: {means}"]
         if overlaps is not None:
             about.append(f"overlap {overlaps[row]:.3f}")
         by_step = name == "onset step" and trained.grid.steps_per_bar <= BINS
         bins = trained.grid.steps_per_bar if by_step else BINS // 2
-        rule = rule_distance(end)
+        rule, length = rule_distance(high - low), high - low
         yield histogram(
             name.replace("_", " "),
             "; ".join(about),
             {which: _shown(histograms.counts[row], bins, by_step=by_step) for which, histograms in series.items()},
-            [f"step {place}" if by_step else _words(place, bins, end) for place in range(bins)],
-            [(place * rule / end * bins + by_step / 2, number(place * rule)) for place in range(round(end / rule) + 1)],
+            [f"step {place}" if by_step else _words(place, bins, low, high) for place in range(bins)],
+            [
+                (place * rule / length * bins + by_step / 2, number(low + place * rule))
+                for place in range(round(length / rule) + 1)
+            ],
             trim=True,
         )
 
@@ -313,6 +337,12 @@ def _shown(counts: Int64[np.ndarray, " bin"], bins: int, *, by_step: bool) -> In
     return counts.reshape(bins, -1).sum(axis=1)
 
 
-def _words(place: int, bins: int, end: float) -> str:
-    low, high = (number(round(edge / bins * end, 3)) for edge in (place, place + 1))
+def _about(name: str) -> str:
+    if name.endswith(" apart"):
+        return "likeness (F1) of two bars, mean over pairs"
+    return "likeness (F1) to the nearest bar" if name.endswith(" repeated") else ABOUT.get(name, "hits per bar")
+
+
+def _words(place: int, bins: int, first: float, end: float) -> str:
+    low, high = (number(round(first + edge / bins * (end - first), 3)) for edge in (place, place + 1))
     return f"{low} or more" if place == bins - 1 else f"{low} to {high}"

@@ -30,6 +30,7 @@ Histograms:
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,13 @@ from musicvae.groove.groove import hits_from_tokens
 from musicvae.randomness import Purpose, generator
 
 BINS = 40
-ENDS = {"hits per bar": 40.0, "syncopation": 20.0, "polyphony": 4.0, "self-similarity": 1.0}
-"""Where the last bin of a feature ends; larger values count in it. Of the others it is the number of steps of a bar."""
+ENDS = {
+    "hits per bar": 40.0,
+    "syncopation": 20.0,
+    "polyphony": 4.0,
+    **dict.fromkeys(("self-similarity", "time kept", "backbeat", "ending"), 1.0),
+}
+"""Where the last bin of a feature ends, as in `bounds_of`; larger values count in it."""
 BACKBONE = ("kick", "snare")
 NEAR_CELLS = 4
 """One cell of a bar on average, of the 18 or so that are struck: a stray ghost note or one stroke moved by half a bar.
@@ -60,11 +66,11 @@ TRAIN_RESAMPLES = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureHistograms:
-    """Counts of the features of `musicvae.evaluation.samples.window_features`.
+    """Counts of features.
 
     Attributes:
         names: of the features.
-        counts: values in each of `BINS` equal bins from 0 on.
+        counts: values in each of `BINS` equal bins between the `bounds_of` the feature.
         sums: of the values themselves, so that means are exact whatever the bins.
 
     Raises:
@@ -96,13 +102,21 @@ class FeatureHistograms:
         return np.minimum(*shares).sum(axis=1)
 
 
-def count_features(tokens: Int16[np.ndarray, "window step"], grid: GridSpec, drum_map: DrumMap) -> FeatureHistograms:
-    """The features of some windows; none at all count as nothing."""
-    by_feature = window_features(tokens, grid, drum_map)
+def bounds_of(feature: str, grid: GridSpec) -> tuple[float, float]:
+    """Where the first bin of a feature begins and the last one ends."""
+    if feature == "different bars":
+        return 0.0, grid.bars + 1.0
+    end = 1.0 if feature.endswith((" apart", " repeated")) else ENDS.get(feature, float(grid.steps_per_bar))
+    return (-1.0 if feature == "ending" else 0.0), end
+
+
+def count_features(by_feature: Mapping[str, "FeatureValues"], grid: GridSpec) -> FeatureHistograms:
+    """What `window_features` or `structure_features` gave; features of no windows count as nothing."""
     names = tuple(by_feature)
     counts = np.zeros((len(names), BINS), dtype=np.int64)
     for row, name in enumerate(names):
-        bins = (by_feature[name].values / ENDS.get(name, grid.steps_per_bar) * BINS).astype(np.int64)
+        low, high = bounds_of(name, grid)
+        bins = np.floor((by_feature[name].values - low) / (high - low) * BINS).astype(np.int64)
         counts[row] = np.bincount(bins.clip(0, BINS - 1), minlength=BINS)
     sums = np.array([by_feature[name].values.sum() for name in names], dtype=np.float64)
     return FeatureHistograms(names, counts, sums)

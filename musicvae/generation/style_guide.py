@@ -22,7 +22,7 @@ CANDIDATES = 256
 """Draws of the prior from which a code is chosen."""
 STRENGTH = 8.0
 HIDDEN, DROPOUT = 128, 0.3
-STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 1500, 256, 2e-3, 1e-2
+EPOCHS, MOST_STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 50, 1500, 256, 2e-3, 1e-2
 LEAST_DEVIATION = 0.05
 """Of the logarithm of a tempo, so that no code is certain of one."""
 TENSORS = ("enter_weight", "enter_bias", "leave_weight", "leave_bias", "manners", "tempos")
@@ -197,7 +197,7 @@ def fit_style_guide(
         nn.init.constant_(leave.bias[-1:], -1.0)
         network = nn.Sequential(enter, nn.GELU(), nn.Dropout(DROPOUT), leave)
         optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        for _ in range(STEPS):
+        for _ in range(min(MOST_STEPS, EPOCHS * -(-len(known) // BATCH))):
             rows = torch.randint(len(known), (BATCH,))
             outputs = network(means[rows] + deviations[rows] * torch.randn(BATCH, mu.shape[1]))
             deviation = LEAST_DEVIATION + outputs[:, -1].exp()

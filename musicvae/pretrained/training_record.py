@@ -2,8 +2,10 @@
 play grooves in their styles.
 """
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import safetensors.numpy
@@ -12,7 +14,7 @@ from safetensors import SafetensorError
 
 from musicvae.data.feel import StyleFeels
 from musicvae.errors import ConfigError
-from musicvae.evaluation.samples import FeatureHistograms, count_features
+from musicvae.evaluation.samples import FeatureHistograms, count_features, structure_features, window_features
 from musicvae.generation.style_guide import StyleGuide, WantedStyle
 from musicvae.groove.distance import among, window_hashes
 from musicvae.groove.drum_map import DrumMap
@@ -28,7 +30,8 @@ class TrainingRecord:
 
     Attributes:
         hashes: of the different windows, ascending (`musicvae.groove.distance`).
-        histograms: of all windows.
+        histograms, structure: of all windows, by `window_features` and `structure_features`; the latter None in a
+            record of before.
         styles: how each style is played; None in a record of before styles were kept.
         guide: which style a code has; None in a record of before, or without two styles.
     """
@@ -37,6 +40,7 @@ class TrainingRecord:
     histograms: FeatureHistograms
     styles: StyleFeels | None = None
     guide: StyleGuide | None = None
+    structure: FeatureHistograms | None = None
 
     def holds(self, hashes: UInt64[np.ndarray, " groove"]) -> Bool[np.ndarray, " groove"]:
         """Which grooves, given by their hashes, are training windows."""
@@ -45,6 +49,8 @@ class TrainingRecord:
     def to_bytes(self) -> bytes:
         """A safetensors file; names of features are not in it, as metadata would be written in no fixed order."""
         tensors = {"hashes": self.hashes, "counts": self.histograms.counts, "sums": self.histograms.sums}
+        if self.structure is not None:
+            tensors |= {"structure_counts": self.structure.counts, "structure_sums": self.structure.sums}
         if self.styles is not None:
             tensors |= self.styles.tensors()
         if self.guide is not None:
@@ -58,16 +64,22 @@ class TrainingRecord:
         Raises:
             ValueError: something else, or a record of another grid or drum map.
         """
-        nothing = count_features(np.zeros((0, grid.num_steps), dtype=np.int16), grid, drum_map)
+        no_windows = np.zeros((0, grid.num_steps), dtype=np.int16)
+        names, of_structure = (
+            tuple(features(no_windows, grid, drum_map)) for features in (window_features, structure_features)
+        )
         try:
             tensors = safetensors.numpy.load(data)
-            histograms = FeatureHistograms(nothing.names, tensors["counts"], tensors["sums"])
-            styles = guide = None
+            histograms = FeatureHistograms(names, tensors["counts"], tensors["sums"])
+            styles = guide = structure = None
+            if "structure_counts" in tensors:
+                counts = tensors["structure_counts"]
+                structure = FeatureHistograms(of_structure, counts, tensors["structure_sums"])
             if "style_names" in tensors:
                 styles = StyleFeels.from_tensors(tensors, grid, drum_map.num_drums)
             if styles is not None and "guide_manners" in tensors:
                 guide = StyleGuide.from_tensors(styles.names, tensors)
-            return cls(tensors["hashes"], histograms, styles, guide)
+            return cls(tensors["hashes"], histograms, styles, guide, structure)
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
@@ -103,7 +115,14 @@ def record_of(
     Args:
         styles, guide: of the same windows, where somebody has measured them.
     """
-    histograms = count_features(tokens[:0], grid, drum_map)
-    for first in range(0, len(tokens), BLOCK):
-        histograms += count_features(tokens[first : first + BLOCK], grid, drum_map)
-    return TrainingRecord(np.unique(window_hashes(tokens)), histograms, styles, guide)
+    histograms, structure = (
+        reduce(
+            operator.add,
+            (
+                count_features(features(tokens[first : first + BLOCK], grid, drum_map), grid)
+                for first in range(0, max(1, len(tokens)), BLOCK)
+            ),
+        )
+        for features in (window_features, structure_features)
+    )
+    return TrainingRecord(np.unique(window_hashes(tokens)), histograms, styles, guide, structure)

@@ -59,11 +59,13 @@ def test_children_do_not_inherit_what_ray_sets_for_itself(run_on_ray):
     assert "PYTHONBREAKPOINT" not in os.environ
 
 
+@pytest.mark.slow
 def test_every_answer_comes_once_with_its_number(run_on_ray):
     answers = dict(run_on_ray(square, range(NUM_TASKS)))
     assert answers == {number: number**2 for number in range(NUM_TASKS)}
 
 
+@pytest.mark.slow
 def test_few_tasks_are_in_flight(run_on_ray):
     tasks = CountedTasks(range(NUM_TASKS))
     for number, _ in enumerate(run_on_ray(square, tasks)):
@@ -71,6 +73,7 @@ def test_few_tasks_are_in_flight(run_on_ray):
     assert tasks.taken == NUM_TASKS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["ray", "processes"])
 def test_an_error_is_raised_here_as_it_was_there(run_on_ray, where):
     with task_runner("processes", 2, code={}) as run_in_processes, pytest.raises(DataError) as caught:
@@ -78,6 +81,7 @@ def test_an_error_is_raised_here_as_it_was_there(run_on_ray, where):
     assert str(caught.value) == "task 7 is bad\n  found     a seven\n  do        leave it out"
 
 
+@pytest.mark.slow
 def test_a_task_that_ray_loses_for_good_is_no_mistake_of_the_command_line(run_on_ray, monkeypatch):
     monkeypatch.setattr(tasks_module, "LOST_RETRIES", 0)
     with pytest.raises(TargetError, match="Ray could not finish a task") as caught:
@@ -102,6 +106,7 @@ def test_without_workers_tasks_run_here_one_by_one():
         assert list(answers) == [(1, 16)]
 
 
+@pytest.mark.slow
 def test_a_ray_of_our_own_is_closed_to_other_users_and_to_the_network(run_on_ray):
     below = descendants(os.getpid())
     (raylet,) = [pid for pid in below if command_of(pid).split(" ")[0].endswith("/raylet")]

@@ -194,7 +194,13 @@ def test_ranks_beside_variables_of_another_launch_are_refused(small_shards, tmp_
 
 
 @pytest.mark.parametrize(
-    "variables", [{"RANK": ""}, {"RANK": "1"}, {"WORLD_SIZE": "2"}, {"RANK": "", "WORLD_SIZE": "2"}]
+    "variables",
+    [
+        {"RANK": "", "WORLD_SIZE": "2"},
+        {"RANK": "1"},
+        pytest.param({"WORLD_SIZE": "2"}, marks=pytest.mark.slow),
+        pytest.param({"RANK": ""}, marks=pytest.mark.slow),
+    ],
 )
 def test_one_variable_of_another_launch_alone_means_nothing(small_shards, tmp_path, variables):
     ok(run_job("train", "--shards", small_shards, "--run", tmp_path / "run", *SMALL, **variables))
