@@ -36,11 +36,12 @@ def test_it_says_what_the_report_says(out):
     assert f"{report['grooves']:,} grooves of seed 0" in page.text
     assert f"left out of 300: {report['dropped']['duplicate']:,} duplicate" in page.text
     assert "50 training windows" in page.text, "those that velocity and timing were measured on"
-    for name, feature in report["features"].items():
+    shown = report["features"] | report["structure"]
+    for name, feature in shown.items():
         assert name.replace("_", " ") in page.text
         assert f"overlap {feature['overlap']:.3f}" in page.text
         assert f"mean: training {feature['training_mean']:.4g}"[:17] in page.text
-    assert page.tags.count("figure") == len(report["features"])
+    assert page.tags.count("figure") == len(shown)
 
 
 def test_the_training_data_lies_behind_what_was_made(out):

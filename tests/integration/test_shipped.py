@@ -76,6 +76,29 @@ def test_a_model_carries_the_styles_of_its_training_data(name):
     assert sum(style.windows for style in styles.styles) == model.feel.statistics.windows
     distances = {style.name: np.abs(style.velocity - model.feel.velocity).mean() for style in styles.styles}
     assert distances["highlife"] < distances["jazz"], "46 windows say less than 2,008"
+    assert model.training.guide is not None
+    assert model.training.guide.names == STYLES
+    assert model.training.structure is not None
+
+
+def test_grooves_of_a_style_have_its_notes():
+    """`tests/experiments/style_recognition.py` measures it by classifiers that know nothing of z."""
+    generation = musicvae.load("generation")
+    assert generation.training is not None
+    guide = generation.training.guide
+    assert guide is not None
+    ride = generation.drum_map.classes.index("ride")
+    share, with_ride = {}, {}
+    for style in (None, "rock", "jazz", "funk"):
+        grooves = generation.sample(128, seed=3, style=style, feel="mean")
+        with_ride[style] = np.mean([groove.hits[:, ride].sum() > 16 for groove in grooves])
+        recognised = guide.recognised(generation.encode(grooves))
+        share[style] = {
+            name: float((recognised == guide.names.index(name)).mean()) for name in ("rock", "jazz", "funk")
+        }
+    for style in ("rock", "jazz", "funk"):
+        assert share[style][style] > max(0.4, 1.5 * share[None][style])
+    assert with_ride["jazz"] > 1.5 * with_ride["rock"]
 
 
 @pytest.mark.parametrize(

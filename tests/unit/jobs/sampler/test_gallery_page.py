@@ -53,13 +53,14 @@ def test_every_hit_and_figure_is_in_the_arrays():
             place += 1
     assert place == len(velocity) == len(offset)
 
-    figures = array(data, "figures", "<f8").reshape(4, 25)
+    figures = array(data, "figures", "<f8").reshape(5, 25)
     assert figures[0].tolist() == [groove.tempo for groove in grooves]
     assert figures[1].tolist() == [groove.figures["hits"] for groove in grooves]
     assert np.isnan(figures[2]).nonzero()[0].tolist() == [9, 19]
     assert figures[3].nonzero()[0].tolist() == [0, 7, 14, 21]
+    assert figures[4, :4].tolist() == [0, 1, 3, 0]
     assert data.about["ids"] == [groove.id for groove in grooves]
-    assert [column["name"] for column in data.about["columns"]] == ["tempo", "hits", "score", "copy"]
+    assert [column["name"] for column in data.about["columns"]] == ["tempo", "hits", "score", "copy", "style"]
     assert data.arrays.keys() == ARRAYS
 
 
