@@ -98,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     new, _ = _maker(commands, _new, "new", "make new grooves", "musicvae new --count 16 --seed 1", count=16)
-    new.add_argument("--tempo", type=float, metavar="BPM", help="tempo (the median of the training data)")
+    new.add_argument("--style", type=_word, metavar="NAME[:SHARE],...", help="style of hits and playing")
+    new.add_argument("--tempo", type=float, metavar="BPM", help="tempo (the median of the style or the training data)")
 
     example = "musicvae vary loop.mid --distance 0.2"
     vary, vary_more = _maker(commands, _vary, "vary", "make variations of a groove", example)
@@ -113,12 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     for given in (vary, go_on):
         given.add_argument("--tempo", type=float, metavar="BPM", help="tempo (that of the file)")
     for drawn in (new, go_on):
-        drawn.add_argument(
-            "--temperature",
-            type=float,
-            default=1.0,
-            help="below 1: more likely grooves, above 1: wilder ones (%(default)s)",
-        )
+        text = "below 1: more likely grooves, above 1: wilder ones (%(default)s)"
+        drawn.add_argument("--temperature", type=float, default=1.0, help=text)
 
     does = "play a groove as a drummer might: other velocities and timing, the same hits"
     example = "musicvae humanize loop.mid --count 4 --timing 0.7"
@@ -209,7 +206,8 @@ def _check(options: argparse.Namespace, name: str, least: int | float, most: int
 def _new(options: argparse.Namespace) -> None:
     names = _names(options, "groove")
     model = musicvae.load(options.model)
-    grooves = model.sample(options.count, seed=options.seed, temperature=options.temperature, tempo=options.tempo)
+    how = {name: getattr(options, name) for name in ("seed", "temperature", "tempo", "style")}
+    grooves = model.sample(options.count, **how)
     _finish(options, model, names, grooves, [], "vary", options.out / names[0])
 
 

@@ -148,14 +148,14 @@ class SampleJob:
         """How the performance model plays parts of inner batches; None where it plays none."""
         if self.made.performer is None:
             return None
-        recipe, manner, played = self.made.recipe, self.made.manner, []
-        if manner is None:  # no groove depends on the others: those with about as many hits are played together
+        recipe, exactly, played = self.made.recipe, self.made.player is not None, []
+        if not exactly:  # no groove depends on the others: those with about as many hits are played together
             items, tokens = (np.concatenate([part.chosen(name) for part in parts]) for name in ("items", "tokens"))
             parts = [BatchPart(items, tokens, slice(None))]
         for part in parts:
             items, hits = part.items.tolist(), hits_from_tokens(part.tokens, trained.drum_map.num_drums)
             tempos = [self.made.tempo_of(trained, item) for item in items]
-            how = {"seed": recipe.seed, "manner": manner, "precision": recipe.precision}
+            how = {"seed": recipe.seed, "manner": self.made.manner, "exactly": exactly, "precision": recipe.precision}
             how |= {"centred": self.made.is_centred, "wanted": part.places}
             played.append(shipped_performer().play_items(items, hits, tempos, self.made.kept(items), **how))
         return PlayedHits.joined(played)

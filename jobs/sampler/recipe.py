@@ -178,8 +178,10 @@ class SampleRecipe:
 
     @property
     def manner(self) -> Float32[np.ndarray, " figure"] | None:
-        """The figures of `player`."""
-        return None if self.player is None else np.array(self.player, dtype=np.float32)
+        """The figures of `player`, or else those of the style of new grooves."""
+        if self.player is not None:
+            return np.array(self.player, dtype=np.float32)
+        return self.origin.style.manner if isinstance(self.origin, PriorSource) and self.origin.style else None
 
     def humanized(self, item: int) -> bytes:
         """The file of an item that is a take of one."""
@@ -297,8 +299,6 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     performer = performer_for(needed, trained.grid, trained.drum_map)
     weights = None if performer is None else performer.weights_hash
     player, given, feel = _player(options, trained), None if plain else given, options.feel_style
-    if wanted is not None and performer is not None and player is None:
-        player = tuple(wanted.manner.tolist())
     if wanted is not None and performer is None and options.feel is None:
         feel = wanted.main
     style = None if feel is None else style_of(feel, trained, options.shards)

@@ -94,8 +94,7 @@ class TrainedModel:
         Args:
             temperature: below 1 likelier grooves, above 1 wilder ones.
             tempo: quarter notes per minute, which hits of a style suit; else the median of style or training data.
-            style: of the hits and, unless a feel is given, of their playing: `"funk"`, or shares as `{"funk": 0.7,
-                "jazz": 0.3}`.
+            style: of the hits and, unless a feel is given, of their playing: `"funk"` or `{"funk": 0.7, "jazz": 0.3}`.
 
         Raises:
             ConfigError: a style or a feel that there is not, or a player that does not fit the performance model.
@@ -346,8 +345,9 @@ class TrainedModel:
         needed = PLAYED if feel is None and like_player is not None else feel
         performer = performer_for(needed, self.grid, self.drum_map)
         if performer is not None:
-            manner = performer.manner_of(wanted.manner if wanted and like_player is None else like_player)
-            return Playing(self.feel, performer, manner, precision=self.precision)
+            of_style = wanted is not None and like_player is None
+            manner = wanted.manner if wanted and of_style else performer.manner_of(like_player)
+            return Playing(self.feel, performer, manner, not of_style, precision=self.precision)
         if like_player is not None:
             problem, cure = "like_player needs grooves that are played", "leave one of the two out"
             raise ConfigError(problem, expected=f"the feel {PLAYED}", found=f"the feel {feel}", do=cure)

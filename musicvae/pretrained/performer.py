@@ -141,6 +141,7 @@ class Performer:
         seed: int,
         centred: bool = True,
         manner: Manner | None = None,
+        exactly: bool = True,
         precision: DecodingPrecision = "float32",
         wanted: slice = slice(None),
     ) -> PlayedHits:
@@ -151,12 +152,13 @@ class Performer:
             hits: of grooves of this model's length and drums.
             kept: hits that stay as they are, where the grooves have them: of each, or one for all.
             manner: that of the player; each groove has that of some training window if not given.
+            exactly: whether the batch meets the manner; else each groove is played with it in mind.
             centred: whether other hits lie around the grid, without the latency of the training data.
             wanted: places in the batch of the grooves that are given.
         """
         if kept is not None:
             kept = PlayedHits(*(np.broadcast_to(a, hits.shape) for a in (kept.hits, kept.velocity, kept.offset)))
-        if manner is None:
+        if manner is None or not exactly:
             items, hits, tempos, kept = items[wanted], hits[wanted], tempos[wanted], kept and kept[wanted]
             wanted = slice(None)
         figures = [self._manner(seed, item) if manner is None else self._as_trained(manner) for item in items]
@@ -167,7 +169,7 @@ class Performer:
             leaning = replace(kept, offset=(kept.offset + lean).clip(-0.5, LAST_OFFSET).astype(np.float32))
             score = replace(score, kept=leaning)
         played = self._centred(play(self.model, score, seed=seed, precision=precision), lean)
-        if manner is not None:
+        if manner is not None and exactly:
             played = playing.brought_to(played, playing.mean_manner(played.manner()), manner)
         return (played if kept is None else replace(kept, hits=kept.hits & hits).otherwise(played))[wanted]
 
@@ -369,7 +371,7 @@ class Playing:
 
     Attributes:
         feel: the mean velocity and timing, where no `performer` plays.
-        manner: of the player, where one is given.
+        manner, exactly: as `Performer.play_items` takes them.
         keeps: whether given hits stay as they were played.
         precision: of the performer's layers.
     """
@@ -377,6 +379,7 @@ class Playing:
     feel: GrooveFeel
     performer: Performer | None = None
     manner: Manner | None = None
+    exactly: bool = True
     keeps: bool = True
     precision: DecodingPrecision = "float32"
 
@@ -403,8 +406,8 @@ class Playing:
         kept = kept if self.keeps else None
         of_all = None
         if self.performer is not None:
-            how = {"seed": seed, "manner": self.manner, "precision": self.precision, "wanted": places}
-            of_all = self.performer.play_items(items, hits, [tempo] * len(items), kept, **how)
+            how = {"seed": seed, "manner": self.manner, "exactly": self.exactly, "precision": self.precision}
+            of_all = self.performer.play_items(items, hits, [tempo] * len(items), kept, wanted=places, **how)
         several = len(items) > 1
         return [
             self.feel.groove(

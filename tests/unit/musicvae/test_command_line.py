@@ -163,6 +163,7 @@ def test_a_file_that_somebody_made_or_changed_is_never_replaced(model, capsys, n
         ("interpolate loop.mid loop.mid --model {model} --first-bar 0", "or 2, with commas between them"),
         ("show absent.mid", "cannot read absent.mid"),
         ("new --model absent", "there is no model 'absent'"),
+        ("new --model {model} --style rock", "which styles codes have is not known"),
         ("new --model {model} --out loop.mid/folder", "cannot write loop.mid/folder/musicvae.json"),
     ],
 )
