@@ -122,6 +122,7 @@ def test_the_json_lets_anyone_compute_the_figures_anew(run: Path, small_shards: 
     assert (to_twin["value"], to_twin["interval"], to_twin["verdict"]) == (0, [0, 0], "open")
 
 
+@pytest.mark.slow
 def test_quick_says_that_it_is(run: Path, small_shards: Path, tmp_path: Path) -> None:
     result = ok(run_job("evaluate", "--run", run, "--shards", small_shards, "--quick", "--json", tmp_path / "q.json"))
     assert "quick evaluation, do not quote" in result.stdout

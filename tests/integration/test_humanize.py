@@ -172,7 +172,8 @@ def test_a_folder_is_humanized_in_takes_with_manifest_and_page(tmp_path):
     assert len(manifest_of(tmp_path / "out")) == 6
 
 
-@pytest.mark.parametrize("around", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("around", [False, True])
 def test_chunks_and_shares_change_no_byte_and_the_small_command_makes_the_same_takes(tmp_path, around):
     path = tmp_path / "song.mid"
     path.write_bytes(song(5))

@@ -65,7 +65,7 @@ def training_shards(whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFa
     return folder, write_sample_run(tmp_path_factory.mktemp("trained") / "run", manifest.fingerprint)
 
 
-@pytest.mark.parametrize("chunk", [64, 1000])
+@pytest.mark.parametrize("chunk", [pytest.param(64, marks=pytest.mark.slow), 1000])
 def test_chunks_of_any_size_give_the_same_bytes(sample_run, tmp_path, whole, chunk):
     sampled(sample_run, tmp_path, count=COUNT, execution=Execution(chunk=chunk))
     assert output_of(tmp_path) == whole
@@ -169,7 +169,7 @@ def test_parquet_and_codes_say_what_the_manifest_says(sample_run, tmp_path, whol
     assert abs(codes.mean()) < 0.1
 
 
-@pytest.mark.parametrize("output_format", ["tar", "zip"])
+@pytest.mark.parametrize("output_format", [pytest.param("tar", marks=pytest.mark.slow), "zip"])
 def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
     sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--pack", output_format)
     records = manifest_of(tmp_path)

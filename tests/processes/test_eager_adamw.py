@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from musicvae.training.step import EagerAdamW
@@ -32,9 +33,11 @@ def test_it_is_torchs_own_to_the_bit():
     assert layer.weight.grad is None
 
 
+@pytest.mark.slow
 def test_neither_training_nor_counting_loads_the_compiler():
     code = """
 import sys
+import pytest
 import torch
 import torch.distributed as dist
 from musicvae.training.step import EagerAdamW

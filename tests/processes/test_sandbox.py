@@ -45,7 +45,9 @@ def test_no_items_give_no_answers(sandbox):
         ("segfault", ALLOWANCE, "segfault: worker-died, killed by SIGSEGV"),
         ("exit", ALLOWANCE, "exit: worker-died, ended with status 7"),
         ("allocate", ALLOWANCE, "allocate: memory, more than 256 MiB, limits.memory_mib"),
-        ("spin", ALLOWANCE, "spin: timeout, more than 1 s of CPU time, limits.cpu_seconds"),
+        pytest.param(
+            *("spin", ALLOWANCE, "spin: timeout, more than 1 s of CPU time, limits.cpu_seconds"), marks=pytest.mark.slow
+        ),
         ("sleep", IMPATIENT, "sleep: timeout, more than 0.4 s, limits.wall_seconds"),
     ],
 )

@@ -121,9 +121,8 @@ SEARCHES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "search", [pytest.param(name, marks=[] if name.startswith("asha") else pytest.mark.slow) for name in SEARCHES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("search", SEARCHES)
 def test_an_array_starts_nothing_twice_whoever_dies_and_each_decision_follows_from_what_was_read(
     search: str, small_shards: Path, tmp_path: Path
 ):
