@@ -37,7 +37,6 @@ def test_it_is_torchs_own_to_the_bit():
 def test_neither_training_nor_counting_loads_the_compiler():
     code = """
 import sys
-import pytest
 import torch
 import torch.distributed as dist
 from musicvae.training.step import EagerAdamW
