@@ -15,12 +15,10 @@ def test_sampling(tmp_path):
     counts = {folder.name: len(manifest_of(folder)) for folder in sorted(grooves.iterdir())}
     expected = {
         "a": 300,
-        "best": 20,
         "far": 20,
         "loops": 8,
         "new": 200,
         "none": 50,
-        "packed-loops": 8,
         "picked": 2,
         "shards": 200,
         "tars": 50,
@@ -37,7 +35,7 @@ def test_sampling(tmp_path):
 def test_sampling_modes(tmp_path):
     run_shell_blocks(CHECKOUT / "docs" / "sampling-modes.md", tmp_path)
     grooves = {folder.name: len(list(folder.rglob("*.mid"))) for folder in (tmp_path / "grooves").iterdir()}
-    names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "hiphop", "jazz")
+    names = ("new", "like", "moved", "continued", "kept", "wanted", "drawn", "funk", "jazz")
     assert grooves == {"humanized": 4, "path": 5} | dict.fromkeys(names, 16)
     wanted = manifest_of(tmp_path / "grooves" / "wanted")
     bars = [
@@ -45,3 +43,4 @@ def test_sampling_modes(tmp_path):
     ]
     assert all(20 <= sum(hits) <= 36 and hits[:2] != [0, 0] != hits[2:] for hits in bars)
     assert all(record["steered"] >= 0 for record in wanted)
+    assert {record["tempo"] for record in manifest_of(tmp_path / "grooves" / "funk")} == {96}
