@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -158,10 +159,12 @@ def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any
 
 def _start(folder: Path, cpus: int) -> None:
     import ray
-    from ray._private import ray_constants
+    from ray._private import ray_constants, services
 
-    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    clusters, popen = ray_constants.ENABLE_RAY_CLUSTER, services.ConsolePopen
     ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray listens on the address of the host name, whatever it is given
+    # What signals a whole group, as scancel and a terminal do, else ends Ray before its tasks have saved.
+    services.ConsolePopen = partial(popen, start_new_session=True)
     try:
         # "local", so that a stray RAY_ADDRESS attaches nobody to a cluster that was not asked for.
         ray.init(
@@ -174,7 +177,7 @@ def _start(folder: Path, cpus: int) -> None:
             _temp_dir=str(folder / RAYS_OWN),
         )
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        ray_constants.ENABLE_RAY_CLUSTER, services.ConsolePopen = clusters, popen
 
 
 def _write_token(folder: Path) -> Path:

@@ -66,6 +66,13 @@ def test_every_answer_comes_once_with_its_number(run_on_ray):
 
 
 @pytest.mark.slow
+def test_what_signals_our_whole_group_does_not_reach_ray(run_on_ray):
+    groups = {pid: os.getpgid(pid) for pid in descendants(os.getpid()) if "raylet" in command_of(pid)}
+    assert groups, "Ray has come up"
+    assert os.getpgid(0) not in groups.values()
+
+
+@pytest.mark.slow
 def test_few_tasks_are_in_flight(run_on_ray):
     tasks = CountedTasks(range(NUM_TASKS))
     for number, _ in enumerate(run_on_ray(square, tasks)):
