@@ -178,6 +178,7 @@ class FigureColumn:
         about: what it means and in which unit, in a few words.
         kind: a number; a flag that a groove carries or not; or a name, given as its place in `names`.
         decimals: digits behind the point of a number.
+        names: that a name is one of.
     """
 
     name: str
