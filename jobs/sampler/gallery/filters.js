@@ -59,12 +59,13 @@ class Filters {
   }
 
   nameFilter(column) {
-    const { label, about, names } = this.grooves.columns[column], values = this.grooves.column(column);
-    const there = [...names.keys()].filter((name) => values.includes(name));
+    const { label, about, names } = this.grooves.columns[column], counts = names.map(() => 0);
+    this.grooves.column(column).forEach((name) => counts[name]++);
+    const there = [...names.keys()].filter((name) => counts[name]);
     if (there.length < 2) return null; // nothing to tell apart
     const field = filterField("flag", label, about), select = field.querySelector("select");
-    const counted = (name) => values.filter((value) => value === name).length.toLocaleString("en");
-    select.replaceChildren(new Option("any", "any"), ...there.map((name) => new Option(`${names[name]} ${counted(name)}`, name)));
+    const options = there.map((name) => new Option(`${names[name]} ${counts[name].toLocaleString("en")}`, name));
+    select.replaceChildren(new Option("any", "any"), ...options);
     select.setAttribute("aria-label", label);
     select.value = this.criteria.ranges.get(column)?.[0] ?? "any";
     select.addEventListener("change", () => {
