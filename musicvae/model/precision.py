@@ -54,8 +54,9 @@ def _rounded(tensor: Tensor) -> Tensor:
 class RowwiseLinear:
     """A linear layer on the CPU, each row of whose output has the same bits whatever other rows there are.
 
-    Libraries choose the order of their sums by the shape. Mostly it is the same for every number of rows: that is tried
-    once for each shape. Where it is not, each row is summed by itself, which is several times slower.
+    Libraries choose the order of their sums by the shape. For most numbers of rows it is that of `ROWS` of them: which
+    ones is tried once for each shape, and other numbers are computed in parts that are. Where even `ROWS` are not summed
+    alike, each row is summed by itself, which is several times slower.
 
     Args:
         kind: of the products.
@@ -68,21 +69,37 @@ class RowwiseLinear:
         kind: torch.dtype = torch.float32,
     ) -> None:
         self._weight, self._bias = weight.to(kind).contiguous(), None if bias is None else bias.to(kind)
-        self._tried: set[int] = set()
+        self._parts: dict[int, list[int]] = {}
 
     def __call__(self, rows: Float[Tensor, "row input"]) -> Float[Tensor, "row output"]:
         """Outputs of any number of rows, on one thread."""
         count = rows.shape[0]
-        if count in self._tried:
-            return F.linear(rows, self._weight, self._bias)
         if count % ROWS:
             return self(F.pad(rows, (0, 0, 0, -count % ROWS)))[:count]
-        if count > MOST_ROWS:
-            return torch.cat([self(part) for part in rows.split(MOST_ROWS)])
-        if products_are_rowwise(rows.dtype, count, *self._weight.shape, biased=self._bias is not None):
-            self._tried.add(count)
-            return self(rows)
-        places = torch.arange(rows.shape[1], dtype=torch.int32).expand(count, -1)
+        if count not in self._parts:
+            self._parts[count] = self._alike(rows.dtype, count)
+        match self._parts[count]:
+            case []:
+                return self._one_by_one(rows)
+            case [_]:
+                return F.linear(rows, self._weight, self._bias)
+            case several:
+                return torch.cat([F.linear(part, self._weight, self._bias) for part in rows.split(several)])
+
+    def _alike(self, kind: torch.dtype, count: int) -> list[int]:
+        """Numbers of rows that are summed alike and make up the count, the largest first; none where no number is."""
+        shape, parts = self._weight.shape, []
+        while count:
+            sizes = range(min(count, MOST_ROWS), 0, -ROWS)
+            alike = (size for size in sizes if products_are_rowwise(kind, size, *shape, biased=self._bias is not None))
+            if not (part := next(alike, 0)):
+                return []
+            parts += [part] * (count // part)
+            count %= part
+        return parts
+
+    def _one_by_one(self, rows: Float[Tensor, "row input"]) -> Float[Tensor, "row output"]:
+        places = torch.arange(rows.shape[1], dtype=torch.int32).expand(len(rows), -1)
         table = self._weight.T.float().contiguous()
         sums = F.embedding_bag(places, table, mode="sum", per_sample_weights=rows.float())
         return (sums if self._bias is None else sums + self._bias).to(rows.dtype)
@@ -90,12 +107,20 @@ class RowwiseLinear:
 
 @cache
 def products_are_rowwise(kind: torch.dtype, rows: int, outputs: int, inputs: int, *, biased: bool) -> bool:
-    """Whether `F.linear` sums a row of so many alike wherever it is among them, and as one of `ROWS`."""
+    """Whether `F.linear` sums a row of so many alike wherever it is among them, and as one of `ROWS`.
+
+    Summed exactly, all outputs would be 0 but for the bias. What is left of the rounding depends on the order of the
+    sums, and is not rounded away in `kind` once more.
+    """
     numbers = torch.Generator().manual_seed(0)
     values, weight = (torch.randn(count, inputs, generator=numbers).to(kind) for count in (rows, outputs))
-    layer = partial(F.linear, weight=weight, bias=weight[:, 0].contiguous() if biased else None)
+    half = inputs // 2
+    first, second, rest = torch.randperm(inputs, generator=numbers).split([half, half, inputs - 2 * half])
+    values[:, second], weight[:, second], values[:, rest] = -values[:, first], weight[:, first], 0
+    layer = partial(F.linear, weight=weight, bias=weight.new_zeros(outputs) if biased else None)
     once = layer(values)
-    return torch.equal(layer(values.roll(1, 0)), once.roll(1, 0)) and torch.equal(layer(values[:ROWS]), once[:ROWS])
+    parts = torch.cat([layer(part) for part in values.split(ROWS)])
+    return torch.equal(layer(values.roll(1, 0)), once.roll(1, 0)) and torch.equal(parts, once)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

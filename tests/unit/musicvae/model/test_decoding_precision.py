@@ -61,17 +61,40 @@ def test_a_row_has_the_same_bits_beside_whatever_other_rows(
         assert torch.equal(layer(rows[[*some]]), outputs[[*some]])
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("moves", [True, False])
-def test_a_library_whose_sums_depend_on_the_other_rows_is_noticed(monkeypatch: pytest.MonkeyPatch, moves: bool):
+def test_a_library_whose_sums_depend_on_the_other_rows_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, moves: bool, kind: torch.dtype
+):
     def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The first row is the only one that is summed backwards; or all are, where there are many."""
         turned = rows.flip(1) @ weight.T.flip(0)
         first = torch.arange(len(rows))[:, None] < (1 if moves else len(rows) * (len(rows) > 16))
         return torch.where(first, turned, rows @ weight.T)
 
-    assert precision.products_are_rowwise(torch.float32, 32, 24, 512, biased=False)
+    assert precision.products_are_rowwise(kind, 32, 24, 512, biased=False)
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    assert not precision.products_are_rowwise.__wrapped__(torch.float32, 32, 24, 512, biased=False)
+    assert not precision.products_are_rowwise.__wrapped__(kind, 32, 24, 512, biased=False)
+
+
+def test_numbers_of_rows_that_are_summed_otherwise_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch):
+    """As bfloat16 is on CPUs that multiply whole tiles: 32 rows, and 112 and more, alike, 48 to 96 otherwise."""
+    counts = []
+
+    def alike(kind: torch.dtype, rows: int, *shape: int, biased: bool) -> bool:
+        return rows <= 32 or rows >= 112
+
+    monkeypatch.setattr(precision, "products_are_rowwise", alike)
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda rows, *more: counts.append(len(rows)) or linear(rows, *more)
+    )
+    numbers = torch.Generator().manual_seed(3)
+    layer, rows = RowwiseLinear(torch.randn(8, 48, generator=numbers)), torch.randn(1100, 48, generator=numbers)
+    for count, parts in ((16, [16]), (83, [32, 32, 32]), (200, [208]), (600, [512, 32, 32, 32])):
+        counts.clear()
+        assert len(layer(rows[:count])) == count
+        assert counts == parts
 
 
 @pytest.mark.parametrize(
