@@ -140,6 +140,13 @@ def store_file() -> Path | None:
     return Path(folder) / f"attempt-{attempt()}" if folder else None
 
 
+def meeting_place() -> tuple[str, int] | None:
+    """(MASTER_ADDR, MASTER_PORT), where ranks of several machines meet; None for a launch on one."""
+    if not launched_by_torchrun() or store_file() or local_size() == world_size():
+        return None
+    return os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0)
+
+
 @cache
 def launch_id() -> str:
     """The same for all ranks of this machine and all restarts of one launch, another for every new launch.

@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.command.stop_signals import told_of_suspension
-from jobs.training.environment import attempt, launch_id, launched_by, local_ranks, own_rank, world_size
+from jobs.training.environment import (
+    attempt,
+    launch_id,
+    launched_by,
+    local_ranks,
+    meeting_place,
+    own_rank,
+    world_size,
+)
 from jobs.training.rank_logs import log_to_file
 from musicvae.errors import Category, ConfigError, DataError, DivergedError, StoppedError, UserError
 from musicvae.training.heartbeat import Heartbeat
@@ -204,6 +212,7 @@ def rank_life(run: Path | None) -> Iterator[Heartbeat]:
         launch_id=launch_id(),
         attempt=attempt(),
         neighbours=local_ranks(),
+        meeting=meeting_place(),
     )
     if launched_by() and folder.config.exists():
         log_to_file(folder.path, rank=heartbeat.rank, launch_id=heartbeat.launch_id, attempt=heartbeat.attempt)

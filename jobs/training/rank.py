@@ -27,6 +27,7 @@ from jobs.training.environment import (
     local_rank,
     local_ranks,
     local_size,
+    meeting_place,
     only_main_speaks,
     store_file,
     waiting_for_others,
@@ -238,6 +239,7 @@ def train_as_rank(
         launch_id=job.launch_id,
         attempt=job.attempt,
         neighbours=local_ranks(),
+        meeting=meeting_place(),
     )
     with speaking(job, rank, emit if rank == 0 else None):
         try:

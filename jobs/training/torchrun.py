@@ -28,6 +28,8 @@ from musicvae.training.run_folder import RunFolder, disk_full
 
 LOOK_SECONDS = 0.5
 OPEN_SECONDS = 20.0
+NAMED_SECONDS = 5.0
+"""After a failure; the ranks of several machines start again sooner, unless their machines do not meet."""
 SAVING_STATES = {"preempted": ExitCode.PREEMPTED, "interrupted": ExitCode.INTERRUPTED}
 
 
@@ -135,6 +137,8 @@ class LaunchWatch:
         self.failure: failures.Failure | None = None
         self.attempt = 0
         self.stopped = False
+        self._failing_since: float | None = None
+        self._named: failures.Failure | None = None
         self._first_status = run.read_status()
 
     @property
@@ -186,6 +190,20 @@ class LaunchWatch:
         now = [record for record in records if self.elastic or record.attempt == attempt]
         self.records = now if everywhere or fails else _by_rank([*self.records, *now])
         self.errors = [error for error in errors if self.elastic or error.attempt == attempt]
+        self._name_while_waiting()
+
+    def _name_while_waiting(self) -> None:
+        """Says what has failed, once, if the machines of the launch do not meet again soon after it."""
+        errors = [error for error in self.errors if error not in self._counted]
+        if not errors or self.group.max_nodes == 1:
+            self._failing_since = None
+            return
+        now = time.monotonic()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if now - self._failing_since > NAMED_SECONDS and self._named is None:
+            self._named = failures.first_failure(self.records, errors)
+            if self._named:
+                print(f"{self._named.one_line()}; waiting for {_others(self.group)}", file=sys.stderr)
 
     def last_failure(self) -> failures.Failure | None:
         """Of the attempt under way, or else of the one before; what came of giving up is no failure of its own."""
@@ -201,7 +219,7 @@ class LaunchWatch:
         if failure is None:
             print("the ranks restart because nodes joined or left", file=sys.stderr)
             return
-        self.failure = self._explained(failure)
+        self.failure, self._named = self._explained(failure), None
         self.restarts.count_failure()
         if not self._was_last:
             self.restarts.tell(self.failure.one_line())

@@ -10,6 +10,7 @@ largely free of each other, so mixtures are plausible grooves that nobody played
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -32,8 +33,8 @@ from musicvae.groove.played import MANNER, TICKS_PER_STEP, PlayedHits
 from musicvae.randomness import Purpose, normals, uniforms, words
 
 PREFETCHED_BATCHES = 4
-AHEAD_BATCHES = 128
-"""So many batches before a lane comes to a shard, it is fetched and verified."""
+AHEAD_BATCHES = 1024
+"""So many batches before a lane comes to a shard, it is fetched and verified, if `data.ahead_mib` allows it."""
 LEAVE_SECONDS = 5.0
 """A thread that waits for the network is not waited for."""
 B = TypeVar("B", bound="WindowBatch")
@@ -198,11 +199,21 @@ def training_batches(
 def _ids_in_order(
     numbers: range, *, store: WindowStore, order: DataOrder, lanes: Sequence[int]
 ) -> Iterator[tuple[int, Int64[np.ndarray, " window"]]]:
-    """The window ids of each batch; shards of batches to come are made ready meanwhile."""
-    expected = numbers.start
+    """The window ids of each batch; shards of batches to come are made ready meanwhile, up to the store's bytes."""
+    expected, waiting = numbers.start, 0
+    shards: Int64[np.ndarray, " shard"] = np.empty(0, dtype=np.int64)
+    ahead: deque[tuple[int, int]] = deque()  # batches to come, and the bytes of the shards that begin in them
     for number in numbers:
-        while expected < min(number + AHEAD_BATCHES, numbers.stop):
-            store.expect(order.shards(expected, lanes).tolist())
+        while ahead and ahead[0][0] <= number:
+            waiting -= ahead.popleft()[1]
+        last = min(number + AHEAD_BATCHES, numbers.stop)
+        while expected < last and (expected <= number or waiting < store.ahead_bytes):
+            before, shards = shards, order.shards(expected, lanes)
+            if len(begun := np.setdiff1d(shards, before)):
+                store.expect(begun.tolist())
+                if expected > number:
+                    ahead.append((expected, int(store.shard_bytes[begun].sum())))
+                    waiting += ahead[-1][1]
             expected += 1
         yield number, order.windows(number, lanes)
 

@@ -19,6 +19,8 @@ class DataSettings(Settings):
     cached_blocks: PositiveInt = 2048
     """Blocks of 1,024 windows that each rank keeps in memory, 128 KiB each, 256 MiB in all (1.7 MiB each of velocity
     and timing); more than its lanes times the blocks of a shard are not needed."""
+    ahead_mib: PositiveFloat = 256.0
+    """MiB of shards that each rank fetches and verifies before it needs them."""
     cache_dir: str | None = None
     """Folder on a disk of this machine for copies of remote shards; null: a folder of this user in the temporary
     files."""

@@ -63,19 +63,29 @@ class WindowStore:
         source: where the shards are.
         played: whether velocity, timing and tempo are read, in place of tokens.
         cached_blocks: how many runs of 1,024 windows are kept, those used last.
+        ahead_mib: how much of the shards may be made ready before it is needed.
 
     Raises:
         ConfigError: no such split.
     """
 
     def __init__(
-        self, source: ShardSource, manifest: ShardManifest, split: str, *, cached_blocks: int, played: bool = False
+        self,
+        source: ShardSource,
+        manifest: ShardManifest,
+        split: str,
+        *,
+        cached_blocks: int,
+        ahead_mib: float = 0.0,
+        played: bool = False,
     ) -> None:
         self.grid = manifest.grid
         self.num_drums = manifest.drum_map.num_drums
         entries = manifest.split(split).shards
         steps, drums = self.grid.num_steps, self.num_drums
         self._shards = VerifiedShards(source, entries, num_steps=steps, num_drums=drums, played=played)
+        self.ahead_bytes = int(ahead_mib * 2**20)
+        self.shard_bytes = np.array([shard.bytes for shard in entries], dtype=np.int64)
         self._windows = np.array([shard.windows for shard in entries], dtype=np.int64)
         self._starts = np.cumsum(self._windows) - self._windows
         self.num_windows = int(self._windows.sum())

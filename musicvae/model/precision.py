@@ -54,8 +54,8 @@ def _rounded(tensor: Tensor) -> Tensor:
 class RowwiseLinear:
     """A linear layer on the CPU, each row of whose output has the same bits whatever other rows there are.
 
-    Libraries choose the order of their sums by the shape. For most numbers of rows it is that of `ROWS` of them: which
-    ones is tried once for each shape, and other numbers are computed in parts that are. Where even `ROWS` are not summed
+    Libraries choose the order of their sums by the shape. For most numbers of rows it is that of `ROWS` of them: for
+    which ones is tried once for each shape, and other numbers are computed in parts. Where even `ROWS` are not summed
     alike, each row is summed by itself, which is several times slower.
 
     Args:

@@ -46,6 +46,7 @@ class Heartbeat:
         rank, world_size: this process among the others.
         launch_id, attempt: `launch` and `attempt` of `RankRecord`.
         neighbours: the ranks of this machine; None where that is not known.
+        meeting: (host, port) at the machine of rank 0, where ranks of several machines have met.
 
     The thread that makes it is the main thread.
     """
@@ -59,8 +60,9 @@ class Heartbeat:
         launch_id: str,
         attempt: int,
         neighbours: Iterable[int] | None = None,
+        meeting: tuple[str, int] | None = None,
     ) -> None:
-        self.records, self._neighbours = records, neighbours
+        self.records, self._neighbours, self._meeting = records, neighbours, meeting
         self.rank, self.world_size = rank, world_size
         self.launch_id, self.attempt = launch_id, attempt
         self.step, self.phase, self.beats = 0, "starting", 0
@@ -70,7 +72,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
         self._writing = threading.Lock()
         self._suspended = False
-        self._gave_up = False
+        self._gave_up, self._cut_off = False, False
 
     @property
     def started(self) -> bool:
@@ -104,7 +106,7 @@ class Heartbeat:
         """
         culprit = None
         if gave_up:
-            self._gave_up = True
+            self._gave_up, self._cut_off = True, is_cut_off(self._meeting)
             before = self.records.of(self.launch_id)
             time.sleep(MISSED_HEARTBEATS * HEARTBEAT_SECONDS)
             peer, why = find_culprit(before, self.records.of(self.launch_id), own_rank=self.rank)
@@ -170,6 +172,7 @@ class Heartbeat:
         """Returns only if the main thread goes on after all."""
         faulthandler.dump_traceback(file=self._stack, all_threads=True)
         before = self.records.of(self.launch_id)
+        self._cut_off = is_cut_off(self._meeting)
         for _ in range(MISSED_HEARTBEATS):
             time.sleep(max(HEARTBEAT_SECONDS, self._interval()))
             self._write(ended=False)
@@ -178,7 +181,8 @@ class Heartbeat:
         culprit, why = find_culprit(before, self.records.of(self.launch_id), own_rank=self.rank)
         where = f"no progress for {seconds:.0f} s in phase {self.phase!r} at step {self.step}"
         if culprit is None or culprit.rank == self.rank:
-            is_culprit, message = True, f"{where}; the main thread is at {place(self._frame())}"
+            reason = f"this rank {why}; " if why else ""
+            is_culprit, message = True, f"{where}; {reason}the main thread is at {place(self._frame())}"
         else:
             is_culprit, message = False, f"{where}, waiting for {_name(culprit)}, which {why}"
         culprit_rank = culprit.rank if culprit else self.rank
@@ -223,7 +227,8 @@ class Heartbeat:
 
     def _write(self, *, ended: bool) -> None:
         with self._writing, suppress(OSError):  # a full disk is reported where something that counts cannot be written
-            self.records.write(RankRecord(**self._word(), beats=self.beats, waiting=self._waits(), ended=ended))
+            told = {"beats": self.beats, "waiting": self._waits(), "ended": ended, "cut_off": self._cut_off}
+            self.records.write(RankRecord(**self._word(), **told))
 
     def _write_error(
         self, category: Category, message: str, *, traceback: str, secondary: bool, culprit: int | None
@@ -266,6 +271,17 @@ def _open_to_write(path: Path) -> TextIO:
         return Path(os.devnull).open("w", encoding="utf-8")
 
 
+def is_cut_off(meeting: tuple[str, int] | None) -> bool:
+    """Whether nothing answers where the ranks have met; False where ranks of one machine meet."""
+    if meeting is None:
+        return False
+    try:
+        socket.create_connection(meeting, timeout=HEARTBEAT_SECONDS).close()
+    except OSError:
+        return True
+    return False
+
+
 def _name(record: RankRecord) -> str:
     return f"rank {record.rank} on {record.host} (process {record.pid})"
 
@@ -287,6 +303,9 @@ def find_culprit(
 ) -> tuple[RankRecord | None, str]:
     """The rank that the others wait for, and how one can tell.
 
+    Where a network is cut, all ranks wait for each other. Those that do not reach the machine of rank 0 are cut off;
+    if no other machine reaches it, of several, it is that machine.
+
     Args:
         before, after: the heartbeats of all ranks, several intervals apart; clocks of machines need not agree.
         own_rank: the rank that asks, which is alive.
@@ -296,6 +315,13 @@ def find_culprit(
     silent = [record for record in alive if last.get(record.rank) == record.when and record.rank != own_rank]
     if silent:
         return silent[0], "sends no heartbeat: it is stopped, or its machine is down"
+    first = min(after, key=lambda record: record.rank, default=None)
+    cut_off = [record for record in alive if record.cut_off]
+    if cut_off and first and not first.ended:
+        others = {record.host for record in alive if record.host != first.host}
+        if 1 < len(others) == len({record.host for record in cut_off}):
+            return first, "is reached from no other machine: the network of its machine is cut"
+        return cut_off[0], f"does not reach rank 0 on {first.host}: the network between their machines is cut"
     lowest = min((record.step for record in alive), default=0)
     behind = [record for record in alive if record.step == lowest]
     if len(behind) < len(alive):

@@ -56,11 +56,13 @@ class RankRecord(RankWord):
         beats: how often the main thread has reported progress.
         waiting: whether the main thread is waiting for other ranks.
         ended: whether the process left by itself, which a killed one cannot say.
+        cut_off: whether it waited in vain and did not reach the machine of rank 0.
     """
 
     beats: int
     waiting: bool
     ended: bool
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)

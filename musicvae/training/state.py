@@ -123,7 +123,7 @@ class Training:
                     average.model.load_state_dict(model.state_dict())
         if config.train.compile:
             assert isinstance(model, MusicVAE), "settings of other models do not ask for it"
-            compile_components(model)
+            compile_components(model, None if config.train.compile is True else config.train.compile)
         alone = task.objective(model)
         return cls(config, world, model, optimizer, alone, world.wrap(alone), state, average)
 
@@ -227,15 +227,18 @@ def check_noise(config: FitConfig, model: Model, state: TrainingState, run: RunF
     )
 
 
-def compile_components(model: MusicVAE) -> None:
+def compile_components(model: MusicVAE, mode: str | None) -> None:
     """Has encoder, conductor and teacher-forced decoder compiled at their first use; weights keep their names.
 
     Generation step by step stays as it is. LSTMs stay the library's fused kernels: torch.compile breaks its graph at
     them. Needs a C++ compiler on the CPU.
+
+    Args:
+        mode: of torch.compile; None is its default.
     """
-    model.encoder.compile()
-    model.segments.compile()
-    model.decoder.teacher_forced = torch.compile(model.decoder.teacher_forced)
+    model.encoder.compile(mode=mode)
+    model.segments.compile(mode=mode)
+    model.decoder.teacher_forced = torch.compile(model.decoder.teacher_forced, mode=mode)
 
 
 def is_exhausted_memory(error: BaseException) -> bool:

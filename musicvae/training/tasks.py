@@ -129,7 +129,10 @@ def task_of(config: FitConfig, shards: ShardSource, manifest: ShardManifest) -> 
         ConfigError: no train or no validation split.
     """
     played = config.performance is not None
-    train = WindowStore(shards, manifest, "train", cached_blocks=config.data.cached_blocks, played=played)
+    data = config.data
+    train = WindowStore(
+        shards, manifest, "train", cached_blocks=data.cached_blocks, ahead_mib=data.ahead_mib, played=played
+    )
     held_out = WindowStore(shards, manifest, "validation", cached_blocks=EVALUATION_BLOCKS, played=played)
     lanes, global_batch = config.data.lanes, config.train.global_batch
     order = DataOrder.of(manifest, seed=config.train.seed, lanes=lanes, global_batch=global_batch)

@@ -157,7 +157,7 @@ class World:
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over all ranks in backward."""
+        """The model with gradients averaged over all ranks in backward; they lie in the buffers that are exchanged."""
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
@@ -165,7 +165,7 @@ class World:
             # Its successor is unknown to older torch; our buffers are constants, which need no exchange at all.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             with _compiler_unasked():
-                return _EagerDDP(model, device_ids=ids, broadcast_buffers=False)
+                return _EagerDDP(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def without_sync(self, model: nn.Module) -> AbstractContextManager[None]:
         """A context in which backward adds gradients up without exchanging them, for accumulation."""

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.gpu [--device cuda] [--quick]
 
-Runs `pytest -m gpu`, then `jobs.train` on synthetic shards with `small` and `paper` in bfloat16, without and with
-`train.compile`, then generates grooves on the device. The table is for docs/training-speed.md. `--device cpu --quick`
-shows on any machine that the script itself works, in float32 where the CPU does not multiply bfloat16.
+Runs `pytest -m gpu`, then `jobs.train` on synthetic shards with three presets in float32 and bfloat16, the latter with
+each way of `train.compile`, then generates grooves on the device. The table is for docs/training-speed.md.
+`--device cpu --quick` shows on any machine that the script itself works, in float32 where the CPU does not multiply
+bfloat16.
 """
 
 import argparse
@@ -28,7 +29,9 @@ from tests.benchmarks.training_runs import train_and_measure, write_synthetic_sh
 from tests.support.commands import CHECKOUT
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
-STEPS = {"small": 300, "paper": 100}
+STEPS = {"small": 300, "generation": 300, "paper": 100}
+COMPILED = {"small", "paper"}
+"""Presets that are compiled too: each start needs a minute."""
 SAMPLED_TOGETHER = 4096
 REPEATS = 5
 
@@ -38,22 +41,28 @@ def main() -> None:
     device = torch.device(arguments.device)
     tests = _gpu_tests()
     precision = "bfloat16" if multiplies_bfloat16(device) else "float32"
-    peak = matrix_peak(getattr(torch, precision), device)
+    peaks = {name: matrix_peak(getattr(torch, name), device) for name in dict.fromkeys(["float32", precision])}
     presets = ["demo"] if arguments.quick else list(STEPS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         shards = write_synthetic_shards(Path(folder) / "shards")
         for preset in presets:
-            for compiled in (False, True):
-                steps = 10 if arguments.quick else STEPS[preset]
-                rows.append(_trained(shards, preset, device, precision, peak, steps=steps, compiled=compiled))
+            steps = 10 if arguments.quick else STEPS[preset]
+            ways = [*((name, "false") for name in peaks)]
+            if preset in COMPILED:
+                ways += [(precision, "true"), (precision, "reduce-overhead")]
+            if arguments.quick:
+                ways = [(precision, "false"), (precision, "reduce-overhead")]
+            for name, compiled in ways:
+                rows.append(_trained(shards, preset, device, name, peaks[name], steps=steps, compiled=compiled))
     made = provenance()
+    measured = ", ".join(f"{name} {peak / 1e12:.3g}" for name, peak in peaks.items())
     print(
-        f"{_name(device)}, torch {torch.__version__}, commit {str(made['commit'])[:7]}; {precision} matrix peak "
-        f"{peak / 1e12:.3g} TFLOP/s. `pytest -m gpu`: {tests}.\n"
+        f"{_name(device)}, torch {torch.__version__}, commit {str(made['commit'])[:7]}; matrix peak in TFLOP/s: "
+        f"{measured}. `pytest -m gpu`: {tests}.\n"
     )
-    print(f"| preset, {precision} | batch | compiled | windows/s | step, ms | share of peak | data wait |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| preset | precision | batch | `train.compile` | windows/s | step, ms | share of peak | data wait |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(rows))
     print("\n| preset | grooves at once | grooves/s |\n| --- | --- | --- |")
     for preset in presets:
@@ -71,18 +80,18 @@ def _gpu_tests() -> str:
 
 
 def _trained(
-    shards: Path, preset: str, device: torch.device, precision: str, peak: float, *, steps: int, compiled: bool
+    shards: Path, preset: str, device: torch.device, precision: str, peak: float, *, steps: int, compiled: str
 ) -> str:
     overrides = [
         f"train.precision={precision}",
         f"resources.device={device.type}",
-        f"train.compile={str(compiled).lower()}",
+        f"train.compile={compiled}",
     ]
     run = train_and_measure(shards, preset, overrides, steps=steps, ranks=1)
     batch = round(run.windows_per_second * run.step_seconds)
     share = run.step_flops / run.step_seconds / peak
     return (
-        f"| {preset} | {batch} | {'yes' if compiled else 'no'} | {run.windows_per_second:.0f} "
+        f"| {preset} | {precision} | {batch} | {compiled} | {run.windows_per_second:.0f} "
         f"| {1e3 * run.step_seconds:.1f} | {share:.1%} | {run.data_wait:.2%} |"
     )
 

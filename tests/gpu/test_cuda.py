@@ -37,6 +37,15 @@ def test_a_gpu_trains_like_the_cpu(small_shards, tmp_path, precision, tolerance)
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("mode", ["true", "reduce-overhead"])
+def test_a_compiled_model_trains_like_one_that_is_not(small_shards, tmp_path, mode, pieces):
+    settings = ["--shards", small_shards, *SETTINGS, "resources.device=cuda", f"train.accumulation={pieces}"]
+    for compiled in ("false", mode):
+        ok(run_job("train", *settings, "--run", tmp_path / compiled, f"train.compile={compiled}"))
+    assert losses(tmp_path / mode) == pytest.approx(losses(tmp_path / "false"), rel=1e-3)
+
+
 def test_dropout_drops_the_same_on_both_devices():
     masks = []
     for device in ("cpu", "cuda"):

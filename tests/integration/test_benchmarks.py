@@ -53,8 +53,8 @@ def test_every_preset_is_one_model_over_the_ranks_of_torchrun(precision):
 def test_everything_for_a_gpu_on_the_cpu():
     text = printed_by("gpu", "--device", "cpu", "--quick")
     rows = [line for line in text.splitlines() if line.startswith("| demo |")]
-    assert [row.split(" | ")[2] for row in rows[:2]] == ["no", "yes"]
-    assert all(float(row.split(" | ")[3]) > 0 for row in rows[:2])
+    assert [row.split(" | ")[3] for row in rows[:2]] == ["false", "reduce-overhead"]
+    assert all(float(row.split(" | ")[4]) > 0 for row in rows[:2])
     assert float(rows[2].strip("| ").split(" | ")[2]) > 0
     assert "skipped" in text or "passed" in text
 

@@ -2,14 +2,20 @@
 
 import signal
 import socket
+import time
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
+from jobs.training.torchrun import NAMED_SECONDS
 from musicvae.durable import read_lines
+from musicvae.training.rank_records import RankRecords
 from tests.support.processes.process_tree import kill_tree
 from tests.support.processes.running_training import running_training
 from tests.support.requirements import only_in_a_soak
 from tests.support.services.free_ports import free_ports
+from tests.support.services.joined_machines import joined_machines
 
 pytestmark = pytest.mark.slow
 
@@ -64,3 +70,48 @@ def test_the_machine_of_the_rendezvous_is_lost_and_the_same_command_resumes(smal
         code, said = alone.ended()
     assert code == 0, said
     assert "resumed from step" in said
+
+
+@pytest.mark.parametrize(
+    ("cut", "cause"),
+    [
+        ("b", "this rank does not reach rank 0 on a: the network between their machines is cut"),
+        pytest.param(
+            "a",
+            "this rank is reached from no other machine: the network of its machine is cut",
+            marks=only_in_a_soak,
+        ),
+    ],
+)
+def test_a_machine_whose_network_is_cut_is_named_and_all_go_on_when_it_is_back(small_shards, tmp_path, cut, cause):
+    """All ranks wait for each other then, and all of them send heartbeats through the shared file system."""
+    run, hang_seconds, names = tmp_path / "run", 20, ("a", "b", "c")
+    with joined_machines(*names) as machines, ExitStack() as launches:
+        arguments = ["--ranks", 1, "--nodes", 3, "--rendezvous", f"{machines.addresses['a']}:29400"]
+        arguments += ["--rendezvous-id", "x", "train.steps=100000", f"resources.hang_seconds={hang_seconds}"]
+        arguments += ["train.checkpoint_every=5"]
+        trainings = [
+            launches.enter_context(
+                running_training(small_shards, run, *arguments, on_machine=partial(machines.command, name))
+            )
+            for name in names
+        ]
+        first, records = trainings[0], RankRecords(run / "ranks")
+        first.wait_until(lambda: first.steps() >= 10, 180)
+        (rank,) = (record.rank for record in records.of("x") if record.host == cut)
+        machines.cut(cut)
+        first.wait_until(lambda: bool(records.errors_of("x")), hang_seconds + 30 - NAMED_SECONDS)
+        time.sleep(NAMED_SECONDS + 2)
+        steps = first.steps()
+        machines.mend(cut)
+        first.wait_until(lambda: first.steps() >= steps + 10)
+        for training in trainings:
+            training.process.send_signal(signal.SIGUSR2)
+        codes = [training.ended() for training in trainings]
+    for code, said in codes:
+        assert code == 75, said
+        named, restarted = (line for line in said.splitlines() if f"rank {rank} of 3 on {cut}, step " in line)
+        assert f"hang: no progress for {hang_seconds} s in phase 'training'" in named
+        assert cause in named
+        assert "waiting for 2 other machine(s)" in named
+        assert "all ranks restart from step" in restarted

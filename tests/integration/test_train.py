@@ -173,6 +173,17 @@ def test_ranks_that_lose_their_torchrun_agent_save_and_leave(small_shards, tmp_p
     assert (run / "checkpoints" / f"step-{stopped_at:08d}").is_dir()
 
 
+@pytest.mark.slow
+@only_in_a_soak
+@pytest.mark.parametrize("mode", ["true", "reduce-overhead"])
+def test_a_compiled_model_trains_like_one_that_is_not(small_shards, tmp_path, mode):
+    settings = ["train.steps=8", *DROPOUT]
+    plain = train(small_shards, tmp_path / "plain", *settings)
+    compiled = train(small_shards, tmp_path / "compiled", *settings, f"train.compile={mode}")
+    assert len(plain) == 8
+    assert compiled == pytest.approx(plain, rel=1e-5)
+
+
 def test_print_config_shows_what_a_command_line_resolves_to():
     shown = ok(run_job("train", "--preset", "demo", "--print-config", "train.seed=7")).stdout
     assert "  seed: 7\n" in shown

@@ -55,10 +55,20 @@ class RunningTraining:
 
 
 @contextmanager
-def running_training(shards: Path, run: Path, *arguments: object, **environment: str) -> Iterator[RunningTraining]:
-    """Starts `jobs.train` with a tiny model; kills whatever is left of it."""
+def running_training(
+    shards: Path,
+    run: Path,
+    *arguments: object,
+    on_machine: Callable[[list[str]], list[str]] = list,
+    **environment: str,
+) -> Iterator[RunningTraining]:
+    """Starts `jobs.train` with a tiny model; kills whatever is left of it.
+
+    Args:
+        on_machine: makes the argv that runs another one where the training is to be.
+    """
     process = subprocess.Popen(
-        job_command("train", "--shards", shards, "--run", run, *TINY, *arguments),
+        on_machine(job_command("train", "--shards", shards, "--run", run, *TINY, *arguments)),
         cwd=CHECKOUT,
         env={**os.environ, **QUIET, **FORKED_RANKS, **environment},
         stdout=subprocess.PIPE,

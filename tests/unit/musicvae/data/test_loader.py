@@ -89,6 +89,25 @@ def test_a_later_start_gives_the_same_batches(shards):
     assert len(keys.unique()) == len(keys) == 8 * 16
 
 
+@pytest.mark.parametrize("shards_ahead", [0, 1, 3])
+def test_shards_are_made_ready_ahead_up_to_so_many_bytes(shards, monkeypatch, shards_ahead):
+    """One lane goes through the shards one after the other, here each of the same size."""
+    folder, manifest, _ = shards
+    size = manifest.split("train").shards[0].bytes
+    store = WindowStore(FolderShards(folder), manifest, "train", cached_blocks=3, ahead_mib=shards_ahead * size / 2**20)
+    store.shard_bytes[:] = size
+    order, expected = DataOrder([34, 33, 33], seed=5, lanes=1, global_batch=1), []
+    monkeypatch.setattr(store, "expect", expected.extend)
+    data, draws = DataSettings(lanes=1), RandomDraws(seed=5, latent=6)
+    ahead, reached = [], []
+    for batch in training_batches(store, order, data, draws, rank=0, world_size=1, first=0, last=400):
+        (shard,) = order.shards(batch.number, [0])
+        reached += [shard] if reached[-1:] != [shard] else []
+        ahead.append(len(expected) - len(reached))
+    assert max(ahead[:-200]) == shards_ahead
+    assert min(ahead[:-200]) >= min(shards_ahead, 1)
+
+
 def test_pieces_join_to_the_batch(shards):
     batch = batches(shards, last=1)[0]
     for count in (1, 3, 5, 100):

@@ -43,6 +43,26 @@ def test_then_the_one_that_waits_for_nobody():
     assert culprit.rank == 2
 
 
+@pytest.mark.parametrize(
+    ("cut_off", "culprit", "why"),
+    [
+        ([1], 1, "does not reach rank 0 on node0: the network between their machines is cut"),
+        ([1, 2], 0, "is reached from no other machine: the network of its machine is cut"),
+    ],
+)
+def test_where_a_network_is_cut_all_wait_and_a_rank_may_be_a_step_ahead(cut_off, culprit, why):
+    ranks = [replace(record(rank, step=7 + (rank == 1)), cut_off=rank in cut_off) for rank in range(3)]
+    for own_rank in range(3):
+        found, reason = find_culprit(ranks, later(*ranks), own_rank=own_rank)
+        assert found
+        assert (found.rank, reason) == (culprit, why)
+
+
+def test_who_cannot_reach_a_rank_that_has_left_is_not_cut_off():
+    ranks = [record(0, ended=True), replace(record(1), cut_off=True), record(2)]
+    assert find_culprit(ranks, later(*ranks), own_rank=2) == (None, "")
+
+
 def test_a_rank_that_left_is_nobodys_culprit():
     ranks = [record(0), record(1, ended=True, step=3)]
     assert find_culprit(ranks, [*later(record(0)), record(1, ended=True, step=3)], own_rank=0) == (None, "")

@@ -87,7 +87,7 @@ def test_a_typed_default_is_the_default():
 
 def test_every_setting_is_either_part_of_the_result_or_named_a_resource():
     resources = {
-        "data": {"cached_blocks", "cache_dir", "cache_gib"},
+        "data": {"cached_blocks", "ahead_mib", "cache_dir", "cache_gib"},
         "train": {
             *("steps", "accumulation", "log_every", "evaluate_every", "evaluation_batch", "log_windows"),
             *("checkpoint_every", "keep_checkpoints", "keep_every"),
