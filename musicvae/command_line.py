@@ -21,7 +21,7 @@ import musicvae
 from musicvae import terminal
 from musicvae.durable import write_files
 from musicvae.errors import ConfigError, DataError, UserError
-from musicvae.generation.settings import DEFAULT_AMOUNT, DEFAULT_DISTANCE
+from musicvae.generation.settings import DEFAULT_AMOUNT, DEFAULT_BEST_OF, DEFAULT_DISTANCE
 
 if TYPE_CHECKING:
     from musicvae.data.windows import WindowBlock
@@ -39,6 +39,7 @@ INTERRUPTED, LOST_READER = 130, 141
 """As shells report SIGINT and SIGPIPE."""
 RANGES: dict[str, tuple[int | float, int | float]] = {
     "count": (1, 10_000),
+    "best_of": (1, 1000),
     "seed": (0, 2**64 - 1),
     "temperature": (0.01, 100),
     "tempo": (4, 1000),
@@ -99,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 
     new, _ = _maker(commands, _new, "new", "make new grooves", "musicvae new --count 16 --seed 1", count=16)
     new.add_argument("--style", type=_word, metavar="NAME[:SHARE],...", help="style of hits and playing")
+    text = "make N grooves for each, and keep the one of the highest quality (%(default)s)"
+    new.add_argument("--best-of", type=int, default=DEFAULT_BEST_OF, metavar="N", help=text)
     new.add_argument("--tempo", type=float, metavar="BPM", help="tempo (the median of the style or the training data)")
 
     example = "musicvae vary loop.mid --distance 0.2"
@@ -128,8 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     humanize.add_argument("--around", action="store_true", help=text)
     humanize.add_argument("--like-player", type=Path, metavar="FILE.mid", help="play as this file is played")
 
-    example = "musicvae interpolate mine.mid yours.mid --count 9"
-    does = "interpolate between two grooves"
+    does, example = "interpolate between two grooves", "musicvae interpolate mine.mid yours.mid --count 9"
     between, between_more = _maker(commands, _interpolate, "interpolate", does, example, count=9, seed=False)
     between.add_argument("start", type=Path, metavar="START.mid", help="a MIDI file with drums on channel 10, in 4/4")
     between.add_argument("end", type=Path, metavar="END.mid", help="a second MIDI file, as the first")
@@ -199,14 +201,14 @@ def _check(options: argparse.Namespace, name: str, least: int | float, most: int
     """Raises a ConfigError where an option that the command has is out of range."""
     value = getattr(options, name, None)
     if value is not None and not least <= value <= most:
-        expected, do = f"{least:,} to {most:,}", "correct the command line"
-        raise ConfigError(f"--{name} {value} cannot be used", expected=expected, found=str(value), do=do)
+        problem, expected = f"--{name} {value} cannot be used".replace("_", "-"), f"{least:,} to {most:,}"
+        raise ConfigError(problem, expected=expected, found=str(value), do="correct the command line")
 
 
 def _new(options: argparse.Namespace) -> None:
     names = _names(options, "groove")
     model = musicvae.load(options.model)
-    how = {name: getattr(options, name) for name in ("seed", "temperature", "tempo", "style")}
+    how = {name: getattr(options, name) for name in ("seed", "temperature", "tempo", "style", "best_of")}
     grooves = model.sample(options.count, **how)
     _finish(options, model, names, grooves, [], "vary", options.out / names[0])
 

@@ -19,7 +19,7 @@ from jobs.sampler.parts import Rows, SampleChunks, Span
 from jobs.sampler.settings import OutputFormat
 from musicvae.data.windows import OFFSET_UNITS
 from musicvae.durable import aside_of
-from musicvae.generation.generate import Decoded, decode_batch, one_thread
+from musicvae.generation.generate import WHOLE, Decoded, decode_batch, one_thread
 from musicvae.generation.settings import BATCH
 from musicvae.groove.distance import nearest_distances
 from musicvae.pretrained.model import TrainedModel
@@ -38,7 +38,7 @@ class ChunkMaker:
 
     def __init__(self, job: SampleJob, finished: Path, scratch: Path) -> None:
         self.job, self.finished, self.scratch = job, finished, scratch
-        self._last: tuple[int, Decoded] | None = None
+        self._last: tuple[int, slice, Decoded] | None = None
         self._training: np.ndarray | None = None
 
     def __call__(self, chunk: Span) -> int:
@@ -63,8 +63,10 @@ class ChunkMaker:
             for item in humanized:
                 waiting.append(thread.submit(self._humanized, item, files))
             for number, places in () if humanized else _places(chunk):
-                batch = self._batch(number)
-                part = BatchPart(np.arange(number * BATCH, (number + 1) * BATCH), batch.tokens, places)
+                decoded_rows, batch = self._batch(number, places)
+                items = np.arange(number * BATCH, (number + 1) * BATCH)[decoded_rows]
+                places = slice(places.start - decoded_rows.start, places.stop - decoded_rows.start)
+                part = BatchPart(items, batch.tokens, places)
                 tokens = batch.tokens[places]
                 codes, log_likelihood = batch.codes[places], batch.log_likelihood[places]
                 of_items = (part.items[places], tokens, codes, log_likelihood, self._nearest(tokens))
@@ -114,11 +116,16 @@ class ChunkMaker:
             files.write(rows)
         return [rows]
 
-    def _batch(self, number: int) -> Decoded:
-        """A whole inner batch; chunks that share one mostly follow each other, so the last is kept."""
-        if self._last is None or self._last[0] != number:
-            self._last = number, decode_batch(self.job.trained().model, self.job.made.recipe, number)
-        return self._last[1]
+    def _batch(self, number: int, places: slice) -> tuple[slice, Decoded]:
+        """The rows of an inner batch that a chunk needs, all of them where that costs no more, and their items.
+
+        Chunks that share a batch mostly follow each other, so the last is kept.
+        """
+        made = self.job.made
+        rows = WHOLE if made.recipe.best_of is None or made.plays_together else places
+        if self._last is None or self._last[:2] != (number, rows):
+            self._last = number, rows, decode_batch(self.job.trained().model, made.recipe, number, rows)
+        return self._last[1:]
 
     def _nearest(self, tokens: np.ndarray) -> np.ndarray:
         if self.job.options.shards is None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from jobs.command.command_line import console, option_error
-from jobs.sampler.settings import DEFAULT_BARS, SampleSettings, numbers, reading_of, span
+from jobs.sampler.settings import DEFAULT_BARS, SampleSettings, reading_of
 from musicvae.data.windows import WindowBlock
 from musicvae.errors import ConfigError, DataError
 from musicvae.generation.constraints import GrooveConstraint, HitMask, ReachabilityGuide, first_bars
@@ -187,3 +187,43 @@ def _of_folder(folder: Path, read: Callable[[Path, str], T]) -> list[T]:
 def _shown(path: Path, windows: WindowBlock, report: ReadingReport) -> WindowBlock:
     console.print(report.text(path, as_option), soft_wrap=True)
     return windows
+
+
+def numbers(option: str, text: str, *, separator: str = ",") -> list[float]:
+    """Numbers of an option, such as `0.8,1,1.2`.
+
+    Raises:
+        ConfigError: something else.
+    """
+    try:
+        values = [float(part) for part in text.split(separator)]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
+    except ValueError:
+        raise option_error(option, text, f"finite numbers with {separator!r} between them") from None
+    return values
+
+
+def span(option: str, text: str) -> tuple[float, float]:
+    """Both ends of a range such as `6:10`; one number is both.
+
+    Raises:
+        ConfigError: something else, or a range whose end comes before its start.
+    """
+    ends = numbers(option, text, separator=":")
+    if len(ends) > 2 or ends[-1] < ends[0]:
+        raise option_error(option, text, "LEAST:MOST")
+    return ends[0], ends[-1]
+
+
+def amounts(moves: tuple[str, ...]) -> dict[str, float]:
+    """Amounts of attributes by name, from `NAME=AMOUNT`; of a name that comes twice both count.
+
+    Raises:
+        ConfigError: something else.
+    """
+    totals: dict[str, float] = {}
+    for move in moves:
+        name, _, amount = move.partition("=")
+        totals[name] = totals.get(name, 0.0) + sum(numbers("--move", amount))
+    return totals

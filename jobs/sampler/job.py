@@ -148,7 +148,7 @@ class SampleJob:
         """How the performance model plays parts of inner batches; None where it plays none."""
         if self.made.performer is None:
             return None
-        recipe, exactly, played = self.made.recipe, self.made.player is not None, []
+        recipe, exactly, played = self.made.recipe, self.made.plays_together, []
         if not exactly:  # no groove depends on the others: those with about as many hits are played together
             items, tokens = (np.concatenate([part.chosen(name) for part in parts]) for name in ("items", "tokens"))
             parts = [BatchPart(items, tokens, slice(None))]
@@ -268,14 +268,19 @@ def _as_begun(job: SampleJob, of_all: dict[str, Any], work: SampleWork, *, overw
     made = job.made.older(recorded)
     if job.options.feel is not None or job.options.like_player is not None:  # that is what is wanted
         made = replace(made, performer=job.made.performer, player=job.made.player)
+    if job.options.best_of is not None:
+        made = replace(made, recipe=job.made.recipe)
     of_new, of_kept = made.performer != job.made.performer, made.given is not job.made.given
     clamped = EARLY not in recorded and not job.options.lead_in
-    if not (of_new or of_kept or clamped):
+    unchosen = made.recipe.best_of is not job.made.recipe.best_of
+    if not (of_new or of_kept or clamped or unchosen):
         return job
     which = "all" if of_new and (of_kept or made.given is None) else "new" if of_new else "kept"
     notices = [f"{which} hits have the mean velocity and timing"] if of_new or of_kept else []
     notices += ["hits before the first beat are moved onto it"] if clamped else []
-    notice = f"{job.out} was begun by an earlier version: {', and '.join(notices)}, as it began"
+    begun_by = "by an earlier version" if notices else "with --all, or by an earlier version"
+    notices += ["no groove is chosen from several"] if unchosen else []
+    notice = f"{job.out} was begun {begun_by}: {', and '.join(notices)}, as it began"
     settings = {name: value for name, value in {**made.settings(), **of_all}.items() if name != EARLY or not clamped}
     begun = replace(job, made=made, settings=settings, notice=notice, clamped=clamped)
     return job if overwrite and not work.is_half_made(begun.settings, job.options) else begun

@@ -14,16 +14,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from jobs.command.command_line import option_error
-from jobs.sampler.inputs import constraints, files_of, player_of, window_of, windows_of
-from jobs.sampler.settings import (
-    DEFAULT_BARS,
-    DEFAULT_STEPS,
-    STYLE,
-    SampleSettings,
-    amounts,
-    numbers,
-    span,
-)
+from jobs.sampler.inputs import amounts, constraints, files_of, numbers, player_of, span, window_of, windows_of
+from jobs.sampler.settings import DEFAULT_BARS, DEFAULT_STEPS, STYLE, SampleSettings
 from musicvae.data.feel import GrooveFeel, StyleFeel
 from musicvae.data.windows import WindowBlock, WindowMeta
 from musicvae.errors import ConfigError
@@ -52,9 +44,9 @@ from musicvae.randomness import Purpose, uniforms
 
 SLOWEST, FASTEST = 4, 1000
 """Quarter notes per minute that --tempo takes."""
-PLAYING, PERFORMER = "playing", "performer"
-"""The settings of a sampling that has a `given`, and of one that has a `performer`; one that an earlier version began
-has none."""
+PLAYING, PERFORMER, BEST_OF = "playing", "performer", "best_of"
+"""Settings that a sampling has if it has a `given`, a `performer`, grooves that are chosen from several; one that an
+earlier version began has none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +107,11 @@ class SampleRecipe:
     player: tuple[float, ...] | None = None
     humanizing: Humanizing | None = None
     centred: bool | None = None
+
+    @property
+    def plays_together(self) -> bool:
+        """Whether how a groove is played depends on the others of its inner batch: together they meet a manner."""
+        return self.player is not None
 
     @property
     def is_centred(self) -> bool:
@@ -245,7 +242,7 @@ class SampleRecipe:
             **({} if self.performer is None else {PERFORMER: f"{self.performer}, {BATCH} together"}),
             **({} if self.player is None else {"player": [None if f != f else round(f, 4) for f in self.player]}),
             **({} if self.centred is None else {"centred": self.centred}),
-            **({} if recipe.best_of is None else {"best_of": recipe.best_of.candidates}),
+            **({} if recipe.best_of is None else {BEST_OF: recipe.best_of.candidates}),
         }
 
     def older(self, recorded: Container[str]) -> "SampleRecipe":
@@ -255,6 +252,8 @@ class SampleRecipe:
             recorded: the settings that it has on record.
         """
         before = self if PERFORMER in recorded else replace(self, performer=None, player=None)
+        if BEST_OF not in recorded:
+            before = replace(before, recipe=replace(before.recipe, best_of=None))
         return before if PLAYING in recorded else replace(before, given=None)
 
 
@@ -280,7 +279,7 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
     wanted = _wanted(options, trained)
     origin, windows, given = _origin(options, source, trained, wanted)
     hit_mask, constraint = constraints(options, source, trained)
-    moves, several = amounts(options.move), options.best_of
+    moves = amounts(options.move)
     if moves:
         origin = Moved(origin, trained.attribute_vectors().shift(moves))
     recipe = GenerationSettings(
@@ -291,7 +290,7 @@ def resolve(options: SampleSettings, trained: TrainedModel) -> SampleRecipe:
         hit_mask=hit_mask,
         constraint=constraint,
         precision=options.precision or trained.precision,  # type: ignore[arg-type]
-        best_of=None if several == 1 else BestOf(several, trained.grid, tuple(trained.drum_map.classes)),
+        best_of=BestOf.several(options.candidates, trained.grid, trained.drum_map.classes),
     )
     plain = options.feel == PLAIN
     moved = tuple(sorted(moves.items()))

@@ -12,9 +12,9 @@ from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
 
-from jobs.command.command_line import WORD_END, WORK, check_options, flag, option_error
+from jobs.command.command_line import WORD_END, WORK, check_options, flag
 from musicvae.errors import ConfigError, NotThereError
-from musicvae.generation.settings import BATCH, MEAN, PLAIN, PLAYED
+from musicvae.generation.settings import BATCH, DEFAULT_BEST_OF, MEAN, PLAIN, PLAYED
 from musicvae.midi.settings import MAX_TICKS, MIN_TICKS, TICKS_PER_QUARTER, ReadingSettings, first_bars
 from musicvae.model.settings import DecodingPrecision
 from musicvae.settings import Settings, apply_overrides, parse_settings
@@ -43,7 +43,7 @@ MODES = (
 """Settings that a record of a sampling holds in a group of their own."""
 YOUNGER = (
     *("reading", "first_bar", "like_player", "humanize", "timing", "velocity", "around", "lead_in", "centred"),
-    *("best_of", "style"),
+    *("best_of", "unchosen", "style"),
 )
 """Settings that the first samplings did not have; a record has them where they are given."""
 
@@ -216,7 +216,8 @@ class SampleSettings(Settings):
     drop_duplicates: bool = flag("Leave out duplicates of an earlier groove.", False)
     drop_memorised: bool = flag("Leave out copies of a training window.", False)
     refill: bool = flag("Make more grooves until --count of them are kept.", False)
-    best_of: int = flag("Make N grooves for each, and keep the one of the highest quality.", 1, metavar="N")
+    best_of: int | None = flag("Make N for each new groove and keep the one of the highest quality (4).", metavar="N")
+    unchosen: bool = flag("Keep all new grooves, as --best-of 1.", False, alias="all")
     best: int | None = flag("Keep the K best, by the figure of --by.", metavar="K")
     by: Text = flag(f"{', '.join(RANKED)}; -FIGURE keeps the lowest.", metavar="FIGURE")
     pick: Annotated[tuple[int, ...] | None, AfterValidator(_ascending)] = flag(
@@ -249,8 +250,7 @@ class SampleSettings(Settings):
         kept, player = self.keep is not None or self.keep_bars is not None, self.like_player
         drops, near = self.drop_duplicates or self.drop_memorised, self.like or self.continued or self.source
         ends, silent, whole = self.interpolate, self.audio is Audio.NONE, self.must_have or self.density
-        timing, velocity, several, fields = self.timing, self.velocity, self.best_of, type(self).model_fields
-        new = not (near or ends or self.humanize)
+        timing, velocity, several, fields = self.timing, self.velocity, self.candidates, type(self).model_fields
         last, reach = max(self.pick or [0]), self.count * (REFILL_LIMIT if self.refill else 1)
         check_options(
             ("--interpolate", ends, ends is None or len(ends) in (2, 4), "two files, or two and two"),
@@ -287,11 +287,12 @@ class SampleSettings(Settings):
             ("--like-player", player, player is None or self.feel in (None, PLAYED), "--feel played with it"),
             ("--tempo", tempo, tempo is None or not self.tempo_range, "no --tempo-range with it"),
             ("--tempo-range", STYLE, self.tempo_range != STYLE or self.feel_style, "--feel STYLE with it"),
-            ("--style", self.style, self.style is None or new, "new grooves"),
+            ("--style", self.style, self.style is None or self.makes_new, "new grooves"),
             ("--midi-format", self.midi_format, self.midi_format in (0, 1), "0 (one track) or 1"),
             ("--ticks", self.ticks, MIN_TICKS <= self.ticks <= MAX_TICKS, f"{MIN_TICKS} to {MAX_TICKS} a quarter note"),
             ("--audio", self.audio, silent or self.pack is not OutputFormat.NONE, "no --no-files with it"),
-            ("--best-of", several, several == 1 or (several > 1 and new), "1, or more for new grooves"),
+            ("--best-of", several, several >= 1 and (several == 1 or self.makes_new), "1, or more for new grooves"),
+            ("--best-of", several, several == 1 or not self.unchosen, "no --all with it"),
             ("--best", self.best, self.best is None or 1 <= self.best <= self.count, f"1 to {self.count} (--count)"),
             ("--best", self.best, (self.best is None) == (by is None), "both --best and --by, or neither"),
             ("--by", by, by is None or by.removeprefix("-") in RANKED, f"{', '.join(RANKED)}; with - for the lowest"),
@@ -305,6 +306,18 @@ class SampleSettings(Settings):
     def feel_style(self) -> str | None:
         """The style of --feel."""
         return None if self.feel in (PLAIN, PLAYED, MEAN) else self.feel
+
+    @property
+    def makes_new(self) -> bool:
+        """Whether grooves come from no file."""
+        return not (self.like or self.continued or self.source or self.interpolate or self.humanize)
+
+    @property
+    def candidates(self) -> int:
+        """How many grooves are made for each."""
+        if self.best_of is None:
+            return DEFAULT_BEST_OF if self.makes_new and not self.unchosen else 1
+        return self.best_of
 
     @property
     def wanted(self) -> int:
@@ -342,46 +355,6 @@ class SampleSettings(Settings):
         values["interpolate"] = values["start"] and (values["start"], values["end"], *values.get("others", ()))
         values["feel"] = PLAIN if record["dry"] else record.get("feel")
         return cls(**{name: values[name] for name in cls.model_fields if name in values})
-
-
-def numbers(option: str, text: str, *, separator: str = ",") -> list[float]:
-    """Numbers of an option, such as `0.8,1,1.2`.
-
-    Raises:
-        ConfigError: something else.
-    """
-    try:
-        values = [float(part) for part in text.split(separator)]
-        if not all(map(math.isfinite, values)):
-            raise ValueError
-    except ValueError:
-        raise option_error(option, text, f"finite numbers with {separator!r} between them") from None
-    return values
-
-
-def span(option: str, text: str) -> tuple[float, float]:
-    """Both ends of a range such as `6:10`; one number is both.
-
-    Raises:
-        ConfigError: something else, or a range whose end comes before its start.
-    """
-    ends = numbers(option, text, separator=":")
-    if len(ends) > 2 or ends[-1] < ends[0]:
-        raise option_error(option, text, "LEAST:MOST")
-    return ends[0], ends[-1]
-
-
-def amounts(moves: tuple[str, ...]) -> dict[str, float]:
-    """Amounts of attributes by name, from `NAME=AMOUNT`; of a name that comes twice both count.
-
-    Raises:
-        ConfigError: something else.
-    """
-    totals: dict[str, float] = {}
-    for move in moves:
-        name, _, amount = move.partition("=")
-        totals[name] = totals.get(name, 0.0) + sum(numbers("--move", amount))
-    return totals
 
 
 def read_pick(path: Path) -> list[int]:

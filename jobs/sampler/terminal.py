@@ -76,7 +76,9 @@ def show_output(job: SampleJob, merged: Merged, training: TrainingRecord | None)
         )
     for reason, number in selected.dropped.items():
         console.print(f"left out of {selected.looked_at:,}: {number:,} {reason}")
-    console.print(f"{len(selected.items):,} grooves, weights of step {trained.step}")
+    chosen = job.made.recipe.best_of
+    best = "" if chosen is None else f", each the best of {chosen.candidates} (--all makes one of each)"
+    console.print(f"{len(selected.items):,} grooves{best}, weights of step {trained.step}")
     places = {"grooves": "", "gallery": GALLERY, "report": PAGE, "picture": SHEET, "manifest": MANIFEST}
     for name, file in places.items():
         if job.options.gallery or file != GALLERY:

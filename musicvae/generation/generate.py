@@ -23,6 +23,8 @@ from musicvae.model.model import MusicVAE
 from musicvae.model.settings import DecodingPrecision
 from musicvae.randomness import Purpose, uniforms
 
+WHOLE = slice(0, BATCH)
+"""All rows of a batch."""
 FREE_DRAWS = 4
 """Draws of an item that has to have something as a whole, before the closest of them is steered."""
 STEERINGS = 6
@@ -77,22 +79,29 @@ def generate(model: MusicVAE, recipe: GenerationSettings, count: int) -> Iterato
         yield generate_batch(model, recipe, number)[: count - number * BATCH]
 
 
-def generate_batch(model: MusicVAE, recipe: GenerationSettings, number: int) -> Int16[np.ndarray, "item step"]:
-    """Tokens of items `number * BATCH` to `(number + 1) * BATCH - 1`."""
-    return decode_batch(model, recipe, number).tokens
+def generate_batch(
+    model: MusicVAE, recipe: GenerationSettings, number: int, rows: slice = WHOLE
+) -> Int16[np.ndarray, "item step"]:
+    """Tokens of items `number * BATCH` to `(number + 1) * BATCH - 1`, or of some rows of them."""
+    return decode_batch(model, recipe, number, rows).tokens
 
 
-def decode_batch(model: MusicVAE, recipe: GenerationSettings, number: int) -> Decoded:
+def decode_batch(model: MusicVAE, recipe: GenerationSettings, number: int, rows: slice = WHOLE) -> Decoded:
     """As `generate_batch`, with the codes of the items and how likely the model finds them.
+
+    Args:
+        rows: those that are wanted. Where each item is chosen from several, the candidates of others are left out.
 
     Raises:
         ValueError: constraints that no groove can keep.
     """
     if recipe.best_of is None:
-        return _candidates(model, recipe, number)
-    several = recipe.best_of.candidates
-    decoded = Decoded.joined([_candidates(model, recipe, number * several + batch) for batch in range(several)])
-    return decoded.take(recipe.best_of.chosen(decoded.tokens))
+        return _candidates(model, recipe, number).take(np.arange(BATCH)[rows])
+    several, (start, stop, _) = recipe.best_of.candidates, rows.indices(BATCH)
+    first, last = start * several // BATCH, -(-stop * several // BATCH)
+    decoded = Decoded.joined([_candidates(model, recipe, number * several + batch) for batch in range(first, last)])
+    candidates = decoded.take(np.arange(start * several, stop * several) - first * BATCH)
+    return candidates.take(recipe.best_of.chosen(candidates.tokens))
 
 
 def _candidates(model: MusicVAE, recipe: GenerationSettings, number: int) -> Decoded:

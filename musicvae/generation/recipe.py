@@ -5,6 +5,7 @@ each of them can be moved. What is random goes through the prior's noise, in whi
 `musicvae.model.prior`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -217,6 +218,17 @@ class BestOf:
     candidates: int
     grid: GridSpec
     drums: tuple[str, ...]
+
+    @classmethod
+    def several(cls, candidates: int, grid: GridSpec, drums: Sequence[str]) -> "BestOf | None":
+        """The choice among some candidates; none among one.
+
+        Raises:
+            ValueError: fewer than one.
+        """
+        if candidates < 1:
+            raise ValueError(f"a groove is chosen from 1 or more, found {candidates}")
+        return None if candidates == 1 else cls(candidates, grid, tuple(drums))
 
     def chosen(self, tokens: Int16[np.ndarray, "candidate step"]) -> Int64[np.ndarray, " groove"]:
         """The rows that become grooves; candidates of a groove lie side by side."""

@@ -4,6 +4,8 @@ BATCH = 256
 """Items decoded together. Part of what every item is: another value changes the last bits of the logits."""
 DEFAULT_DISTANCE = 0.3
 """Of a variation: 0 is the reconstruction of its groove, 1 a groove that knows nothing of it."""
+DEFAULT_BEST_OF = 4
+"""Grooves that are made for each new one; that of the highest quality is kept."""
 DEFAULT_AMOUNT = 0.5
 """Of a humanization: listeners liked a fifth to a half of what people play, on parts that were programmed."""
 PLAYED, MEAN, PLAIN = "played", "mean", "plain"

@@ -11,11 +11,11 @@ from musicvae.data.feel import GrooveFeel, StyleFeels
 from musicvae.errors import ConfigError
 from musicvae.generation.attribute_vectors import AttributeVectors
 from musicvae.generation.constraints import first_bars, looped
-from musicvae.generation.generate import decode_codes, encode_windows, generate_batch, num_batches
+from musicvae.generation.generate import WHOLE, decode_codes, encode_windows, generate_batch, num_batches
 from musicvae.generation.interpolation import interpolation
 from musicvae.generation.latent import Neighbour, nearest_codes
-from musicvae.generation.recipe import GenerationSettings, Interpolation, PriorSource, VariationSource
-from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_DISTANCE, MEAN, PLAIN, PLAYED
+from musicvae.generation.recipe import BestOf, GenerationSettings, Interpolation, PriorSource, VariationSource
+from musicvae.generation.settings import BATCH, DEFAULT_AMOUNT, DEFAULT_BEST_OF, DEFAULT_DISTANCE, MEAN, PLAIN, PLAYED
 from musicvae.generation.style_guide import WantedStyle
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.features import attribute_names, measure_attributes
@@ -86,6 +86,7 @@ class TrainedModel:
         temperature: float = 1.0,
         tempo: float | None = None,
         style: str | Mapping[str, float] | None = None,
+        best_of: int = DEFAULT_BEST_OF,
         feel: str | None = None,
         like_player: DrumGroove | None = None,
     ) -> list[DrumGroove]:
@@ -93,16 +94,18 @@ class TrainedModel:
 
         Args:
             temperature: below 1 likelier grooves, above 1 wilder ones.
+            best_of: grooves made for each, of which the one of the highest `musicvae.groove.features.quality` is kept.
             tempo: quarter notes per minute, which hits of a style suit; else the median of style or training data.
             style: of the hits and, unless a feel is given, of their playing: `"funk"` or `{"funk": 0.7, "jazz": 0.3}`.
 
         Raises:
             ConfigError: a style or a feel that there is not, or a player that does not fit the performance model.
-            ValueError: a negative count or seed, or a temperature that is not positive.
+            ValueError: a negative count or seed, no candidate, or a temperature that is not positive.
         """
         wanted = None if style is None else wanted_style(self.training and self.training.guide, style, tempo)
         playing, tempo = self._playing(feel, like_player, wanted), wanted.median_tempo if wanted else tempo
-        recipe = GenerationSettings(PriorSource(wanted), seed, temperature)
+        chosen = BestOf.several(best_of, self.grid, self.drum_map.classes)
+        recipe = GenerationSettings(PriorSource(wanted), seed, temperature, best_of=chosen)
         return self._made(recipe, count, playing, tempo=tempo, source="sample")
 
     def encode(self, grooves: Grooves) -> Float32[np.ndarray, "groove latent"]:
@@ -182,8 +185,6 @@ class TrainedModel:
         like_player: DrumGroove | None = None,
     ) -> list[DrumGroove]:
         """Variations of a groove; variation i of a seed is the same for every count.
-
-        A hit of the groove that a variation has too is played as it is there.
 
         Args:
             distance: 0 is its reconstruction, 1 a draw from the prior that knows nothing of it.
@@ -308,13 +309,12 @@ class TrainedModel:
         Raises:
             ConfigError: as in `encode` and `decode`.
         """
-        code = self._code(start)
         if isinstance(among, np.ndarray) and np.issubdtype(among.dtype, np.floating):
             codes = among
             self._check_codes(codes)
         else:
             codes = self.encode(among)
-        return nearest_codes(code, codes, count)
+        return nearest_codes(self._code(start), codes, count)
 
     def _code(self, place: Place) -> Float32[np.ndarray, " latent"]:
         if isinstance(place, DrumGroove):
@@ -373,9 +373,10 @@ class TrainedModel:
             raise ValueError(f"a count cannot be negative, found {count}")
         settings, made = replace(recipe, precision=self.precision), []
         for number in range(num_batches(count)):
-            hits = hits_from_tokens(generate_batch(self.model, settings, number), self.drum_map.num_drums)
             items = range(number * BATCH, (number + 1) * BATCH)
-            made += playing.grooves(items, hits, tempo, kept, source=source, seed=recipe.seed, wanted=count)
+            rows = WHOLE if playing.manner is not None and playing.exactly else slice(min(BATCH, count - items[0]))
+            hits = hits_from_tokens(generate_batch(self.model, settings, number, rows), self.drum_map.num_drums)
+            made += playing.grooves(items[rows], hits, tempo, kept, source=source, seed=recipe.seed, wanted=count)
         return made
 
     def _tokens(self, grooves: Grooves) -> Int16[np.ndarray, "groove step"]:
@@ -398,8 +399,7 @@ class TrainedModel:
                     found=f"{groove.grid} and {groove.hits.shape[1]} drums",
                     do="read it with the model's grid and drum map",
                 )
-        empty = np.zeros((0, self.grid.num_steps), dtype=np.int16)
-        return np.concatenate([empty, *(groove.tokens[None] for groove in several)])
+        return np.concatenate([np.zeros((0, self.grid.num_steps), np.int16), *(g.tokens[None] for g in several)])
 
     def _check_latent(self) -> None:
         if not self.latent:

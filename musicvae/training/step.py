@@ -254,7 +254,8 @@ def train_step(
     )
     weights = list(objective.parameters())
     # In one kernel of a GPU, as torch's own clipping does; on a CPU one tensor after the other.
-    norms = torch.stack(torch._foreach_norm([weight.grad for weight in weights if weight.grad is not None]))
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))  # type: ignore[attr-defined]
     norm = torch.linalg.vector_norm(norms)
     nn.utils.clip_grads_with_norm_(weights, clip, norm)
     for group in optimizer.param_groups:

@@ -416,8 +416,11 @@ def test_every_groove_has_a_tempo_of_the_range_whatever_the_count(sample_run: Pa
 
 def test_of_several_candidates_the_one_of_the_highest_quality_is_kept(sample_run: Path, tmp_path: Path):
     """Groove i is one of 4 i to 4 i + 3 of a sampling without a choice, whatever the count and the chunks."""
-    modes = {"best_of": 4, "forbid": "crash", "gallery": False}
-    made(sample_run, tmp_path / "all", {**modes, "best_of": 1}, count=280)
+    modes = {"forbid": "crash", "gallery": False}
+    made(sample_run, tmp_path / "all", {**modes, "unchosen": True}, count=276)
+    line = ["--count", 280, "--forbid", "crash", "--no-gallery", "--feel", "mean"]
+    said = run_here(sample_run, tmp_path / "all", *line).output
+    assert "was begun with --all, or by an earlier version: no groove is chosen from several, as it began" in said
     made(sample_run, tmp_path / "out", {**modes, "execution": Execution(chunk=3)}, count=5)
     made(sample_run, tmp_path / "out", modes, count=70)
     every = manifest_of(tmp_path / "all")
@@ -427,9 +430,10 @@ def test_of_several_candidates_the_one_of_the_highest_quality_is_kept(sample_run
         assert {name: record[name] for name in ("tokens", "quality", "log_likelihood")} == {
             name: best[name] for name in ("tokens", "quality", "log_likelihood")
         }
-    with pytest.raises(ConfigError, match="grooves made with other settings") as refused:
-        made(sample_run, tmp_path / "out", {**modes, "best_of": 1}, count=70)
-    assert "best_of" in str(refused.value)
+    for out, wanted in (("out", {"unchosen": True}), ("all", {"best_of": 4})):
+        with pytest.raises(ConfigError, match="grooves made with other settings") as refused:
+            made(sample_run, tmp_path / out, {**modes, **wanted}, count=70)
+        assert "best_of" in str(refused.value)
 
 
 def test_every_mode_is_a_part_of_what_a_folder_holds(sample_run: Path, files: list[Path], tmp_path: Path):
@@ -522,6 +526,7 @@ def test_the_command_itself_says_what_is_wrong_without_a_traceback(sample_run: P
         (["--move", "density=1"], "cannot be moved along attributes"),
         (["--precision", "int8"], "float32 or bfloat16"),
         (["--best-of", "0"], "1, or more for new grooves"),
+        (["--best-of", "4", "--all"], "no --all with it"),
         (["--best-of", "4", "--like", "FILE"], "1, or more for new grooves"),
         (["--best-of", "4", "--humanize", "FILE"], "1, or more for new grooves"),
     ],

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from jobs.command.command_line import JobCommand, compose_settings, flags_of, settings_text
 from jobs.sample import main
-from jobs.sampler.settings import DEFAULT_STEPS, OutputFormat, SampleSettings, amounts, numbers, span
+from jobs.sampler.inputs import amounts, numbers, span
+from jobs.sampler.settings import DEFAULT_STEPS, OutputFormat, SampleSettings
 from musicvae.errors import ConfigError
 from musicvae.settings import parse_settings
 

@@ -15,7 +15,7 @@ from musicvae.generation.attribute_vectors import fit_attribute_vectors
 from musicvae.generation.generate import generate_batch
 from musicvae.generation.recipe import GenerationSettings, PriorSource
 from musicvae.groove.drum_map import DrumMap
-from musicvae.groove.features import measure_attributes
+from musicvae.groove.features import measure_attributes, quality
 from musicvae.groove.grid import GridSpec
 from musicvae.groove.groove import DrumGroove, hits_from_tokens
 from musicvae.pretrained.load import load_run
@@ -51,7 +51,10 @@ def tokens_of(several: list[DrumGroove]) -> list[list[int]]:
 
 def test_samples_are_those_of_the_sampler_whatever_the_count(model):
     settings = GenerationSettings(PriorSource(), seed=3, precision=model.precision)
-    expected = generate_batch(model.model, settings, 0)[:5].tolist()
+    candidates = generate_batch(model.model, settings, 0)
+    assert tokens_of(model.sample(5, seed=3, best_of=1, feel="mean")) == candidates[:5].tolist()
+    quality_of_each = quality(hits_from_tokens(candidates[:20], 9), GRID, model.drum_map.classes)
+    expected = candidates[4 * np.arange(5) + quality_of_each.reshape(5, 4).argmax(1)].tolist()
     assert tokens_of(model.sample(5, seed=3, feel="mean")) == expected
     assert tokens_of(model.sample(2, seed=3, feel="mean")) == expected[:2]
     assert tokens_of(model.sample(2, seed=4, feel="mean")) != expected[:2]
@@ -61,6 +64,8 @@ def test_samples_are_those_of_the_sampler_whatever_the_count(model):
     assert model.sample(1, feel="mean")[0].tempo == model.feel.tempo
     with pytest.raises(ValueError, match="count"):
         model.sample(-1, feel="mean")
+    with pytest.raises(ValueError, match="from 1 or more, found 0"):
+        model.sample(1, best_of=0)
 
 
 def test_a_code_is_the_same_alone_and_in_company_as_groove_and_as_tokens(model):
