@@ -227,8 +227,8 @@ class Heartbeat:
 
     def _write(self, *, ended: bool) -> None:
         with self._writing, suppress(OSError):  # a full disk is reported where something that counts cannot be written
-            told = {"beats": self.beats, "waiting": self._waits(), "ended": ended, "cut_off": self._cut_off}
-            self.records.write(RankRecord(**self._word(), **told))
+            more = {"beats": self.beats, "waiting": self._waits(), "ended": ended, "cut_off": self._cut_off}
+            self.records.write(RankRecord(**self._word(), **more))
 
     def _write_error(
         self, category: Category, message: str, *, traceback: str, secondary: bool, culprit: int | None
