@@ -26,6 +26,7 @@ from jobs.command.command_line import (
     run_command,
     settings_text,
 )
+from jobs.command.mirror import ResumeFrom, SyncTo, check_urls, fetch, mirrored
 from jobs.sampler.settings import Execution, OutputFormat, SampleSettings
 from musicvae.data.manifest import open_shards
 from musicvae.errors import ConfigError, DiskFullError
@@ -56,6 +57,8 @@ def main(
     shard: str | None = typer.Option(
         None, metavar="K/M", help="Make share K, from 0, of M; slurm/M: that of the task of a SLURM array."
     ),
+    sync_to: SyncTo = None,
+    resume_from: ResumeFrom = None,
     config: Path | None = typer.Option(
         None, metavar="FILE.yaml", help="Settings from a YAML file; options replace them.", rich_help_panel=SETTINGS
     ),
@@ -84,6 +87,7 @@ def main(
     if print_config:
         print(settings_text(options), end="")
         return
+    check_urls(sync_to, resume_from)
     if options.run or options.preset:
         check_model_is_there(Path(options.run) if options.run else model_folder(options.preset or ""))
     if options.shards:
@@ -94,12 +98,16 @@ def main(
     from jobs.sampler.job import job_of, loaded
     from jobs.sampler.run import make_share, training_record
     from jobs.sampler.terminal import pace, show_notice, show_size
+    from jobs.sampler.work import WORK as WORK_FOLDER
     from jobs.sampler.work import SampleWork, share_of
 
     if options.humanize is not None and options.pick is None:
         files = files_of(Path(options.humanize), options.reading)
         options = options.model_copy(update={"count": options.count * len(files)})
     share, work = share_of(shard, os.environ), SampleWork(out.resolve())
+    copied = f"{WORK_FOLDER}/mirror"
+    if not dry_run:
+        fetch(resume_from, work.out, own=copied)
     if not overwrite:
         work.check_out()
     job = job_of(options, work.out, overwrite=overwrite)
@@ -109,7 +117,7 @@ def main(
         return
     if resume and not work.path.is_dir():
         raise ConfigError(f"there is nothing to resume in {out}", do="correct --out, or leave --resume out")
-    with _writing(work.out):
+    with _writing(work.out), mirrored(work.out, sync_to, own=copied):
         if overwrite:
             work.clear(job.settings, options)
         work.claim(job.settings, options)

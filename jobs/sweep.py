@@ -26,6 +26,7 @@ import typer
 
 from cluster.ray_session import check_ray_address
 from jobs.command.command_line import WORK, console, end_of_checks, error_console, run_command
+from jobs.command.mirror import ResumeFrom, SyncTo, check_urls, fetch, mirrored
 from jobs.command.paths import check_new_folder
 from jobs.command.stop_signals import StopSignals
 from jobs.command.streams import outlive_terminal
@@ -67,6 +68,8 @@ def run(
         str,
         typer.Option(metavar="K/M", help="Run as element K, from 0, of M, without Ray; jobs.submit --array sets it."),
     ] = "",
+    sync_to: SyncTo = None,
+    resume_from: ResumeFrom = None,
 ) -> None:
     """Run a sweep to its end. To resume it, run the same command again.
 
@@ -86,6 +89,7 @@ def run(
     from jobs.sweeps.trials import prepare
 
     check_new_folder(out, "--out")
+    check_urls(sync_to, resume_from)
     sweep_folder = SweepFolder(out.absolute(), element_of(share) if share else None)
     factory, plan = prepare(sweep, shards, sweep_folder)
     if share and (elements := int(share.partition("/")[2])) > plan.numbers:
@@ -98,16 +102,19 @@ def run(
 
     from jobs.sweeps.command import SweepCommand  # loads torch, which takes seconds: signals are heard by now
 
+    if not dry_run and fetch(resume_from, out):
+        factory, plan = prepare(sweep, shards, sweep_folder)
     command = SweepCommand.of(factory, plan, shards, sweep_folder, notify)
     console.print(command.describe(), soft_wrap=True)
     if dry_run:
         return
     outlive_terminal()
     gc.freeze()  # a garbage collection amid a decision would visit all that is loaded by now, for .2 s
-    if share:
-        command.carry_out_element(signals, retry=bool(retry))
-    else:
-        command.carry_out(ray_address, signals, retry=bool(retry))
+    with mirrored(sweep_folder.path, sync_to, skipped=("ranks",)):
+        if share:
+            command.carry_out_element(signals, retry=bool(retry))
+        else:
+            command.carry_out(ray_address, signals, retry=bool(retry))
 
 
 def status(folder: Folder) -> None:

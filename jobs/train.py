@@ -2,14 +2,16 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs.command.command_line import console, end_of_checks, run_command, settings_source, settings_text
+from jobs.command.mirror import ResumeFrom, SyncTo, check_urls, fetch, mirrored
 from jobs.command.stop_signals import StopSignals, parse_time
 from jobs.command.streams import outlive_terminal
-from jobs.training.environment import UNSET, check_variables, launched_by, launched_by_torchrun
+from jobs.training.environment import UNSET, check_variables, launched_by, launched_by_torchrun, own_rank
 from jobs.training.failures import rank_life
 from jobs.training.plan import Config, InitFrom, Overrides, Preset, PrintConfig, Run, Shards, StopBefore, TrainRequest
 from musicvae.errors import ConfigError
@@ -38,6 +40,8 @@ def main(
     stop_before: StopBefore = None,
     config: Config = None,
     init_from: InitFrom = None,
+    sync_to: SyncTo = None,
+    resume_from: ResumeFrom = None,
     print_config: PrintConfig = False,
 ) -> None:
     """Train a model on shards, in this process or on any number of ranks and machines.
@@ -60,6 +64,9 @@ def main(
         print(settings_text(request.settings()), end="")
         return
     source = settings_source(preset, config, request.overrides)
+    check_urls(sync_to, resume_from)
+    if launched_by() is not None:  # the launcher copies
+        sync_to = resume_from = None
     if ranks is not None and not is_rank:
         from jobs.training.environment import group_of
         from jobs.training.torchrun import launch, open_run
@@ -72,12 +79,14 @@ def main(
         end_of_checks()
         outlive_terminal()
         console.print(source, soft_wrap=True)
+        if fetch(resume_from, plan.folder.path):
+            plan = request.without_weights(settings)
         plan = plan.with_weights(init_from)
         signals.stop_ahead(deadline, resources.stop_margin_seconds)
         signals.stop_after(settings.train.max_minutes)  # a rank counts them from its own start only
-        several = group.max_nodes > 1
+        several, copied = group.max_nodes > 1, mirrored(plan.folder.path, sync_to, skipped=("ranks",))
         open_run(plan, several=several)
-        with plan.folder.launching(group.identity, alone=not several):
+        with plan.folder.launching(group.identity, alone=not several), copied:
             sys.exit(launch(plan.folder, group, sys.argv[1:], signals, max_restarts=resources.max_restarts))
     several = {"--nodes": nodes != "1", "--rendezvous": rendezvous, "--rendezvous-id": rendezvous_id}
     if ranks is None and not is_rank and any(several.values()):
@@ -94,11 +103,17 @@ def main(
             do=f"leave --ranks out inside torchrun; {UNSET}",
         )
 
+    if is_rank and resume_from is not None:
+        do = "leave torchrun out: python -m jobs.train --ranks N --resume-from URL ..."
+        raise ConfigError("--resume-from cannot be used inside torchrun", do=do)
     end_of_checks()
     outlive_terminal()
     if not is_rank:
         console.print(source, soft_wrap=True)
-    with rank_life(run) as heartbeat:
+    if run is not None:
+        fetch(resume_from, run)
+    copied = mirrored(run or Path(), sync_to if own_rank() == 0 else None, skipped=("ranks",))
+    with copied, rank_life(run) as heartbeat:
         from jobs.training.rank import train_rank
 
         code = train_rank(request, signals, heartbeat, deadline)

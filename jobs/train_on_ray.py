@@ -7,6 +7,7 @@ import typer
 
 from cluster.ray_session import check_ray_address
 from jobs.command.command_line import console, end_of_checks, run_command, settings_source, settings_text
+from jobs.command.mirror import ResumeFrom, SyncTo, check_urls, fetch, mirrored
 from jobs.command.stop_signals import StopSignals, parse_time
 from jobs.command.streams import outlive_terminal
 from jobs.training.environment import new_launch_id
@@ -33,6 +34,8 @@ def main(
     stop_before: StopBefore = None,
     config: Config = None,
     init_from: InitFrom = None,
+    sync_to: SyncTo = None,
+    resume_from: ResumeFrom = None,
     print_config: PrintConfig = False,
 ) -> None:
     """Train a model on a Ray cluster. The run is the same as one of `jobs.train`.
@@ -55,11 +58,14 @@ def main(
     if print_config:
         print(settings_text(request.settings()), end="")
         return
+    check_urls(sync_to, resume_from)
     plan = request.without_weights(request.settings())
     end_of_checks()
     check_ray_address(ray_address)
     outlive_terminal()
     console.print(settings_source(preset, config, request.overrides), soft_wrap=True)
+    if fetch(resume_from, plan.folder.path):
+        plan = request.without_weights(plan.settings)
     plan = plan.with_weights(init_from)
 
     from jobs.training.ray_driver import RayLaunch, ranks_on_ray, size_of
@@ -69,7 +75,8 @@ def main(
     signals.stop_ahead(deadline, resources.stop_margin_seconds)
     signals.stop_after(plan.settings.train.max_minutes)  # of the launch as a whole: every attempt counts its own anew
     launch = RayLaunch(plan, shards or "", init_from, new_launch_id(), signals)
-    with ranks_on_ray(ray_address, size) as ranks:
+    copied = mirrored(plan.folder.path, sync_to, skipped=("ranks",))
+    with copied, ranks_on_ray(ray_address, size) as ranks:
         launch.train(ranks)
 
 

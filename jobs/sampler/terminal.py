@@ -11,9 +11,8 @@ from rich.table import Table
 from jobs.command.command_line import console
 from jobs.sampler.gallery import MOST_SHOWN
 from jobs.sampler.job import FILES_PER_FOLDER, SampleJob, loaded
-from jobs.sampler.pack import SAMPLES_PER_TAR
 from jobs.sampler.report import comparison, distributions
-from jobs.sampler.run import GALLERY, PAGE, SHEET, Merged
+from jobs.sampler.run import GALLERY, PAGE, SAMPLES_PER_TAR, SHEET, Merged
 from jobs.sampler.settings import Audio, OutputFormat
 from jobs.sampler.work import MANIFEST
 from musicvae.groove.picture import drum_grid

@@ -74,7 +74,7 @@ class RemoteShards:
         self.cache = cache
         self.attempts = attempts
         self.first_wait = first_wait
-        self._files, self._root = _connect(url)
+        self._files, self._root = connect(url)
 
     def __str__(self) -> str:
         return self.name
@@ -213,7 +213,7 @@ def _described(error: Exception) -> str:
     return text if isinstance(error, WrongBytesError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _connect(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def connect(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     schemes = [part.partition("://")[0] for part in url.split("::")]
     options: dict[str, Any] = {}
     try:
