@@ -87,7 +87,7 @@ def main(
     if print_config:
         print(settings_text(options), end="")
         return
-    check_urls(sync_to, resume_from)
+    check_urls(sync_to=sync_to, resume_from=resume_from)
     if options.run or options.preset:
         check_model_is_there(Path(options.run) if options.run else model_folder(options.preset or ""))
     if options.shards:
@@ -107,7 +107,7 @@ def main(
     share, work = share_of(shard, os.environ), SampleWork(out.resolve())
     copied = f"{WORK_FOLDER}/mirror"
     if not dry_run:
-        fetch(resume_from, work.out, own=copied)
+        fetch(resume_from, work.out, private=copied)
     if not overwrite:
         work.check_out()
     job = job_of(options, work.out, overwrite=overwrite)
@@ -117,7 +117,7 @@ def main(
         return
     if resume and not work.path.is_dir():
         raise ConfigError(f"there is nothing to resume in {out}", do="correct --out, or leave --resume out")
-    with _writing(work.out), mirrored(work.out, sync_to, own=copied):
+    with _writing(work.out), mirrored(work.out, sync_to, private=copied):
         if overwrite:
             work.clear(job.settings, options)
         work.claim(job.settings, options)

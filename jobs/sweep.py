@@ -89,7 +89,7 @@ def run(
     from jobs.sweeps.trials import prepare
 
     check_new_folder(out, "--out")
-    check_urls(sync_to, resume_from)
+    check_urls(sync_to=sync_to, resume_from=resume_from)
     sweep_folder = SweepFolder(out.absolute(), element_of(share) if share else None)
     factory, plan = prepare(sweep, shards, sweep_folder)
     if share and (elements := int(share.partition("/")[2])) > plan.numbers:

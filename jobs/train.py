@@ -64,7 +64,7 @@ def main(
         print(settings_text(request.settings()), end="")
         return
     source = settings_source(preset, config, request.overrides)
-    check_urls(sync_to, resume_from)
+    check_urls(sync_to=sync_to, resume_from=resume_from)
     if launched_by() is not None:  # the launcher copies
         sync_to = resume_from = None
     if ranks is not None and not is_rank:

@@ -58,7 +58,7 @@ def main(
     if print_config:
         print(settings_text(request.settings()), end="")
         return
-    check_urls(sync_to, resume_from)
+    check_urls(sync_to=sync_to, resume_from=resume_from)
     plan = request.without_weights(request.settings())
     end_of_checks()
     check_ray_address(ray_address)

@@ -21,13 +21,14 @@ from uuid import uuid4
 import typer
 
 from jobs.command.command_line import console
-from musicvae.data.manifest import is_url
-from musicvae.data.remote import connect, refuse_programs, without_secrets
+from musicvae.data.manifest import is_url, refuse_programs, without_secrets
 from musicvae.durable import whole_folder, write_whole
 from musicvae.errors import DAMAGES, ConfigError, DataError, FolderInUseError, NotThereError, UserError
 from musicvae.folder_lock import LOCK_NAME, hold_folder
 
-LISTING, FORMAT = "mirror.json", 1
+LISTING, TRIAL, FORMAT = "mirror.json", "mirror.trial", 1
+WITH_FOLDERS = {"file", "local", "sftp", "ssh", "smb", "hdfs", "webhdfs"}
+"""File systems whose files lie in folders that have to be made."""
 SECONDS, LOOK_SECONDS = 30.0, 1.0
 """Between two looks at what has changed, and at whether another process has ended its copying."""
 AT_ONCE = 8
@@ -62,7 +63,7 @@ class Mirror:
 
     Args:
         folder: may be made later.
-        own: a folder in it, for the lock of whoever copies and a name that the copy has too.
+        private: a folder in it, for the lock of whoever copies and a name that the copy has too.
         skipped: names of folders that are of use on this machine alone.
 
     Raises:
@@ -70,27 +71,28 @@ class Mirror:
         NotThereError: its driver is not installed on this machine.
     """
 
-    def __init__(self, folder: Path, url: str, *, own: str = ".mirror", skipped: Sequence[str] = ()) -> None:
-        check_url("--sync-to", url)
-        self.folder, self.own, self.name = folder, folder / own, without_secrets(url)
+    def __init__(self, folder: Path, url: str, *, private: str = ".mirror", skipped: Sequence[str] = ()) -> None:
+        check_urls(sync_to=url)
+        self.folder, self.private, self.name = folder, folder / private, without_secrets(url)
         self.skipped = frozenset(skipped)
-        self._files, self._root = connect(url)
+        self._files, self._root = _connected(url)
         self._seen: dict[str, tuple[tuple[int, int], File]] = {}
 
     def check(self) -> Listing:
         """Makes sure that the copy is one of this folder, or that there is none yet; gives its list.
 
         Raises:
-            ConfigError: something else is there.
+            ConfigError: something else is there, or nothing can be written there.
             NotThereError: the server cannot be reached.
         """
         identity, listing = read_listing(self._files, self._root, self.name)
+        if identity is None:
+            self._try_out()
         if identity not in (None, self._identity()):
             raise ConfigError(
                 f"--sync-to {self.name} cannot be used",
                 expected=f"a new place, or the copy of {self.folder}",
                 found="the copy of another folder",
-                likely="a command that was begun on another machine",
                 do="choose another URL, or begin with that copy: --resume-from URL, and a folder that is not there yet",
             )
         return listing
@@ -135,11 +137,25 @@ class Mirror:
             with suppress(FileNotFoundError):
                 self._files.rm_file(self._place(name))
 
+    def _try_out(self) -> None:
+        place = self._place(TRIAL)
+        try:
+            self._pipe(place, b"")
+            self._files.rm_file(place)
+        except Exception as error:  # drivers raise what they like
+            raise ConfigError(
+                f"--sync-to {self.name} cannot be used",
+                expected="a place that can be written to",
+                found=f"{type(error).__name__}: {without_secrets(str(error))}",
+                likely="a bucket that is not there, or credentials that may not write to it",
+                do="make the bucket, or correct the URL or the credentials",
+            ) from None
+
     def _names(self) -> Iterator[str]:
         for path in self.folder.rglob("*"):
             parts = path.relative_to(self.folder).parts
             hidden = any(part.startswith(".") or part.endswith((".aside", ".tmp")) for part in parts)
-            skipped = hidden or self.own in path.parents or not self.skipped.isdisjoint(parts)
+            skipped = hidden or self.private in path.parents or not self.skipped.isdisjoint(parts)
             if not skipped and parts[-1] != LOCK_NAME and path.is_file() and not path.is_symlink():
                 yield "/".join(parts)
 
@@ -162,12 +178,12 @@ class Mirror:
             if version is None:
                 return None
             place, path = self._place(name), self.folder / name
-            self._files.makedirs(place.rpartition("/")[0], exist_ok=True)
             try:
                 if name.endswith(GROWING):
                     with path.open("rb") as file:
-                        self._files.pipe_file(place, file.read(version["bytes"]))
+                        self._pipe(place, file.read(version["bytes"]))
                     return version
+                self._make_folder(place)
                 self._files.put_file(str(path), place)
             except FileNotFoundError:
                 if path.exists():
@@ -179,39 +195,41 @@ class Mirror:
         return None
 
     def _identity(self) -> str | None:
-        try:
-            return (self.own / IDENTITY).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+        path = self.private / IDENTITY
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     def _write(self, listing: Listing) -> None:
         identity = self._identity() or uuid4().hex
-        self.own.mkdir(parents=True, exist_ok=True)
-        write_whole(self.own / IDENTITY, identity)
-        self._files.makedirs(self._root, exist_ok=True)
+        self.private.mkdir(parents=True, exist_ok=True)
+        write_whole(self.private / IDENTITY, identity)
         text = json.dumps({"format": FORMAT, "identity": identity, "files": listing}, indent=1, sort_keys=True)
-        self._files.pipe_file(self._place(LISTING), text.encode())
+        self._pipe(self._place(LISTING), text.encode())
+
+    def _pipe(self, place: str, data: bytes) -> None:
+        self._make_folder(place)
+        self._files.pipe_file(place, data)
+
+    def _make_folder(self, place: str) -> None:
+        """Object stores have none; asked for one, they would make a bucket that was misspelled."""
+        protocol = self._files.protocol
+        if not WITH_FOLDERS.isdisjoint([protocol] if isinstance(protocol, str) else protocol):
+            self._files.makedirs(place.rpartition("/")[0], exist_ok=True)
 
     def _place(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
 
-def check_urls(sync_to: str | None, resume_from: str | None) -> None:
-    """As `check_url`, of the two options."""
-    for option, url in (("--sync-to", sync_to), ("--resume-from", resume_from)):
-        if url is not None:
-            check_url(option, url)
-
-
-def check_url(option: str, url: str) -> None:
-    """Refuses what is no URL that can be written to.
+def check_urls(**options: str | None) -> None:
+    """Refuses options that are no URLs that can be written to.
 
     Raises:
         ConfigError: a path, or a URL that runs a program.
     """
-    if not is_url(url):
-        raise ConfigError(f"{option} {url} cannot be used", expected="a URL such as s3://", do="correct the option")
-    refuse_programs(url)
+    for name, url in options.items():
+        if url is not None and not is_url(url):
+            problem = f"--{name.replace('_', '-')} {url} cannot be used"
+            raise ConfigError(problem, expected="a URL such as s3://", do="correct the option")
+        refuse_programs(url or "")
 
 
 def read_listing(files: Any, root: str, name: str) -> tuple[str | None, Listing]:
@@ -230,15 +248,14 @@ def read_listing(files: Any, root: str, name: str) -> tuple[str | None, Listing]
             f"cannot read {name}",
             expected="a server that answers",
             found=f"{type(error).__name__}: {without_secrets(str(error))}",
-            likely="this machine has no network, a proxy is not set, or credentials are missing",
-            do="check the URL with another tool on this machine",
+            do="check network, proxy and credentials with another tool on this machine",
         ) from None
     try:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
         return str(content["identity"]), {
-            str(path): [{"bytes": int(one["bytes"]), "sha256": str(one["sha256"])} for one in versions]
+            str(path): [{"bytes": int(version["bytes"]), "sha256": str(version["sha256"])} for version in versions]
             for path, versions in content["files"].items()
         }
     except DAMAGES as error:
@@ -250,15 +267,12 @@ def read_listing(files: Any, root: str, name: str) -> tuple[str | None, Listing]
         ) from None
 
 
-def fetch(url: str | None, folder: Path, *, own: str = ".mirror") -> bool:
-    """Makes a folder of its copy at a URL; nothing where the folder is there, or there is no copy yet.
+def fetch(url: str | None, folder: Path, *, private: str = ".mirror") -> bool:
+    """Makes a folder of its copy at a URL, unless it is there or there is no copy yet; gives whether it did.
 
     Args:
         url: None is no copy.
-        own: as of `Mirror`.
-
-    Returns:
-        Whether it was made.
+        private: as of `Mirror`.
 
     Raises:
         ConfigError, NotThereError: as `Mirror`.
@@ -266,11 +280,10 @@ def fetch(url: str | None, folder: Path, *, own: str = ".mirror") -> bool:
     """
     if url is None:
         return False
-    check_url("--resume-from", url)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         console.print(f"{folder} is there already; {without_secrets(url)} is not read", soft_wrap=True)
         return False
-    (files, root), name = connect(url), without_secrets(url)
+    (files, root), name = _connected(url), without_secrets(url)
     identity, listing = read_listing(files, root, name)
     if identity is None:
         console.print(f"there is no copy at {name} yet", soft_wrap=True)
@@ -280,10 +293,16 @@ def fetch(url: str | None, folder: Path, *, own: str = ".mirror") -> bool:
             raise DataError(f"{LISTING} of {name} names a file outside", found=path, do="choose another URL")
     with whole_folder(folder) as aside, ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda path: _get(files, root, path, listing[path], aside, name), listing))
-        (aside / own).mkdir(parents=True, exist_ok=True)
-        write_whole(aside / own / IDENTITY, identity)
+        (aside / private).mkdir(parents=True, exist_ok=True)
+        write_whole(aside / private / IDENTITY, identity)
     console.print(f"{folder} is made from {name}: {len(listing):,} files", soft_wrap=True)
     return True
+
+
+def _connected(url: str) -> tuple[Any, str]:
+    from musicvae.data.remote import connect  # fsspec, which a login node need not have
+
+    return connect(url)
 
 
 def _get(files: Any, root: str, path: str, versions: Sequence[File], aside: Path, name: str) -> None:
@@ -291,10 +310,10 @@ def _get(files: Any, root: str, path: str, versions: Sequence[File], aside: Path
     to.parent.mkdir(parents=True, exist_ok=True)
     try:
         files.get_file(f"{root.rstrip('/')}/{path}", str(to))
-        found = to.read_bytes() if path.endswith(GROWING) else None
-        if found is not None:  # a version may have grown since
+        if path.endswith(GROWING):  # it may have grown since
+            content = to.read_bytes()
             for version in sorted(versions, key=lambda version: -version["bytes"]):
-                part = found[: version["bytes"]]
+                part = content[: version["bytes"]]
                 if hashlib.sha256(part).hexdigest() == version["sha256"]:
                     to.write_bytes(part)
                     return
@@ -325,7 +344,7 @@ def _version_of(path: Path) -> File:
 
 @contextmanager
 def mirrored(
-    folder: Path, url: str | None, *, own: str = ".mirror", skipped: Sequence[str] = (), seconds: float = SECONDS
+    folder: Path, url: str | None, *, private: str = ".mirror", skipped: Sequence[str] = (), seconds: float = SECONDS
 ) -> Iterator[None]:
     """Keeps a copy of a folder up to date while the block runs, and once more at its end.
 
@@ -333,8 +352,7 @@ def mirrored(
 
     Args:
         url: None copies nothing.
-        own, skipped: as of `Mirror`.
-        seconds: between two looks.
+        private, skipped: as of `Mirror`.
 
     Raises:
         ConfigError, NotThereError: as `Mirror.check`, before the block.
@@ -343,7 +361,7 @@ def mirrored(
     if url is None:
         yield
         return
-    mirror, ended = Mirror(folder, url, own=own, skipped=skipped), threading.Event()
+    mirror, ended = Mirror(folder, url, private=private, skipped=skipped), threading.Event()
     mirror.check()
     thread = threading.Thread(target=_copy_now_and_then, args=(mirror, ended, seconds), name="mirror", daemon=True)
     thread.start()
@@ -360,8 +378,7 @@ def mirrored(
         try:
             with _alone(mirror, wait=True):
                 mirror.copy()
-            if folder.is_dir():
-                console.print(f"copy: {mirror.name}", soft_wrap=True)
+            console.print(f"copy: {mirror.name}", soft_wrap=True)
         except UserError as error:
             if well:
                 raise
@@ -392,9 +409,9 @@ def _alone(mirror: Mirror, *, wait: bool) -> Iterator[None]:
     """
     with ExitStack() as held:
         while mirror.folder.is_dir():
-            mirror.own.mkdir(parents=True, exist_ok=True)
+            mirror.private.mkdir(parents=True, exist_ok=True)
             try:
-                held.enter_context(hold_folder(mirror.folder, at=mirror.own))
+                held.enter_context(hold_folder(mirror.folder, at=mirror.private))
                 break
             except FolderInUseError:
                 if not wait:

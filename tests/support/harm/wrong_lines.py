@@ -56,6 +56,7 @@ BY_NAME: Mapping[str, Sequence[str]] = {
     "--env": ("x", "=1", "A B=1", "API_KEY=secret", ""),
     "--feel": ("nonsense", "\n", ""),
     "--style": ("nonsense", "funk:0", "\n", ""),
+    **dict.fromkeys(("--sync-to", "--resume-from"), ("runs/one", "pipe:cat", "")),
     "--figures": READ_FILES,
     "--first-bar": ("1", "0", "-1", "1,x", "1,2,3", "1.5", ""),
     "--forbid": NAMES,
@@ -186,7 +187,7 @@ BASES: Mapping[str, Sequence[str]] = {
 NO_MIDI = (ABSENT, EMPTY, FILE, BELOW_A_FILE, TOO_LONG, MUCH_TOO_LONG, "", "{root}/bytes", "/dev/zero", "{root}/pipe")
 PLACES = {"file": 0, "files": 0, "start": 0, "end": 1}
 OF_MUSICVAE: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(("count", "seed", "temperature", "tempo", "distance", "timing", "velocity"), NO_NUMBERS),
+    **dict.fromkeys(("count", "seed", "best_of", "temperature", "tempo", "distance", "timing", "velocity"), NO_NUMBERS),
     "bars": ("0", "4", "x", "1.5", ""),
     "first_bar": ("0", "-1", "x", "1,2,3", "9999", ""),
     "model": (ABSENT, EMPTY, FILE, "nonsense", TOO_LONG, MUCH_TOO_LONG, ""),
