@@ -1,6 +1,6 @@
 """How fast training is on this machine's CPUs, beside what its matrix units can do, as tables.
 
-    python -m tests.benchmarks.train [--preset demo small paper] [--repeats 2] [--quick]
+    python -m tests.benchmarks.train [--preset demo small paper] [--repeats 2] [--quick] [--against COMMIT]
 
 Short runs of `jobs.train` on synthetic shards, in float32 and, where the CPU multiplies it, bfloat16, by one rank
 with all threads and by two ranks with half of them each; `paper` with batch 16. Matrix peaks are measured between the
@@ -13,12 +13,15 @@ What was tried to make training faster, with figures, is in docs/structure.md.
 """
 
 import argparse
+import itertools
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +38,7 @@ from musicvae.training.profiling import SQUARE, matrix_peak, training_flops
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.step import new_optimizer
 from tests.benchmarks.training_runs import RunFigures, train_and_measure, write_synthetic_shards
+from tests.support.commands import CHECKOUT
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
 
 STEPS = {"demo": 200, "small": 50, "paper": 6}
@@ -78,6 +82,9 @@ Configuration = tuple[str, str, int]
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.against:
+        _compare(arguments.against, arguments.preset, arguments.repeats)
+        return
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     peaks, loads = Peaks(), []
     figures: dict[Configuration, list[RunFigures]] = defaultdict(list)
@@ -100,6 +107,30 @@ def main() -> None:
         _print_peaks(peaks, loads)
         _print_runs(figures, peaks)
         _print_checkpoints(arguments.preset, Path(folder))
+
+
+def _compare(commit: str, presets: list[str], repeats: int) -> None:
+    """Windows a second of this checkout and of another commit, which take turns; prints ratios of medians."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as at_the_end:
+        before = Path(folder) / "before"
+        worktree = ["git", "-C", str(CHECKOUT), "worktree"]
+        subprocess.run([*worktree, "add", "--quiet", "--detach", str(before), commit], check=True)
+        at_the_end.callback(subprocess.run, [*worktree, "remove", "--force", str(before)], check=True)
+        shards = write_synthetic_shards(Path(folder) / "shards")
+        for preset, precision, ranks in itertools.product(presets, PRECISIONS, RANKS):
+            overrides = [*OVERRIDES[preset], f"train.precision={precision}"]
+            rates: dict[Path, list[float]] = {CHECKOUT: [], before: []}
+            for _ in range(repeats):
+                for checkout, found in rates.items():
+                    how = {"steps": STEPS[preset], "ranks": ranks, "checkout": checkout}
+                    found.append(train_and_measure(shards, preset, overrides, **how).windows_per_second)
+            of_turns = [now / then for now, then in zip(*rates.values(), strict=True)]
+            now, then = (statistics.median(found) for found in rates.values())
+            print(
+                f"{preset}, {precision}, {ranks} rank(s): {now:.1f} windows/s, {commit} {then:.1f}; "
+                f"ratio {now / then:.3f}, in each turn {min(of_turns):.3f} to {max(of_turns):.3f}",
+                flush=True,
+            )
 
 
 def _print_peaks(peaks: Peaks, loads: list[float]) -> None:
@@ -196,6 +227,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--against", metavar="COMMIT", help="only compare, in turns, with the code of another commit")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, once: whether it runs, no figures")
     arguments = parser.parse_args()
     if arguments.quick:

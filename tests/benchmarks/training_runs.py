@@ -1,6 +1,8 @@
 """Short training runs by the real command, and what they say of their own speed."""
 
+import os
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from musicvae.data.manifest import ShardManifest, SplitEntry
 from musicvae.data.shards import write_shard
 from musicvae.durable import read_lines
 from musicvae.training.profiling import training_flops
-from tests.support.commands import ok, run_job
+from tests.support.commands import CHECKOUT, job_command, ok
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID, patterned_windows
 
 TRAIN_WINDOWS, VALIDATION_WINDOWS = 2048, 32
@@ -45,11 +47,14 @@ def write_synthetic_shards(folder: Path) -> Path:
     return folder
 
 
-def train_and_measure(shards: Path, preset: str, overrides: Iterable[str], *, steps: int, ranks: int) -> RunFigures:
+def train_and_measure(
+    shards: Path, preset: str, overrides: Iterable[str], *, steps: int, ranks: int, checkout: Path = CHECKOUT
+) -> RunFigures:
     """Trains for some steps, a report after each tenth of them; the first two reports are left out.
 
     Args:
         ranks: 1 trains without torchrun.
+        checkout: whose code trains.
     """
     every = max(1, steps // 10)
     overrides = [*ONLY_TRAINING, *overrides, f"train.steps={steps}", f"train.log_every={every}"]
@@ -57,7 +62,9 @@ def train_and_measure(shards: Path, preset: str, overrides: Iterable[str], *, st
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         arguments = ["--preset", preset, "--shards", shards, "--run", run, *overrides]
-        ok(run_job("train", *arguments, ranks=0 if ranks == 1 else ranks, timeout=1800))
+        command = job_command("train", *arguments, ranks=0 if ranks == 1 else ranks)
+        variables = {**os.environ, "PYTHONPATH": str(checkout)}
+        ok(subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, timeout=1800))
         records = read_lines(run / "metrics.jsonl")[2:]
     rate = statistics.median(record["windows_per_second"] for record in records)
     batch = config.train.global_batch
