@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,33 @@ def test_a_rank_that_fails_once_is_named_and_all_go_on_to_the_same_end(small_sha
         assert "all ranks restart from step 10" in said
         assert "Traceback" not in said, "the console is for summaries; the rank's log has it all"
         assert_equals_undisturbed(training, undisturbed)
+
+
+@only_in_a_soak
+@pytest.mark.parametrize(
+    ("harm", "category", "cause"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSTOP)", "hang", "sends no heartbeat: it is stopped"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "killed", "ended without a report"),
+        ("raise KeyError('no such drum')", "code", "KeyError: 'no such drum'"),
+        ("raise OSError(28, 'No space left on device')", "disk", "No space left on device"),
+    ],
+)
+def test_of_three_ranks_the_one_that_fails_is_named_in_time_with_cause_and_step(
+    small_shards, tmp_path, harm, category, cause
+):
+    environment = interposed(tmp_path / "site", harm_at_step(harm, rank=1, step=13))
+    arguments = ["--ranks", 3, "train.steps=100000", "resources.hang_seconds=20", "resources.max_restarts=0"]
+    with running_training(small_shards, tmp_path / "run", *arguments, **environment) as training:
+        training.wait_until(lambda: training.steps() >= 11)
+        began = time.monotonic()
+        code, said = training.ended()
+    assert time.monotonic() - began < 20 + 30
+    assert code == 1, said
+    *_, summary = said.partition("error: ")
+    assert summary.startswith(f"{category}: rank 1 of 3 failed first, on ")
+    assert "at step 13 in phase 'training'" in summary
+    assert cause in summary
 
 
 def test_a_rank_that_fails_again_and_again_ends_the_launch_with_its_cause(small_shards, tmp_path):
