@@ -153,7 +153,7 @@ def first_failure(
         first = min(blamed, key=lambda error: error.when)
         for record in records:
             if record.rank == first.culprit:
-                return _failure(record, "hang", first.message)
+                return _failure(_at_latest(record, errors), "hang", first.message)
     present = {record.rank for record in records}
     missing = sorted(set(range(max((record.world_size for record in records), default=0))) - present)
     if missing:
@@ -165,13 +165,21 @@ def first_failure(
     silent = [r for r in records if r.rank in may_be_first and r.rank not in ranks_with_errors and not r.ended]
     if silent:
         return _failure(
-            min(silent, key=lambda record: record.when),
+            _at_latest(min(silent, key=lambda record: record.when), errors),
             "killed",
             "ended without a report (the OOM killer of the kernel, kill -9, a crash, or a lost machine)",
         )
     if errors:
         return _of_error(min(errors, key=lambda error: error.when))
     return None
+
+
+def _at_latest(record: RankRecord, errors: Sequence[RankError]) -> RankRecord:
+    """The record of a rank that others waited for, where they waited: ranks go in step, and its own may be older."""
+    waited = max((error for error in errors if error.secondary), key=lambda error: error.step, default=None)
+    if waited is None or waited.step <= record.step:
+        return record
+    return replace(record, step=waited.step, phase=waited.phase)
 
 
 def unborn(world_size: int, host: str) -> Failure:

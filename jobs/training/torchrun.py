@@ -29,7 +29,7 @@ from musicvae.training.run_folder import RunFolder, disk_full
 LOOK_SECONDS = 0.5
 OPEN_SECONDS = 20.0
 NAMED_SECONDS = 5.0
-"""After a failure; the ranks of several machines start again sooner, unless their machines do not meet."""
+"""After a failure; ranks start again sooner, unless one does not end or the machines of the launch do not meet."""
 SAVING_STATES = {"preempted": ExitCode.PREEMPTED, "interrupted": ExitCode.INTERRUPTED}
 
 
@@ -193,9 +193,9 @@ class LaunchWatch:
         self._name_while_waiting()
 
     def _name_while_waiting(self) -> None:
-        """Says what has failed, once, if the machines of the launch do not meet again soon after it."""
+        """Says what has failed, once, if the ranks do not start again soon after it."""
         errors = [error for error in self.errors if error not in self._counted]
-        if not errors or self.group.max_nodes == 1:
+        if not errors:
             self._failing_since = None
             return
         now = time.monotonic()
@@ -203,7 +203,8 @@ class LaunchWatch:
         if now - self._failing_since > NAMED_SECONDS and self._named is None:
             self._named = failures.first_failure(self.records, errors)
             if self._named:
-                print(f"{self._named.one_line()}; waiting for {_others(self.group)}", file=sys.stderr)
+                wait = _others(self.group) if self.group.max_nodes > 1 else "all ranks to end"
+                print(f"{self._named.one_line()}; waiting for {wait}", file=sys.stderr)
 
     def last_failure(self) -> failures.Failure | None:
         """Of the attempt under way, or else of the one before; what came of giving up is no failure of its own."""

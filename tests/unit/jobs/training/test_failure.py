@@ -1,5 +1,7 @@
 """Which rank is named first, and what counts as a consequence of another's failure."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.errors import ExitCode
@@ -44,6 +46,14 @@ def test_a_rank_that_others_waited_for_is_named_as_stuck():
     failure = first_failure([record(0), record(1)], [error(0, "hang", secondary=True, culprit=1)])
     assert failure
     assert (failure.rank, failure.category, failure.message) == (1, "hang", "why")
+
+
+@pytest.mark.parametrize("culprit", [1, None])
+def test_a_rank_whose_last_heartbeat_is_old_has_come_as_far_as_those_that_waited_for_it(culprit):
+    old = replace(record(1), step=2, phase="starting")
+    failure = first_failure([record(0, ended=True), old], [error(0, "hang", secondary=True, culprit=culprit)])
+    assert failure
+    assert (failure.rank, failure.step, failure.phase, failure.host) == (1, 7, "training", "node1")
 
 
 def test_a_rank_that_never_gave_a_sign_of_life_is_named():
