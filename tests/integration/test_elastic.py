@@ -11,6 +11,7 @@ import pytest
 from jobs.training.torchrun import NAMED_SECONDS
 from musicvae.durable import read_lines
 from musicvae.training.rank_records import RankRecords
+from tests.support.commands import HANG_SECONDS
 from tests.support.processes.process_tree import kill_tree
 from tests.support.processes.running_training import running_training
 from tests.support.requirements import only_in_a_soak
@@ -72,6 +73,7 @@ def test_the_machine_of_the_rendezvous_is_lost_and_the_same_command_resumes(smal
     assert "resumed from step" in said
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("cut", "cause"),
     [
@@ -85,10 +87,10 @@ def test_the_machine_of_the_rendezvous_is_lost_and_the_same_command_resumes(smal
 )
 def test_a_machine_whose_network_is_cut_is_named_and_all_go_on_when_it_is_back(small_shards, tmp_path, cut, cause):
     """All ranks wait for each other then, and all of them send heartbeats through the shared file system."""
-    run, hang_seconds, names = tmp_path / "run", 20, ("a", "b", "c")
+    run, names = tmp_path / "run", ("a", "b", "c")
     with joined_machines(*names) as machines, ExitStack() as launches:
         arguments = ["--ranks", 1, "--nodes", 3, "--rendezvous", f"{machines.addresses['a']}:29400"]
-        arguments += ["--rendezvous-id", "x", "train.steps=100000", f"resources.hang_seconds={hang_seconds}"]
+        arguments += ["--rendezvous-id", "x", "train.steps=100000", f"resources.hang_seconds={HANG_SECONDS}"]
         arguments += ["train.checkpoint_every=5"]
         trainings = [
             launches.enter_context(
@@ -100,7 +102,7 @@ def test_a_machine_whose_network_is_cut_is_named_and_all_go_on_when_it_is_back(s
         first.wait_until(lambda: first.steps() >= 10, 180)
         (rank,) = (record.rank for record in records.of("x") if record.host == cut)
         machines.cut(cut)
-        first.wait_until(lambda: bool(records.errors_of("x")), hang_seconds + 30 - NAMED_SECONDS)
+        first.wait_until(lambda: bool(records.errors_of("x")), HANG_SECONDS + 30 - NAMED_SECONDS)
         time.sleep(NAMED_SECONDS + 2)
         steps = first.steps()
         machines.mend(cut)
@@ -111,7 +113,7 @@ def test_a_machine_whose_network_is_cut_is_named_and_all_go_on_when_it_is_back(s
     for code, said in codes:
         assert code == 75, said
         named, restarted = (line for line in said.splitlines() if f"rank {rank} of 3 on {cut}, step " in line)
-        assert f"hang: no progress for {hang_seconds} s in phase 'training'" in named
+        assert f"hang: no progress for {HANG_SECONDS} s in phase 'training'" in named
         assert cause in named
         assert "waiting for 2 other machine(s)" in named
         assert "all ranks restart from step" in restarted

@@ -14,7 +14,7 @@ import pytest
 
 from jobs.training.torchrun import NAMED_SECONDS
 from musicvae.durable import read_lines
-from tests.support.commands import CHECKOUT, FORKED_RANKS, TINY, job_command, run_job
+from tests.support.commands import CHECKOUT, FORKED_RANKS, HANG_SECONDS, TINY, job_command, run_job
 from tests.support.harm.interposed import harm_at_step, interposed
 from tests.support.processes.process_tree import descendants, hosts_listened_on, kill_tree
 from tests.support.processes.running_training import RunningTraining, running_training
@@ -68,7 +68,7 @@ def test_a_rank_that_fails_once_is_named_and_all_go_on_to_the_same_end(small_sha
         assert_equals_undisturbed(training, undisturbed)
 
 
-@only_in_a_soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("harm", "category", "cause"),
     [
@@ -82,19 +82,20 @@ def test_of_three_ranks_the_one_that_fails_is_named_in_time_with_cause_and_step(
     small_shards, tmp_path, harm, category, cause
 ):
     environment = interposed(tmp_path / "site", harm_at_step(harm, rank=1, step=13))
-    arguments = ["--ranks", 3, "train.steps=100000", "resources.hang_seconds=20", "resources.max_restarts=0"]
+    arguments = ["--ranks", 3, "train.steps=100000", f"resources.hang_seconds={HANG_SECONDS}"]
+    arguments += ["resources.max_restarts=0"]
     with running_training(small_shards, tmp_path / "run", *arguments, **environment) as training:
         training.wait_until(lambda: training.steps() >= 11)
         began = time.time()
-        code, said = training.ended()
+        code, said = training.ended(HANG_SECONDS + 180)
         seconds = time.time() - began
     if category == "hang":  # the stopped rank is killed only after the time that ranks have to save
         (named,) = (line for line in said.splitlines() if line.endswith("; waiting for all ranks to end"))
         assert "rank 1 of 3 on" in named
-        assert "step 13: hang: no progress for 20 s" in named
+        assert f"step 13: hang: no progress for {HANG_SECONDS} s" in named
         records = (tmp_path / "run" / "ranks").glob("*.error.json")
         seconds = max(json.loads(path.read_text())["when"] for path in records) - began + NAMED_SECONDS
-    assert seconds < 20 + 30
+    assert seconds < HANG_SECONDS + 30
     assert code == 1, said
     *_, summary = said.partition("error: ")
     assert summary.startswith(f"{category}: rank 1 of 3 failed first, on ")
@@ -270,20 +271,6 @@ def test_a_rank_that_differs_is_refused_and_both_are_named(small_shards, tmp_pat
         assert "on rank 0 (" in said
         assert second in said
         assert training.steps() == 0
-
-
-@only_in_a_soak
-@pytest.mark.timeout(1500)
-def test_a_stopped_rank_is_named_at_the_default_settings(small_shards, tmp_path):
-    with running_training(small_shards, tmp_path / "run", "--ranks", 2, "train.steps=100000") as training:
-        training.wait_until(lambda: training.steps() >= 5)
-        training.kill_rank(1, signal.SIGSTOP)
-        training.wait_until(lambda: training.record(1)["attempt"] == 1, 630 + 100)
-        training.process.send_signal(signal.SIGUSR2)
-        code, said = training.ended()
-    assert code == 75, said
-    assert "rank 1 of 2 on" in said
-    assert "sends no heartbeat" in said
 
 
 @pytest.mark.parametrize("ranks", [[], ["--ranks", 2]], ids=["alone", "two ranks"])

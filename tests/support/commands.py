@@ -20,6 +20,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """For commands with no other variables: several threads in each of several processes wait for a core that spins."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
 
+HANG_SECONDS = 600 if SOAK else 20
+"""`resources.hang_seconds` of tests that wait for them: the default in a soak."""
 TINY = (
     "model.latent=8",
     "model.encoder_embedding=8",
