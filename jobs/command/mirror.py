@@ -33,8 +33,8 @@ SECONDS, LOOK_SECONDS = 30.0, 1.0
 """Between two looks at what has changed, and at whether another process has ended its copying."""
 AT_ONCE = 8
 """Files that are copied at the same time."""
-CHANGES = 3
-"""How often a file that changes while it is copied is copied again at once."""
+READ_WHOLE = 2**23
+"""Bytes of a file up to which it is copied out of memory, so that the copy is what was looked at."""
 GROWING = (".jsonl", ".log")
 """Files that are only added to, line by line."""
 LAST = ("status.json", "settings.json", "manifest.json", "manifest.jsonl")
@@ -119,20 +119,20 @@ class Mirror:
             ) from None
 
     def _copy(self, before: Listing) -> None:
-        versions = ((name, self._version(name)) for name in sorted(self._names()))
-        now = {name: version for name, version in versions if version}
-        changed = [name for name, version in now.items() if before.get(name) != [version]]
-        if not changed and before.keys() == now.keys():
-            return
-        if replaced := [name for name in changed if name in before]:
-            self._write(before | {name: [*before[name], now[name]] for name in replaced})
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for last in (False, True):
-                some = [name for name in changed if (name.rpartition("/")[2] in LAST) == last]
-                copied = pool.map(self._put, some, [now.pop(name) for name in some])
-                now |= {name: version for name, version in zip(some, copied, strict=True) if version}
-        listing = {name: [version] for name, version in now.items()}
-        self._write(listing)
+        listing, names = before, set(self._names())
+        for last in (False, True):
+            some = sorted(name for name in names if (name.rpartition("/")[2] in LAST) == last)
+            now = {name: version for name in some if (version := self._version(name))}
+            changed = {name: version for name, version in now.items() if listing.get(name) != [version]}
+            replaced = {name: [*listing[name], version] for name, version in changed.items() if name in listing}
+            if replaced:
+                self._write(listing | replaced)
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                copied = pool.map(self._put, changed, changed.values(), [listing.get(name, []) for name in changed])
+                listing = listing | {name: versions for name, versions in zip(changed, copied, strict=True) if versions}
+        listing = {name: versions for name, versions in listing.items() if name in names}
+        if listing != before:
+            self._write(listing)
         for name in before.keys() - listing.keys():
             with suppress(FileNotFoundError):
                 self._files.rm_file(self._place(name))
@@ -172,27 +172,21 @@ class Mirror:
             return version
         return None
 
-    def _put(self, name: str, version: File | None) -> File | None:
-        """Copies a file; gives the version that the copy is, None where it would not stay the same."""
-        for _ in range(CHANGES):
-            if version is None:
-                return None
-            place, path = self._place(name), self.folder / name
-            try:
-                if name.endswith(GROWING):
-                    with path.open("rb") as file:
-                        self._pipe(place, file.read(version["bytes"]))
-                    return version
-                self._make_folder(place)
-                self._files.put_file(str(path), place)
-            except FileNotFoundError:
-                if path.exists():
-                    raise
-            after = self._version(name)
-            if after == version:
-                return version
-            version = after
-        return None
+    def _put(self, name: str, version: File, before: list[File]) -> list[File]:
+        """Copies a file; gives the versions that the copy may have then: `before` if the file has just changed."""
+        place, path = self._place(name), self.folder / name
+        if version["bytes"] <= READ_WHOLE or name.endswith(GROWING):
+            data = path.read_bytes()[: version["bytes"]] if path.exists() else b""
+            if hashlib.sha256(data).hexdigest() != version["sha256"]:
+                return before
+            self._pipe(place, data)
+            return [version]
+        if self._version(name) != version:
+            return before
+        self._make_folder(place)
+        self._files.put_file(str(path), place)
+        after = self._version(name)
+        return [version] if after in (version, None) else [version, after]
 
     def _identity(self) -> str | None:
         path = self.private / IDENTITY

@@ -97,9 +97,11 @@ def test_nothing_else_there_is_touched(folder, memory):
     assert not memory.exists("/bucket/run/config.yaml")
 
 
-@pytest.mark.parametrize("killed_at", range(1, 7))
-def test_a_copy_can_be_fetched_wherever_the_copying_is_killed(folder, tmp_path, monkeypatch, killed_at):
+@pytest.mark.parametrize("killed_at", range(1, 8))
+@pytest.mark.parametrize("read_whole", [0, 2**23])
+def test_a_copy_can_be_fetched_wherever_the_copying_is_killed(folder, tmp_path, monkeypatch, killed_at, read_whole):
     monkeypatch.setattr(mirroring, "AT_ONCE", 1)
+    monkeypatch.setattr(mirroring, "READ_WHOLE", read_whole)
     first = Mirror(folder, URL)
     first.copy()
     old = content(folder)
@@ -133,11 +135,33 @@ def test_a_copy_can_be_fetched_wherever_the_copying_is_killed(folder, tmp_path, 
     assert copied(tmp_path, "again") == new
 
 
-def test_what_cannot_be_copied_is_told_once_and_at_the_end(folder, tmp_path, monkeypatch, capsys, memory):
-    def refused(*_: object) -> None:
-        raise PermissionError("no such key AKIA")
+@pytest.mark.parametrize("read_whole", [0, 2**23])
+def test_a_file_that_is_replaced_while_it_is_copied_can_be_fetched(folder, tmp_path, monkeypatch, read_whole):
+    monkeypatch.setattr(mirroring, "READ_WHOLE", read_whole)
+    mirror, contents = Mirror(folder, URL), iter(range(1000))
+    mirror.copy()
+    make_folder = mirror._make_folder
 
-    monkeypatch.setattr(type(memory), "put_file", refused)
+    def changing(place: str) -> None:
+        make_folder(place)
+        (folder / "status.json").write_text(f"[{next(contents)}]")
+
+    monkeypatch.setattr(mirror, "_make_folder", changing)
+    for turn in range(3):
+        (folder / "best").write_text(f"{turn}")
+        mirror.copy()
+        assert copied(tmp_path, f"at {turn}")["best"] == f"{turn}"
+
+
+def test_what_cannot_be_copied_is_told_once_and_at_the_end(folder, tmp_path, monkeypatch, capsys, memory):
+    write_there = memory.pipe_file
+
+    def refused(place: str, data: bytes) -> None:
+        if not place.endswith("mirror.trial"):
+            raise PermissionError("no such key AKIA")
+        write_there(place, data)
+
+    monkeypatch.setattr(memory, "pipe_file", refused)
     with pytest.raises(MirrorError, match="cannot be copied") as error, mirrored(folder, URL, seconds=0.05):
         mirroring.time.sleep(0.5)
     assert "PermissionError: no such key" in str(error.value)
