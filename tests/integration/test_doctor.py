@@ -36,6 +36,7 @@ def test_a_warning_or_an_error_has_a_cure(tmp_path):
         assert bool(line["do"]) == (line["level"] != "ok"), line
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path):
     broken = run_in(tmp_path, "doctor", "--json", "--shared", "nowhere")
     assert broken.returncode == 2
@@ -53,6 +54,7 @@ def test_few_open_files(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512, "of that process alone"
 
 
+@pytest.mark.slow
 def test_cpus_ray_and_network(tmp_path):
     variables = {"TMPDIR": "/tmp/" + "t" * 60, "SLURM_CPUS_PER_TASK": "1", "GLOO_SOCKET_IFNAME": "ib0"}
     found = lines(run_in(tmp_path, "doctor", "--json", **variables))
@@ -115,6 +117,7 @@ def test_a_virtual_slurm_and_a_site_that_does_not_fit(slurm: SlurmCluster, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
 
 
+@pytest.mark.slow
 def test_where_there_is_no_slurm(tmp_path):
     command = [sys.executable, "-m", "jobs.doctor", "--on", "slurm", "--json"]
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}

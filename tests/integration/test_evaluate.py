@@ -162,6 +162,7 @@ def test_batch_size_changes_no_figure_and_the_seed_only_the_draw_of_z(
         assert value(other_draw, name) == value(found, name)
 
 
+@pytest.mark.slow
 def test_other_shards_of_the_same_format_are_noted(run: Path, small_shards_copy: Path) -> None:
     manifest = ShardManifest.read(small_shards_copy)
     first = manifest.split("train").shards[:1]

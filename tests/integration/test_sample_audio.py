@@ -54,6 +54,7 @@ def test_loops_of_sound_are_as_long_as_their_bars(sample_run, tmp_path, audio):
         assert np.abs(sound).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_zip_holds_the_very_files(sample_run, tmp_path, audio, files):
     sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--pack", "zip", "--audio", audio)
     with zipfile.ZipFile(tmp_path / "grooves.zip") as archive:

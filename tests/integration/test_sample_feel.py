@@ -108,6 +108,7 @@ def test_another_style_on_the_same_folder_is_refused(export, tmp_path):
         assert "style rock" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_new_grooves_have_the_wanted_style_in_hits_playing_and_tempo(run, export, shards, tmp_path):
     guide = load(export).training.guide
     rock = {"style": "rock", "feel": None, "unchosen": True}

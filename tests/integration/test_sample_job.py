@@ -169,7 +169,8 @@ def test_parquet_and_codes_say_what_the_manifest_says(sample_run, tmp_path, whol
     assert abs(codes.mean()) < 0.1
 
 
-@pytest.mark.parametrize("output_format", [pytest.param("tar", marks=pytest.mark.slow), "zip"])
+@pytest.mark.slow
+@pytest.mark.parametrize("output_format", ["tar", "zip"])
 def test_packs_hold_the_very_files(sample_run, tmp_path, whole, output_format):
     sample_by_mean(sample_run, "--count", COUNT, "--out", tmp_path, "--pack", output_format)
     records = manifest_of(tmp_path)
