@@ -52,7 +52,7 @@ PLAYED, MEAN = "files", "files, mean"
 def main() -> None:
     arguments = _arguments()
     repeats, count = (1, 300) if arguments.quick else (arguments.repeats, arguments.count)
-    options = SampleSettings(count=count, seed=5, preset=arguments.model, feel="mean")
+    options = SampleSettings(count=count, seed=5, preset=arguments.model, feel="mean", unchosen=True)
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(options, Path(folder) / "out")
         trained = job.trained()
@@ -143,7 +143,7 @@ def _write_with_pretty_midi(grooves: Sequence[DrumGroove], trained: TrainedModel
 
 
 def _commands(model: str, count: int, folder: Path, repeats: int) -> None:
-    common = ["--preset", model, "--count", count, "--seed", 5, "--out", folder / "out"]
+    common = ["--preset", model, "--count", count, "--seed", 5, "--all", "--out", folder / "out"]
     forms = {PLAYED: [], MEAN: ["--feel", "mean"], "packed in tars": ["--pack", "tar"]}
     forms["packed in a zip"] = ["--pack", "zip"]
     forms["manifest alone"] = ["--no-files"]
