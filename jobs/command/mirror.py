@@ -46,7 +46,7 @@ SyncTo: TypeAlias = Annotated[
 ]
 ResumeFrom: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Begin with the copy at a URL, if there is one and --run is not there yet."),
+    typer.Option(metavar="URL", help="Begin with the copy at a URL, if there is one and the output is not there yet."),
 ]
 File: TypeAlias = dict[str, Any]
 """`bytes` and `sha256` of a version of a file."""
