@@ -164,6 +164,8 @@ class SampleWork:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+        if self.path.is_dir() and not kept.exists():
+            self.path.rmdir()
 
     def claim(self, settings: dict[str, Any], options: SampleSettings) -> None:
         """Makes the work area, or makes sure that it is the same job's; `count` may be a larger one.
