@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from cluster.local import usable_cpus
 from jobs.evaluation.results import EvaluationData, check_format, defined, interval_values, names_of
 from musicvae.data.feel import measure_feel
 from musicvae.data.manifest import ShardManifest, ShardSource
@@ -135,7 +136,7 @@ def evaluate_playing(
     sets = {HUMAN: _played_set(human, played.tempo, evaluation, scale, resamples)}
     for way, hits in ways.items():
         beat(f"a classifier learns to tell {way} from people")
-        apart = {TOLD_APART: playing_auc(human, hits, (owner, owner), resamples, bar=bar)}
+        apart = {TOLD_APART: playing_auc(human, hits, (owner, owner), resamples, bar=bar, threads=usable_cpus())}
         sets[way] = _played_set(hits, played.tempo, evaluation, scale, resamples, nats.get(way, {}) | apart)
     beat("a classifier learns to tell people from people")
     return sets | _train_halves(train, evaluation, source, most=len(played))
@@ -167,7 +168,8 @@ def _train_halves(train: SplitTokens, evaluation: EvaluationData, source: ShardS
     resamples = Resamples(int(owner.max()) + 1, replicates=evaluation.protocol.replicates, seed=seed)
     played = [_played_windows(source, evaluation.manifest, "train", rows) for rows in ids]
     first, second = (windows.hits() for windows in played)
-    apart = {TOLD_APART: playing_auc(first, second, (owners[0], owners[1]), resamples, bar=bar)}
+    of_people = playing_auc(first, second, (owners[0], owners[1]), resamples, bar=bar, threads=usable_cpus())
+    apart = {TOLD_APART: of_people}
     return {
         name: _played_set(
             windows.hits(), windows.tempo, evaluation, PlayingScale(owned, resamples), resamples, dict(apart)

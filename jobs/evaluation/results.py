@@ -226,6 +226,7 @@ def evaluation_data(
         classifiers=protocol.classifiers,
         replicates=protocol.replicates,
         seed=seed,
+        threads=usable_cpus(),
     )
     return EvaluationData(
         manifest,

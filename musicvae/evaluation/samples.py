@@ -220,6 +220,7 @@ class SampleComparison:
         size: windows of train's resamples, as many as the sets have.
         learnt: training windows that the classifier learns from at most; None for all.
         classifiers: how many are trained for each set, of which AUC is the mean.
+        threads: how many of them at a time.
         replicates: resamples of the reference's performances that intervals are taken from.
         seed: of all draws.
     """
@@ -236,6 +237,7 @@ class SampleComparison:
         classifiers: int,
         replicates: int,
         seed: int,
+        threads: int = 1,
     ) -> None:
         self.train, self.reference, self.grid, self.drum_map = train, reference, grid, drum_map
         performances = int(reference.performance.max(initial=-1)) + 1
@@ -264,6 +266,7 @@ class SampleComparison:
             beat=grid.steps_per_beat,
             bar=grid.steps_per_bar,
             seeds=range(classifiers),
+            threads=threads,
         )
 
     def samples(

@@ -6,10 +6,15 @@ window go together. Each classifier is fixed, so that the figures of all models 
 
 Windows of a performance overlap, so no performance is both learnt from and judged, and intervals are from resamples of
 performances (`musicvae.evaluation.bootstrap`). Figures are means over seeds, which draw weights, order and folds.
+
+Each classifier is trained by one thread, several at a time: a sum that threads share out has another order on each
+machine, and after some hundred steps another classifier comes of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -31,6 +36,26 @@ CHANNELS, HIT_EPOCHS, HIT_LEARNING_RATE = 32, 4, 3e-3
 """Of `HitsClassifier`."""
 BATCH, WEIGHT_DECAY = 128, 1e-3
 Inputs = Float[Tensor, "window channel step"]
+_DRAWING = Lock()
+"""Held while weights are drawn, as torch's random numbers are those of all threads."""
+
+
+class OwnDropout(nn.Module):
+    """Dropout with random numbers of its own, as torch's are those of all threads.
+
+    Attributes:
+        generator: to be seeded before training.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.generator = share, torch.Generator()
+
+    def forward(self, values: Float[Tensor, "window channel"]) -> Float[Tensor, "window channel"]:
+        """Without a change where nothing is learnt."""
+        if not self.training:
+            return values
+        return values * (torch.rand(values.shape, generator=self.generator) >= self.share) / (1 - self.share)
 
 
 class PlayingClassifier(nn.Module):
@@ -46,7 +71,7 @@ class PlayingClassifier(nn.Module):
             nn.Conv1d(WIDTH, WIDTH, 3, padding=bar, dilation=bar),
             nn.GELU(),
         )
-        self.window = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 1))
+        self.window = nn.Sequential(OwnDropout(0.2), nn.Linear(2 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 1))
 
     def forward(self, inputs: Inputs) -> Float[Tensor, " window"]:
         """Log-odds that a window is of the second way."""
@@ -65,7 +90,7 @@ class HitsClassifier(nn.Module):
         self.lags = (beat, bar)
         self.of_hits = nn.Conv1d(num_drums, CHANNELS, 5, padding=2)
         self.of_products = nn.Conv1d(3 * CHANNELS, CHANNELS, 5, padding=2)
-        self.window = nn.Sequential(nn.Dropout(0.3), nn.Linear(2 * CHANNELS, 1))
+        self.window = nn.Sequential(OwnDropout(0.3), nn.Linear(2 * CHANNELS, 1))
 
     def forward(self, inputs: Inputs) -> Float[Tensor, " window"]:
         """Log-odds that a window is of the second set."""
@@ -91,27 +116,30 @@ def playing_auc(
     resamples: Resamples,
     *,
     bar: int,
+    threads: int = 1,
 ) -> ResampledFigure:
     """AUC between two ways of playing; the classifier learns on some performances of both and judges the others.
 
     Args:
         performance: of the windows of both; the same number is the same performance.
         bar: steps of a bar.
+        threads: classifiers that are trained at a time; they change no figure.
     """
     inputs = torch.cat([_played_inputs(first), _played_inputs(second)])
     fit = _Fit(lambda: PlayingClassifier(inputs.shape[1] // 3, bar), EPOCHS, LEARNING_RATE)
     labels, owner = np.repeat([0.0, 1.0], [len(first.hits), len(second.hits)]), np.concatenate(performance)
     weights = np.concatenate([np.ones((1, resamples.counts.shape[1])), resamples.counts])[:, owner]
     folds = min(FOLDS, len(np.unique(owner)))
-    areas = []
-    for seed in SEEDS if folds > 1 else ():
-        share = generator(seed, Purpose.RESAMPLE, 2).permutation(int(owner.max()) + 1) % folds
-        for fold in range(folds):
-            held = share[owner] == fold
-            if 0 < labels[held].sum() < held.sum() and 0 < labels[~held].sum() < (~held).sum():
-                scores = _scores(fit, inputs[~held], labels[~held], inputs[held], seed)
-                areas.append(_areas(scores, labels[held] > 0, weights[:, held]))
-    return _mean(areas, resamples)
+
+    def areas(seed: int, fold: int) -> Float64[np.ndarray, " replicate"]:
+        held = generator(seed, Purpose.RESAMPLE, 2).permutation(int(owner.max()) + 1)[owner] % folds == fold
+        if not (0 < labels[held].sum() < held.sum() and 0 < labels[~held].sum() < (~held).sum()):
+            return np.full(len(weights), np.nan)
+        scores = _scores(fit, inputs[~held], labels[~held], inputs[held], seed)
+        return _areas(scores, labels[held] > 0, weights[:, held])
+
+    parts = [(seed, fold) for seed in SEEDS for fold in range(folds)] if folds > 1 else []
+    return _mean([*_in_threads(areas, parts, threads)], resamples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +154,7 @@ class HitsTest:
         performance: of each window of `held`.
         beat, bar: their steps.
         seeds: of classifiers, of which the figure is the mean.
+        threads: classifiers that are trained at a time; they change no figure.
     """
 
     train: Int16[np.ndarray, "window step"]
@@ -136,6 +165,7 @@ class HitsTest:
     beat: int
     bar: int
     seeds: Sequence[int] = SEEDS
+    threads: int = 1
 
     def auc(
         self, learnt: Int16[np.ndarray, "sample step"], judged: Int16[np.ndarray, "judged step"]
@@ -167,10 +197,11 @@ class HitsTest:
         counts = np.concatenate([np.ones((1, self.resamples.counts.shape[1])), self.resamples.counts])
         weights = np.concatenate([counts[:, self.performance], np.ones((len(counts), len(judged)))], axis=1)
         is_second = np.repeat([False, True], [len(self.held), len(judged)])
-        return _mean(
-            [_areas(_scores(fit, learnt, labels, shown, seed), is_second, weights) for seed in self.seeds],
-            self.resamples,
-        )
+
+        def areas(seed: int) -> Float64[np.ndarray, " replicate"]:
+            return _areas(_scores(fit, learnt, labels, shown, seed), is_second, weights)
+
+        return _mean([*_in_threads(areas, [(seed,) for seed in self.seeds], self.threads)], self.resamples)
 
     def _inputs(self, tokens: Int16[np.ndarray, "window step"]) -> Inputs:
         hits = hits_from_tokens(tokens, self.num_drums).astype(np.float32)
@@ -184,6 +215,14 @@ def _played_inputs(played: PlayedHits) -> Inputs:
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 2, 1)))
 
 
+def _in_threads(
+    areas: Callable[..., Float64[np.ndarray, " replicate"]], parts: Sequence[tuple[int, ...]], threads: int
+) -> Iterator[Float64[np.ndarray, " replicate"]]:
+    """Of each part, in order; torch's number of threads is one of each thread that works."""
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(lambda part: areas(*part), parts)
+
+
 def _scores(
     fit: _Fit,
     inputs: Inputs,
@@ -195,9 +234,8 @@ def _scores(
     draw = generator(seed, Purpose.RESAMPLE, 3)
     target = torch.from_numpy(labels.astype(np.float32))
     weight = torch.where(target > 0, 0.5 / target.mean(), 0.5 / (1 - target.mean()))
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
-        model = fit.new()
+    model = _new_model(fit, seed)
+    with torch.enable_grad():
         optimizer = torch.optim.AdamW(model.parameters(), lr=fit.learning_rate, weight_decay=WEIGHT_DECAY)
         for _ in range(fit.epochs):
             for batch in np.array_split(draw.permutation(len(inputs)), -(-len(inputs) // BATCH)):
@@ -208,6 +246,16 @@ def _scores(
                 optimizer.step()
     with torch.no_grad():
         return model.eval()(judged).numpy()
+
+
+def _new_model(fit: _Fit, seed: int) -> nn.Module:
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = fit.new()
+    for module in model.modules():
+        if isinstance(module, OwnDropout):
+            module.generator.manual_seed(seed)
+    return model
 
 
 def _areas(

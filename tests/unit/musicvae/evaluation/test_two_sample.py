@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from musicvae.evaluation.bootstrap import ResampledFigure, Resamples
 from musicvae.evaluation.playing import shuffled_offsets
@@ -67,6 +68,18 @@ def test_windows_that_repeat_are_told_from_those_that_do_not_though_every_step_i
     figure = hits_test.auc(windows(2, repeats=False), windows(3, repeats=False))
     low, high = interval_of(hits_test, figure)
     assert 0.9 < low <= figure.value <= high <= 1
+
+
+def test_the_threads_of_a_machine_change_no_figure(hits_test):
+    """The order of a sum would: classifiers of two threads each differed in the second decimal."""
+    sets, before = (windows(4, repeats=True), windows(5, repeats=True)), torch.get_num_threads()
+    figures = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        figures.append(replace(hits_test, seeds=(0, 1), threads=threads).auc(*sets))
+    torch.set_num_threads(before)
+    assert figures[0].value == figures[1].value
+    np.testing.assert_array_equal(figures[0].replicates, figures[1].replicates)
 
 
 def test_windows_of_one_kind_are_not_told_apart(hits_test):
