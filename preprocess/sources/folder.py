@@ -13,7 +13,7 @@ from preprocess.sources.listing import possible_splits
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
 """What is counted, and not opened, inside a folder."""
-SORTED_NAMES = 50_000
+SORTED_NAMES = 10_000
 """Names that are sorted at a time: all of a large collection at once would be the peak of the driver's memory."""
 
 

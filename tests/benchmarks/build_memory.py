@@ -2,13 +2,13 @@
 
     python -m tests.benchmarks.build_memory [--files 10000 100000 1000000] [--windows 4] [--where here ray]
 
-A build of a folder of hard links to a few MIDI files. Only the conversion of a batch is a stand-in, which reads no file:
-it writes a part as any other, with contents and windows that no other file has. Listing, parts, records, splits, shards
-and reports are those of every build.
+A build of a folder of hard links to a few MIDI files. Only the conversion of a batch is a stand-in, which reads no
+file: it writes a part as any other, with contents and windows that no other file has. Listing, parts, records, splits,
+shards and reports are those of every build.
 
 Each build runs in a process of its own. The table has the peak resident memory of the driver and what each file adds to
-that of the smallest build; on a Ray of the driver's own also the same of its head (the GCS), and the most bytes that its
-object store held, looked at twice a second.
+that of the next smaller build. On a Ray of the driver's own it has the same of the head (the GCS), and the most bytes
+that the object store held, looked at twice a second.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.tasks import task_runner
+from cluster.tasks import Where, task_runner
 from musicvae.data.windows import WindowBlock
 from musicvae.groove.drum_map import DrumMap
 from preprocess import build as build_module
@@ -68,8 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         for where in arguments.where:
-            print(f"{where}: a file adds so many bytes; {arguments.windows} windows a file, {WORKERS} workers on Ray")
-            smallest = None
+            print(f"{where}, {WORKERS} workers, {arguments.windows} windows a file: peaks, and bytes that a file adds")
+            before = None
             for files in arguments.files:
                 midi = folder / f"midi-{files}"
                 if not midi.exists():
@@ -78,8 +78,9 @@ def main() -> None:
                 with ProcessPoolExecutor(1, get_context("spawn")) as process:
                     out = folder / f"{where}-{files}"
                     memory = process.submit(_measured, where, midi, out, arguments.windows).result()
-                smallest = smallest or memory
-                print(_row(memory, smallest), flush=True)
+                before = before or memory
+                print(_row(memory, before), flush=True)
+                before = memory
 
 
 def _write_links(folder: Path, files: int) -> None:
@@ -88,12 +89,12 @@ def _write_links(folder: Path, files: int) -> None:
     count = -(-files // LINKS_A_FILE)
     names = sorted(write_demo_corpus(originals, performances=count, seed=0))
     for number in range(files - count):
-        if number % FILES_A_FOLDER == 0:
-            (within := folder / f"drummer-{number // FILES_A_FOLDER:05d}").mkdir()
+        within = folder / f"drummer-{number // FILES_A_FOLDER:05d}"
+        within.mkdir(exist_ok=True)
         (within / f"session-{number:07d}.mid").hardlink_to(originals / names[number % count])
 
 
-def _measured(where: str, midi: Path, out: Path, windows: int) -> Memory:
+def _measured(where: Where, midi: Path, out: Path, windows: int) -> Memory:
     """The build of a folder, with a stand-in for its conversions."""
     memory = Memory()
     build_module.convert_batch = partial(convert_nothing, windows_of_file=windows)
@@ -139,7 +140,9 @@ def _first_conversion(
     if not CONVERSIONS:
         outcome, block = convert_file(file, settings, drum_map)
         assert block is not None
-        first = WindowBlock(block.tokens[:windows], block.velocity[:windows], block.offset[:windows], block.meta[:windows])
+        first = WindowBlock(
+            block.tokens[:windows], block.velocity[:windows], block.offset[:windows], block.meta[:windows]
+        )
         CONVERSIONS[windows] = replace(outcome, windows=windows), first
     return CONVERSIONS[windows]
 
@@ -169,24 +172,24 @@ def _watching_ray(memory: Memory) -> Iterator[None]:
         memory.head = 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def _row(memory: Memory, smallest: Memory) -> str:
-    row = f"  {memory.files:>9,} files {memory.seconds:6.1f} s  driver {_peak(memory, smallest, 'driver')}"
+def _row(memory: Memory, before: Memory) -> str:
+    row = f"  {memory.files:>9,} files {memory.seconds:6.1f} s  driver {_peak(memory, before, 'driver')}"
     if memory.head:
-        row += f"  head {_peak(memory, smallest, 'head')}  object store {memory.store:,} bytes"
+        row += f"  head {_peak(memory, before, 'head')}  object store {memory.store:,} bytes"
     return row
 
 
-def _peak(memory: Memory, smallest: Memory, whose: str) -> str:
-    peak, least = getattr(memory, whose), getattr(smallest, whose)
-    more = memory.files - smallest.files
-    return f"{peak / 2**20:6.1f} MiB {(peak - least) / more if more else 0:+6.0f} B/file"
+def _peak(memory: Memory, before: Memory, whose: str) -> str:
+    peak, less = getattr(memory, whose), getattr(before, whose)
+    more = memory.files - before.files
+    return f"{peak / 2**20:6.1f} MiB {(peak - less) / more if more else 0:+6.0f} B/file"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--windows", type=int, default=4, help="of each file")
-    parser.add_argument("--where", choices=["here", "processes", "ray"], nargs="+", default=["processes", "ray"])
+    parser.add_argument("--windows", type=int, default=1, help="of each file")
+    parser.add_argument("--where", choices=["here", "processes", "ray"], nargs="+", default=["ray"])
     parser.add_argument("--folder", type=Path, help="where it works; the folder for temporary files if not given")
     return parser.parse_args()
 

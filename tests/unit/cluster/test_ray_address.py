@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster import ray_session
+from cluster import ray_jobs
 from cluster.errors import TargetError
-from cluster.ray_session import GREETING, check_ray_address, no_cluster
+from cluster.ray_jobs import GREETING, check_ray_address, no_cluster
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def hanging_up(caller: socket.socket) -> None:
     [(web_server, "something else than Ray listens there"), (silent, "timed out"), (hanging_up, "closed at once")],
 )
 def test_a_wrong_port_is_found_out_in_seconds(monkeypatch, answer, found):
-    monkeypatch.setattr(ray_session, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(ray_jobs, "CONNECT_SECONDS", 0.2)
     with (
         listening(answer) as address,
         pytest.raises(TargetError, match=f"no Ray cluster answers at {address}") as caught,
