@@ -11,6 +11,8 @@ MAX_RESTARTS = 1000
 
 JOIN_SECONDS = 600
 """For which the agents of a launch wait for each other."""
+CUT_SECONDS = 3600
+"""For which an agent may be cut off from the others; once they answer again, it goes on with them."""
 
 RENDEZVOUS_LOST = 3
 """What our agent ends with where it has lost the machine at which the agents meet."""
@@ -62,7 +64,7 @@ def agent_command(agent: str, group: Group, module: str, *arguments: object) -> 
         *(sys.executable, "-m", agent),
         *("--nnodes", nodes, "--nproc-per-node", str(group.ranks), "--max-restarts", str(MAX_RESTARTS)),
         *("--rdzv-backend", backend, "--rdzv-endpoint", group.endpoint, "--rdzv-id", group.identity),
-        *("--rdzv-conf", f"join_timeout={JOIN_SECONDS}"),
+        *("--rdzv-conf", f"join_timeout={JOIN_SECONDS},read_timeout={CUT_SECONDS}"),
         *("--signals-to-handle", SIGNALS, "--shutdown-timeout", str(group.shutdown_seconds)),
         # `--`, or torchrun takes options that begin like its own for abbreviations of them.
         *("-m", module, "--", *map(str, arguments)),

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from jobs.command.command_line import console, run_command, show_next
+from jobs.command.mirror import PRIVATE, SyncTo, check_urls, mirrored, take_over_copies
 from jobs.command.paths import check_output
 from musicvae.durable import output_folder, refuse_strangers, whole_folder, write_whole
 from musicvae.errors import ConfigError
@@ -44,6 +45,7 @@ def main(
     ),
     data: str | None = typer.Option(None, help="groove: add the attribution that the Groove MIDI Dataset requires."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier export in OUT."),
+    sync_to: SyncTo = None,
 ) -> None:
     """Write the best weights of a run, with all that is needed to sample, to a few files.
 
@@ -61,18 +63,20 @@ def main(
         raise ConfigError(
             f"--data {data} is not known", expected=", ".join(ATTRIBUTIONS), do="choose one, or leave --data out"
         )
+    check_urls(sync_to=sync_to)
     out = output_folder(out)
     if RunFolder(run).read_config()["settings"].get("performance"):
         if figures:
             raise ConfigError("a performance model has no --figures", do="leave --figures out")
-        _export_performance(run, out, shards=shards, dtype=dtype, data=data, overwrite=overwrite)
+        with mirrored(out, sync_to):
+            _export_performance(run, out, shards=shards, dtype=dtype, data=data, overwrite=overwrite)
         return
     check_output(
         out, option="OUT", maker="jobs.export", ours="an earlier export", is_ours=is_export(out), overwrite=overwrite
     )
     if is_export(out):
         written = max(path.stat().st_mtime for path in (out / WEIGHTS, out / TRAINING) if path.is_file())
-        refuse_strangers(out, FILES, written, "jobs.export")
+        refuse_strangers(out, FILES, written, "jobs.export", work=PRIVATE)
     folder = RunFolder(run)
     config = folder.read_config()
     best = read_best(folder.best)
@@ -89,7 +93,8 @@ def main(
     command = config.get("provenance", {}).get("command") or ""
     origin = {"run_id": config["run_id"], "command": _as_typed(command), **_origin(config, data)}
     try:
-        with whole_folder(out, replace=overwrite) as aside:
+        with mirrored(out, sync_to), whole_folder(out, replace=overwrite) as aside:
+            take_over_copies(out, aside)
             write_export(aside, trained, best, origin, measured)
             kept = load(aside)  # what cannot be read is not published
             if shards is not None:
@@ -119,7 +124,8 @@ def _export_performance(
     is_ours = (out / performer.CONFIG).is_file()
     check_output(out, option="OUT", maker="jobs.export", ours="an earlier export", is_ours=is_ours, overwrite=overwrite)
     if is_ours:
-        refuse_strangers(out, performer.FILES, (out / performer.CARD).stat().st_mtime, "jobs.export")
+        written = (out / performer.CARD).stat().st_mtime
+        refuse_strangers(out, performer.FILES, written, "jobs.export", work=PRIVATE)
     config, best, trained = (
         RunFolder(run).read_config(),
         read_best(RunFolder(run).best),
@@ -130,6 +136,7 @@ def _export_performance(
     best = in_bfloat16(best) if dtype is Dtype.BFLOAT16 else best
     try:
         with whole_folder(out, replace=overwrite) as aside:
+            take_over_copies(out, aside)
             performer.write_performance(aside, trained, best, {"run_id": config["run_id"], **_origin(config, data)})
             performer.load_performance(aside)  # what cannot be read is not published
     except OSError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jobs.command.command_line import console, end_of_checks, run_command
+from jobs.command.mirror import SyncTo, check_urls, mirrored
 from jobs.command.paths import check_output_file
 from musicvae.durable import write_whole
 from musicvae.errors import ConfigError
@@ -23,6 +24,7 @@ def main(
     out: Path | None = typer.Option(
         None, metavar="FILE.html", help=f"The page to write; needed for several runs (RUN/{PAGE_NAME})."
     ),
+    sync_to: SyncTo = None,
 ) -> None:
     """Write one HTML page about a run, or several side by side.
 
@@ -31,6 +33,13 @@ def main(
 
         python -m jobs.report runs/first runs/second --out comparison.html
     """
+    check_urls(sync_to=sync_to)
+    if sync_to and (out or len(runs) > 1):
+        raise ConfigError(
+            "--sync-to copies a run with its page",
+            expected="one run, without --out",
+            do="leave --sync-to out, or make the page of one run",
+        )
     if out is None:
         if len(runs) > 1:
             raise ConfigError("a page about several runs needs a file name", do="add --out FILE.html")
@@ -44,7 +53,8 @@ def main(
     from jobs.run_report.record import read_run
 
     records = [read_run(path, number, name) for number, (path, name) in enumerate(named)]
-    write_whole(out, report_page(records, out.parent))
+    with mirrored(runs[0], sync_to, skipped=("ranks",)):
+        write_whole(out, report_page(records, out.parent))
     for record in records:
         tell(record)
     console.print(f"page: {out.resolve()}", soft_wrap=True)

@@ -98,14 +98,14 @@ def main(
     from jobs.sampler.job import job_of, loaded
     from jobs.sampler.run import make_share, training_record
     from jobs.sampler.terminal import pace, show_notice, show_size
+    from jobs.sampler.work import COPIES, SampleWork, share_of
     from jobs.sampler.work import WORK as WORK_FOLDER
-    from jobs.sampler.work import SampleWork, share_of
 
     if options.humanize is not None and options.pick is None:
         files = files_of(Path(options.humanize), options.reading)
         options = options.model_copy(update={"count": options.count * len(files)})
     share, work = share_of(shard, os.environ), SampleWork(out.resolve())
-    copied = f"{WORK_FOLDER}/mirror"
+    copied = f"{WORK_FOLDER}/{COPIES}"
     if not dry_run:
         fetch(resume_from, work.out, private=copied)
     if not overwrite:

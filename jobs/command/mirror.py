@@ -8,6 +8,7 @@ folder are removed, and nothing else.
 
 import hashlib
 import json
+import shutil
 import sys
 import threading
 import time
@@ -39,7 +40,7 @@ GROWING = (".jsonl", ".log")
 """Files that are only added to, line by line."""
 LAST = ("status.json", "settings.json", "manifest.json", "manifest.jsonl")
 """Files that are copied after all others, as they tell what there is."""
-IDENTITY = "identity"
+PRIVATE, IDENTITY = ".mirror", "identity"
 SyncTo: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Copy the output to a URL, such as s3://, during the work and at its end."),
@@ -71,7 +72,7 @@ class Mirror:
         NotThereError: its driver is not installed on this machine.
     """
 
-    def __init__(self, folder: Path, url: str, *, private: str = ".mirror", skipped: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, url: str, *, private: str = PRIVATE, skipped: Sequence[str] = ()) -> None:
         check_urls(sync_to=url)
         self.folder, self.private, self.name = folder, folder / private, without_secrets(url)
         self.skipped = frozenset(skipped)
@@ -163,8 +164,7 @@ class Mirror:
         """What a file is now; None if it has just gone."""
         path = self.folder / name
         with suppress(FileNotFoundError):
-            status = path.stat()
-            looked = status.st_size, status.st_mtime_ns
+            looked = (status := path.stat()).st_size, status.st_mtime_ns
             known, version = self._seen.get(name, (None, {}))
             if known != looked:
                 version = _version_of(path)
@@ -261,7 +261,7 @@ def read_listing(files: Any, root: str, name: str) -> tuple[str | None, Listing]
         ) from None
 
 
-def fetch(url: str | None, folder: Path, *, private: str = ".mirror") -> bool:
+def fetch(url: str | None, folder: Path, *, private: str = PRIVATE) -> bool:
     """Makes a folder of its copy at a URL, unless it is there or there is no copy yet; gives whether it did.
 
     Args:
@@ -291,6 +291,12 @@ def fetch(url: str | None, folder: Path, *, private: str = ".mirror") -> bool:
         write_whole(aside / private / IDENTITY, identity)
     console.print(f"{folder} is made from {name}: {len(listing):,} files", soft_wrap=True)
     return True
+
+
+def take_over_copies(folder: Path, aside: Path) -> None:
+    """Makes the copies of a folder those of another one, which is about to replace it."""
+    if (folder / PRIVATE).is_dir():
+        shutil.copytree(folder / PRIVATE, aside / PRIVATE, ignore=shutil.ignore_patterns(LOCK_NAME))
 
 
 def _connected(url: str) -> tuple[Any, str]:
@@ -338,7 +344,7 @@ def _version_of(path: Path) -> File:
 
 @contextmanager
 def mirrored(
-    folder: Path, url: str | None, *, private: str = ".mirror", skipped: Sequence[str] = (), seconds: float = SECONDS
+    folder: Path, url: str | None, *, private: str = PRIVATE, skipped: Sequence[str] = (), seconds: float = SECONDS
 ) -> Iterator[None]:
     """Keeps a copy of a folder up to date while the block runs, and once more at its end.
 

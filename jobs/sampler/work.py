@@ -36,7 +36,8 @@ from musicvae.errors import ConfigError, DataError
 from musicvae.folder_lock import hold_folder
 
 ARRAY_TASK = "SLURM_ARRAY_TASK_ID"
-WORK, JOB = "sampling-work", "job.json"
+WORK, JOB, COPIES = "sampling-work", "job.json", "mirror"
+"""The work area in the output; in it what the job is, and whose copies it has elsewhere."""
 MANIFEST, SETTINGS = "manifest.jsonl", "settings.json"
 MADE = re.compile(
     r"manifest\.(jsonl|parquet)|settings\.json|z\.npy|report\.(json|html)|gallery\.html"
@@ -155,12 +156,16 @@ class SampleWork:
                 held.enter_context(hold_folder(folder))
         written = [path.stat().st_mtime for path in (*self.finished.folder.glob("*"), *self.out.glob(SETTINGS))]
         refuse_strangers(self.out, MADE, max(written, default=math.inf), "jobs.sample", work=WORK)
+        kept = self.path / COPIES  # the new job's copy takes the place of the old one's
         # The work area goes last: what a kill leaves of the rest is known as ours by it.
-        for path in sorted(self.out.iterdir(), key=lambda path: path.name == WORK):
+        outputs = (path for path in self.out.iterdir() if path != self.path)
+        for path in [*outputs, *(path for path in self.path.glob("*") if path != kept)]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+        if self.path.is_dir() and not kept.exists():
+            self.path.rmdir()
 
     def claim(self, settings: dict[str, Any], options: SampleSettings) -> None:
         """Makes the work area, or makes sure that it is the same job's; `count` may be a larger one.

@@ -30,6 +30,8 @@ LOOK_SECONDS = 0.5
 OPEN_SECONDS = 20.0
 NAMED_SECONDS = 5.0
 """After a failure; ranks start again sooner, unless one does not end or the machines of the launch do not meet."""
+GIVE_UP_SECONDS, DEAF_SECONDS = JOIN_SECONDS + 60.0, 2.0
+"""An agent that looks for the machine where all meet ends by itself and hears signals; if not, it is killed so late."""
 SAVING_STATES = {"preempted": ExitCode.PREEMPTED, "interrupted": ExitCode.INTERRUPTED}
 
 
@@ -252,14 +254,16 @@ def _by_rank(records: Sequence[RankRecord]) -> list[RankRecord]:
 def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: LaunchWatch) -> None:
     """Hands signals on and ends the agent where it would restart in vain; returns when it has ended."""
     handed_on: set[signal.Signals] = set()
+    began = time.monotonic()
+    looked, announced, give_up_at = 0.0, watch.group.min_nodes == 1, began + GIVE_UP_SECONDS
 
     def hand_on(number: signal.Signals) -> None:
+        nonlocal give_up_at
         if number not in handed_on and agent.poll() is None:
             handed_on.add(number)
             agent.send_signal(number)
+            give_up_at = min(give_up_at, time.monotonic() + DEAF_SECONDS)
 
-    began = time.monotonic()
-    looked, announced = 0.0, watch.group.min_nodes == 1
     while agent.poll() is None:
         signals.look()
         if signals.user:
@@ -274,6 +278,8 @@ def _supervise(agent: subprocess.Popen[bytes], signals: StopSignals, watch: Laun
         if not announced and not watch.begun and time.monotonic() - began > environment.ANNOUNCE_SECONDS:
             announced = True
             print(f"waiting for {_others(watch.group)}; this launch gives up after {JOIN_SECONDS} s", file=sys.stderr)
+        if watch.group.max_nodes > 1 and not watch.begun and time.monotonic() > give_up_at:
+            agent.kill()  # it has no ranks yet
         with suppress(subprocess.TimeoutExpired):
             agent.wait(0.1)
 

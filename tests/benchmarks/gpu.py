@@ -3,7 +3,7 @@
     python -m tests.benchmarks.gpu [--device cuda] [--quick]
 
 Runs `pytest -m gpu`, then `jobs.train` on synthetic shards with three presets in float32 and bfloat16, the latter with
-each way of `train.compile`, then generates grooves on the device. The table is for docs/training-speed.md.
+each way of `train.compile`, then generates grooves on the device. The table is for docs/scale.md.
 `--device cpu --quick` shows on any machine that the script itself works, in float32 where the CPU does not multiply
 bfloat16.
 """

@@ -5,8 +5,8 @@
     GROOVE_DIR=... python -m tests.benchmarks.preprocess workers [--files 50000] [--repeats 3]
     GROOVE_DIR=... python -m tests.benchmarks.preprocess memory [--files 1000 10000 100000]
 
-`speed`: GMD's files to shards (parse, quantize, window, pack) in a warm process that is bound to one core, beside
-pretty_midi's parse of the same files alone in the same run; medians over repeats that take turns. `against`: the same
+`speed`: GMD's files to shards (parse, quantize, window, pack) in a warm process that is bound to one core; medians.
+`tests.benchmarks.compare` has the same beside other libraries. `against`: the same
 build by an older commit and by this checkout, in two warm processes that take turns. `workers`: the whole
 work of a corpus of distinct files, GMD's notes with seeded jitter, by 0, 1 and 2 workers. `memory`: the driver's peak
 resident memory for corpora of growing size, each in a process of its own. Wants a quiet machine. Run by its path this
@@ -27,8 +27,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-import pretty_midi
-
 from cluster.tasks import task_runner
 from preprocess.build import build
 from preprocess.report import BuildReport
@@ -36,8 +34,6 @@ from preprocess.settings import BuildSettings
 from tests.benchmarks.jittered_corpus import write_corpus
 
 Result = TypeVar("Result")
-PRETTY_MIDI_FILES = 100
-"""It takes about 20 ms a file, so a spread-out sample has to do."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDER = """
 import sys, tempfile
@@ -68,19 +64,13 @@ def main() -> None:
 
 
 def _speed(groove: Path, folder: Path, repeats: int) -> None:
-    midi = sorted(groove.rglob("*.mid"))
-    sample = midi[:: len(midi) // PRETTY_MIDI_FILES]
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     report, _ = _timed_build(groove, folder / "warm", workers=0)
-    ours, theirs = [], []
-    for repeat in range(repeats):
-        ours.append(_timed_build(groove, folder / str(repeat), workers=0)[1])
-        theirs.append(_timed(lambda: [pretty_midi.PrettyMIDI(str(path)) for path in sample]))
+    seconds = [_timed_build(groove, folder / str(repeat), workers=0)[1] for repeat in range(repeats)]
     windows = sum(report.windows.values())
     print(f"one core, median of {repeats} (fastest, slowest)")
-    _row("files to shards", "files/s", [report.seen / seconds for seconds in ours])
-    _row("", "windows/s", [windows / seconds for seconds in ours])
-    _row("pretty_midi, parse alone", "files/s", [len(sample) / seconds for seconds in theirs])
+    _row("files to shards", "files/s", [report.seen / own for own in seconds])
+    _row("", "windows/s", [windows / own for own in seconds])
 
 
 def _against(groove: Path, folder: Path, commit: str, repeats: int) -> None:
@@ -175,12 +165,6 @@ def _timed_build(source: Path, out: Path, *, workers: int) -> tuple[BuildReport,
         started = time.perf_counter()
         report = build(str(source), out, BuildSettings(), run)
         return report, time.perf_counter() - started
-
-
-def _timed(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
 
 
 def _row(name: str, unit: str, values: list[float]) -> None:

@@ -1,9 +1,8 @@
-"""How fast jobs.sample is, step by step and as a whole command, beside pretty_midi's writing in the same run.
+"""How fast jobs.sample is, step by step and as a whole command; `tests.benchmarks.compare` times its writing of MIDI.
 
     python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick]
 
-`decoded`: batches alone with log p(x | z), one thread, in each precision, and by two processes at once. `MIDI`: the
-bytes of files, by our writer, by symusic and by pretty_midi, whose files are written to the disk too. `files`,
+`decoded`: batches alone with log p(x | z), one thread, in each precision, and by two processes at once. `files`,
 `packed`: whole commands from their start to their end, by 1 and 2 workers, manifest, figures and report with them,
 played by the performance model but for `files, mean`; `further files`: the second half of a command that makes twice as
 many, which start-up has no part in. Medians over repeats that take turns (fastest, slowest). The plan for a million is
@@ -22,26 +21,16 @@ from functools import partial
 from multiprocessing import Queue, get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pretty_midi
-import symusic
 
 from jobs.sampler.job import SampleJob, job_of
-from jobs.sampler.parts import Rows
 from jobs.sampler.settings import PRECISIONS, SampleSettings
 from jobs.sampler.work import WORK
-from musicvae.generation.generate import decode_batch, generate_batch
+from musicvae.generation.generate import decode_batch
 from musicvae.generation.settings import BATCH
-from musicvae.groove.groove import DrumGroove
-from musicvae.midi.performance import Performance, read_performance
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.profiling import decoding_flops
 from tests.support.commands import ok, run_job
 
-WRITTEN = 256
-"""Grooves that are written as MIDI, one batch."""
 PROCESSES, BATCHES = 2, 8
 """That decode at once, and the batches of each in a round."""
 MILLION = 10**6
@@ -60,7 +49,6 @@ def main() -> None:
         flops = decoding_flops(trained.settings, trained.grid, trained.drum_map.num_drums)
         print(f"{arguments.model}: {weights:,} weights, {flops / 1e6:.1f} MFLOP to decode a groove")
         _decoding(job, trained, repeats)
-        _writing(job, trained, Path(folder) / "midi", repeats)
         _commands(arguments.model, count, Path(folder), repeats)
 
 
@@ -91,55 +79,6 @@ def _decode(job: SampleJob, together: Barrier, repeats: int, seconds: Queue) -> 
         # So that no process begins its next round before all have ended this one.
         together.wait()
         seconds.put(taken)
-
-
-def _writing(job: SampleJob, trained: TrainedModel, folder: Path, repeats: int) -> None:
-    folder.mkdir()
-    tokens = generate_batch(trained.model, job.made.recipe, 0)[:WRITTEN]
-    count = len(tokens)
-    rows = Rows(np.arange(count), tokens, np.zeros((count, 0), np.float32), np.zeros(count), np.zeros(0, np.int64))
-    grooves = job.grooves(trained, rows)
-    played = [read_performance(data) for data in job.midi(trained, rows)]
-    ways: dict[str, Callable[[], object]] = {
-        "MIDI, bytes of a batch": lambda: job.midi(trained, rows),
-        "MIDI, symusic": lambda: [_write_with_symusic(performance) for performance in played],
-        "MIDI, pretty_midi": lambda: _write_with_pretty_midi(grooves, trained, folder),
-        "MIDI, our files": lambda: [
-            (folder / f"{item}.mid").write_bytes(data) for item, data in enumerate(job.midi(trained, rows))
-        ],
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, write in ways.items():
-            seconds[name].append(_timed(write))
-    for name, own in seconds.items():
-        _row(name, "files/s", len(tokens), own)
-    print(f"  symusic {symusic.__version__}, pretty_midi {pretty_midi.__version__}")
-
-
-def _write_with_symusic(performance: Performance) -> bytes:
-    score: Any = symusic.Score(performance.ticks_per_quarter)
-    score.tempos.append(symusic.Tempo(0, performance.tempos[0][1]))
-    track: Any = symusic.Track("drums", 0, True)
-    length = np.full(len(performance.tick), performance.ticks_per_quarter // 8, dtype=np.int32)
-    pitch, velocity = performance.pitch.astype(np.int8), performance.velocity.astype(np.int8)
-    track.notes = symusic.Note.from_numpy(performance.tick.astype(np.int32), length, pitch, velocity)
-    score.tracks.append(track)
-    return score.dumps_midi()
-
-
-def _write_with_pretty_midi(grooves: Sequence[DrumGroove], trained: TrainedModel, folder: Path) -> None:
-    for number, groove in enumerate(grooves):
-        seconds_a_step = 60 / groove.tempo / groove.grid.steps_per_beat
-        drums = pretty_midi.Instrument(0, is_drum=True, name="drums")
-        for step, drum in np.argwhere(groove.hits).tolist():
-            start = max(0.0, (step + float(groove.offset[step, drum])) * seconds_a_step)
-            velocity = max(1, round(float(groove.velocity[step, drum]) * 127))
-            pitch = int(trained.drum_map.written_pitch[drum])
-            drums.notes.append(pretty_midi.Note(velocity, pitch, start, start + seconds_a_step / 2))
-        midi = pretty_midi.PrettyMIDI(initial_tempo=groove.tempo)
-        midi.instruments.append(drums)
-        midi.write(str(folder / f"pretty-{number}.mid"))
 
 
 def _commands(model: str, count: int, folder: Path, repeats: int) -> None:

@@ -1,9 +1,12 @@
 """Two CUDA devices under NCCL train like one; skipped where there are fewer."""
 
+import json
+
 import pytest
 import torch
 
 from tests.support.commands import TINY, ok, run_job
+from tests.support.processes.running_training import running_training
 from tests.support.runs.tiny_run import losses
 
 pytestmark = [
@@ -31,3 +34,16 @@ def test_a_run_goes_on_with_another_number_of_gpus(small_shards, tmp_path):
     ok(run_job("train", *settings, "--run", tmp_path / "moved", "train.steps=10", ranks=2))
     ok(run_job("train", *settings, "--run", tmp_path / "moved", "train.steps=20"))
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), rel=1e-9)
+
+
+def test_a_rank_that_waits_under_nccl_for_a_killed_one_leaves(small_shards, tmp_path):
+    arguments = ["--ranks", 2, "train.steps=100000", "resources.device=cuda", "resources.max_restarts=0"]
+    with running_training(small_shards, tmp_path / "run", *arguments) as training:
+        training.wait_until(lambda: training.steps() >= 11)
+        training.kill_rank(1)
+        code, output = training.ended()
+        assert code == 1, output
+        assert "rank 1 of 2 failed first" in output
+        survivor = json.loads((training.run / "ranks" / "rank-00000.error.json").read_text())
+        assert survivor["secondary"]
+        assert "has died, and this rank waited for it" in survivor["message"]

@@ -117,9 +117,20 @@ def test_sampling(sample_run, tmp_path):
     assert re.search(r"tiny: [\d,]+ weights, [\d.]+ MFLOP to decode a groove", text)
     rows = {line[:28].strip(): line[28:].split() for line in text.splitlines() if "/s" in line}
     decoded = [f"decoded, {precision}" for precision in PRECISIONS]
-    for name in (*decoded, "MIDI, pretty_midi", "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
+    for name in (*decoded, "files, 1 worker", "files, 2 workers", "packed in tars, 2 workers"):
         assert float(rows[name][0]) > 0, name
     assert "a million of them" in text
+
+
+def test_other_libraries(tmp_path, monkeypatch):
+    demo = ["--source", "demo", "--out", tmp_path / "shards", "--workers", 0, "demo.performances=30"]
+    ok(run_job("build_shards", *demo))
+    monkeypatch.setenv("GROOVE_DIR", str(tmp_path / "shards" / "midi"))
+    rows = [line.strip("| ").split(" | ") for line in printed_by("compare", "--repeats", 1).splitlines()[3:]]
+    assert [row[0] for row in rows] == [
+        what for what in ("MIDI files read", "MIDI files to shards", "MIDI files written") for _ in range(2)
+    ]
+    assert all(float(row[1].replace(",", "")) > 0 and float(row[3].split()[0]) > 0 for row in rows)
 
 
 def test_many_ranks():

@@ -69,8 +69,10 @@ def test_the_three_examples_of_a_site_can_be_pasted(tmp_path):
         "pyxis": "srun --kill-on-bad-exit=1 --wait=120 --container-image=/shared/images/grooves.sqsh --container-",
         "apptainer": "python=(apptainer exec --nv --bind /shared /shared/images/grooves.sif /usr/bin/python3)",
     }
+    command = blocks[0].rpartition("END\n")[2]
     for block, (name, start) in zip(blocks, starts.items(), strict=True):
-        pasted = block.replace("python -m jobs.submit train", f"{sys.executable} -m jobs.submit train --dry-run")
+        pasted = block if command in block else block + command.replace("bare.yaml", f"{name}.yaml")
+        pasted = pasted.replace("python -m jobs.submit train", f"{sys.executable} -m jobs.submit train --dry-run")
         environment = {**os.environ, **QUIET, "PYTHONPATH": str(CHECKOUT)}
         shell = subprocess.run(
             ["bash", "-e"], input=pasted, cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -3,6 +3,7 @@
 import shutil
 import signal
 
+import fsspec
 import pytest
 
 from tests.support.commands import TINY, ok, run_job
@@ -65,3 +66,24 @@ def test_a_bucket_that_is_not_there_ends_the_command_before_it_works(small_shard
     assert missing.returncode == 2, missing.stdout
     assert "likely    a bucket that is not there" in missing.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_exports_reports_and_a_sampling_are_copied_and_replaced(tmp_path, s3):
+    store = fsspec.filesystem("s3", endpoint_url=s3["AWS_ENDPOINT_URL"], key="test", secret="secret")
+    run, model = run_with_weights(tmp_path / "run").path, tmp_path / "model"
+    sampled = ["sample", "--run", run, "--feel", "mean", "--no-gallery", "--out", tmp_path / "grooves", "--pack", "tar"]
+    for more in ([], ["--overwrite"]):
+        export = ok(run_job("export", run, model, "--sync-to", "s3://grooves/model", *more, **s3))
+        assert "copy: s3://grooves/model" in export.stdout
+        seed = ["--seed", len(more), "--count", 20 - len(more)]
+        ok(run_job(*sampled, *seed, *more, "--sync-to", "s3://grooves/replaced", **s3))
+        for name in ("config.json", "model.safetensors", "README.md"):
+            assert store.cat(f"grooves/model/{name}") == (model / name).read_bytes()
+        for name in ("grooves-00000.tar", "manifest.jsonl"):
+            assert store.cat(f"grooves/replaced/{name}") == (tmp_path / "grooves" / name).read_bytes()
+    report = ok(run_job("report", run, "--sync-to", "s3://grooves/run", **s3))
+    assert "copy: s3://grooves/run" in report.stdout
+    assert store.cat("grooves/run/report.html") == (run / "report.html").read_bytes()
+    both = run_job("report", run, "--out", tmp_path / "x.html", "--sync-to", "s3://grooves/run", **s3)
+    assert both.returncode == 2
+    assert "--sync-to copies a run with its page" in both.stderr
