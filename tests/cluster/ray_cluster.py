@@ -31,12 +31,24 @@ class RayCluster:
 
     Attributes:
         ray_jobs: the URL that jobs are submitted to, where it has a dashboard.
+        folder: of the nodes' files.
     """
 
     address: str
     ray_jobs: str
     environment: dict[str, str]
     nodes: tuple[subprocess.Popen[bytes], ...]
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """That of the nodes."""
+        return self.folder / "python" / "bin" / "python"
+
+    def sent_packages(self) -> list[str]:
+        """What each node has unpacked of the code that was sent to it, in Ray's names."""
+        unpacked = self.folder.glob("tmp*/session_2*/runtime_resources/working_dir_files/_ray_pkg_*")
+        return sorted(path.name for path in unpacked if path.is_dir())
 
     def lose_node(self, number: int) -> None:
         """Ends a node and all that runs on it at once, as a power cut does; 0 is the head."""
@@ -88,7 +100,7 @@ def _ray_cluster(
             options = [*place, "--num-cpus", str(cpus)]
             processes.append(_start_node(python, options, folder / f"tmp{node}", log, own))
             _wait_until_up(processes[-1], log)
-        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes))
+        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes), folder)
     finally:
         for process in reversed(processes):
             _end(process)
