@@ -30,6 +30,8 @@ LOSS_SECONDS = 5.0
 """For the main thread to end by itself when the head is lost."""
 IDLE_SECONDS = 10.0
 """After which a wait is explained; the next time after six times as long."""
+NODES_SECONDS = 5.0
+"""Between two looks at what nodes there are."""
 NODE_SECONDS = 90.0
 """For the answer of a node, which unpacks the code first."""
 NODE = "ray.io/node-id"
@@ -86,6 +88,7 @@ class RaySession:
         self.lost = False
         self._address = address
         self._idle_since, self._explain_after = time.monotonic(), IDLE_SECONDS
+        self._cpus, self._counted_at = 0, -NODES_SECONDS
 
     @property
     def attached(self) -> bool:
@@ -174,7 +177,10 @@ class RaySession:
         if any(free.get(kind, 0) < amount for kind, amount in needs.items()):
             room, whole = ({kind: amount.get(kind, 0) for kind in needs} for amount in (free, have))
             asked = f"{who} requests {amounts(needs)}"
-            _say(f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {amounts(room)} of {amounts(whole)}")
+            _say(
+                f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {amounts(room)} of {amounts(whole)}; "
+                "an autoscaler of the cluster sees the request"
+            )
 
     def check_head(self, *, now: bool = False) -> None:
         """Makes sure that the cluster is there.
@@ -232,6 +238,12 @@ class RaySession:
             for kind, amount in node["Resources"].items():
                 total[kind] = total.get(kind, 0) + amount
         return total
+
+    def cpus(self) -> int:
+        """Those of the nodes that get work, at least one, as counted within the last `NODES_SECONDS`."""
+        if time.monotonic() - self._counted_at >= NODES_SECONDS:
+            self._cpus, self._counted_at = max(1, int(self.resources().get("CPU", 0))), time.monotonic()
+        return self._cpus
 
     def free(self) -> dict[str, float]:
         """What is free of it, at least: others may use nodes that get no work from here."""

@@ -27,7 +27,7 @@ from cluster.code import CHECKOUT, JOB_CONFIG, Look, Message
 from cluster.errors import ExitCode, TargetError
 from cluster.local import usable_cpus
 from cluster.ray_jobs import resolve_ray_address
-from cluster.ray_session import RaySession, attach
+from cluster.ray_session import NODES_SECONDS, RaySession, attach
 from cluster.torchrun import ON_LOOPBACK
 
 Task = TypeVar("Task")
@@ -81,8 +81,8 @@ def task_runner(
     """A runner in this process, in processes of this machine, or on Ray.
 
     Args:
-        workers: most tasks at a time; if not given, the CPUs of the cluster or those that this process may use. One in
-            this process.
+        workers: most tasks at a time; if not given, the CPUs of the cluster, as it grows or shrinks, or those that this
+            process may use. One in this process.
         ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths; a Ray of this process's
             own if not given.
         code: the runtime environment that brings the code of the tasks to a cluster.
@@ -98,8 +98,7 @@ def task_runner(
             yield _ProcessRunner(workers or usable_cpus())
         case "ray":
             with ray_session(ray_address, cpus=workers, code=code) as session:
-                slots = int(session.resources().get("CPU", 1))
-                yield _RayRunner(session, TASKS_PER_SLOT * min(workers or slots, slots), packages)
+                yield _RayRunner(session, workers, packages)
 
 
 @contextmanager
@@ -345,9 +344,15 @@ def _end_after_parent() -> None:
 
 
 class _RayRunner:
-    def __init__(self, session: RaySession, in_flight: int, packages: Sequence[str]) -> None:
-        self.session, self.in_flight, self.packages = session, in_flight, packages
+    def __init__(self, session: RaySession, workers: int | None, packages: Sequence[str]) -> None:
+        self.session, self.workers, self.packages = session, workers, packages
         self._has_looked = False
+
+    def _in_flight(self) -> int:
+        """How many tasks Ray has at a time. Those that wait there are what an autoscaler starts nodes for."""
+        if self.session.attached and self.workers:
+            return self.workers
+        return TASKS_PER_SLOT * self.session.cpus()
 
     def __call__(
         self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
@@ -365,7 +370,7 @@ class _RayRunner:
                 self._has_looked = True
             session.wait_for_cpu()
             while True:
-                while len(running) < self.in_flight:
+                while len(running) < self._in_flight():
                     task = again.pop() if again else next(following, None)
                     if task is None:
                         break
@@ -373,7 +378,7 @@ class _RayRunner:
                     running[run.options(**session.placement()).remote(message)] = task
                 if not running:
                     return
-                for done in session.wait(list(running)):
+                for done in session.wait(list(running), seconds=NODES_SECONDS):
                     task = running.pop(done)
                     node, host, problem, answer = ray.get(done)
                     if problem:
