@@ -4,6 +4,7 @@ A submission keeps this code, Ray gets it with a job, and ranks compare it.
 """
 
 import hashlib
+import json
 import os
 import pickle
 import platform
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from cluster.errors import TargetError
@@ -63,6 +64,8 @@ SECRET_NAMES = (
 )
 """Files and folders whose names match stay in the checkout, in lower case and in the syntax of .gitignore."""
 HASHED = (".py", ".yaml")
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The variable by which Ray says to the process of a Ray Job what the job was submitted with."""
 Look: TypeAlias = Callable[[], str]
 """Looks at the node on which it runs; gives what is wrong with it, empty if nothing is."""
 
@@ -78,9 +81,13 @@ def sent_to_ray(checkout: Path, *, models: Sequence[str] = ()) -> dict[str, Any]
     Ray names what it sends by a hash of the content, so a cluster that has it gets it only once. Links are not sent,
     but for the models of a snapshot.
 
+    Nothing is sent where a Ray Job brought this checkout (`ray job submit --working-dir .`): its tasks get the same.
+
     Args:
         models: names of shipped models to send too.
     """
+    if _was_sent_with_job(checkout):
+        return {}
     # Of several patterns that match, the last one counts. Ray asks about "." first, which "/*" would exclude, and with
     # it everything.
     return {
@@ -93,6 +100,13 @@ def sent_to_ray(checkout: Path, *, models: Sequence[str] = ()) -> dict[str, Any]
             *(re.sub(r"([\\*?\[\]!# ])", r"\\\1", f"/{link}") for link in links_in(checkout)),
         ],
     }
+
+
+def _was_sent_with_job(checkout: Path) -> bool:
+    """Whether a checkout is what Ray has unpacked for the Ray Job of this process, in a folder of the same name."""
+    job = json.loads(os.environ.get(JOB_CONFIG, "{}"))
+    package = (job.get("runtime_env") or {}).get("working_dir", "")
+    return bool(package) and PurePosixPath(package).stem == checkout.name
 
 
 def links_in(checkout: Path) -> list[str]:

@@ -1,11 +1,12 @@
-"""Ray Jobs over its own HTTP interface: a login node without Ray can submit to a cluster.
+"""A Ray cluster spoken to without Ray: whether its head answers at an address, and Ray Jobs over their HTTP interface.
 
-The cluster asks for a token where RAY_AUTH_MODE is `token`, as Ray does by default from 2.60 on; it is found where
-Ray's own clients find it. Read from ray.dashboard.modules.job of Ray 2.60.
+A login node without Ray can submit to a cluster. The cluster asks for a token where RAY_AUTH_MODE is `token`, as Ray
+does by default from 2.60 on; it is found where Ray's own clients find it. Read from ray.dashboard.modules.job of Ray.
 """
 
 import json
 import os
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,94 @@ AGENT_SECONDS, AGENT_PAUSE = 60.0, 1.0
 NO_AGENT = "No available agent"
 """What it says meanwhile."""
 DEFAULT_TOKEN = Path(".ray") / "auth_token"
+CONNECT_SECONDS = 8.0
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""HTTP/2, which Ray speaks: its preface and an empty frame of settings, which is the first that a server answers."""
+SETTINGS_FRAME = 4
+AUTO = "auto"
+
+
+def resolve_ray_address(address: str) -> str:
+    """HOST:PORT of what `--ray-address` names; for `auto` what RAY_ADDRESS says, or where `ray start` has joined.
+
+    Raises:
+        TargetError: `auto` without either, or the URL of another part of Ray.
+    """
+    if address == AUTO:
+        # As Ray does, but for its search among all processes of the machine.
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        joined = Path(folder, "ray", "ray_current_cluster")
+        address = os.environ.get("RAY_ADDRESS", "")
+        if not address and joined.is_file():
+            address = joined.read_text(encoding="utf-8").strip()
+        if address in ("", AUTO):
+            raise TargetError(
+                "--ray-address auto: no Ray cluster is known here",
+                expected=f"RAY_ADDRESS=HOST:PORT, or {joined}, which `ray start` writes on each node",
+                found="neither",
+                likely="this machine is no node of the cluster, or the cluster has ended",
+                do="run the command on a node of the cluster, or give --ray-address HOST:PORT",
+            )
+    if "://" in address:
+        raise TargetError(
+            f"{address} is not the address of a head node",
+            expected="HOST:PORT of the head, as `ray start --head` prints it (port 6379), or auto on a node",
+            found="the address of Ray Client" if address.startswith("ray://") else "a URL",
+            likely="the command is run outside of the cluster",
+            do="run it on a node with --ray-address auto, or send it there: python -m jobs.submit KIND --on ray "
+            "--ray-jobs http://HEAD:8265 -- ARGUMENTS",
+        )
+    return address
+
+
+def check_ray_address(address: str | None) -> None:
+    """Makes sure that Ray may listen at an address, if one is given; for commands that have not written anything yet.
+
+    Raises:
+        TargetError: nobody listens there, or something else than Ray.
+    """
+    if not address:
+        return
+    address = resolve_ray_address(address)
+    deadline = time.monotonic() + CONNECT_SECONDS
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as probe:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                _greet(probe, deadline)
+    except (OSError, ValueError, OverflowError) as error:  # UnicodeError of names that are none is a ValueError
+        raise no_cluster(address, error) from None
+
+
+def _greet(probe: socket.socket, deadline: float) -> None:
+    """Ray itself would wait many minutes for an answer in its own protocol.
+
+    Raises:
+        OSError: none comes.
+    """
+    probe.sendall(GREETING)
+    answer = b""
+    while len(answer) < 9:
+        probe.settimeout(max(0.01, deadline - time.monotonic()))
+        received = probe.recv(64)
+        if not received:
+            break
+        answer += received
+    if answer[3:4] != bytes([SETTINGS_FRAME]):
+        raise OSError("something else than Ray listens there" if answer else "the connection is closed at once")
+
+
+def no_cluster(address: str, error: Exception) -> TargetError:
+    """That Ray cannot be reached at an address."""
+    text = str(error)
+    return TargetError(
+        f"no Ray cluster answers at {address}",
+        expected="HOST:PORT of a running head node, as `ray start --head` prints it",
+        # A mismatch of versions names both on lines of their own.
+        found=" ".join(text.split()) if text.startswith("Version mismatch") else text.partition("\n")[0],
+        likely="a wrong port, another version of Ray, a cluster that has ended, or a missing token (RAY_AUTH_MODE)",
+        do="start the cluster, or leave --ray-address out to use this machine",
+    )
 
 
 def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> None:

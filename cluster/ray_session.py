@@ -4,6 +4,7 @@
 """
 
 import atexit
+import logging
 import os
 import pickle
 import signal
@@ -13,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from cluster.code import Look, Message
 from cluster.errors import ExitCode, TargetError
+from cluster.ray_jobs import check_ray_address, no_cluster
 
-CONNECT_SECONDS = 8.0
 LOOK_SECONDS = 0.5
 """A handler of a signal is not called while Ray waits."""
 HEAD_SECONDS, HEAD_PAUSE = 15.0, 2.0
@@ -28,30 +30,13 @@ LOSS_SECONDS = 5.0
 """For the main thread to end by itself when the head is lost."""
 IDLE_SECONDS = 10.0
 """After which a wait is explained; the next time after six times as long."""
+NODES_SECONDS = 5.0
+"""Between two looks at what nodes there are."""
 NODE_SECONDS = 90.0
 """For the answer of a node, which unpacks the code first."""
-GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""HTTP/2, which Ray speaks: its preface and an empty frame of settings, which is the first that a server answers."""
-SETTINGS_FRAME = 4
 NODE = "ray.io/node-id"
-
-
-def check_ray_address(address: str | None) -> None:
-    """Makes sure that Ray may listen at an address, if one is given; for commands that have not written anything yet.
-
-    Raises:
-        TargetError: nobody listens there, or something else than Ray.
-    """
-    if not address:
-        return
-    deadline = time.monotonic() + CONNECT_SECONDS
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as probe:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                _greet(probe, deadline)
-    except (OSError, ValueError, OverflowError) as error:  # UnicodeError of names that are none is a ValueError
-        raise no_cluster(address, error) from None
+CONNECT_TRIES = "6"
+"""Of Ray, about one a second."""
 
 
 def amounts(resources: Mapping[str, float]) -> str:
@@ -60,35 +45,31 @@ def amounts(resources: Mapping[str, float]) -> str:
     return " and ".join(texts)
 
 
-def _greet(probe: socket.socket, deadline: float) -> None:
-    """Ray itself would wait many minutes for an answer in its own protocol.
+def attach(address: str, code: Mapping[str, Any]) -> None:
+    """Connects this process to a cluster.
+
+    Args:
+        address: HOST:PORT of its head.
+        code: the runtime environment that brings our code to its nodes.
 
     Raises:
-        OSError: none comes.
+        TargetError: no cluster answers there.
     """
-    probe.sendall(GREETING)
-    answer = b""
-    while len(answer) < 9:
-        probe.settimeout(max(0.01, deadline - time.monotonic()))
-        received = probe.recv(64)
-        if not received:
-            break
-        answer += received
-    if answer[3:4] != bytes([SETTINGS_FRAME]):
-        raise OSError("something else than Ray listens there" if answer else "the connection is closed at once")
+    import ray
 
-
-def no_cluster(address: str, error: Exception) -> TargetError:
-    """That Ray cannot be reached at an address."""
-    text = str(error)
-    return TargetError(
-        f"no Ray cluster answers at {address}",
-        expected="HOST:PORT of a running head node, as `ray start --head` prints it",
-        # A mismatch of versions names both on lines of their own.
-        found=" ".join(text.split()) if text.startswith("Version mismatch") else text.partition("\n")[0],
-        likely="a wrong port, another version of Ray, a cluster that has ended, or a missing token (RAY_AUTH_MODE)",
-        do="start the cluster, or leave --ray-address out to use this machine",
-    )
+    # Ray waits many minutes for a port where nobody listens, so that is found out first.
+    check_ray_address(address)
+    for name in code.get("excludes", ()):
+        if Path(code["working_dir"], name.lstrip("/")).is_symlink():
+            print(f"{name.lstrip('/')!r} is a link and is not sent to the cluster", file=sys.stderr)
+    # And twenty seconds for a port where another part of Ray listens, such as its client's.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", CONNECT_TRIES)
+    # Else Ray refuses what a Ray Job that runs this process sets too: variables, or other code than runs here.
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
+    try:
+        ray.init(address=address, runtime_env=dict(code), log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise no_cluster(address, error) from None
 
 
 class RaySession:
@@ -107,6 +88,7 @@ class RaySession:
         self.lost = False
         self._address = address
         self._idle_since, self._explain_after = time.monotonic(), IDLE_SECONDS
+        self._cpus, self._counted_at = 0, -NODES_SECONDS
 
     @property
     def attached(self) -> bool:
@@ -195,7 +177,10 @@ class RaySession:
         if any(free.get(kind, 0) < amount for kind, amount in needs.items()):
             room, whole = ({kind: amount.get(kind, 0) for kind in needs} for amount in (free, have))
             asked = f"{who} requests {amounts(needs)}"
-            _say(f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {amounts(room)} of {amounts(whole)}")
+            _say(
+                f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {amounts(room)} of {amounts(whole)}; "
+                "an autoscaler of the cluster sees the request"
+            )
 
     def check_head(self, *, now: bool = False) -> None:
         """Makes sure that the cluster is there.
@@ -253,6 +238,12 @@ class RaySession:
             for kind, amount in node["Resources"].items():
                 total[kind] = total.get(kind, 0) + amount
         return total
+
+    def cpus(self) -> int:
+        """Those of the nodes that get work, at least one, as counted within the last `NODES_SECONDS`."""
+        if time.monotonic() - self._counted_at >= NODES_SECONDS:
+            self._cpus, self._counted_at = max(1, int(self.resources().get("CPU", 0))), time.monotonic()
+        return self._cpus
 
     def free(self) -> dict[str, float]:
         """What is free of it, at least: others may use nodes that get no work from here."""

@@ -23,10 +23,11 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from cluster.code import CHECKOUT, Look, Message
+from cluster.code import CHECKOUT, JOB_CONFIG, Look, Message
 from cluster.errors import ExitCode, TargetError
 from cluster.local import usable_cpus
-from cluster.ray_session import RaySession, check_ray_address, no_cluster
+from cluster.ray_jobs import resolve_ray_address
+from cluster.ray_session import NODES_SECONDS, RaySession, attach
 from cluster.torchrun import ON_LOOPBACK
 
 Task = TypeVar("Task")
@@ -39,8 +40,6 @@ OBJECT_STORE_BYTES = 100_000_000
 """Tasks exchange names and counts through Ray, so the smallest comfortable store will do."""
 LOST_RETRIES = 10
 """Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
-CONNECT_TRIES = "6"
-"""Of Ray, about one a second."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 LONGEST_PARENT = 18
 """In bytes. The paths of Ray's sockets are up to 89 bytes longer and may have 107."""
@@ -82,8 +81,8 @@ def task_runner(
     """A runner in this process, in processes of this machine, or on Ray.
 
     Args:
-        workers: most tasks at a time; if not given, the CPUs of the cluster or those that this process may use. One in
-            this process.
+        workers: most tasks at a time; if not given, the CPUs of the cluster, as it grows or shrinks, or those that this
+            process may use. One in this process.
         ray_address: HOST:PORT of a cluster whose nodes see the same files under the same paths; a Ray of this process's
             own if not given.
         code: the runtime environment that brings the code of the tasks to a cluster.
@@ -99,8 +98,7 @@ def task_runner(
             yield _ProcessRunner(workers or usable_cpus())
         case "ray":
             with ray_session(ray_address, cpus=workers, code=code) as session:
-                slots = int(session.resources().get("CPU", 1))
-                yield _RayRunner(session, TASKS_PER_SLOT * min(workers or slots, slots), packages)
+                yield _RayRunner(session, workers, packages)
 
 
 @contextmanager
@@ -117,13 +115,15 @@ def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any
     Raises:
         TargetError: no cluster answers at the address, or a Ray of our own has no folder.
     """
+    address = resolve_ray_address(address) if address else None
     before = dict(os.environ)
     with nullcontext() if address else ray_folder("ray-") as folder:
         # Ray reads these once, when it is imported: no reports home, no warnings about GPUs that are not asked for.
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         if folder:
-            os.environ.pop("RAY_AUTH_TOKEN", None)  # goes before the file
+            for name in ("RAY_AUTH_TOKEN", JOB_CONFIG):  # goes before the file; names code that another Ray has
+                os.environ.pop(name, None)
             os.environ.update(ON_LOOPBACK, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_write_token(folder)))
             os.environ[OWNER] = str(folder)
         import ray
@@ -134,7 +134,7 @@ def ray_session(address: str | None, *, cpus: int | None, code: Mapping[str, Any
             try:
                 _forget_tokens()
                 if address:
-                    _attach(address, code)
+                    attach(address, code)
                 elif folder:
                     _start(folder, cpus or usable_cpus())
             except SystemExit as end:
@@ -269,22 +269,6 @@ def _set_back(before: Mapping[str, str]) -> None:
     os.environ.update(before)
 
 
-def _attach(address: str, code: Mapping[str, Any]) -> None:
-    import ray
-
-    # Ray waits many minutes for a port where nobody listens, so that is found out first.
-    check_ray_address(address)
-    for name in code.get("excludes", ()):
-        if Path(code["working_dir"], name.lstrip("/")).is_symlink():
-            print(f"{name.lstrip('/')!r} is a link and is not sent to the cluster", file=sys.stderr)
-    # And twenty seconds for a port where another part of Ray listens, such as its client's.
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", CONNECT_TRIES)
-    try:
-        ray.init(address=address, runtime_env=dict(code), log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise no_cluster(address, error) from None
-
-
 class _HereRunner:
     def __call__(
         self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
@@ -360,9 +344,15 @@ def _end_after_parent() -> None:
 
 
 class _RayRunner:
-    def __init__(self, session: RaySession, in_flight: int, packages: Sequence[str]) -> None:
-        self.session, self.in_flight, self.packages = session, in_flight, packages
+    def __init__(self, session: RaySession, workers: int | None, packages: Sequence[str]) -> None:
+        self.session, self.workers, self.packages = session, workers, packages
         self._has_looked = False
+
+    def _in_flight(self) -> int:
+        """How many tasks Ray has at a time. Those that wait there are what an autoscaler starts nodes for."""
+        if self.session.attached and self.workers:
+            return self.workers
+        return TASKS_PER_SLOT * self.session.cpus()
 
     def __call__(
         self, function: Callable[[Task], Answer], tasks: Sequence[Task], *, look: Look | None = None
@@ -380,7 +370,7 @@ class _RayRunner:
                 self._has_looked = True
             session.wait_for_cpu()
             while True:
-                while len(running) < self.in_flight:
+                while len(running) < self._in_flight():
                     task = again.pop() if again else next(following, None)
                     if task is None:
                         break
@@ -388,7 +378,7 @@ class _RayRunner:
                     running[run.options(**session.placement()).remote(message)] = task
                 if not running:
                     return
-                for done in session.wait(list(running)):
+                for done in session.wait(list(running), seconds=NODES_SECONDS):
                     task = running.pop(done)
                     node, host, problem, answer = ray.get(done)
                     if problem:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressLine
 from rich.table import Table
 
-from cluster.ray_session import check_ray_address
+from cluster.ray_jobs import check_ray_address
 from cluster.tasks import task_runner
 from jobs.command.command_line import (
     SETTINGS,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cluster.ray_session import check_ray_address
+from cluster.ray_jobs import check_ray_address
 from jobs.command.command_line import (
     SETTINGS,
     WORK,

@@ -24,7 +24,7 @@ from wsgiref.simple_server import make_server
 
 import typer
 
-from cluster.ray_session import check_ray_address
+from cluster.ray_jobs import check_ray_address
 from jobs.command.command_line import WORK, console, end_of_checks, error_console, run_command
 from jobs.command.mirror import ResumeFrom, SyncTo, check_urls, fetch, mirrored
 from jobs.command.paths import check_new_folder

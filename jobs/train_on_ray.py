@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.ray_session import check_ray_address
+from cluster.ray_jobs import check_ray_address
 from jobs.command.command_line import console, end_of_checks, run_command, settings_source, settings_text
 from jobs.command.mirror import ResumeFrom, SyncTo, check_urls, fetch, mirrored
 from jobs.command.stop_signals import StopSignals, parse_time

@@ -39,10 +39,19 @@ class Kept:
 
 
 class FileIndex:
-    """The summaries of all parts in order, with whole files struck out where an earlier one has their content."""
+    """The summaries of all parts in order, with whole files struck out where an earlier one has their content.
+
+    Attributes:
+        contents: hash of everything in each part.
+        hashes: those of the windows of each part.
+        windows, split, digest: as in `PartSummary`, of the files of all parts.
+        files_of_part: the places of the files of each part.
+        duplicate_of: for each file the number of the first accepted one with its content, or `FIRST`.
+    """
 
     def __init__(self, summaries: Sequence[PartSummary]) -> None:
-        self.summaries = summaries
+        self.contents = [summary.content for summary in summaries]
+        self.hashes = [summary.hashes for summary in summaries]
         self.windows = np.concatenate([summary.windows for summary in summaries])
         self.split = np.concatenate([summary.split for summary in summaries])
         self.digest = np.concatenate([summary.digest for summary in summaries])
@@ -81,13 +90,13 @@ class FileIndex:
 
         Train, the largest split, is gone through part by part, so that memory does not grow by a copy of all hashes.
         """
-        kept = [self.split_of_windows(part) != NO_SPLIT for part in range(len(self.summaries))]
+        kept = [self.split_of_windows(part) != NO_SPLIT for part in range(len(self.hashes))]
         left_out: dict[Split, int] = dict.fromkeys(splits, 0)
         repeated: dict[Split, int] = dict.fromkeys(splits, 0)
         taken = np.zeros(0, dtype=np.uint64)
         for split in sorted(splits, key=PRECEDENCE.index):
             for part, rows in self._rows(split):
-                crossing = among(self.summaries[part].hashes[rows], taken)
+                crossing = among(self.hashes[part][rows], taken)
                 kept[part][rows[crossing]] = False
                 left_out[split] += int(crossing.sum())
             if drop_repeated:
@@ -99,7 +108,7 @@ class FileIndex:
     def _rows(self, split: Split) -> Iterator[tuple[int, Int64[np.ndarray, " row"]]]:
         """(part, places of the split's windows in it) for every part."""
         code = SPLITS.index(split)
-        return ((part, np.flatnonzero(self.split_of_windows(part) == code)) for part in range(len(self.summaries)))
+        return ((part, np.flatnonzero(self.split_of_windows(part) == code)) for part in range(len(self.hashes)))
 
     def _with_hashes(self, taken: np.ndarray, split: Split) -> UInt64[np.ndarray, " window"]:
         """`taken` and the hashes of a split in ascending order, gathered in place: this is the driver's peak."""
@@ -107,7 +116,7 @@ class FileIndex:
         gathered = np.empty(len(taken) + num_windows, dtype=np.uint64)
         end = 0
         for part, rows in self._rows(split):
-            gathered[end : end + len(rows)] = self.summaries[part].hashes[rows]
+            gathered[end : end + len(rows)] = self.hashes[part][rows]
             end += len(rows)
         gathered[end:] = taken
         gathered.sort()
@@ -115,7 +124,7 @@ class FileIndex:
 
     def _drop_repeated(self, split: Split, kept: Sequence[np.ndarray]) -> int:
         remaining = [(part, rows[kept[part][rows]]) for part, rows in self._rows(split)]
-        hashes = np.concatenate([self.summaries[part].hashes[rows] for part, rows in remaining])
+        hashes = np.concatenate([self.hashes[part][rows] for part, rows in remaining])
         again = np.ones(len(hashes), dtype=bool)
         again[np.unique(hashes, return_index=True)[1]] = False
         ends = np.cumsum([len(rows) for _, rows in remaining])
@@ -127,11 +136,13 @@ class FileIndex:
 def _duplicates(digest: UInt64[np.ndarray, " file"], accepted: Bool[np.ndarray, " file"]) -> Int32[np.ndarray, " file"]:
     """For each file the number of the first accepted one with its content; `FIRST` for that one and the rejected."""
     duplicate_of = np.full(len(digest), FIRST, dtype=np.int32)
-    files = np.flatnonzero(accepted)
-    _, first, group = np.unique(digest[files], return_index=True, return_inverse=True)
-    first_file = files[first[group]]
-    again = first_file != files
-    duplicate_of[files[again]] = first_file[again]
+    files = np.flatnonzero(accepted).astype(np.int32)
+    # By hand, as np.unique needs twice the memory: this is the driver's peak.
+    files = files[np.argsort(digest[files], kind="stable")]
+    again = np.zeros(len(files), dtype=bool)
+    again[1:] = digest[files[1:]] == digest[files[:-1]]
+    first, later = np.flatnonzero(~again), np.flatnonzero(again)
+    duplicate_of[files[later]] = files[first[np.searchsorted(first, later) - 1]]
     return duplicate_of
 
 
@@ -183,7 +194,7 @@ class SplitAssignment(Sequence[ShardAssignment]):
         for part in range(first, last + 1):
             rows = self._rows(part)[max(0, start - self._starts[part]) : end - self._starts[part]]
             if len(rows):
-                pieces.append(Piece(self._parts[part], self._file_index.summaries[part].content, rows))
+                pieces.append(Piece(self._parts[part], self._file_index.contents[part], rows))
         return pieces
 
     def _rows(self, part: int) -> Int64[np.ndarray, " row"]:

@@ -21,7 +21,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from cluster.code import Message, opened_work
 from cluster.errors import TargetError
-from cluster.ray_session import RaySession, amounts
+from cluster.ray_session import NODES_SECONDS, RaySession, amounts
 from jobs.sweeps.pools import Lost, room_on, too_small
 from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import StopRequest
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from jobs.sweeps.trial import Trainer, TrialEnd, TrialJob
 
 WORDS = "words"
-NODES_SECONDS = 5.0
-"""Between two looks at what nodes there are."""
 FRUITLESS_BIRTHS = 3
 """Processes in a row that die on a node before they are ready; then it is left out."""
 SAME_PACKAGES = ("torch",)

@@ -1,7 +1,9 @@
 """A folder of MIDI files, to any depth, through symbolic links, in an order of its own."""
 
 import os
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from pathlib import Path
 
 from musicvae.errors import ConfigError, DataError
@@ -11,6 +13,8 @@ from preprocess.sources.listing import possible_splits
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
 """What is counted, and not opened, inside a folder."""
+SORTED_NAMES = 10_000
+"""Names that are sorted at a time: all of a large collection at once would be the peak of the driver's memory."""
 
 
 def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] = ()) -> listing.Source:
@@ -33,7 +37,7 @@ def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] 
         raise ConfigError(
             f"{folder} cannot be listed", expected="a folder that can be read", do="correct its permissions"
         )
-    names = sorted(walk.names + [f"{name}/" for name in walk.unlisted], key=listing.printable)
+    names = walk.names_in_order()
     if not names:
         raise DataError(
             f"no MIDI files under {folder}",
@@ -46,7 +50,26 @@ def open_folder(folder: Path, settings: SplitSettings, *, avoid: Iterable[Path] 
     return listing.Source("folder", files, possible_splits(settings), unopened_archives=walk.archives)
 
 
-def folder_listing(folder: str, names: Sequence[str]) -> listing.Listing:
+class _Names:
+    """Undecoded names in one block of memory: as strings of their own they need three times as much."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._bytes, self._ends = bytearray(), array("q", [0])
+        for name in names:
+            self._bytes += os.fsencode(name)
+            self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(bytes(self._bytes[self._ends[index] : self._ends[index + 1]]))
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
+
+
+def folder_listing(folder: str, names: _Names) -> listing.Listing:
     """Files of a folder by their undecoded names, which are all that is kept of them."""
 
     def make(index: int) -> listing.SourceFile:
@@ -59,18 +82,18 @@ class _Walk:
     """One pass over a folder: first its own tree, then what links lead to, round by round in the order of their names.
 
     Attributes:
-        names: candidates, relative to the folder, undecoded and in no order.
         unlisted: folders that cannot be listed; the empty name is the folder itself.
         others: number of other files, archives among them.
         archives: number of archives.
     """
 
     def __init__(self, folder: str, avoid: Iterable[Path]) -> None:
-        self.names: list[str] = []
         self.unlisted: list[str] = []
         self.others = 0
         self.archives = 0
         self._folder = folder
+        self._names: list[str] = []
+        self._sorted: list[_Names] = []
         self._entered = {_identity(os.fspath(path)) for path in avoid if path.exists()}
         starts = [""]
         while starts:
@@ -78,6 +101,16 @@ class _Walk:
             for start in starts:
                 self._enter_tree(start, links)
             starts = sorted(links)
+
+    def names_in_order(self) -> _Names:
+        """Candidates and, with a slash, folders that cannot be listed; relative to the folder, undecoded."""
+        self._names += [f"{name}/" for name in self.unlisted]
+        self._sort()
+        return _Names(merge(*self._sorted, key=listing.printable))
+
+    def _sort(self) -> None:
+        self._sorted.append(_Names(sorted(self._names, key=listing.printable)))
+        self._names.clear()
 
     def _enter_tree(self, start: str, links: list[str]) -> None:
         waiting = [start]
@@ -104,7 +137,9 @@ class _Walk:
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
             elif listing.is_candidate(entry.name, lambda entry=entry: _head(entry)):
-                self.names.append(name)
+                self._names.append(name)
+                if len(self._names) == SORTED_NAMES:
+                    self._sort()
             else:
                 self.others += 1
                 self.archives += entry.name.lower().endswith(ARCHIVE_SUFFIXES)

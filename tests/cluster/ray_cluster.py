@@ -3,6 +3,7 @@
 Its nodes have all packages and cannot import the project: what runs there has been sent.
 """
 
+import json
 import os
 import secrets
 import signal
@@ -21,6 +22,16 @@ from tests.support.processes.process_tree import kill_tree
 from tests.support.services.free_ports import HOST, free_ports
 
 UP = "Ray runtime started"
+HEAD_ID = f"{'f' * 51}00000"
+"""That Ray's own fake of a cloud expects."""
+AUTOSCALER = {
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+}
+IDLE_MINUTES = 0.1
 START_SECONDS = 60
 STORE_BYTES = 100_000_000
 
@@ -31,12 +42,24 @@ class RayCluster:
 
     Attributes:
         ray_jobs: the URL that jobs are submitted to, where it has a dashboard.
+        folder: of the nodes' files.
     """
 
     address: str
     ray_jobs: str
     environment: dict[str, str]
     nodes: tuple[subprocess.Popen[bytes], ...]
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """That of the nodes."""
+        return self.folder / "python" / "bin" / "python"
+
+    def sent_packages(self) -> list[str]:
+        """What each node has unpacked of the code that was sent to it, in Ray's names."""
+        unpacked = self.folder.glob("tmp*/session_2*/runtime_resources/working_dir_files/_ray_pkg_*")
+        return sorted(path.name for path in unpacked if path.is_dir())
 
     def lose_node(self, number: int) -> None:
         """Ends a node and all that runs on it at once, as a power cut does; 0 is the head."""
@@ -50,6 +73,7 @@ def ray_cluster(
     cpus: int = 1,
     *,
     dashboard: bool = False,
+    grows_by: int = 0,
     variables: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
 ) -> Iterator[RayCluster]:
     """Starts a head and `nodes - 1` more nodes, and ends exactly those: `ray stop` would end every Ray of the machine.
@@ -58,14 +82,18 @@ def ray_cluster(
     one machine that share one disturb each other; a short one, since the paths of Ray's sockets may have 107 bytes.
 
     Args:
+        cpus: of each node.
+        grows_by: nodes of one CPU that Ray's autoscaler adds at most, as work asks for them; they are the head's children.
         variables: of the environment of nodes, by their numbers.
     """
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        yield from _ray_cluster(Path(folder), nodes, cpus, dashboard, variables)
+        if grows_by:
+            variables = {**variables, 0: {**variables.get(0, {}), **AUTOSCALER}}
+        yield from _ray_cluster(Path(folder), nodes, cpus, dashboard, grows_by, variables)
 
 
 def _ray_cluster(
-    folder: Path, nodes: int, cpus: int, dashboard: bool, variables: Mapping[int, Mapping[str, str]]
+    folder: Path, nodes: int, cpus: int, dashboard: bool, grows_by: int, variables: Mapping[int, Mapping[str, str]]
 ) -> Iterator[RayCluster]:
     python = _foreign_python(folder / "python")
     token = folder / "token"
@@ -79,6 +107,10 @@ def _ray_cluster(
     port, jobs_port = free_ports(2)
     address, head = f"{HOST}:{port}", ["--head", "--include-dashboard", str(dashboard).lower(), "--port", str(port)]
     head += ["--dashboard-port", str(jobs_port)] if dashboard else []
+    if grows_by:
+        cloud = folder / "cloud.json"
+        cloud.write_text(json.dumps(_cloud(address, grows_by)), encoding="utf-8")
+        head += ["--autoscaling-config", str(cloud)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for node in range(nodes):
@@ -88,10 +120,32 @@ def _ray_cluster(
             options = [*place, "--num-cpus", str(cpus)]
             processes.append(_start_node(python, options, folder / f"tmp{node}", log, own))
             _wait_until_up(processes[-1], log)
-        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes))
+        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes), folder)
     finally:
         for process in reversed(processes):
             _end(process)
+
+
+def _cloud(address: str, most_nodes: int) -> dict[str, object]:
+    """What an autoscaler is told of a cloud, here Ray's own fake: its nodes are processes of this machine."""
+    fake = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+    provider = {"type": "external", "module": fake, "gcs_address": address, "launch_multiple": True}
+    node = {"node_config": {}, "min_workers": 0}
+    commands = ("setup", "head_setup", "worker_setup", "initialization", "head_start_ray", "worker_start_ray")
+    return {
+        **{f"{name}_commands": [] for name in commands},
+        "cluster_name": "fake",
+        "cluster_synced_files": [],
+        "file_mounts": {},
+        "max_workers": most_nodes,
+        "idle_timeout_minutes": IDLE_MINUTES,
+        "provider": {**provider, "head_node_id": HEAD_ID},
+        "available_node_types": {
+            "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+            "worker": {**node, "resources": {"CPU": 1, "object_store_memory": STORE_BYTES}, "max_workers": most_nodes},
+        },
+        "head_node_type": "ray.head.default",
+    }
 
 
 def _foreign_python(folder: Path) -> Path:

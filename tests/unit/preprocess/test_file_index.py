@@ -23,7 +23,7 @@ def part(*files: tuple[str, list[int]], digests: list[int] | None = None) -> Par
 def kept_hashes(file_index: FileIndex, **options: bool) -> list[list[int]]:
     """The hashes of the kept windows of each part."""
     kept = file_index.keep(ALL, drop_repeated=options.get("drop_repeated", False))
-    return [summary.hashes[mask].tolist() for summary, mask in zip(file_index.summaries, kept.windows, strict=True)]
+    return [hashes[mask].tolist() for hashes, mask in zip(file_index.hashes, kept.windows, strict=True)]
 
 
 def test_train_loses_to_validation_and_test_and_validation_to_test():

@@ -15,7 +15,7 @@ SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 def plan(split: Split, file_index: FileIndex, kept: Kept, most_windows: int) -> SplitAssignment:
-    parts = [Path("parts") / str(number) for number in range(len(file_index.summaries))]
+    parts = [Path("parts") / str(number) for number in range(len(file_index.contents))]
     return SplitAssignment(split, file_index, kept, parts, FOLDER, most_windows)
 
 
