@@ -6,14 +6,18 @@ import os
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.table import Column, Table
+from rich.text import Text
 
 from cluster.job import Job
 from cluster.site import Site
 from cluster.submission import Submission
 from jobs import logs
 from jobs.command.command_line import PlainConsole
+from jobs.status import StatusTable, table_of
 from jobs.status import main as status_command
-from jobs.status import table_of
 from jobs.submission.rows import rows_of
 from jobs.submission.run_view import read_run_view
 from jobs.training.rank_logs import log_of
@@ -165,3 +169,32 @@ def test_no_figure_is_broken_at_the_end_of_a_line(tmp_path, width):
     assert max(map(len, output.getvalue().splitlines())) <= width
     for figure in ("run-00002", "preempted", "1/1,000", "392", "1:23:45", "101.50", "ago"):
         assert figure in output.getvalue()
+
+
+WORDS = ("a", "job", "status.json", "x" * 30, "−ELBO", "日本", "é", "\n", " ")
+
+
+def texts(*more: str) -> st.SearchStrategy[str]:
+    words = st.lists(st.sampled_from([*WORDS, *more]), max_size=9)
+    return st.builds(lambda words, gap: gap.join(words), words, st.sampled_from(["", " ", "  "]))
+
+
+ROWS = st.tuples(texts("\t"), texts(), texts("\t"), texts("\t"), st.sampled_from(["", "red"]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ROWS, max_size=4), st.integers(1, 130), st.booleans())
+def test_the_table_has_the_bytes_of_rich(rows, width, is_terminal):
+    columns, unwrapped = ("name", "state", "progress", "why"), ("name",)
+    expected = Table(*(Column(name, no_wrap=name in unwrapped) for name in columns), box=None)
+    for name, state, progress, why, style in rows:
+        expected.add_row(name, Text(state, style), progress, why)
+    table = StatusTable(columns, unwrapped, [row[:4] for row in rows], [row[4] for row in rows])
+    printed = []
+    for renderable in (expected, table):
+        output = io.StringIO()
+        PlainConsole(file=output, width=width, force_terminal=is_terminal, color_system="truecolor").print(
+            renderable, crop=False
+        )
+        printed.append(output.getvalue())
+    assert printed[1] == printed[0]
