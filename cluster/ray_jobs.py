@@ -7,8 +7,6 @@ Ray's own clients find it. Read from ray.dashboard.modules.job of Ray 2.60.
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +89,9 @@ def stop(url: str, number: str) -> None:
 
 
 def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
+    import urllib.error  # which loads half of the standard library, for commands that mostly ask no cluster
+    import urllib.request
+
     headers = {"Content-Type": "application/json"}
     if token := _token():
         headers["Authorization"] = f"Bearer {token}"

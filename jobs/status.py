@@ -21,7 +21,7 @@ from rich.text import Text
 
 from jobs.command.command_line import console, run_command
 from jobs.submission.rows import Row, rows_of
-from jobs.submission.run_view import RunView
+from jobs.submission.run_view import RunView, RunViews
 from musicvae.errors import ConfigError
 from musicvae.terminal import shown
 from musicvae.training.settings import MAIN_FIGURES
@@ -61,9 +61,10 @@ def main(
     if watch is not None:
         from rich.live import Live  # which a single look does not wait for
 
+        views = RunViews()
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(table_of(list(rows_of(given)), console.width), refresh=True)
+                live.update(table_of(list(rows_of(given, views)), console.width), refresh=True)
                 time.sleep(watch)
     rows = list(rows_of(given))
     if json_:

@@ -26,7 +26,7 @@ SYNC_THREADS = 16
 """A sync waits for the disk, not for the CPU; many at once let the disk order them."""
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path | str) -> BufferedReader:
     """Opens a file for reading; does not wait for the other end of a pipe.
 
     Raises:

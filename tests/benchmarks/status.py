@@ -42,7 +42,7 @@ def write_runs(folder: Path, count: int, *, live_every: int = 3) -> None:
         (run / "ranks").mkdir(parents=True)
         (run / "config.yaml").write_text("run_id: 0123456789ab\n")
         status = {
-            "state": "running" if number % live_every == 0 else ("preempted", "finished")[number % 3 % 2],
+            "state": "running" if number % live_every == 0 else "finished" if number % 3 == 1 else "preempted",
             "step": number,
             "total": 1000,
             "windows_per_second": 391.5,

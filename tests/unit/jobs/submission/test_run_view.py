@@ -1,9 +1,12 @@
 """Run folders in any state, as tables show them."""
 
+import hashlib
 import io
 import json
 import os
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +21,9 @@ from jobs import logs
 from jobs.command.command_line import PlainConsole
 from jobs.status import StatusTable, table_of
 from jobs.status import main as status_command
+from jobs.submission import run_view
 from jobs.submission.rows import rows_of
-from jobs.submission.run_view import read_run_view
+from jobs.submission.run_view import LEAST_KEPT, read_run_view
 from jobs.training.rank_logs import log_of
 from musicvae.errors import ConfigError
 from musicvae.training.run_folder import RunFolder
@@ -198,3 +202,99 @@ def test_the_table_has_the_bytes_of_rich(rows, width, is_terminal):
         )
         printed.append(output.getvalue())
     assert printed[1] == printed[0]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A folder of runs after a look at it, and the file of what was kept of them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(run_view, "SETTLED_SECONDS", 0.0)
+    write_runs(tmp_path / "runs", 2 * LEAST_KEPT)
+    look(tmp_path / "runs")
+    (file,) = (tmp_path / "cache" / "musicvae" / "status").iterdir()
+    return tmp_path / "runs", file
+
+
+def look(folder: Path) -> list[dict]:
+    return [row.to_json() for row in rows_of([folder])]
+
+
+def without_kept(folder: Path, monkeypatch) -> list[dict]:
+    with monkeypatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", os.devnull)
+        return look(folder)
+
+
+def write_kept(file: Path, content: bytes) -> None:
+    file.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def test_an_ended_run_is_read_once(kept, monkeypatch):
+    runs, file = kept
+    expected = look(runs)
+    assert expected == without_kept(runs, monkeypatch)
+    write_kept(file, file.read_bytes().partition(b"\n")[2].replace(b'"preempted"', b'"from the cache"'))
+    states = {row["name"]: row["state"] for row in look(runs)}
+    assert states["run-00119"] == "from the cache"
+    assert {row["name"]: row["state"] for row in expected if row["state"] == "running"}.items() <= states.items()
+    file.unlink()
+    assert look(runs) == expected
+    monkeypatch.chdir(runs)
+    assert [row["state"] for row in look(Path())] == [row["state"] for row in expected]
+
+
+def in_place(run: Path) -> None:
+    with (run / "status.json").open("r+") as file:
+        file.write('{"state": "finisheD"')
+
+
+def swap(run: Path) -> None:
+    other = run.with_name("run-00001")
+    other.rename(run.with_name("aside"))
+    run.rename(other)
+    run.with_name("aside").rename(run)
+
+
+CHANGES = {
+    "begun again": lambda run: RunFolder(run).write_status("running", 7, 1000),
+    "changed in place": in_place,
+    "other best weights": lambda run: (run / "best.safetensors").write_bytes(b""),
+    "no best weights": lambda run: (run / "best.safetensors").unlink(),
+    "no status": lambda run: (run / "status.json").unlink(),
+    "deleted": shutil.rmtree,
+    "renamed": lambda run: run.rename(run.with_name("renamed")),
+    "replaced by another": swap,
+    "a submission": lambda run: (run / "plan.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_an_ended_run_is_seen_at_once(kept, monkeypatch, change):
+    runs, _ = kept
+    before = look(runs)
+    CHANGES[change](runs / "run-00119")
+    after = look(runs)
+    assert after != before
+    assert after == without_kept(runs, monkeypatch)
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"[]", b'[[0, [], "/"], {"run-00119": ["", []]}]', None])
+def test_a_useless_file_of_kept_runs_is_written_anew(kept, monkeypatch, capsys, content):
+    runs, file = kept
+    whole = file.read_bytes()
+    if content is None:
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        write_kept(file, content)
+    assert look(runs) == without_kept(runs, monkeypatch)
+    assert file.read_bytes() == whole
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("count", "settled_seconds"), [(20, 0.0), (2 * LEAST_KEPT, 60.0)])
+def test_few_runs_and_those_that_just_changed_are_not_kept(tmp_path, monkeypatch, count, settled_seconds):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(run_view, "SETTLED_SECONDS", settled_seconds)
+    write_runs(tmp_path / "runs", count)
+    look(tmp_path / "runs")
+    assert not (tmp_path / "cache").exists()
