@@ -14,15 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicvae.durable import open_regular, write_whole
+from musicvae.durable import read_beginning, write_whole
 from musicvae.errors import DAMAGES
 from musicvae.training.settings import main_figure
 
 LARGEST_HEADER = 1_000_000
 """Bytes of status.json, and of a safetensors header; what is longer is damaged."""
+USUAL_HEADER = 1 << 14
+"""Bytes with which the header of most models comes whole."""
 LARGEST_NUMBER, MOST_CHARACTERS = 1e18, 100
 """Of a figure that is shown, and of a word."""
 METADATA = re.compile(rb'\s*{\s*"__metadata__"\s*:\s*')
+DECODER = json.JSONDecoder()
 LIVE_STATES = ("starting", "running")
 LEAST_KEPT = 100
 """Runs of one folder; fewer are read as fast as what is kept of them."""
@@ -92,8 +95,7 @@ def read_run_view(path: Path) -> RunView:
 
 def _status(path: str, problems: list[str]) -> dict[str, Any]:
     try:
-        with open_regular(path) as file:
-            text = file.read(LARGEST_HEADER + 1)
+        text = read_beginning(path, LARGEST_HEADER + 1)
         values = json.loads(text) if len(text) <= LARGEST_HEADER else None
         if isinstance(values, dict):
             return values
@@ -123,13 +125,14 @@ def _number(status: dict[str, Any], name: str, problems: list[str]) -> Any:
 def _validation(path: str, problems: list[str]) -> tuple[str | None, float | None]:
     """From the metadata in the header of the best weights alone: neither weights nor their places are read."""
     try:
-        with open_regular(path) as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > LARGEST_HEADER:
-                raise ValueError
-            best = json.loads(_metadata(file.read(length), length)["best"])
-            figure = main_figure(best["figures"])
-            return figure, None if figure is None else float(best["figures"][figure])
+        begin = read_beginning(path, USUAL_HEADER)
+        length = int.from_bytes(begin[:8], "little")
+        if length > LARGEST_HEADER:
+            raise ValueError
+        header = (begin if 8 + length <= USUAL_HEADER else read_beginning(path, 8 + length))[8 : 8 + length]
+        best = json.loads(_metadata(header, length)["best"])
+        figure = main_figure(best["figures"])
+        return figure, None if figure is None else float(best["figures"][figure])
     except FileNotFoundError:
         return None, None
     except DAMAGES:
@@ -141,7 +144,7 @@ def _metadata(header: bytes, length: int) -> dict[str, Any]:
     begin = METADATA.match(header)
     if begin is None or len(header) < length or not header.rstrip().endswith(b"}"):
         return json.loads(header)["__metadata__"]
-    return json.JSONDecoder().raw_decode(header[begin.end() :].decode())[0]
+    return DECODER.raw_decode(header[begin.end() :].decode())[0]
 
 
 class RunViews:
