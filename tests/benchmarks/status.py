@@ -6,19 +6,19 @@ python -m tests.benchmarks.status [--runs 10000] [--submissions 2000]
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from cluster.attempts import Record
 from cluster.job import Job
 from cluster.site import Site
 from cluster.submission import Submission
-from tests.support.commands import CHECKOUT, job_command
+from tests.support.commands import CHECKOUT, ok, run_job
 
 TRIALS = 3
 LIVE_EVERY = 100
@@ -69,30 +69,40 @@ def write_submissions(folder: Path, runs: Path, count: int) -> None:
         record.end(code=0, asked=False, verdict="done")
 
 
-def run_command(*arguments: str, **environment: str) -> tuple[float, float, str]:
-    """Seconds from start to end, CPU seconds, and what was printed."""
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Seconds from the start to the end of a command, and CPU seconds."""
+
+    wall: float
+    cpu: float
+
+
+def run_python(*arguments: object, **environment: str) -> Figures:
+    """Runs Python, and throws away what it prints."""
+    start = time.perf_counter()
     environ = {**os.environ, **environment}
-    printed = subprocess.run(arguments, cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=True).stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - start, cpu, printed
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environ, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{command} ended with status {os.waitstatus_to_exitcode(status)}")
+    return Figures(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
 
 
-def looks_at(*folders: Path, cache: Path) -> dict[str, tuple[float, float]]:
-    """Seconds and CPU seconds of a look that finds nothing kept, and of one that finds what an earlier one kept.
-
-    Medians of a few whole commands, their start included.
+def looks_at(*folders: Path, cache: Path) -> dict[str, Figures]:
+    """A look that finds nothing kept, and one that finds what an earlier one kept: medians of a few commands.
 
     Args:
         cache: an empty folder to keep things in.
     """
-    command = job_command("status", *folders)
-    firsts = [run_command(*command, XDG_CACHE_HOME=str(cache / str(trial)))[:2] for trial in range(TRIALS)]
-    laters = [run_command(*command, XDG_CACHE_HOME=str(cache / str(trial)))[:2] for trial in range(TRIALS)]
+    caches = [str(cache / str(trial)) for trial in range(TRIALS)]
+    looks = {
+        look: [run_python("-m", "jobs.status", *folders, XDG_CACHE_HOME=folder) for folder in caches]
+        for look in ("first look", "later look")
+    }
     return {
-        name: (statistics.median(wall for wall, _ in trials), statistics.median(cpu for _, cpu in trials))
-        for name, trials in (("first look", firsts), ("later look", laters))
+        look: Figures(*(statistics.median(values) for values in zip(*map(astuple, trials), strict=True)))
+        for look, trials in looks.items()
     }
 
 
@@ -108,18 +118,18 @@ def main() -> None:
         submissions.mkdir()
         write_submissions(submissions, runs, options.submissions)
         time.sleep(SETTLING_SECONDS)
-        rows = json.loads(run_command(*job_command("status", runs, "--json"), XDG_CACHE_HOME=folder)[2])
         looks = {"runs": looks_at(runs, cache=cache / "runs")}
         if options.submissions:
             looks["runs and submissions"] = looks_at(runs, submissions, cache=cache / "both")
-    start = statistics.median(run_command(sys.executable, "-c", "import jobs.status")[1] for _ in range(TRIALS))
+        rows = json.loads(ok(run_job("status", runs, "--json")).stdout)
+    start = statistics.median(run_python("-c", "import jobs.status").cpu for _ in range(TRIALS))
     torn = sum("status.json is damaged" in row["why"] for row in rows)
     print(
         f"{len(rows):,} runs, {torn} of them torn; {options.submissions:,} submissions; {start:.2f} s of CPU to start"
     )
-    for what, figures in looks.items():
-        for look, (wall, cpu) in figures.items():
-            print(f"{what}, {look}: {wall:.2f} s, {cpu:.2f} s of CPU")
+    for what, by_look in looks.items():
+        for look, figures in by_look.items():
+            print(f"{what}, {look}: {figures.wall:.2f} s, {figures.cpu:.2f} s of CPU")
 
 
 if __name__ == "__main__":
