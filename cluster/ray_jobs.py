@@ -8,8 +8,6 @@ import json
 import os
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -180,6 +178,9 @@ def stop(url: str, number: str) -> None:
 
 
 def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
+    import urllib.error  # which loads half of the standard library, for commands that mostly ask no cluster
+    import urllib.request
+
     headers = {"Content-Type": "application/json"}
     if token := _token():
         headers["Authorization"] = f"Bearer {token}"

@@ -13,13 +13,12 @@ from cluster.status import LIVE, element_statuses
 from cluster.submission import Submission
 from jobs.command.command_line import console, run_command
 from jobs.submission.rows import chosen
-from jobs.submission.run_view import is_run, read_run_view
+from jobs.submission.run_view import LIVE_STATES, is_run, read_run_view
 from jobs.training.rank_logs import log_of, logs_of
 from musicvae.errors import ConfigError
 
 LOOK_SECONDS = 0.5
 SHOWN_LINES = 50
-LIVE_STATES = ("starting", "running")
 
 
 def main(

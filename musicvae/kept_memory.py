@@ -1,6 +1,9 @@
-"""Memory that a training step frees stays in the process for the next step."""
+"""How this process keeps its memory: for the next step of a training, and while much is read that stays."""
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Of <malloc.h>.
 M_TRIM_THRESHOLD = -1
@@ -28,3 +31,16 @@ def give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """For a block that makes a great many objects and no garbage. Python's collections would visit all of them again
+    and again: a third of the time of reading a hundred thousand trials."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cluster.job import Job, SchedulerStates
 from cluster.status import ElementStatus, scheduler_says, statuses_from
 from cluster.submission import Submission, read_submission, submissions_in
 from jobs.submission.failures import FailureSummary, failures_of, failures_of_run, log_of_element
-from jobs.submission.run_view import RunView, is_run, read_run_view
+from jobs.submission.run_view import RunView, RunViews
 from musicvae.errors import DAMAGES, ConfigError, DataError
 
 ORDER = ("failed", "lost", "running", "saved", "waiting", "cancelled", "not submitted", "done")
@@ -68,33 +69,37 @@ class Row:
         }
 
 
-def rows_of(folders: Iterable[Path]) -> Iterator[Row]:
+def rows_of(folders: Iterable[Path], views: RunViews | None = None) -> Iterator[Row]:
     """The rows of runs, submissions, and folders that hold some, in the order of their names.
+
+    Args:
+        views: of an earlier look, where there was one.
 
     Raises:
         ConfigError: a folder is none of these.
     """
+    views = views or RunViews()
     for folder in folders:
-        entries = list(_below(folder))
+        entries = list(_below(folder, views))
         if not entries and not folder.is_dir():
             raise ConfigError(
                 f"there is no run or submission in {folder}",
                 expected="a run, a submission, or a folder of them",
                 do="correct the path; without one, ./runs and ./submissions are shown",
             )
-        submissions, said = _read_all(path for path, kind in entries if kind == "submission")
-        for path, kind in entries:
+        submissions, said = _read_all(path for path, run in entries if run is None)
+        for path, run in entries:
+            if run is not None:
+                yield Row(path.name, path, run.state, {}, run.restarts, "; ".join(run.problems), run)
+                continue
             try:
-                if kind == "run":
-                    rows = [run_row(path)]
-                elif isinstance(submission := submissions[path], Submission):
-                    rows = list(submission_rows(submission, said[submission.target, submission.ray_jobs]))
-                else:
+                if not isinstance(submission := submissions[path], Submission):
                     raise submission
+                rows = list(submission_rows(submission, said[submission.target, submission.ray_jobs], views))
             except DAMAGES as error:  # the others are shown all the same
-                damaged = PLAN if kind == "submission" else "the run"
-                rows = [Row(path.name, path, "unknown", {}, 0, f"{damaged} is damaged: {error}", None)]
+                rows = [Row(path.name, path, "unknown", {}, 0, f"{PLAN} is damaged: {error}", None)]
             yield from rows
+    views.keep()
 
 
 def _read_all(
@@ -114,25 +119,22 @@ def _read_all(
     return submissions, {where: scheduler_says(group) for where, group in by_target.items()}
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, str]]:
-    for path in [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]:
-        if (path / PLAN).is_file():
-            yield path, "submission"
-        elif is_run(path):
-            yield path, "run"
+def _below(folder: Path, views: RunViews) -> Iterator[tuple[Path, RunView | None]]:
+    """The runs and submissions that a folder is or holds; those without a view are submissions."""
+    entries = sorted(folder.iterdir(), key=attrgetter("name")) if folder.is_dir() else []
+    for path in (folder, *entries):
+        run = views.kept(path)
+        if run is None and (path / PLAN).is_file():
+            yield path, None
+        elif run or (run := views.read(path)):
+            yield path, run
         else:
             continue
         if path == folder:
             return
 
 
-def run_row(path: Path) -> Row:
-    """The row of a run by itself."""
-    run = read_run_view(path)
-    return Row(path.name, path, run.state, {}, run.restarts, "; ".join(run.problems), run)
-
-
-def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Iterator[Row]:
+def submission_rows(submission: Submission, scheduler: SchedulerStates, views: RunViews) -> Iterator[Row]:
     """A row for each job."""
     by_job: dict[str, list[ElementStatus]] = {job.name: [] for job in submission.jobs}
     for status in statuses_from(submission, scheduler):
@@ -149,7 +151,7 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
             elements=dict(counts) if job.array else {},
             restarts=sum(status.restarts for status in job_statuses),
             why="; ".join(filter(None, (why, _restarts(submission, job_statuses)))),
-            run=_run_of(job, job_statuses),
+            run=_run_of(job, job_statuses, views),
             submission=submission,
             statuses=tuple(job_statuses),
             numbers=tuple(dict.fromkeys(number for status in job_statuses for number in status.numbers))
@@ -158,12 +160,13 @@ def submission_rows(submission: Submission, scheduler: SchedulerStates) -> Itera
         )
 
 
-def _run_of(job: Job, statuses: Iterable[ElementStatus]) -> RunView | None:
+def _run_of(job: Job, statuses: Iterable[ElementStatus], views: RunViews) -> RunView | None:
     """The run of a job; None if another job or command trained it last."""
     folder = Path(job.status).parent if job.status else None
-    if folder is None or not is_run(folder):
+    run = (views.kept(folder) or views.read(folder)) if folder else None
+    if run is None:
         return None
-    run, starts = read_run_view(folder), {attempt.start for status in statuses for attempt in status.attempts}
+    starts = {attempt.start for status in statuses for attempt in status.attempts}
     return run if run.launch is None or run.launch in starts else None
 
 

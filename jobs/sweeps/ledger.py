@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from jobs.sweeps.settings import Kept
 from musicvae.durable import append_line, cut_torn_line
 from musicvae.errors import Category, DataError
+from musicvae.kept_memory import without_collections
 
 LEDGER_NAME, SHARES, ELEMENTS = "ledger.jsonl", "shares", "elements"
 EndState = Literal["finished", "diverged", "failed", "stopped"]
@@ -329,6 +330,7 @@ class Ledger:
             self.state.add(record)
 
 
+@without_collections()
 def read_ledger(folder: Path) -> SweepState:
     """What the ledgers of a sweep folder add up to, empty where there are none; safe while drivers append to them.
 

@@ -98,7 +98,10 @@ def measure_status(folder: Path, trials: int) -> None:
     folder.mkdir()
     ledger = SweepFolder(folder).ledger
     with ledger.open("w") as file:
-        for record in (begun(sweep), *(record for number in range(trials) for record in _trial(number, sweep.space))):
+        for record in (
+            begun(sweep),
+            *(record for number in range(trials) for record in records_of_trial(number, sweep.space)),
+        ):
             file.write(json.dumps(fields_of(record)) + "\n")
     began = time.perf_counter()
     read_ledger(folder)
@@ -125,7 +128,9 @@ def measure_decisions(folder: Path, trials: int) -> None:
     for element in range(ELEMENTS):
         path = SweepFolder(folder, str(element)).ledger
         path.parent.mkdir(parents=True)
-        records = (record for number in range(element, trials, ELEMENTS) for record in _trial(number, sweep.space))
+        records = (
+            record for number in range(element, trials, ELEMENTS) for record in records_of_trial(number, sweep.space)
+        )
         path.write_text("".join(json.dumps(fields_of(record)) + "\n" for record in records))
     gc.freeze()  # as the command does
     with holding_element(own) as key, holding_element(other) as other_key:
@@ -156,7 +161,8 @@ def cpu_ms(work: Callable[[], T]) -> tuple[float, T]:
     return 1000 * (time.process_time() - began), result
 
 
-def _trial(number: int, space: Space) -> Iterator[Record]:
+def records_of_trial(number: int, space: Space) -> Iterator[Record]:
+    """A trial that has ended, stopped early if its number is even."""
     name, steps = f"t{number}", 90 if number % 2 else 10
     yield drawn(number, name, **random_values(space, seed=0, number=number))
     yield Start(name, 0, steps, 2.0)

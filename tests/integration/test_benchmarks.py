@@ -180,5 +180,15 @@ def test_pictures_of_pages_are_the_same_each_time(tmp_path):
 
 
 def test_status_of_many_runs():
-    text = printed_by("status", "--runs", "200")
-    assert re.match(r"200 runs, 4 of them torn: [\d.]+ s, of it [\d.]+ s to start; [\d.]+ s of CPU", text)
+    text = printed_by("status", "--runs", "200", "--submissions", "5")
+    assert re.match(r"200 runs, 4 of them torn; 5 submissions; [\d.]+ s of CPU to start", text)
+    looks = re.findall(r"(.+): [\d.]+ s, [\d.]+ s of CPU$", text, re.MULTILINE)
+    assert looks == [f"{what}, {look} look" for what in ("runs", "runs and submissions") for look in ("first", "later")]
+
+
+def test_scale():
+    text = printed_by("scale", "--quick")
+    assert len(re.findall(r": slope -?[\d.]+", text)) == 7
+    sizes = [line.split()[0] for line in text.splitlines() if "µs each" in line]
+    assert sizes == [*["10", "100"] * 3, "100", "1,000", "2", "20", *["1", "10"] * 2]
+    assert "20 files in a folder" in text

@@ -28,6 +28,7 @@ from jobs.clean import main as clean_command
 from jobs.retry import main as retry_command
 from jobs.submission.hand_over import outstanding
 from jobs.submission.rows import submission_rows
+from jobs.submission.run_view import RunViews
 
 URL = "http://head:8265"
 
@@ -134,7 +135,7 @@ def test_what_a_job_has_come_again_after_is_told(tmp_path):
     begin(made.folder, job, 0, launch_id="7", restart=5, pid=1)
     when = datetime.fromtimestamp(time.time()).isoformat(timespec="seconds")
     (made.logs / "train-7.log").write_text(f"*** JOB 7 ON node1 CANCELLED AT {when} DUE TO JOB REQUEUE ***\n")
-    (train, *_) = submission_rows(made, {("7", 0): SchedulerState("RUNNING", "")})
+    (train, *_) = submission_rows(made, {("7", 0): SchedulerState("RUNNING", "")}, RunViews())
     assert (train.state, train.restarts) == ("running", 5)
     assert train.why == "restarted after: 2 x signal from SLURM, lost node or requeue, 2 x lost process"
     began = made.attempts(job, 0)[0].began
@@ -153,7 +154,7 @@ def test_a_limit_that_is_too_short_for_a_start_is_what_has_to_change(tmp_path):
     for restart in range(job.retries + 1):
         begin(made.folder, job, 0, launch_id="7", restart=restart, pid=1)
         finish(made.folder, job, 0, code=75, asked=True, reason=TOO_SHORT)
-    (train, *_) = submission_rows(made, {})
+    (train, *_) = submission_rows(made, {}, RunViews())
     assert (train.state, train.why) == ("failed", f"{TOO_SHORT}; restarted after: 3 x {TOO_SHORT}")
     (failure,) = train.failures()
     assert (failure.category, failure.cause) == ("time limit", TOO_SHORT)

@@ -1,21 +1,29 @@
 """Run folders in any state, as tables show them."""
 
+import hashlib
 import io
 import json
 import os
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.table import Column, Table
+from rich.text import Text
 
 from cluster.job import Job
 from cluster.site import Site
 from cluster.submission import Submission
 from jobs import logs
 from jobs.command.command_line import PlainConsole
+from jobs.status import StatusTable, table_of
 from jobs.status import main as status_command
-from jobs.status import table_of
+from jobs.submission import run_view
 from jobs.submission.rows import rows_of
-from jobs.submission.run_view import read_run_view
+from jobs.submission.run_view import LEAST_KEPT, read_run_view
 from jobs.training.rank_logs import log_of
 from musicvae.errors import ConfigError
 from musicvae.training.run_folder import RunFolder
@@ -165,3 +173,128 @@ def test_no_figure_is_broken_at_the_end_of_a_line(tmp_path, width):
     assert max(map(len, output.getvalue().splitlines())) <= width
     for figure in ("run-00002", "preempted", "1/1,000", "392", "1:23:45", "101.50", "ago"):
         assert figure in output.getvalue()
+
+
+WORDS = ("a", "job", "status.json", "x" * 30, "−ELBO", "日本", "é", "\n", " ")
+
+
+def texts(*more: str) -> st.SearchStrategy[str]:
+    words = st.lists(st.sampled_from([*WORDS, *more]), max_size=9)
+    return st.builds(lambda words, gap: gap.join(words), words, st.sampled_from(["", " ", "  "]))
+
+
+ROWS = st.tuples(texts("\t"), texts(), texts("\t"), texts("\t"), st.sampled_from(["", "red"]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ROWS, max_size=4), st.integers(1, 130), st.booleans())
+def test_the_table_has_the_bytes_of_rich(rows, width, is_terminal):
+    columns, unwrapped = ("name", "state", "progress", "why"), ("name",)
+    expected = Table(*(Column(name, no_wrap=name in unwrapped) for name in columns), box=None)
+    for name, state, progress, why, style in rows:
+        expected.add_row(name, Text(state, style), progress, why)
+    table = StatusTable(columns, unwrapped, [row[:4] for row in rows], [row[4] for row in rows])
+    printed = []
+    for renderable in (expected, table):
+        output = io.StringIO()
+        PlainConsole(file=output, width=width, force_terminal=is_terminal, color_system="truecolor").print(
+            renderable, crop=False
+        )
+        printed.append(output.getvalue())
+    assert printed[1] == printed[0]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A folder of runs after a look at it, and the file of what was kept of them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(run_view, "SETTLED_SECONDS", 0.0)
+    write_runs(tmp_path / "runs", 2 * LEAST_KEPT)
+    look(tmp_path / "runs")
+    (file,) = (tmp_path / "cache" / "musicvae" / "status").iterdir()
+    return tmp_path / "runs", file
+
+
+def look(folder: Path) -> list[dict]:
+    return [row.to_json() for row in rows_of([folder])]
+
+
+def without_kept(folder: Path, monkeypatch) -> list[dict]:
+    with monkeypatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", os.devnull)
+        return look(folder)
+
+
+def write_kept(file: Path, content: bytes) -> None:
+    file.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def test_an_ended_run_is_read_once(kept, monkeypatch):
+    runs, file = kept
+    expected = look(runs)
+    assert expected == without_kept(runs, monkeypatch)
+    write_kept(file, file.read_bytes().partition(b"\n")[2].replace(b'"preempted"', b'"from the cache"'))
+    states = {row["name"]: row["state"] for row in look(runs)}
+    assert states["run-00119"] == "from the cache"
+    assert {row["name"]: row["state"] for row in expected if row["state"] == "running"}.items() <= states.items()
+    file.unlink()
+    assert look(runs) == expected
+    monkeypatch.chdir(runs)
+    assert [row["state"] for row in look(Path())] == [row["state"] for row in expected]
+
+
+def in_place(run: Path) -> None:
+    with (run / "status.json").open("r+") as file:
+        file.write('{"state": "finisheD"')
+
+
+def swap(run: Path) -> None:
+    other = run.with_name("run-00001")
+    other.rename(run.with_name("aside"))
+    run.rename(other)
+    run.with_name("aside").rename(run)
+
+
+CHANGES = {
+    "begun again": lambda run: RunFolder(run).write_status("running", 7, 1000),
+    "changed in place": in_place,
+    "other best weights": lambda run: (run / "best.safetensors").write_bytes(b""),
+    "no best weights": lambda run: (run / "best.safetensors").unlink(),
+    "no status": lambda run: (run / "status.json").unlink(),
+    "deleted": shutil.rmtree,
+    "renamed": lambda run: run.rename(run.with_name("renamed")),
+    "replaced by another": swap,
+    "a submission": lambda run: (run / "plan.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_an_ended_run_is_seen_at_once(kept, monkeypatch, change):
+    runs, _ = kept
+    before = look(runs)
+    CHANGES[change](runs / "run-00119")
+    after = look(runs)
+    assert after != before
+    assert after == without_kept(runs, monkeypatch)
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"[]", b'[[0, [], "/"], {"run-00119": ["", []]}]', None])
+def test_a_useless_file_of_kept_runs_is_written_anew(kept, monkeypatch, capsys, content):
+    runs, file = kept
+    whole = file.read_bytes()
+    if content is None:
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        write_kept(file, content)
+    assert look(runs) == without_kept(runs, monkeypatch)
+    assert file.read_bytes() == whole
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("count", "settled_seconds"), [(20, 0.0), (2 * LEAST_KEPT, 60.0)])
+def test_few_runs_and_those_that_just_changed_are_not_kept(tmp_path, monkeypatch, count, settled_seconds):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(run_view, "SETTLED_SECONDS", settled_seconds)
+    write_runs(tmp_path / "runs", count)
+    look(tmp_path / "runs")
+    assert not (tmp_path / "cache").exists()
