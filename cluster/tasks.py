@@ -17,7 +17,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -234,7 +233,7 @@ class _ProcessRunner:
         workers = min(self.workers, len(tasks))
         if workers == 0:
             return
-        with worker_processes(workers, function.__module__) as context:
+        with worker_processes(workers, getattr(function, "func", function).__module__) as context:
             pool = ProcessPoolExecutor(workers, context, _Worker.start, (pickle.dumps(function),))
             yield from self._answers(pool, workers, tasks)
 
@@ -285,42 +284,36 @@ def worker_processes(workers: int, *modules: str) -> Iterator[WorkerContext]:
     come to have one thread, off Linux, and for a single worker, each worker is a new interpreter.
 
     Args:
-        modules: what workers need; the command itself is loaded too.
+        modules: what workers need.
     """
     spawn, server = get_context("spawn"), get_context("forkserver")
     if workers == 1 or sys.platform != "linux":
         yield spawn
         return
-    command = sys.modules["__main__"].__spec__  # which workers load as well, as multiprocessing has it
-    server.set_forkserver_preload([*modules, *([command.name] if command else [])])
-    resource_tracker.ensure_running()  # lets signals through, so it goes before
-    # What a terminal or a scheduler sends to every process is for this process and the workers to answer.
+    server.set_forkserver_preload([*modules])
+    resource_tracker.ensure_running()  # ahead, as it lets signals through again
+    # What a terminal or a scheduler sends to every process is for this one and the workers to answer.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, TO_EVERY_PROCESS)
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    process: Any = forkserver._forkserver  # type: ignore[attr-defined] - else it lives on as long as this process
     try:
-        yield server if _threads_of_server(server) == 1 else spawn
+        yield server if _threads_of(process._forkserver_pid, server) == 1 else spawn
     finally:
-        forkserver._forkserver._stop()  # type: ignore[attr-defined] - or it lives on as long as this process
+        os.kill(process._forkserver_pid, signal.SIGKILL)  # its interpreter takes a quarter of a second to end by itself
+        process._stop()
 
 
-def _threads_of_server(server: ForkServerContext) -> int:
-    """Counted after a fork, ahead of which OpenBLAS ends its threads, until it needs them again."""
-    ours, theirs = server.Pipe(duplex=False)
-    fork = server.Process(target=_count_threads_of_parent, args=(theirs,))
-    with ours, suppress(EOFError, OSError):  # it has ended: a new interpreter says why
-        with theirs:
-            fork.start()
-        threads = ours.recv()
+def _threads_of(pid: int, server: ForkServerContext) -> int:
+    """Of the fork server, once it has forked: ahead of that, OpenBLAS ends its threads until it needs them again."""
+    with suppress(EOFError, OSError):  # it has ended, and new interpreters will say why
+        fork = server.Process()
+        fork.start()
         fork.join()
-        return threads
+        return len([*Path(f"/proc/{pid}/task").iterdir()])
     return 0
-
-
-def _count_threads_of_parent(answer: Connection) -> None:
-    answer.send(len([*Path(f"/proc/{os.getppid()}/task").iterdir()]))
 
 
 def end_with_parent() -> None:
