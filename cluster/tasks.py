@@ -300,20 +300,37 @@ def worker_processes(workers: int, *modules: str) -> Iterator[WorkerContext]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     process: Any = forkserver._forkserver  # type: ignore[attr-defined] - else it lives on as long as this process
     try:
-        yield server if _threads_of(process._forkserver_pid, server) == 1 else spawn
+        yield server if _forks_whole_processes(server, process._forkserver_pid) else spawn
     finally:
         os.kill(process._forkserver_pid, signal.SIGKILL)  # its interpreter takes a quarter of a second to end by itself
         process._stop()
 
 
-def _threads_of(pid: int, server: ForkServerContext) -> int:
-    """Of the fork server, once it has forked: ahead of that, OpenBLAS ends its threads until it needs them again."""
+def _has_one_thread(pid: int | str) -> bool:
+    return len([*Path(f"/proc/{pid}/task").iterdir()]) == 1
+
+
+def _forks_whole_processes(server: ForkServerContext, pid: int) -> bool:
+    """`forks_whole`, of the fork server."""
     with suppress(EOFError, OSError):  # it has ended, and new interpreters will say why
         fork = server.Process()
         fork.start()
         fork.join()
-        return len([*Path(f"/proc/{pid}/task").iterdir()])
-    return 0
+        return _has_one_thread(pid)
+    return False
+
+
+def forks_whole() -> bool:
+    """Whether a fork of this process has all that it needs: other threads are lost, with whatever locks they hold.
+
+    OpenBLAS ends its threads ahead of each fork until it needs them again, so they are counted after one.
+    """
+    if sys.platform != "linux":
+        return False
+    if (fork := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(fork, 0)
+    return _has_one_thread("self")
 
 
 def end_with_parent() -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
