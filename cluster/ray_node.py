@@ -1,4 +1,4 @@
-"""Ray inside an allocation: the nodes of a cluster that begins and ends with a job of a scheduler.
+"""The folder of each Ray of ours, and Ray inside an allocation: nodes that begin and end with a job of a scheduler.
 
 python -m cluster.ray_node begin HOST:PORT       on each node: Ray runs until SIGUSR1 or SIGTERM, or until it ends
 python -m cluster.ray_node wait HOST:PORT N PID  until N nodes are there, as long as a process runs that holds them
@@ -11,25 +11,35 @@ RAY_AUTH_TOKEN_PATH.
 import argparse
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cluster.errors import ExitCode
+from cluster.code import CHECKOUT
+from cluster.errors import ExitCode, TargetError
 from cluster.local import is_alive, start_guarded, usable_cpus
-from cluster.tasks import OWNER, RAYS_OWN, ray_folder
 
 WAIT_SECONDS = 180.0
 """For all nodes; a slow shared file system is read by all of them at once."""
 LOOK_SECONDS = 0.5
 STORE_BYTES = 200_000_000
 """Of the object store: what travels through Ray here are names, numbers and settings."""
+LONGEST_PARENT = 18
+"""In bytes. The paths of Ray's sockets are up to 89 bytes longer and may have 107."""
+RAYS_OWN = "r"
+"""Ray's temporary folder, within the folder that is closed to others."""
+OWNER = "GROOVES_RAY_FOLDER"
+"""The variable by which all processes of one Ray know its folder, and the guard of the folder knows them."""
+ROUNDS, ROUND_SECONDS = 100, 0.1
+"""Of the guard, which looks again for what a dying process has started."""
 
 
 def begin(address: str, environment: Mapping[str, str]) -> int:
@@ -53,6 +63,73 @@ def begin(address: str, environment: Mapping[str, str]) -> int:
         # At once, as its folder takes the rest of it: SLURM kills what is left of a step soon after its signal.
         ray.kill()
     return ExitCode.SUCCESS if signals else ray.wait()
+
+
+@contextmanager
+def ray_folder(prefix: str, environment: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """A folder for one Ray, which no other user can enter. Ray opens its own temporary folder to everybody.
+
+    The folder and all processes that have it in `OWNER` end with the block, or with this process, however it ends: the
+    agents of a Ray whose driver was killed as it started else wait minutes for their head.
+
+    Raises:
+        TargetError: it cannot be made.
+    """
+    parent = ray_parent(environment)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        raise TargetError(
+            "Ray has no folder for its sockets",
+            expected=f"a writable folder {parent}",
+            found=error.strerror or str(error),
+            likely="a full disk, or a container without /tmp",
+            do=f"set TMPDIR to a writable folder whose path has at most {LONGEST_PARENT} characters",
+        ) from None
+    guard = subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import guard_folder; guard_folder({str(folder)!r})"],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield folder
+    finally:
+        guard.communicate()
+
+
+def guard_folder(folder: str) -> None:
+    """Waits until whoever holds our standard input has ended; then ends the Ray of a folder, and removes the folder."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # srun and scancel signal every process; who holds our input answers
+    sys.stdin.read()
+    mark = f"{OWNER}={folder}\0".encode()
+    for _ in range(ROUNDS):
+        marked = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if mark in _bytes_of(path)]
+        for process in marked:
+            with suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
+        # A process that is still dying may write into the folder while it is removed.
+        shutil.rmtree(folder, ignore_errors=True)
+        if not marked and not Path(folder).exists():
+            return
+        time.sleep(ROUND_SECONDS)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended, or is another user's
+        return b""
+
+
+def ray_parent(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where Ray's folders are made: TMPDIR if it can be written to and its path is short enough, else /tmp."""
+    folder = environment.get("TMPDIR", "")
+    usable = Path(folder).is_absolute() and len(os.fsencode(folder)) <= LONGEST_PARENT and os.access(folder, os.W_OK)
+    return Path(folder if usable else "/tmp")
 
 
 def ray_command(address: str, folder: Path, environment: Mapping[str, str]) -> list[str]:

@@ -3,36 +3,37 @@
 The only file that starts Ray. The code that its nodes get is handed in, as this package knows nothing of it.
 """
 
+import ctypes
 import logging
 import os
 import pickle
 import secrets
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-from cluster.code import CHECKOUT, JOB_CONFIG, Look, Message
+from cluster.code import JOB_CONFIG, Look, Message
 from cluster.errors import ExitCode, TargetError
-from cluster.local import usable_cpus
+from cluster.local import PR_SET_PDEATHSIG, usable_cpus
 from cluster.ray_jobs import resolve_ray_address
+from cluster.ray_node import OWNER, RAYS_OWN, ray_folder
 from cluster.ray_session import NODES_SECONDS, RaySession, attach
 from cluster.torchrun import ON_LOOPBACK
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 Where = Literal["here", "processes", "ray"]
+WorkerContext: TypeAlias = SpawnContext | ForkServerContext
 
 TASKS_PER_SLOT = 2
 """One runs and one waits, so that a worker never idles while its answer travels; more would only cost memory."""
@@ -41,14 +42,8 @@ OBJECT_STORE_BYTES = 100_000_000
 LOST_RETRIES = 10
 """Of a task whose process or node was lost. No file does that, since each is converted in a sandbox."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-LONGEST_PARENT = 18
-"""In bytes. The paths of Ray's sockets are up to 89 bytes longer and may have 107."""
-RAYS_OWN = "r"
-"""Ray's temporary folder, within the folder that is closed to others."""
-OWNER = "GROOVES_RAY_FOLDER"
-"""The variable by which all processes of one Ray know its folder, and the guard of the folder knows them."""
-ROUNDS, ROUND_SECONDS = 100, 0.1
-"""Of the guard, which looks again for what a dying process has started."""
+TO_EVERY_PROCESS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+"""Signals that a terminal or a scheduler may send to all processes of a job."""
 
 
 class TaskRunner(Protocol):
@@ -195,73 +190,6 @@ def _forget_tokens() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-@contextmanager
-def ray_folder(prefix: str, environment: Mapping[str, str] = os.environ) -> Iterator[Path]:
-    """A folder for one Ray, which no other user can enter. Ray opens its own temporary folder to everybody.
-
-    The folder and all processes that have it in `OWNER` end with the block, or with this process, however it ends: the
-    agents of a Ray whose driver was killed as it started else wait minutes for their head.
-
-    Raises:
-        TargetError: it cannot be made.
-    """
-    parent = ray_parent(environment)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    except OSError as error:
-        raise TargetError(
-            "Ray has no folder for its sockets",
-            expected=f"a writable folder {parent}",
-            found=error.strerror or str(error),
-            likely="a full disk, or a container without /tmp",
-            do=f"set TMPDIR to a writable folder whose path has at most {LONGEST_PARENT} characters",
-        ) from None
-    guard = subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import guard_folder; guard_folder({str(folder)!r})"],
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield folder
-    finally:
-        guard.communicate()
-
-
-def guard_folder(folder: str) -> None:
-    """Waits until whoever holds our standard input has ended; then ends the Ray of a folder, and removes the folder."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # srun and scancel signal every process; who holds our input answers
-    sys.stdin.read()
-    mark = f"{OWNER}={folder}\0".encode()
-    for _ in range(ROUNDS):
-        marked = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if mark in _bytes_of(path)]
-        for process in marked:
-            with suppress(ProcessLookupError):
-                os.kill(int(process.name), signal.SIGKILL)
-        # A process that is still dying may write into the folder while it is removed.
-        shutil.rmtree(folder, ignore_errors=True)
-        if not marked and not Path(folder).exists():
-            return
-        time.sleep(ROUND_SECONDS)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # it has ended, or is another user's
-        return b""
-
-
-def ray_parent(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where Ray's folders are made: TMPDIR if it can be written to and its path is short enough, else /tmp."""
-    folder = environment.get("TMPDIR", "")
-    usable = Path(folder).is_absolute() and len(os.fsencode(folder)) <= LONGEST_PARENT and os.access(folder, os.W_OK)
-    return Path(folder if usable else "/tmp")
-
-
 def _set_back(before: Mapping[str, str]) -> None:
     """Sets the variables of this process to what they were."""
     for name in os.environ.keys() - before.keys():
@@ -289,8 +217,11 @@ class _ProcessRunner:
         workers = min(self.workers, len(tasks))
         if workers == 0:
             return
-        # Processes are spawned, as a fork of a process that has used torch's threads may hang.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _Worker.start, (pickle.dumps(function),))
+        with worker_processes(workers, getattr(function, "func", function).__module__) as context:
+            pool = ProcessPoolExecutor(workers, context, _Worker.start, (pickle.dumps(function),))
+            yield from self._answers(pool, workers, tasks)
+
+    def _answers(self, pool: ProcessPoolExecutor, workers: int, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         following, running = enumerate(tasks), {}
         try:
             while True:
@@ -327,18 +258,80 @@ class _Worker:
         return cls.function(task)
 
 
-def end_with_parent() -> None:
-    """Called first in a process that multiprocessing has spawned: it ends with its parent, however that ends.
+@contextmanager
+def worker_processes(workers: int, *modules: str) -> Iterator[WorkerContext]:
+    """What starts worker processes, which call `end_with_parent` first; to be ended within the block.
 
-    Ctrl-C is left to the parent.
+    Several are forks of one process, the fork server, which loads what they need once. It has no thread but its first:
+    a fork would lose the others, with whatever locks they hold. It is another process than this one, which has threads,
+    locked files and perhaps CUDA or Ray; this one's environment and folder are those of its start. Where it does not
+    come to have one thread, off Linux, and for a single worker, each worker is a new interpreter.
+
+    Args:
+        modules: what workers need.
+    """
+    spawn, server = get_context("spawn"), get_context("forkserver")
+    if workers == 1 or sys.platform != "linux":
+        yield spawn
+        return
+    server.set_forkserver_preload([*modules])
+    resource_tracker.ensure_running()  # ahead, as it lets signals through again
+    # What a terminal or a scheduler sends to every process is for this one and the workers to answer.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, TO_EVERY_PROCESS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    process: Any = forkserver._forkserver  # type: ignore[attr-defined] - else it lives on as long as this process
+    try:
+        yield server if _forks_whole_processes(server, process._forkserver_pid) else spawn
+    finally:
+        os.kill(process._forkserver_pid, signal.SIGKILL)  # its interpreter takes a quarter of a second to end by itself
+        process._stop()
+
+
+def _has_one_thread(pid: int | str) -> bool:
+    return len([*Path(f"/proc/{pid}/task").iterdir()]) == 1
+
+
+def _forks_whole_processes(server: ForkServerContext, pid: int) -> bool:
+    """`forks_whole`, of the fork server."""
+    with suppress(EOFError, OSError):  # it has ended, and new interpreters will say why
+        fork = server.Process()
+        fork.start()
+        fork.join()
+        return _has_one_thread(pid)
+    return False
+
+
+def forks_whole() -> bool:
+    """Whether a fork of this process has all that it needs: other threads are lost, with whatever locks they hold.
+
+    OpenBLAS ends its threads ahead of each fork until it needs them again, so they are counted after one.
+    """
+    if sys.platform != "linux":
+        return False
+    if (fork := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(fork, 0)
+    return _has_one_thread("self")
+
+
+def end_with_parent() -> None:
+    """Called first in a worker process: it ends with the process that has it, however that ends.
+
+    Ctrl-C is left to that process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the whole group, and the parent answers it
-    threading.Thread(target=_end_after_parent, daemon=True).start()
-
-
-def _end_after_parent() -> None:
     parent = parent_process()
-    assert parent is not None, "the process was spawned"
+    assert parent is not None, "multiprocessing has started the process"
+    if os.getppid() != parent.pid:  # but the fork server: who waits for a worker would not see its end without it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_EVERY_PROCESS)
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.local import cpu_limits, usable_cpus
-from cluster.tasks import LONGEST_PARENT, ray_parent
+from cluster.ray_node import LONGEST_PARENT, ray_parent
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("torch", "numpy", "webdataset", "safetensors", "pydantic", "pyyaml")

@@ -6,7 +6,7 @@ The processes train one trial after another, without Ray, as for an element of a
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cluster.local import usable_cpus, usable_memory
 from cluster.ray_session import amounts
-from cluster.tasks import end_with_parent
+from cluster.tasks import WorkerContext, end_with_parent, worker_processes
 from jobs.command.stop_signals import HANDLED
 from jobs.sweeps.settings import TrialResources
 from jobs.training.messages import StopRequest
@@ -109,10 +109,11 @@ class ProcessPool:
 
     Args:
         devices: CUDA's name of the GPU that each process sees, a process for each.
+        context: what starts the processes.
     """
 
-    def __init__(self, devices: Sequence[str], trainer: "Trainer") -> None:
-        self._devices, self._trainer = devices, trainer
+    def __init__(self, devices: Sequence[str], trainer: "Trainer", context: WorkerContext) -> None:
+        self._devices, self._trainer, self._context = devices, trainer, context
         self._workers: dict[int, _Worker] = {}
 
     def room(self) -> bool:
@@ -165,9 +166,9 @@ class ProcessPool:
         return next((slot for slot in range(len(self._devices)) if slot not in busy), None)
 
     def _new_worker(self, devices: str) -> _Worker:
-        spawn = get_context("spawn")
-        (work, their_work), (words, their_words) = spawn.Pipe(), spawn.Pipe()
-        process = spawn.Process(target=_serve, args=(self._trainer, devices, their_work, their_words), daemon=True)
+        (work, their_work), (words, their_words) = self._context.Pipe(), self._context.Pipe()
+        arguments = (self._trainer, devices, their_work, their_words)
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         # Ours alone may be open for an end of the process to be seen.
         their_work.close()
@@ -200,11 +201,17 @@ def process_pool(
     room = room_on(here, resources)
     if not room:
         raise too_small(resources, [here])
-    pool = ProcessPool(_devices(gpus, resources.gpus, min(room, resources.at_once or room)), trainer)
-    try:
-        yield pool
-    finally:
-        pool.end()
+    devices = _devices(gpus, resources.gpus, min(room, resources.at_once or room))
+    # CUDA does not work in a fork of a process that has begun with it.
+    processes = (
+        nullcontext(get_context("spawn")) if any(devices) else worker_processes(len(devices), trainer.__module__)
+    )
+    with processes as context:
+        pool = ProcessPool(devices, trainer, context)
+        try:
+            yield pool
+        finally:
+            pool.end()
 
 
 def _devices(gpus: Sequence[str], each: float, processes: int) -> list[str]:
@@ -223,10 +230,10 @@ def _finish(worker: _Worker) -> None:
 
 def _serve(trainer: "Trainer", devices: str, work: Connection, words: Connection) -> None:
     """What a process does until its pool ends."""
-    end_with_parent()
     # scancel and a terminal that closes reach every process; the driver is told too, and asks for what there is to do.
     for number in HANDLED:
         signal.signal(number, lambda number, frame: None)
+    end_with_parent()
     os.environ[VISIBLE] = devices
     request = StopRequest()
 

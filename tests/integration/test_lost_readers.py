@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import CHECKOUT, FORKED_RANKS, QUIET, TINY, job_command, ok, run_job
+from tests.support.commands import CHECKOUT, QUIET, TINY, job_command, ok, run_job
 from tests.support.runs.tiny_run import losses, status
 
 pytestmark = pytest.mark.slow
 
 LOST_READER = 141
-ENVIRONMENT = {**os.environ, **QUIET, **FORKED_RANKS}
+ENVIRONMENT = {**os.environ, **QUIET}
 
 
 def read_no_further(command: list[str], *, lines: int) -> tuple[int, str]:

@@ -12,7 +12,7 @@ import pytest
 from musicvae.midi.performance import read_performance
 from tests.support.commands import SOAK, ok, run_job
 from tests.support.harm.small_disk import enlarge, small_disk
-from tests.support.processes.process_tree import command_of, descendants
+from tests.support.processes.process_tree import descendants, fork_server_of, wait_for_end, workers_of
 from tests.support.processes.running_job import WAIT_SECONDS, running_job, wait_for
 from tests.support.requirements import only_in_a_soak
 from tests.support.runs.sample_fixtures import manifest_of, output_of, sampled
@@ -42,10 +42,6 @@ def wait_for_parts(out: Path, process: subprocess.Popen[str], count: int) -> Non
     wait_for(lambda: len(parts_of(out)) >= count, process, f"{count} parts of {out}")
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    return [pid for pid in descendants(process.pid) if "spawn_main" in command_of(pid)]
-
-
 def check(out: Path, undisturbed: dict[str, bytes]) -> None:
     """Same bytes, no groove twice, none missing, nothing left of what was begun."""
     assert output_of(out) == undisturbed
@@ -63,21 +59,28 @@ def test_the_driver_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_pa
     with running_job("sample", *arguments(sample_run, out, workers)) as process:
         wait_for_parts(out, process, min(chunks, -(-COUNT // CHUNK)))
         time.sleep(extra if chunks <= COUNT // CHUNK else 4 * extra)
+        below = descendants(process.pid)
         process.kill()
         process.wait()
+    wait_for_end(below)
     print(f"KILL_SEED={SEED}: killed after {len(parts_of(out))} parts, {(out / 'settings.json').exists()=}")
     ok(run_job("sample", *arguments(sample_run, out, workers)))
     check(out, undisturbed)
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_a_worker_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_path, number):
-    out, chance = tmp_path / "out", random.Random(f"{SEED} worker {number}")
+@pytest.mark.parametrize("killed", ["worker", "fork server"])
+def test_a_worker_or_their_fork_server_is_killed_at_a_random_moment(sample_run, undisturbed, tmp_path, killed, number):
+    out, chance = tmp_path / "out", random.Random(f"{SEED} {killed} {number}")
     with running_job("sample", *arguments(sample_run, out, 2)) as process:
         wait_for_parts(out, process, chance.randint(0, COUNT // CHUNK // 2))
-        wait_for(lambda: workers_of(process), process, "workers")
-        os.kill(chance.choice(workers_of(process)), signal.SIGKILL)
+        wait_for(lambda: len(workers_of(process.pid)) == 2, process, "workers")
+        server = fork_server_of(process.pid)
+        assert server is not None
+        below = descendants(process.pid)
+        os.kill(chance.choice(workers_of(process.pid)) if killed == "worker" else server, signal.SIGKILL)
         _, stderr = process.communicate(timeout=WAIT_SECONDS)
+    wait_for_end(below)
     print(f"KILL_SEED={SEED}")
     assert process.returncode == 2, stderr
     assert "a worker process was killed" in stderr

@@ -15,7 +15,7 @@ from jobs.sweeps.ledger import read_ledger
 from musicvae.errors import DiskFullError
 from tests.support.commands import CHECKOUT, QUIET, ok, run_job
 from tests.support.harm.small_disk import enlarge, fill, small_disk
-from tests.support.processes.process_tree import command_of, descendants, kill_tree
+from tests.support.processes.process_tree import kill_tree, workers_of
 from tests.support.processes.running_job import running_job, wait_for
 from tests.support.requirements import only_in_a_soak
 from tests.support.sweeps.array_of_threads import check_decisions, run_array, starts_of
@@ -28,11 +28,6 @@ ASHA = {"asha": {"first_steps": 10, "eta": 3}, "repeats": {"seeds": 2, "of_best"
 
 def command(file: Path, shards: Path, out: Path, share: str = "") -> tuple[object, ...]:
     return ("sweep", "run", file, "--shards", shards, "--out", out, *(("--share", share) if share else ()))
-
-
-def trainers(driver: int) -> list[int]:
-    """The processes that an element trains in."""
-    return [pid for pid in descendants(driver) if "spawn_main" in command_of(pid)]
 
 
 def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that_it_lost(
@@ -50,7 +45,7 @@ def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that
     ):
         # Stopped, so that they are still at it when they are looked at; a start is written before its process begins.
         for element, driver in enumerate((killed, losing)):
-            wait_for(lambda at=element, of=driver: begun(at) and trainers(of.pid), driver, f"trials of {element}")
+            wait_for(lambda at=element, of=driver: begun(at) and workers_of(of.pid), driver, f"trials of {element}")
             os.kill(driver.pid, signal.SIGSTOP)
         assert "sweep tiny: not done" in ok(run_job("sweep", "status", out)).stdout
         refused = run_job(*command(repeated_sweep, small_shards, out, "0/3"))
@@ -61,7 +56,7 @@ def test_an_element_does_what_is_left_of_one_that_was_killed_and_of_a_trial_that
         refused = run_job(*command(other, small_shards, out, "2/3"))
         assert (refused.returncode, "another sweep file" in refused.stderr) == (2, True)
         os.kill(killed.pid, signal.SIGKILL)
-        os.kill(trainers(losing.pid)[0], signal.SIGKILL)
+        os.kill(workers_of(losing.pid)[0], signal.SIGKILL)
         os.kill(losing.pid, signal.SIGCONT)
         assert losing.wait(timeout=300) == 0
     assert results(out) == undisturbed_sweep
@@ -158,7 +153,7 @@ def test_eight_elements_fifty_kills_and_a_full_disk(search, small_shards, tmp_pa
                     begin_again()
                 if kill == KILLS // 3:
                     os.kill(alive[ELEMENTS - 1].pid, signal.SIGSTOP)
-                if kill == KILLS // 2 and (lost := trainers(alive[element].pid)):
+                if kill == KILLS // 2 and (lost := workers_of(alive[element].pid)):
                     os.kill(lost[0], signal.SIGKILL)
                 if kill == 2 * KILLS // 3:
                     os.kill(alive[ELEMENTS - 1].pid, signal.SIGCONT)

@@ -93,9 +93,10 @@ def wait_for(condition, seconds: float = 180) -> None:
 
 def training_ranks(launcher: int, ranks: int) -> list[int]:
     """The processes that train; the launcher is one of them only where it is alone."""
-    below = [pid for pid in descendants(launcher) if "-m jobs.train --ranks" in command_of(pid)]
-    agents = [pid for pid in below if "jobs.training.torchrun_agent" in command_of(pid)]
-    return sorted(set(below) - set(agents)) if ranks else [launcher]
+    if not ranks:
+        return [launcher]
+    _, *below = [pid for pid in descendants(launcher) if "-m jobs.train " in command_of(pid)]  # the agent is the first
+    return sorted(below)
 
 
 def last_step(run: Path) -> int:

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from cluster.tasks import ray_folder
+from cluster.ray_node import ray_folder
 from tests.support.processes.process_tree import command_of, descendants
 
 

@@ -12,10 +12,6 @@ WARM = frozenset({"build_shards", "evaluate", "export", "latent", "map", "report
 """Jobs that are run hundreds of times, and spend up to three seconds on loading libraries each time."""
 SOAK = bool(os.environ.get("SOAK"))
 """Then every command is a new process, as a user's is."""
-FORKED_RANKS = (
-    {} if SOAK else {"PYTHONPATH": f"{CHECKOUT / 'tests' / 'support' / 'processes' / 'forked_ranks'}:{CHECKOUT}"}
-)
-"""Under these variables the ranks of a launch have their libraries from its torchrun agent (`forking_agent`)."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """For commands with no other variables: several threads in each of several processes wait for a core that spins."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "WANDB_SILENT": "true", "COLUMNS": "160"}
@@ -64,7 +60,7 @@ def run_job(
     name: str, *arguments: object, ranks: int = 0, timeout: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a job to its end; the caller looks at exit code and output."""
-    variables = {**os.environ, **QUIET, **(FORKED_RANKS if ranks else {}), **environment}
+    variables = {**os.environ, **QUIET, **environment}
     if name in WARM and not ranks and not SOAK and starts_alike(variables):
         return run_module(
             f"jobs.{name}", [*map(str, arguments)], folder=CHECKOUT, environment=variables, timeout=timeout

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.support.commands import CHECKOUT, FORKED_RANKS
+from tests.support.commands import CHECKOUT
 
 MARKER = b"poisoned: "
 """A reader that is poisoned does what stands after it in a file."""
@@ -109,11 +109,22 @@ writer.write_checkpoint = marked("saving", writer.write_checkpoint, 0.2)
 """Tells in the folder PHASE_MARKS what a run is doing, and makes it slow enough to be hit at it."""
 
 
+NEW_INTERPRETERS = """
+import sys, threading
+
+if sys.orig_argv[1:3] == ["-m", "jobs.training.torchrun_agent"]:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+"""A thread that a fork would lose, so that an agent forks no ranks."""
+
+
 def interposed(folder: Path, code: str) -> dict[str, str]:
-    """The variables under which every Python process runs some code before anything else."""
+    """The variables under which every Python process runs some code before anything else.
+
+    Ranks have what it did in their agent, or run it themselves if it asks which rank they are.
+    """
     folder.mkdir()
-    forking = "import tests.support.processes.forking_agent\n" if FORKED_RANKS else ""
-    (folder / "sitecustomize.py").write_text(forking + code)
+    (folder / "sitecustomize.py").write_text((NEW_INTERPRETERS if "RANK" in code else "") + code)
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(CHECKOUT)])}
 
 

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import signal
 import struct
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,26 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def fork_server_of(driver: int) -> int | None:
+    """The process whose forks work for another; None where there is none."""
+    return next((pid for pid in descendants(driver) if "multiprocessing.forkserver" in command_of(pid)), None)
+
+
+def workers_of(driver: int) -> list[int]:
+    """The processes that multiprocessing has started for another."""
+    server = fork_server_of(driver)
+    spawned = [pid for pid in descendants(driver) if "spawn_main" in command_of(pid)]
+    return [*spawned, *(descendants(server) if server else [])]
+
+
+def wait_for_end(pids: Iterable[int], seconds: float = 20) -> None:
+    """Until none of some processes is left; a process that nobody has waited for has ended."""
+    deadline = time.monotonic() + seconds
+    while left := [command for command in map(command_of, pids) if command]:
+        assert time.monotonic() < deadline, f"still there after {seconds} s: {left}"
+        time.sleep(0.01)
 
 
 def processes_with(text: str) -> list[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicvae.durable import read_lines
-from tests.support.commands import CHECKOUT, FORKED_RANKS, QUIET, TINY, job_command
+from tests.support.commands import CHECKOUT, QUIET, TINY, job_command
 from tests.support.processes.process_tree import kill_tree
 
 
@@ -70,7 +70,7 @@ def running_training(
     process = subprocess.Popen(
         on_machine(job_command("train", "--shards", shards, "--run", run, *TINY, *arguments)),
         cwd=CHECKOUT,
-        env={**os.environ, **QUIET, **FORKED_RANKS, **environment},
+        env={**os.environ, **QUIET, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
