@@ -115,9 +115,11 @@ class StatusTable:
                     for lines, blank in zip(columns, blanks, strict=True)
                 ]
                 name, state, *others = cells
-                yield Segment(f" {name}  ")
-                yield Segment(state, styles[style] if number < len(columns[1]) else None)
-                yield Segment(f"  {'  '.join(others)} \n")
+                end = f"  {'  '.join(others)} \n"
+                if styles[style] and number < len(columns[1]):
+                    yield from (Segment(f" {name}  "), Segment(state, styles[style]), Segment(end))
+                else:
+                    yield Segment(f" {name}  {state}{end}")
 
     def _widths(self, console: Console, options: ConsoleOptions) -> list[int]:
         """The characters of each column, which rich chooses by the widest cells alone."""

@@ -15,7 +15,6 @@ from musicvae.durable import open_regular, write_json
 from musicvae.errors import DAMAGES, ConfigError, DataError, NotThereError
 from musicvae.groove.drum_map import DrumMap
 from musicvae.groove.grid import GridSpec
-from musicvae.kept_memory import without_collections
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
@@ -101,7 +100,7 @@ class SplitEntry:
             raise ValueError("a shard is listed twice in one split")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""  # `asdict` needs ten times as long for a hundred thousand shards
+        """Plain values, as `asdict` gives them, which needs ten times as long for many shards."""
         shards = [{name: getattr(shard, name) for name in ShardEntry.__slots__} for shard in self.shards]
         return {"windows": self.windows, "files": self.files, "shards": shards}
 
@@ -171,7 +170,6 @@ class ShardManifest:
             raise _damaged(str(path), f"{type(error).__name__}: {error}") from None
 
     @classmethod
-    @without_collections()
     def parse(cls, text: str, name: str) -> "ShardManifest":
         """The manifest that a text holds.
 
