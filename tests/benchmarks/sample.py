@@ -1,6 +1,6 @@
 """How fast jobs.sample is, step by step and as a whole command, beside pretty_midi's writing in the same run.
 
-    python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick]
+    python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick] [--against COMMIT]
 
 `decoded`: batches alone with log p(x | z), one thread, in each precision, and by two processes at once. `MIDI`: the
 bytes of files, by our writer, by symusic and by pretty_midi, whose files are written to the disk too. `files`,
@@ -38,6 +38,7 @@ from musicvae.groove.groove import DrumGroove
 from musicvae.midi.performance import Performance, read_performance
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.profiling import decoding_flops
+from tests.benchmarks.against import checkout_of, compare_cpu_seconds
 from tests.support.commands import ok, run_job
 
 WRITTEN = 256
@@ -52,6 +53,9 @@ PLAYED, MEAN = "files", "files, mean"
 def main() -> None:
     arguments = _arguments()
     repeats, count = (1, 300) if arguments.quick else (arguments.repeats, arguments.count)
+    if arguments.against:
+        _compare(arguments.against, arguments.model, count, repeats)
+        return
     options = SampleSettings(count=count, seed=5, preset=arguments.model, feel="mean", unchosen=True)
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(options, Path(folder) / "out")
@@ -62,6 +66,17 @@ def main() -> None:
         _decoding(job, trained, repeats)
         _writing(job, trained, Path(folder) / "midi", repeats)
         _commands(arguments.model, count, Path(folder), repeats)
+
+
+def _compare(commit: str, model: str, count: int, repeats: int) -> None:
+    """CPU seconds of whole commands of this checkout and of another commit, which take turns; prints ratios."""
+    with tempfile.TemporaryDirectory() as folder, checkout_of(commit) as before:
+        for grooves, workers in ((count, 2), (16, 1)):
+            for form, how in ((PLAYED, []), (MEAN, ["--feel", "mean"])):
+                out = Path(folder) / "out"
+                arguments = ["--preset", model, "--count", grooves, "--seed", 5, "--all", "--workers", workers, *how]
+                title = f"{grooves:,} grooves, {form}, {workers} worker{'s' * (workers > 1)}"
+                compare_cpu_seconds(title, before, "sample", [*arguments, "--out", out], out, repeats=repeats)
 
 
 def _decoding(job: SampleJob, trained: TrainedModel, repeats: int) -> None:
@@ -202,6 +217,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="generation", help="A shipped model, or an export's folder.")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--against", metavar="COMMIT", help="only compare, in turns, with the code of another commit")
     parser.add_argument("--quick", action="store_true", help="Once, a few hundred grooves: to see that it runs.")
     return parser.parse_args()
 
