@@ -1,5 +1,6 @@
 """What a person runs: `python -m jobs.<name>`. The only package that sees all the others."""
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
@@ -18,9 +19,14 @@ for _name in ("musicvae", "preprocess", "cluster"):
             f"uninstall the distribution that owns it, or run from the checkout after `make install`"
         )
 
-# libgomp reads it as torch loads: how often threads that wait for each other spin before they sleep. This is its own
-# number where it knows that threads outnumber cores; of other processes it knows nothing, and spins 300 times longer.
-# Only a command sets it, not a program that imports `jobs`: `sys.argv[0]` is "-m" while Python looks for the module of
-# `python -m jobs.NAME`.
-if sys.argv[:1] == ["-m"] and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Only a command sets these, not a program that imports `jobs`: `sys.argv[0]` is "-m" while Python looks for the module
+# of `python -m jobs.NAME`.
+if sys.argv[:1] == ["-m"]:
+    # Libraries make half a million objects as they load, which stay. By default Python looks through them again and
+    # again meanwhile, for a third of a second.
+    gc.set_threshold(20_000)
+    # libgomp reads it as torch loads: how often threads that wait for each other spin before they sleep. This is its
+    # own number where it knows that threads outnumber cores; of other processes it knows nothing, and spins 300 times
+    # longer.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -116,7 +116,7 @@ def merge(
             of_block = columns(job, trained, block, row)
             written = list(lines(of_block))
             manifest.writelines(written)
-            table.write(of_block)
+            table.write(of_block, written)
             codes.write(block.rows.codes.tobytes())
             if job.options.pack in (OutputFormat.TAR, OutputFormat.ZIP):
                 contents = _contents(job, trained, block.rows)

@@ -1,6 +1,6 @@
 """How fast jobs.sample is, step by step and as a whole command; `tests.benchmarks.compare` times its writing of MIDI.
 
-    python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick]
+    python -m tests.benchmarks.sample [--model generation] [--count 10000] [--repeats 3] [--quick] [--against COMMIT]
 
 `decoded`: batches alone with log p(x | z), one thread, in each precision, and by two processes at once. `files`,
 `packed`: whole commands from their start to their end, by 1 and 2 workers, manifest, figures and report with them,
@@ -29,6 +29,7 @@ from musicvae.generation.generate import decode_batch
 from musicvae.generation.settings import BATCH
 from musicvae.pretrained.model import TrainedModel
 from musicvae.training.profiling import decoding_flops
+from tests.benchmarks.against import checkout_of, compare_cpu_seconds
 from tests.support.commands import ok, run_job
 
 PROCESSES, BATCHES = 2, 8
@@ -41,6 +42,9 @@ PLAYED, MEAN = "files", "files, mean"
 def main() -> None:
     arguments = _arguments()
     repeats, count = (1, 300) if arguments.quick else (arguments.repeats, arguments.count)
+    if arguments.against:
+        _compare(arguments.against, arguments.model, count, repeats)
+        return
     options = SampleSettings(count=count, seed=5, preset=arguments.model, feel="mean", unchosen=True)
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(options, Path(folder) / "out")
@@ -50,6 +54,17 @@ def main() -> None:
         print(f"{arguments.model}: {weights:,} weights, {flops / 1e6:.1f} MFLOP to decode a groove")
         _decoding(job, trained, repeats)
         _commands(arguments.model, count, Path(folder), repeats)
+
+
+def _compare(commit: str, model: str, count: int, repeats: int) -> None:
+    """CPU seconds of whole commands of this checkout and of another commit, which take turns; prints ratios."""
+    with tempfile.TemporaryDirectory() as folder, checkout_of(commit) as before:
+        for grooves, workers in ((count, 2), (16, 1)):
+            for form, how in ((PLAYED, []), (MEAN, ["--feel", "mean"])):
+                out = Path(folder) / "out"
+                arguments = ["--preset", model, "--count", grooves, "--seed", 5, "--all", "--workers", workers, *how]
+                title = f"{grooves:,} grooves, {form}, {workers} worker{'s' * (workers > 1)}"
+                compare_cpu_seconds(title, before, "sample", [*arguments, "--out", out], out, repeats=repeats)
 
 
 def _decoding(job: SampleJob, trained: TrainedModel, repeats: int) -> None:
@@ -141,6 +156,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="generation", help="A shipped model, or an export's folder.")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--against", metavar="COMMIT", help="only compare, in turns, with the code of another commit")
     parser.add_argument("--quick", action="store_true", help="Once, a few hundred grooves: to see that it runs.")
     return parser.parse_args()
 

@@ -16,12 +16,10 @@ import argparse
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +35,7 @@ from musicvae.training.checkpoints import CheckpointWriter, TrainingState
 from musicvae.training.profiling import SQUARE, matrix_peak, training_flops
 from musicvae.training.run_folder import RunFolder
 from musicvae.training.step import new_optimizer
+from tests.benchmarks.against import checkout_of, compare_cpu_seconds, print_ratio
 from tests.benchmarks.training_runs import RunFigures, train_and_measure, write_synthetic_shards
 from tests.support.commands import CHECKOUT
 from tests.support.shards.shard_fixtures import DRUM_MAP, GRID
@@ -110,13 +109,9 @@ def main() -> None:
 
 
 def _compare(commit: str, presets: list[str], repeats: int) -> None:
-    """Windows a second of this checkout and of another commit, which take turns; prints ratios of medians."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as at_the_end:
-        before = Path(folder) / "before"
-        worktree = ["git", "-C", str(CHECKOUT), "worktree"]
-        subprocess.run([*worktree, "add", "--quiet", "--detach", str(before), commit], check=True)
-        at_the_end.callback(subprocess.run, [*worktree, "remove", "--force", str(before)], check=True)
-        shards = write_synthetic_shards(Path(folder) / "shards")
+    """Windows a second of this checkout and of another commit, and CPU seconds of a start; prints ratios of medians."""
+    with tempfile.TemporaryDirectory() as folder, checkout_of(commit) as before:
+        shards, run = write_synthetic_shards(Path(folder) / "shards"), Path(folder) / "run"
         for preset, precision, ranks in itertools.product(presets, PRECISIONS, RANKS):
             overrides = [*OVERRIDES[preset], f"train.precision={precision}"]
             rates: dict[Path, list[float]] = {CHECKOUT: [], before: []}
@@ -124,13 +119,12 @@ def _compare(commit: str, presets: list[str], repeats: int) -> None:
                 for checkout, found in rates.items():
                     how = {"steps": STEPS[preset], "ranks": ranks, "checkout": checkout}
                     found.append(train_and_measure(shards, preset, overrides, **how).windows_per_second)
-            of_turns = [now / then for now, then in zip(*rates.values(), strict=True)]
-            now, then = (statistics.median(found) for found in rates.values())
-            print(
-                f"{preset}, {precision}, {ranks} rank(s): {now:.1f} windows/s, {commit} {then:.1f}; "
-                f"ratio {now / then:.3f}, in each turn {min(of_turns):.3f} to {max(of_turns):.3f}",
-                flush=True,
-            )
+            print_ratio(f"{preset}, {precision}, {ranks} rank(s)", "windows/s", *rates.values())
+        for ranks in RANKS:
+            arguments = ["--preset", "demo", "--shards", shards, "--run", run, "train.steps=2"]
+            title = f"start and 2 steps, demo, {ranks} rank(s)"
+            how = {"repeats": max(3, repeats), "ranks": 0 if ranks == 1 else ranks}
+            compare_cpu_seconds(title, before, "train", arguments, run, **how)
 
 
 def _print_peaks(peaks: Peaks, loads: list[float]) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from importlib import import_module
 
 import pytest
@@ -28,6 +29,7 @@ def parent_and_loader(task: int) -> tuple[int, int]:
 
 def kill_parent(task: int) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)  # the worker is killed meanwhile
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
