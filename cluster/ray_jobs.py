@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ NO_AGENT = "No available agent"
 """What it says meanwhile."""
 DEFAULT_TOKEN = Path(".ray") / "auth_token"
 CONNECT_SECONDS = 8.0
+LOOK_SECONDS = 2.0
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """HTTP/2, which Ray speaks: its preface and an empty frame of settings, which is the first that a server answers."""
 SETTINGS_FRAME = 4
@@ -109,6 +111,25 @@ def no_cluster(address: str, error: Exception) -> TargetError:
         likely="a wrong port, another version of Ray, a cluster that has ended, or a missing token (RAY_AUTH_MODE)",
         do="start the cluster, or leave --ray-address out to use this machine",
     )
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        socket.create_connection((host, int(port)), timeout=LOOK_SECONDS).close()
+        return True
+    return False
+
+
+def refuses(address: str) -> bool:
+    """Whether nobody listens there for sure; a head that is busy may be slow to answer."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=LOOK_SECONDS).close()
+    except OSError as error:
+        return isinstance(error, ConnectionRefusedError)
+    return False
 
 
 def submit(url: str, number: str, entrypoint: str, about: Mapping[str, str]) -> None:

@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from cluster.code import Look, Message
 from cluster.errors import ExitCode, TargetError
-from cluster.ray_jobs import check_ray_address, no_cluster
+from cluster.ray_jobs import answers, check_ray_address, no_cluster, refuses
 
 LOOK_SECONDS = 0.5
 """A handler of a signal is not called while Ray waits."""
@@ -32,6 +33,8 @@ IDLE_SECONDS = 10.0
 """After which a wait is explained; the next time after six times as long."""
 NODES_SECONDS = 5.0
 """Between two looks at what nodes there are."""
+START_SECONDS = 20.0
+"""Within which an autoscaler begins to start nodes for a request, if it can."""
 NODE_SECONDS = 90.0
 """For the answer of a node, which unpacks the code first."""
 NODE = "ray.io/node-id"
@@ -163,6 +166,48 @@ class RaySession:
             first = self.remote(_ignore, None, ()).options(**self.placement()).remote(pickle.dumps(Message.of(None)))
             self.wait([first], who="a task", needs={"CPU": 1})
 
+    @cached_property
+    def grows(self) -> bool:
+        """Whether an autoscaler may start nodes for what waits; that of KubeRay and of `ray up`, its second version."""
+        from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+        return self.attached and is_autoscaler_v2(fetch_from_server=True)
+
+    def wait_for_nodes(
+        self, needs: Mapping[str, float], count: int, *, who: str, stopping: Callable[[], object] = lambda: False
+    ) -> bool:
+        """Waits until the cluster holds something several times at once, as long as its autoscaler starts nodes.
+
+        Args:
+            who, needs: as of `wait`; each needs so much of one node.
+            stopping: ends the wait early if it is true.
+
+        Returns:
+            Whether there was anything to wait for; False if no node was started.
+
+        Raises:
+            TargetError: the head is lost.
+        """
+        if not self.grows:
+            return False
+        from ray.autoscaler.v2.sdk import get_cluster_status
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        self.note_progress()
+        # All at once, and withdrawn with this process: what each of its tasks would ask for could be had in turn.
+        group = placement_group([dict(needs)] * count)
+        try:
+            ready, give_up_at = group.ready(), time.monotonic() + START_SECONDS
+            while not stopping() and not self.wait([ready], seconds=LOOK_SECONDS, who=who, needs=needs):
+                status = get_cluster_status(str(self._address))
+                if status.pending_launches or status.pending_nodes:
+                    give_up_at = time.monotonic() + START_SECONDS
+                elif time.monotonic() > give_up_at:
+                    return False
+            return True
+        finally:
+            remove_placement_group(group)
+
     def note_progress(self) -> None:
         """Nobody waits any more."""
         self._idle_since, self._explain_after = time.monotonic(), IDLE_SECONDS
@@ -191,7 +236,7 @@ class RaySession:
         Raises:
             TargetError: its head is not; Ray must not be used any more.
         """
-        self.lost = self.lost or (now and self.attached and _refuses(str(self._address)))
+        self.lost = self.lost or (now and self.attached and refuses(str(self._address)))
         if self.lost:
             # Ray's own end would wait a minute for the head, and then abort this process.
             atexit.register(os._exit, ExitCode.PREEMPTED)
@@ -210,7 +255,7 @@ class RaySession:
     def _watch_head(self, address: str, over: threading.Event) -> None:
         seen = time.monotonic()
         while not over.wait(HEAD_PAUSE):
-            if _answers(address):
+            if answers(address):
                 seen = time.monotonic()
             elif time.monotonic() - seen > HEAD_SECONDS:
                 self.lost = True
@@ -310,7 +355,7 @@ class RaySession:
         return ray.remote(**options)(run) if options else ray.remote(run)
 
     def look_at_nodes(self, look: Look, *packages: str, stopping: Callable[[], object]) -> bool:
-        """Looks at every node that gets work, and leaves out those with which something is wrong.
+        """Looks at every node that gets work, unless it has no CPU, and leaves out those with which something is wrong.
 
         Args:
             packages: as of `remote`.
@@ -337,6 +382,7 @@ class RaySession:
                 message
             ): node
             for node in self.nodes()
+            if node["Resources"].get("CPU", 0)
         }
         while asked and not stopping() and time.monotonic() < deadline:
             for done in self.wait(list(asked), seconds=LOOK_SECONDS):
@@ -357,24 +403,6 @@ class RaySession:
 
 def _ignore(_: Any) -> None:
     """The work of a task that only looks at its node."""
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with suppress(OSError):
-        socket.create_connection((host, int(port)), timeout=HEAD_PAUSE).close()
-        return True
-    return False
-
-
-def _refuses(address: str) -> bool:
-    """Whether nobody listens there for sure; a head that is busy may be slow to answer."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=HEAD_PAUSE).close()
-    except OSError as error:
-        return isinstance(error, ConnectionRefusedError)
-    return False
 
 
 def _say(line: str) -> None:

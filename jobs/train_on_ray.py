@@ -76,7 +76,7 @@ def main(
     signals.stop_after(plan.settings.train.max_minutes)  # of the launch as a whole: every attempt counts its own anew
     launch = RayLaunch(plan, shards or "", init_from, new_launch_id(), signals)
     copied = mirrored(plan.folder.path, sync_to, skipped=("ranks",))
-    with copied, ranks_on_ray(ray_address, size) as ranks:
+    with copied, ranks_on_ray(ray_address, size, lambda: signals.any) as ranks:
         launch.train(ranks)
 
 

@@ -68,7 +68,7 @@ class RayPool:
         self._workers: list[_Worker] = []
         self._fruitless: Counter[str] = Counter()
         self._capacity, self._looked_at = self._count(), time.monotonic()
-        if not self._capacity:
+        if not self._holds_a_trial() and not session.wait_for_nodes(resources.needs, 1, who="each trial"):
             raise too_small(resources, [node["Resources"] for node in session.nodes()])
 
     def room(self) -> bool:
@@ -125,9 +125,16 @@ class RayPool:
             worker.actor.ask.options(concurrency_group=WORDS).remote(StopRequest(stop))
 
     def _count(self) -> int:
-        """How many trials the nodes hold if nobody else uses them, at most `at_once`."""
+        """How many trials the nodes hold if nobody else uses them, at most `at_once`.
+
+        Where nodes can be added it is `at_once`, or one more than there is room for: what waits is what they are for.
+        """
         room = sum(room_on(node["Resources"], self.resources) for node in self._session.nodes())
-        return min(room, self.resources.at_once or room)
+        wanted = self.resources.at_once or room + self._session.grows
+        return wanted if self._session.grows else min(room, wanted)
+
+    def _holds_a_trial(self) -> bool:
+        return any(room_on(node["Resources"], self.resources) for node in self._session.nodes())
 
     def _grow(self) -> None:
         if time.monotonic() - self._looked_at > NODES_SECONDS:

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class RayLaunch:
         restarts = failures.Restarts(plan.folder, resources.max_restarts)
         while True:
             job = RankJob(settings, self.shards, plan.folder.path, self.init_from, origin, self.launch_id, attempt)
-            ranks.start(job, stopping=lambda: self.signals.any)
+            ranks.start(job)
             self._attend(ranks, grow_seconds)
             match ranks.outcome():
                 case None:
@@ -162,8 +162,11 @@ class RayLaunch:
 
 
 @contextmanager
-def ranks_on_ray(address: str | None, size: Size) -> Iterator["Ranks"]:
+def ranks_on_ray(address: str | None, size: Size, stopping: Callable[[], object]) -> Iterator["Ranks"]:
     """Ranks on the cluster at an address, or on a Ray of this process's own.
+
+    Args:
+        stopping: as of `Ranks`.
 
     Raises:
         TargetError: no cluster answers, or as `Ranks`.
@@ -174,7 +177,7 @@ def ranks_on_ray(address: str | None, size: Size) -> Iterator["Ranks"]:
     ):
         from jobs.training.ray_train import Ranks
 
-        ranks = Ranks(size, Path(storage), session)
+        ranks = Ranks(size, Path(storage), session, stopping)
         try:
             yield ranks
         finally:

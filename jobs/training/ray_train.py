@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
@@ -46,23 +46,24 @@ TRAIN_VARIABLES = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 class Ranks:
     """One launch on Ray: attempts follow one another, each with all its workers anew.
 
+    Args:
+        stopping: whether the launch is to stop, so that nobody waits for nodes.
+
     Raises:
-        TargetError: the cluster could not even hold the fewest workers if it were empty.
+        TargetError: the cluster could not even hold the fewest workers if it were empty, and no nodes are added to it.
     """
 
-    def __init__(self, size: Size, storage: Path, session: RaySession) -> None:
-        self.size, self.use_gpu = size, _use_gpu(size, session.resources())
+    def __init__(self, size: Size, storage: Path, session: RaySession, stopping: Callable[[], object]) -> None:
+        self.size, self._stopping = size, stopping
+        self.use_gpu = _use_gpu(size, session, stopping)
         self._storage, self._session = storage, session
         self._mailbox: Any = None
         self._end: Any = None
         self._said: Any = None
         self._world_size = 0
 
-    def start(self, job: RankJob, stopping: Callable[[], object]) -> None:
+    def start(self, job: RankJob) -> None:
         """Begins an attempt on the nodes that see the run and have the same versions.
-
-        Args:
-            stopping: whether the launch is to stop, so that nobody waits for nodes.
 
         Raises:
             TargetError: there is no such node, they are too small, or the head is lost.
@@ -70,8 +71,8 @@ class Ranks:
         self.end()
         self._said, self._world_size = None, 0
         session = self._session
-        if session.look_at_nodes(job.blind_spot, *SAME_PACKAGES, stopping=stopping):
-            _use_gpu(self.size, session.resources())
+        if session.look_at_nodes(job.blind_spot, *SAME_PACKAGES, stopping=self._stopping):
+            _use_gpu(self.size, session, self._stopping)
         session.note_progress()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Words have a thread of their own, one, so that they keep their order.
@@ -140,13 +141,17 @@ class Ranks:
         return min(room, int(free.get("GPU", 0))) if self.use_gpu else room
 
 
-def _use_gpu(size: Size, have: Mapping[str, float]) -> bool:
+def _use_gpu(size: Size, session: RaySession, stopping: Callable[[], object]) -> bool:
+    have = session.resources()
     gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 0))
     use_gpu = size.device == "cuda" or (size.device == "auto" and gpus >= size.least)
     lacking = [f"{cpus} CPUs"] if cpus < size.least * size.cpus else []
     if use_gpu and gpus < size.least:
         lacking.append(f"{gpus} GPUs")
-    if lacking:
+    needs = {"CPU": size.cpus, **({"GPU": 1} if use_gpu else {})}
+    if lacking and not session.wait_for_nodes(
+        needs, size.least, who=f"each of {size.least} worker(s)", stopping=stopping
+    ):
         raise TargetError(
             f"the Ray cluster is too small for {size.least} worker(s)",
             expected=f"{size.cpus} CPU(s){' and a GPU' if use_gpu else ''} for each",

@@ -1,6 +1,6 @@
 """What a build of very many files keeps in memory, as a table.
 
-    python -m tests.benchmarks.build_memory [--files 10000 100000 1000000] [--windows 4] [--where here ray]
+    python -m tests.benchmarks.build_memory [--files 10000 100000 1000000] [--windows 1] [--where processes ray]
 
 A build of a folder of hard links to a few MIDI files. Only the conversion of a batch is a stand-in, which reads no
 file: it writes a part as any other, with contents and windows that no other file has. Listing, parts, records, splits,
@@ -88,10 +88,11 @@ def _write_links(folder: Path, files: int) -> None:
     originals.mkdir(parents=True)
     count = -(-files // LINKS_A_FILE)
     names = sorted(write_demo_corpus(originals, performances=count, seed=0))
-    for number in range(files - count):
-        within = folder / f"drummer-{number // FILES_A_FOLDER:05d}"
-        within.mkdir(exist_ok=True)
-        (within / f"session-{number:07d}.mid").hardlink_to(originals / names[number % count])
+    for first in range(0, files - count, FILES_A_FOLDER):
+        within = folder / f"drummer-{first // FILES_A_FOLDER:05d}"
+        within.mkdir()
+        for number in range(first, min(first + FILES_A_FOLDER, files - count)):
+            (within / f"session-{number:07d}.mid").hardlink_to(originals / names[number % count])
 
 
 def _measured(where: Where, midi: Path, out: Path, windows: int) -> Memory:

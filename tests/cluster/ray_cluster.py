@@ -83,7 +83,7 @@ def ray_cluster(
 
     Args:
         cpus: of each node.
-        grows_by: nodes of one CPU that Ray's autoscaler adds at most, as work asks for them; children of the head.
+        grows_by: nodes of one CPU that Ray's autoscaler adds at most, for what waits; they are children of the head.
         variables: of the environment of nodes, by their numbers.
     """
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:

@@ -179,6 +179,15 @@ def test_pictures_of_pages_are_the_same_each_time(tmp_path):
     assert (folders[0] / "gallery.png").stat().st_size < 300_000
 
 
+def test_memory_of_a_build():
+    text = printed_by("build_memory", "--files", "100", "300", "--where", "processes", "ray")
+    peaks = re.findall(r"(\d+) files .*driver +([\d.]+) MiB", text)
+    assert [size for size, _ in peaks] == ["100", "300"] * 2
+    (head, stored) = re.findall(r" head +([\d.]+) MiB .* object store ([\d,]+) bytes", text)[-1]
+    assert float(head) > 10
+    assert stored == "0", "results of tasks are too small for the store"
+
+
 def test_status_of_many_runs():
     text = printed_by("status", "--runs", "200", "--submissions", "5")
     assert re.match(r"200 runs, 4 of them torn; 5 submissions; [\d.]+ s of CPU to start", text)

@@ -1,5 +1,7 @@
 """Summaries of parts -> which files are duplicates, and which windows may not stand in their split."""
 
+import tracemalloc
+
 import numpy as np
 
 from musicvae.data.manifest import SPLITS, Split
@@ -64,3 +66,18 @@ def test_parts_without_windows_or_splits_without_files_are_no_trouble():
     file_index = FileIndex([part(("", [])), part(("train", [1])), part(("", []), ("", []))])
     assert kept_hashes(file_index) == [[], [1], []]
     assert (file_index.seen, file_index.accepted) == (4, 1)
+
+
+def test_a_file_takes_a_few_bytes_of_memory():
+    parts, files = 200, 640
+    digests = np.random.default_rng(0).integers(2**63, size=(parts, files)).tolist()
+    summaries = [part(*[("train", [])] * files, digests=own) for own in digests]
+    tracemalloc.start()
+    try:
+        file_index = FileIndex(summaries)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(file_index.windows) == parts * files
+    assert kept < 20 * parts * files
+    assert peak < 60 * parts * files

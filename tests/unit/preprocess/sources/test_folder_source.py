@@ -2,6 +2,7 @@
 
 import os
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from musicvae.errors import ConfigError, DataError
 from preprocess.rejection import Reason, Rejection
 from preprocess.settings import LimitSettings, SplitSettings
+from preprocess.sources import folder as folder_source
 from preprocess.sources.folder import open_folder
 from preprocess.sources.listing import read_source
 from tests.support.midi.midi_bytes import hit, midi_file
@@ -174,3 +176,21 @@ def test_no_midi_names_what_is_there(tmp_path):
 def test_the_splits_that_can_occur(tmp_path, shares, splits):
     put(tmp_path, "a.mid")
     assert open_folder(tmp_path, SplitSettings(**shares)).splits == splits
+
+
+def test_many_files_are_sorted_in_pieces_and_take_little_more_than_their_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_source, "SORTED_NAMES", 300)
+    put(tmp_path, "original.mid")
+    expected = [f"{number % 7}/{'x' * 20}{number:05d}.mid" for number in range(3000)]
+    for name in expected:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).hardlink_to(tmp_path / "original.mid")
+    names(tmp_path)  # what the first call imports
+    tracemalloc.start()
+    try:
+        source = open_folder(tmp_path, SplitSettings())
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [file.name for file in source.files] == sorted([*expected, "original.mid"])
+    assert kept < 60 * len(expected), "31 characters and 8 bytes"
