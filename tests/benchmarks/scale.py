@@ -153,7 +153,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], Iterator[tuple[str, Cost]]], int]] 
     "manifest": (manifest, 1_000),
     "chunks": (chunks, 1_000),
     "selection": (selection, 10_000),
-    "sample": (sample, 200),
+    "sample": (sample, 100),
     "status": (status, 100),
 }
 """With their smallest sizes."""
