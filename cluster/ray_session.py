@@ -179,11 +179,12 @@ class RaySession:
         """Waits until the cluster holds something several times at once, as long as its autoscaler starts nodes.
 
         Args:
-            who, needs: as of `wait`; each needs so much of one node.
+            needs: how much each of them requests of one node, by Ray's names.
+            who: all of them together, as of `wait`.
             stopping: ends the wait early if it is true.
 
         Returns:
-            Whether there was anything to wait for; False if no node was started.
+            False if no node was started.
 
         Raises:
             TargetError: the head is lost.
@@ -194,11 +195,12 @@ class RaySession:
         from ray.util.placement_group import placement_group, remove_placement_group
 
         self.note_progress()
-        # All at once, and withdrawn with this process: what each of its tasks would ask for could be had in turn.
-        group = placement_group([dict(needs)] * count)
+        # A group is held all at once, where tasks would take turns; and Ray withdraws it if this process is killed.
+        group, total = placement_group([dict(needs)] * count), {kind: count * amount for kind, amount in needs.items()}
         try:
             ready, give_up_at = group.ready(), time.monotonic() + START_SECONDS
-            while not stopping() and not self.wait([ready], seconds=LOOK_SECONDS, who=who, needs=needs):
+            while not stopping() and not self.wait([ready], seconds=LOOK_SECONDS, who=who, needs=total):
+                self.check_head(now=True)
                 status = get_cluster_status(str(self._address))
                 if status.pending_launches or status.pending_nodes:
                     give_up_at = time.monotonic() + START_SECONDS
@@ -206,7 +208,8 @@ class RaySession:
                     return False
             return True
         finally:
-            remove_placement_group(group)
+            if not self.lost:
+                remove_placement_group(group)
 
     def note_progress(self) -> None:
         """Nobody waits any more."""
@@ -222,10 +225,9 @@ class RaySession:
         if any(free.get(kind, 0) < amount for kind, amount in needs.items()):
             room, whole = ({kind: amount.get(kind, 0) for kind in needs} for amount in (free, have))
             asked = f"{who} requests {amounts(needs)}"
-            _say(
-                f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {amounts(room)} of {amounts(whole)}; "
-                "an autoscaler of the cluster sees the request"
-            )
+            more = "; its autoscaler sees the request" if self.grows else ""
+            share = f"{amounts(room)} of {amounts(whole)}"
+            _say(f"waiting for {gone:.0f} s: {asked}; free on the Ray cluster: {share}{more}")
 
     def check_head(self, *, now: bool = False) -> None:
         """Makes sure that the cluster is there.

@@ -149,9 +149,7 @@ def _use_gpu(size: Size, session: RaySession, stopping: Callable[[], object]) ->
     if use_gpu and gpus < size.least:
         lacking.append(f"{gpus} GPUs")
     needs = {"CPU": size.cpus, **({"GPU": 1} if use_gpu else {})}
-    if lacking and not session.wait_for_nodes(
-        needs, size.least, who=f"each of {size.least} worker(s)", stopping=stopping
-    ):
+    if lacking and not session.wait_for_nodes(needs, size.least, who=f"{size.least} worker(s)", stopping=stopping):
         raise TargetError(
             f"the Ray cluster is too small for {size.least} worker(s)",
             expected=f"{size.cpus} CPU(s){' and a GPU' if use_gpu else ''} for each",

@@ -71,6 +71,8 @@ def test_a_training_that_no_number_of_nodes_holds_is_refused(cluster, small_shar
     command = ["--shards", small_shards, "--run", tmp_path / "run", "--workers", 3, *TINY]
     refused = run_job("train_on_ray", *command, "--ray-address", cluster.address, **cluster.environment)
     assert refused.returncode == 2
+    waits = "3 worker(s) requests 3 CPU; free on the Ray cluster: 0 CPU of 0 CPU; its autoscaler sees the request"
+    assert waits in refused.stderr
     assert "the Ray cluster is too small for 3 worker(s)" in refused.stderr
 
 
