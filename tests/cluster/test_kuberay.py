@@ -137,6 +137,7 @@ def test_the_entry_command_makes_grooves_from_the_files_of_the_image(tmp_path):
     variables = {0: places, 1: places}
     with ray_cluster(cpus=1, dashboard=True, variables=variables) as cluster:
         entry = manifest("job.yaml")["spec"]["entrypoint"].replace("/data", str(data))
+        entry = entry.replace("--preset demo", "--preset demo train.steps=20")
         line = f"ray job submit --address {cluster.ray_jobs} --no-wait --submission-id x -- {entry} ; "
         line += f"ray job logs --address {cluster.ray_jobs} --follow x"
         environment = {**os.environ, **QUIET, **cluster.environment, **places}
