@@ -177,7 +177,9 @@ def remember_signals() -> None:
     """Has the agent end at the next look at its ranks, if the exception of a signal was lost on its way.
 
     torch's handler raises in the middle of whatever runs. In a destructor or a hook, Python prints the exception and
-    goes on, and the agent would start its ranks again for ever.
+    goes on, and the agent would start its ranks again for ever. A second one would interrupt the agent as it hands the
+    first on: the ranks would get SIGTERM, which stops them for a restart. Linux sends the signal of a parent's death
+    once for each thread of the parent.
     """
     raise_at_once: Any = processes._terminate_process_handler
     monitor: Any = LocalElasticAgent._monitor_workers
@@ -185,7 +187,8 @@ def remember_signals() -> None:
 
     def remembering(number: int, frame: Any) -> None:
         received.append(number)
-        raise_at_once(number, frame)
+        if len(received) == 1:
+            raise_at_once(number, frame)
 
     def monitoring(agent: Any, worker_group: WorkerGroup) -> Any:
         if received:

@@ -12,7 +12,7 @@ import sysconfig
 import tempfile
 import time
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +43,15 @@ class RayCluster:
     Attributes:
         ray_jobs: the URL that jobs are submitted to, where it has a dashboard.
         folder: of the nodes' files.
+        start: starts the node of a number.
     """
 
     address: str
     ray_jobs: str
     environment: dict[str, str]
-    nodes: tuple[subprocess.Popen[bytes], ...]
+    nodes: list[subprocess.Popen[bytes]]
     folder: Path
+    start: Callable[[int], subprocess.Popen[bytes]]
 
     @property
     def python(self) -> Path:
@@ -65,6 +67,10 @@ class RayCluster:
         """Ends a node and all that runs on it at once, as a power cut does; 0 is the head."""
         kill_tree(self.nodes[number].pid)
         self.nodes[number].wait()
+
+    def replace_node(self, number: int) -> None:
+        """Starts another node in the place of one that was lost."""
+        self.nodes[number] = self.start(number)
 
 
 @contextmanager
@@ -112,15 +118,24 @@ def _ray_cluster(
         cloud.write_text(json.dumps(_cloud(address, grows_by)), encoding="utf-8")
         head += ["--autoscaling-config", str(cloud)]
     processes: list[subprocess.Popen[bytes]] = []
+
+    def start(node: int) -> subprocess.Popen[bytes]:
+        place = ["--address", address] if node else head
+        temporary = Path(tempfile.mkdtemp(prefix="tmp", dir=folder))
+        log = temporary.with_suffix(".log")
+        own = {**environment, **variables.get(node, {})}
+        process = _start_node(python, [*place, "--num-cpus", str(cpus)], temporary, log, own)
+        try:
+            _wait_until_up(process, log)
+        except BaseException:
+            _end(process)
+            raise
+        return process
+
     try:
         for node in range(nodes):
-            place = ["--address", address] if node else head
-            log = folder / f"node{node}.log"
-            own = {**environment, **variables.get(node, {})}
-            options = [*place, "--num-cpus", str(cpus)]
-            processes.append(_start_node(python, options, folder / f"tmp{node}", log, own))
-            _wait_until_up(processes[-1], log)
-        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, tuple(processes), folder)
+            processes.append(start(node))
+        yield RayCluster(address, f"http://{HOST}:{jobs_port}", environment, processes, folder, start)
     finally:
         for process in reversed(processes):
             _end(process)

@@ -29,3 +29,12 @@ def test_a_signal_that_came_in_a_destructor_ends_the_agent_at_its_next_look(monk
     with pytest.raises(SignalException) as raised:
         agent._monitor_workers(None)
     assert raised.value.sigval == signal.SIGUSR2
+
+
+def test_a_second_signal_does_not_interrupt_what_the_first_began(monkeypatch):
+    monkeypatch.setattr(api, "_terminate_process_handler", api._terminate_process_handler)
+    monkeypatch.setattr(LocalElasticAgent, "_monitor_workers", lambda agent, group: "looked")
+    remember_signals()
+    with pytest.raises(SignalException):
+        api._terminate_process_handler(signal.SIGUSR2, None)
+    api._terminate_process_handler(signal.SIGUSR2, None)
