@@ -113,7 +113,7 @@ def under_way(cluster: RayCluster, kind: str, work: Work, out: Path, folder: Pat
     """The command at work; at the end of the block it is waited for."""
     if submitted:
         words = work.arguments[1:] if kind == "sweep" else work.arguments
-        where = ["--on", "ray", "--ray-jobs", cluster.ray_jobs, "--nodes", 2]
+        where = ["--on", "ray", "--ray-jobs", cluster.ray_jobs, *(["--nodes", 2] if kind == "train" else [])]
         submission = submit(folder, kind, *where, "--", *words, work.out, out, **cluster.environment)
         wait_for_submitted(lambda: work.under_way(out), submission)
         yield
