@@ -121,7 +121,7 @@ def main() -> None:
         looks = {"runs": looks_at(runs, cache=cache / "runs")}
         if options.submissions:
             looks["runs and submissions"] = looks_at(runs, submissions, cache=cache / "both")
-        rows = json.loads(ok(run_job("status", runs, "--json")).stdout)
+        rows = json.loads(ok(run_job("status", runs, "--json", XDG_CACHE_HOME=str(cache))).stdout)
     start = statistics.median(run_python("-c", "import jobs.status").cpu for _ in range(TRIALS))
     torn = sum("status.json is damaged" in row["why"] for row in rows)
     print(
