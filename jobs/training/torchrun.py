@@ -31,7 +31,7 @@ OPEN_SECONDS = 20.0
 NAMED_SECONDS = 5.0
 """After a failure; ranks start again sooner, unless one does not end or the machines of the launch do not meet."""
 GIVE_UP_SECONDS, DEAF_SECONDS = JOIN_SECONDS + 60.0, 2.0
-"""An agent that looks for the machine where all meet ends by itself and hears signals; if not, it is killed so late."""
+"""After which an agent that still looks for the machine where all meet is killed: after its start, after a signal."""
 SAVING_STATES = {"preempted": ExitCode.PREEMPTED, "interrupted": ExitCode.INTERRUPTED}
 
 

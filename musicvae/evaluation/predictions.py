@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ from musicvae.model.model import MusicVAE
 from musicvae.model.objective import reconstruction_nats
 from musicvae.randomness import Purpose, normals
 
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
 BLOCK = 1024
 """Codes whose densities under all posteriors are held at once."""
 PerWindow = Float64[np.ndarray, " window"]
@@ -176,7 +179,9 @@ def predict(
         )
 
     by_batch = []
-    for result in _in_threads(predict_batch, range(0, len(windows), batch), threads):
+    firsts = range(0, len(windows), batch)
+    # One thread alone is this one, whose share of the cores stays as it is.
+    for result in map(predict_batch, firsts) if threads == 1 else in_single_threads(predict_batch, firsts, threads):
         by_batch.append(result)
         on_progress(min(len(by_batch) * batch, len(windows)))
     z, means, sigma = (
@@ -197,15 +202,12 @@ def predict(
     )
 
 
-def _in_threads(
-    work: Callable[[int], _BatchPredictions], arguments: Iterable[int], threads: int
-) -> Iterator[_BatchPredictions]:
-    """The results in order; with one thread they are computed in this one, whose share of cores stays as it is."""
-    if threads == 1:
-        yield from map(work, arguments)
-        return
+def in_single_threads(
+    work: Callable[[Argument], Answer], arguments: Iterable[Argument], threads: int
+) -> Iterator[Answer]:
+    """The answers in order, each computed by one thread, several at a time."""
     # torch's number of threads is one of each thread that starts parallel work.
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="predict", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="evaluate", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield from pool.map(work, arguments)
     finally:

@@ -11,8 +11,7 @@ Each classifier is trained by one thread, several at a time: a sum that threads 
 machine, and after some hundred steps another classifier comes of it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -23,6 +22,7 @@ from jaxtyping import Bool, Float, Float64, Int16, Int64
 from torch import Tensor, nn
 
 from musicvae.evaluation.bootstrap import ResampledFigure, Resamples
+from musicvae.evaluation.predictions import in_single_threads
 from musicvae.groove.groove import hits_from_tokens
 from musicvae.groove.played import PlayedHits
 from musicvae.randomness import Purpose, generator
@@ -131,7 +131,8 @@ def playing_auc(
     weights = np.concatenate([np.ones((1, resamples.counts.shape[1])), resamples.counts])[:, owner]
     folds = min(FOLDS, len(np.unique(owner)))
 
-    def areas(seed: int, fold: int) -> Float64[np.ndarray, " replicate"]:
+    def areas(part: tuple[int, int]) -> Float64[np.ndarray, " replicate"]:
+        seed, fold = part
         held = generator(seed, Purpose.RESAMPLE, 2).permutation(int(owner.max()) + 1)[owner] % folds == fold
         if not (0 < labels[held].sum() < held.sum() and 0 < labels[~held].sum() < (~held).sum()):
             return np.full(len(weights), np.nan)
@@ -139,7 +140,7 @@ def playing_auc(
         return _areas(scores, labels[held] > 0, weights[:, held])
 
     parts = [(seed, fold) for seed in SEEDS for fold in range(folds)] if folds > 1 else []
-    return _mean([*_in_threads(areas, parts, threads)], resamples)
+    return _mean([*in_single_threads(areas, parts, threads)], resamples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +202,7 @@ class HitsTest:
         def areas(seed: int) -> Float64[np.ndarray, " replicate"]:
             return _areas(_scores(fit, learnt, labels, shown, seed), is_second, weights)
 
-        return _mean([*_in_threads(areas, [(seed,) for seed in self.seeds], self.threads)], self.resamples)
+        return _mean([*in_single_threads(areas, self.seeds, self.threads)], self.resamples)
 
     def _inputs(self, tokens: Int16[np.ndarray, "window step"]) -> Inputs:
         hits = hits_from_tokens(tokens, self.num_drums).astype(np.float32)
@@ -213,14 +214,6 @@ def _played_inputs(played: PlayedHits) -> Inputs:
     hits = played.hits.astype(np.float32)
     stacked = np.concatenate([hits, 4 * (played.velocity - 0.5) * hits, 4 * played.offset * hits], axis=2)
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 2, 1)))
-
-
-def _in_threads(
-    areas: Callable[..., Float64[np.ndarray, " replicate"]], parts: Sequence[tuple[int, ...]], threads: int
-) -> Iterator[Float64[np.ndarray, " replicate"]]:
-    """Of each part, in order; torch's number of threads is one of each thread that works."""
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(lambda part: areas(*part), parts)
 
 
 def _scores(

@@ -8,7 +8,6 @@ exactly on the beat, left of it early, right of it late. The stronger its colour
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -165,7 +164,6 @@ class _Pen:
         self._draw.text((x * OVERSAMPLING, y * OVERSAMPLING), text, fill, _font(size), anchor=anchor)
 
 
-@cache
 def _font(size: int) -> "FreeTypeFont | ImageFont":
     from PIL import ImageFont
 
